@@ -1,0 +1,68 @@
+# make demo    prompt -> picture, from nothing: environment, INT8 bundle, demo.png
+# make test    ruff, mypy and pytest in the same environment; what CI runs
+# make lint    ruff and mypy alone
+# make clean   removes bundles, pictures and caches; the environment stays (make distclean removes it too)
+#
+# PYTHON=/path/to/python3.11 chooses the interpreter; the first usable of python3.11, python3.12, python3 otherwise.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: demo test lint clean distclean help
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PROMPT ?= man astronaut
+SEED ?= 7
+PICTURE ?= demo.png
+
+BUNDLE := bundles/hart-emoji-int8
+BUNDLE_SOURCES := $(shell find hart_edge/models -type f 2>/dev/null) \
+	$(wildcard export/*.py calib/*.py calib/*.txt calib/*.json engines/*.py hart_edge/model/*.py runtime/manifest*)
+
+demo: $(BUNDLE)/manifest.json
+	$(BIN)/python -m hart_edge generate "$(PROMPT)" --seed $(SEED) --out $(PICTURE)
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf bundles build dist *.egg-info $(PICTURE) .pytest_cache .mypy_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+# The build replaces the folder as a whole, and only when it has succeeded.
+$(BUNDLE)/manifest.json: $(BUNDLE_SOURCES) | $(VENV)/.installed-demo
+	$(BIN)/python -m export.build --precision int8
+	@test -f $@ || { echo "expected the build to leave $@, found none" >&2; exit 1; }
+	@touch $@
+
+# Stamps: pip runs again only when pyproject.toml has changed. dev adds to demo, so torch is fetched once.
+$(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[export,cpu]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed-demo
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[export,cpu,dev]'
+	@touch $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "hart-edge needs Python 3.11 or newer, and none of python3.11, python3.12," \
+		"python3 is; on Debian or Ubuntu: sudo apt-get install python3.11 python3.11-venv;" \
+		"or name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit( \
+		"hart-edge needs Python 3.11 or newer, found %d.%d.%d (%s)" % (*v[:3], sys.executable))'
+	@echo "Making $(VENV) with $$($(PYTHON) -V); torch and the exporter go into it once, which takes minutes."
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make virtual environments; on Debian or Ubuntu: sudo apt-get install" \
+		"$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" >&2; exit 1; }
