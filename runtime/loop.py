@@ -1,0 +1,78 @@
+"""The loop: execute a bundle's plan, step by step, handing buffers from one graph to the next.
+
+In: a plan and somebody to fill the buffers that no step writes. Out: a scale number after every finished scale; the
+results lie in the buffers. Every runner, in every language, executes the same plan (docs/bundle.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.plan import Buffer, BufferKind, Plan, Step
+
+Array = NDArray[Any]
+Fill = Callable[[str, Buffer], Array]
+
+
+class Runner(Protocol):
+    """Runs graphs of one bundle in one engine library."""
+
+    def run(self, graph: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Compute `outputs` in place; arrays are C-contiguous. Raises EngineError."""
+
+
+class Buffers:
+    """The arrays behind a plan's buffers, each alive from its first step to its last."""
+
+    def __init__(self, plan: Plan, batch: int, fill: Fill, keep: frozenset[str]) -> None:
+        """fill: makes the array of a buffer that no step writes; keep: buffers that outlive their last step."""
+        self._plan, self._batch, self._fill, self._keep = plan, batch, fill, keep
+        self._arrays: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def source(self, name: str) -> Array:
+        """A buffer that a step reads."""
+        if name not in self._arrays:
+            buffer = self._plan.buffers[name]
+            if buffer.kind is BufferKind.ZERO:
+                self._arrays[name] = np.zeros(self.shape(buffer), buffer.dtype.value)
+            else:
+                self._arrays[name] = self._fill(name, buffer)
+        return self._arrays[name]
+
+    def target(self, name: str) -> Array:
+        """A buffer that a step writes."""
+        buffer = self._plan.buffers[name]
+        self._arrays[name] = np.empty(self.shape(buffer), buffer.dtype.value)
+        return self._arrays[name]
+
+    def shape(self, buffer: Buffer) -> tuple[int, ...]:
+        sizes = {"B": self._batch, "2B": 2 * self._batch}
+        return tuple(sizes[size] if isinstance(size, str) else size for size in buffer.shape)
+
+    def release(self, index: int, step: Step) -> None:
+        """Let go of what no later step touches."""
+        for name in {*step.inputs.values(), *step.outputs.values()} - self._keep:
+            if self._plan.buffers[name].last == index:
+                del self._arrays[name]
+
+
+def execute(plan: Plan, runner: Runner, buffers: Buffers) -> Iterator[int]:
+    """Run every step; yields the number of each scale as it is done, when its f_hat can be decoded.
+
+    The decoder is the last step, so the picture is there when the iteration ends. Closing the iterator stops it.
+    """
+    for index, step in enumerate(plan.steps):
+        inputs = {tensor: buffers.source(name) for tensor, name in step.inputs.items()}
+        outputs = {tensor: buffers.target(name) for tensor, name in step.outputs.items()}
+        runner.run(step.graph, inputs, outputs)
+        if step.ends_scale:
+            assert step.scale is not None  # the manifest's reader has checked it
+            yield step.scale
+        buffers.release(index, step)

@@ -1,0 +1,87 @@
+"""Run a bundle's graphs with ONNX Runtime, on the CPU or on a CUDA device.
+
+Buffers are bound, not copied: a graph writes its outputs straight into the arrays that the next one reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from runtime.bundle import Bundle
+from runtime.errors import EngineError
+from runtime.loop import Array
+from runtime.manifest import Target
+
+PROVIDERS = {Target.CPU: "CPUExecutionProvider", Target.CUDA: "CUDAExecutionProvider"}
+
+MOST_THREADS = 1024
+
+
+class OnnxRuntimeRunner:
+    """One session per graph, made when the graph first runs."""
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        """threads: threads inside an operator; None leaves the choice to ONNX Runtime (one a core)."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise EngineError(
+                f"this bundle needs ONNX Runtime, which is not installed ({error}); pip install 'hart-edge[cpu]'"
+            ) from error
+        target = bundle.manifest.target.name
+        if PROVIDERS[target] not in onnxruntime.get_available_providers():
+            found = ", ".join(onnxruntime.get_available_providers())
+            raise EngineError(
+                f"this bundle was built for {target}: expected {PROVIDERS[target]} in ONNX Runtime "
+                f"{onnxruntime.__version__}, found {found}; pip install 'hart-edge[gpu]' or build for cpu"
+            )
+        self._library = onnxruntime
+        self._options = onnxruntime.SessionOptions()
+        self._options.log_severity_level = 3  # errors; they are raised as well
+        # Idle threads sleep. By default those of one graph's session keep turning while the next graph runs, and take
+        # the cores from it: five times slower on two cores.
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if threads is not None:
+            self._options.intra_op_num_threads = threads
+        self._provider = PROVIDERS[target]
+        self._paths = {str(each.name): bundle.path(each.file) for each in bundle.manifest.components}
+        self._sessions: dict[str, Any] = {}
+
+    def load(self, graph: str) -> None:
+        """Make a graph's session now instead of at its first run."""
+        if graph in self._sessions:
+            return
+        try:
+            session = self._library.InferenceSession(str(self._paths[graph]), self._options, providers=[self._provider])
+        except Exception as error:  # the library's exceptions share no base of their own
+            raise EngineError(
+                f"{graph}: ONNX Runtime {self._library.__version__} refused this graph ({error}); "
+                "update onnxruntime or rebuild the bundle"
+            ) from error
+        self._sessions[graph] = session
+
+    def run(self, graph: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        self.load(graph)
+        session = self._sessions[graph]
+        try:
+            binding = session.io_binding()
+            for name, array in inputs.items():
+                binding.bind_cpu_input(name, array)
+            for name, array in outputs.items():
+                binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            session.run_with_iobinding(binding)
+        except Exception as error:  # as above
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items() if array.size)
+            raise EngineError(f"{graph}: ONNX Runtime failed while running ({error}); inputs were {shapes}") from error
+
+
+def thread_count(threads: int | None) -> int | None:
+    """A checked thread count."""
+    if threads is None:
+        return None
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or not 1 <= threads <= MOST_THREADS:
+        raise EngineError(f"threads: expected an integer from 1 to {MOST_THREADS}, or None, found {threads!r}")
+    return int(threads)

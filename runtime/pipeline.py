@@ -1,0 +1,216 @@
+"""What the user holds: prompts, seeds and settings in, pictures out, scale by scale if wanted.
+
+Last link of the chain. Every picture of a list is made on its own, so memory does not grow with the list and each
+equals the same prompt generated alone, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from runtime.bundle import Bundle, open_bundle
+from runtime.errors import EngineError, GenerationError, InputError
+from runtime.loop import Array, Buffers, Runner, execute
+from runtime.manifest import Target
+from runtime.onnxruntime import OnnxRuntimeRunner, thread_count
+from runtime.plan import Buffer, BufferKind, Distribution
+from runtime.random import Purpose, normal, uniform
+from runtime.settings import Settings, check_seeds, check_settings
+from runtime.text import PromptTokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """A text model's output, for bundles that hold none: tokens (T, D) float32, mask (T,) bool, True for words."""
+
+    tokens: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """A finished scale. `image` is there when `done`; preview() decodes what there is so far."""
+
+    scale: int
+    scales: int
+    image: Image.Image | None
+    _pipeline: Pipeline = field(repr=False)
+    _f_hat: Array = field(repr=False)
+
+    @property
+    def done(self) -> bool:
+        return self.image is not None
+
+    def preview(self) -> Image.Image:
+        """The picture as of this scale; costs one run of the decoder."""
+        return self.image or self._pipeline.decode(self._f_hat)
+
+
+class Pipeline:
+    """A loaded bundle. One thread at a time may generate with it."""
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        self.bundle, self.manifest = bundle, bundle.manifest
+        self.runner = make_runner(bundle, threads)
+        self._tokenizer: PromptTokenizer | None = None
+
+    def generate(
+        self,
+        prompt: str | Context | Sequence[str | Context],
+        *,
+        seed: int | Sequence[int] = 0,
+        cfg_scale: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        smooth: bool | None = None,
+    ) -> Image.Image | list[Image.Image]:
+        """Generate a picture, or a list of them for a list of prompts.
+
+        prompt: text, or a Context for a bundle without a text model. seed: 0 to 2**64 - 1, one for all or one for
+        each. cfg_scale: 0 to 100; top_k: 1 to the largest of the bundle's table; top_p: above 0, at most 1; smooth:
+        whether latents are mixtures of codes; None takes the bundle's default. Returns RGB images of image_size.
+        Raises InputError for bad input, GenerationError rather than return a picture that holds NaN.
+        """
+        settings = check_settings(self.manifest.sampling, cfg_scale, top_k, top_p, smooth)
+        if isinstance(prompt, str | bytes | Context) or not isinstance(prompt, Sequence):
+            (own,) = check_seeds(seed, 1)
+            return self._last(self._run(self._inputs(prompt), own, settings))
+        seeds = check_seeds(seed, len(prompt))
+        inputs = [self._inputs(one) for one in prompt]  # all of them are checked before the first is drawn
+        return [self._last(self._run(one, own, settings)) for one, own in zip(inputs, seeds, strict=True)]
+
+    def stream(
+        self,
+        prompt: str | Context,
+        *,
+        seed: int | Sequence[int] = 0,
+        cfg_scale: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        smooth: bool | None = None,
+    ) -> Iterator[Event]:
+        """Generate one picture scale by scale; yields an Event per scale, the last one with the picture.
+
+        Arguments and errors as generate(); they are checked at once. Closing the iterator stops the work.
+        """
+        settings = check_settings(self.manifest.sampling, cfg_scale, top_k, top_p, smooth)
+        (own,) = check_seeds(seed, 1)
+        return self._run(self._inputs(prompt), own, settings)
+
+    def decode(self, f_hat: NDArray[np.float32]) -> Image.Image:
+        """f_hat: (1, Z, P, P) float32 -> picture"""
+        side = self.manifest.image_size
+        pixels, finite = np.empty((1, side, side, 3), np.uint8), np.empty(1, np.bool_)
+        self.runner.run("decoder", {"f_hat": f_hat}, {"pixels": pixels, "finite": finite})
+        return to_image(pixels, finite)
+
+    def _inputs(self, prompt: object) -> dict[str, Array]:
+        """The buffers of kind input for one prompt."""
+        m = self.manifest
+        if m.tokenizer is None:
+            if not isinstance(prompt, Context):
+                raise InputError(
+                    f"bundle {m.name!r} holds no text model: expected a Context of tokens ({m.context_tokens}, "
+                    f"{m.context_dim}) and mask ({m.context_tokens},), found {type(prompt).__name__}; compute it with "
+                    "your text model, or build from a checkpoint with text_model/"
+                )
+            return check_context(prompt, m.context_tokens, m.context_dim)
+        if isinstance(prompt, Context):
+            raise InputError(f"bundle {m.name!r} holds a text model: expected a prompt, found a Context; pass the text")
+        if self._tokenizer is None:
+            self._tokenizer = PromptTokenizer(
+                self.bundle.path(m.tokenizer.file).read_text(encoding="utf-8"),
+                length=m.context_tokens,
+                pad_token_id=m.tokenizer.pad_token_id,
+                padding_side=m.tokenizer.padding_side,
+            )
+        return {"input_ids": self._tokenizer.encode(prompt)}
+
+    def _run(self, inputs: dict[str, Array], seed: int, settings: Settings) -> Iterator[Event]:
+        def fill(name: str, buffer: Buffer) -> Array:
+            if buffer.kind is BufferKind.INPUT:
+                return inputs[name]
+            if buffer.kind is BufferKind.CONSTANT:
+                assert buffer.constant is not None  # the manifest's reader has checked it
+                return self.bundle.constant(buffer.constant)
+            if buffer.kind is BufferKind.NOISE:
+                return noise(buffer, seed)
+            return settings.value(buffer, self.manifest.sampling)
+
+        plan, scales = self.manifest.plan, len(self.manifest.patch_nums)
+        buffers = Buffers(plan, 1, fill, frozenset({"pixels", "finite"}))
+        last = None
+        for scale in execute(plan, self.runner, buffers):
+            f_hat = buffers[f"f_hat.{scale}"]
+            if scale < scales - 1:
+                yield Event(scale, scales, None, self, f_hat)
+            last = f_hat
+        assert last is not None  # a plan has scales
+        yield Event(scales - 1, scales, to_image(buffers["pixels"], buffers["finite"]), self, last)
+
+    def _last(self, events: Iterator[Event]) -> Image.Image:
+        image = [event for event in events][-1].image
+        assert image is not None  # the last event of a stream is the finished one
+        return image
+
+
+def load(path: str | Path, *, threads: int | None = None) -> Pipeline:
+    """Open and verify a bundle and return a reusable pipeline.
+
+    threads: threads inside an operator, None for one a core. Raises BundleError, EngineError.
+    """
+    return Pipeline(open_bundle(path), thread_count(threads))
+
+
+def make_runner(bundle: Bundle, threads: int | None) -> Runner:
+    """The runner for a bundle's target."""
+    target = bundle.manifest.target.name
+    if target in (Target.CPU, Target.CUDA):
+        return OnnxRuntimeRunner(bundle, threads)
+    raise EngineError(f"this version runs bundles for cpu and cuda, found one for {target}; build for cpu instead")
+
+
+def noise(buffer: Buffer, seed: int) -> Array:
+    """A noise buffer of one image, as docs/randomness.md has it: (1, ...) float32."""
+    assert buffer.scale is not None and buffer.purpose is not None  # the manifest's reader has checked both
+    shape = tuple(int(size) for size in buffer.shape[1:])
+    purpose = Purpose(buffer.purpose)
+    if buffer.distribution is Distribution.UNIFORM:
+        return uniform(seed, purpose, buffer.scale, 0, shape)[None]
+    return np.stack([normal(seed, purpose, buffer.scale, step, shape[1:]) for step in range(shape[0])])[None]
+
+
+def check_context(context: Context, tokens: int, dim: int) -> dict[str, Array]:
+    """The input buffers of a Context: (1, T, D) float32 and (1, T) bool."""
+    try:
+        values, mask = np.asarray(context.tokens), np.asarray(context.mask)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"Context: expected two arrays, found something else ({error})") from error
+    for name, array, shape, kind in (("tokens", values, (tokens, dim), "f"), ("mask", mask, (tokens,), "b")):
+        expected = "float32" if kind == "f" else "bool"
+        if array.shape != shape or array.dtype.kind != kind:
+            raise InputError(f"Context.{name}: expected {expected} {shape}, found {array.dtype} {array.shape}")
+    with np.errstate(over="ignore"):  # float64 that float32 cannot hold becomes infinite, and is refused
+        values = np.ascontiguousarray(values, np.float32)
+    if not np.isfinite(values).all() or not mask.any():
+        raise InputError("Context: expected finite tokens and at least one True in mask; check your text model")
+    return {
+        "context": values[None],
+        "context_mask": np.ascontiguousarray(mask)[None],
+    }
+
+
+def to_image(pixels: NDArray[np.uint8], finite: NDArray[np.bool_]) -> Image.Image:
+    """pixels: (1, H, W, 3) uint8; finite: (1,) bool. Raises GenerationError where the decoder saw NaN or infinity."""
+    if not finite[0]:
+        raise GenerationError(
+            "the decoder produced NaN or infinity, so there is no picture; try another seed or a lower cfg_scale, "
+            "and if every prompt fails rebuild the bundle at fp32 and report it"
+        )
+    return Image.fromarray(pixels[0])

@@ -1,0 +1,292 @@
+"""Ways to spoil the manifest of make_bundle.py's bundle, as data: an edit of the folder, and what the refusal says.
+
+STRUCTURE: one key at a time; the JSON schema refuses these too. CONSISTENCY: keys that contradict each other. BYTES:
+no clean JSON. corrupt_bundles.py has the files and the graphs, and collects all of them.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Edit = Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class Corruption:
+    name: str
+    edit: Edit
+    message: str  # a part of the refusal, in Python's words
+
+
+# Edits of the manifest.
+
+
+def put(*keys: str | int, value: Any) -> Edit:
+    """Set the value at the path `keys`."""
+
+    def change(manifest: Any) -> None:
+        for key in keys[:-1]:
+            manifest = manifest[key]
+        manifest[keys[-1]] = value
+
+    return manifest_edit(change)
+
+
+def drop(*keys: str | int) -> Edit:
+    """Remove the key at the path `keys`."""
+
+    def change(manifest: Any) -> None:
+        for key in keys[:-1]:
+            manifest = manifest[key]
+        del manifest[keys[-1]]
+
+    return manifest_edit(change)
+
+
+def manifest_edit(change: Callable[[Any], None]) -> Edit:
+    def edit(folder: Path) -> None:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        change(manifest)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return edit
+
+
+def manifest_bytes(change: Callable[[bytes], bytes]) -> Edit:
+    def edit(folder: Path) -> None:
+        path = folder / "manifest.json"
+        path.write_bytes(change(path.read_bytes()))
+
+    return edit
+
+
+def both(*edits: Edit) -> Edit:
+    def edit(folder: Path) -> None:
+        for each in edits:
+            each(folder)
+
+    return edit
+
+
+def list_file(name: str) -> Edit:
+    """Add a file entry that is well formed."""
+    return put("files", name, value={"bytes": 1, "sha256": "0" * 64})
+
+
+PATH = "expected a path inside the bundle"
+BUFFERS = ("plan", "buffers")
+STRUCTURE = (
+    Corruption("key_missing", drop("sampling", "top_p"), "sampling.top_p: expected this key, found none"),
+    Corruption("key_unknown", put("sampling", "top_q", value=1), 'temperature, found "top_q"'),
+    Corruption("key_unknown_at_top", put("comment", value=""), 'tools, found "comment"'),
+    Corruption("key_of_another_kind", put(*BUFFERS, "nothing", "scale", value=0), 'last, found "scale"'),
+    Corruption("version_2", put("format_version", value=2), "format_version: expected 1, found 2; this runtime"),
+    Corruption("version_text", put("format_version", value="1"), 'format_version: expected 1, found "1"'),
+    Corruption("version_missing", drop("format_version"), "format_version: expected 1, found no such key"),
+    Corruption("name_with_slash", put("name", value="../x"), 'name: expected a name of A-Z a-z 0-9 . _ -'),
+    Corruption("name_empty", put("name", value=""), 'of at most 100 characters, found ""'),
+    Corruption("precision_unknown", put("precision", value="int4"), 'one of fp32, fp16, int8, found "int4"'),
+    Corruption("target_unknown", put("target", "name", value="tpu"), 'tensorrt, tensorrt-rtx, found "tpu"'),
+    Corruption("target_is_text", put("target", value="cpu"), 'target: expected an object, found "cpu"'),
+    Corruption("flag_is_number", put("sampling", "smooth", value=1), "expected true or false, found 1"),
+    Corruption("number_is_flag", put("vocab_size", value=True), "an integer from 1 to 1048576, found true"),
+    Corruption("integer_is_fraction", put("vocab_size", value=16.5), "1 to 1048576, found 16.5"),
+    Corruption(
+        "integer_is_text",
+        put("sampling", "top_k", 1, value="x"),
+        'manifest.json: sampling.top_k[1]: expected an integer from 1 to 1048576, found "x"; rebuild the bundle '
+        "with python -m export.build",
+    ),
+    Corruption("number_is_text", put("sampling", "cfg_scale", value="4"), 'from 0 to 100, found "4"'),
+    Corruption("number_is_null", put("sampling", "top_p", value=None), "from 1e-06 to 1, found null"),
+    Corruption("top_p_zero", put("sampling", "top_p", value=0), "from 1e-06 to 1, found 0"),
+    Corruption("image_absurd", put("image_size", value=2**40), "from 16 to 8192, found 1099511627776"),
+    Corruption("tokens_absurd", put("context_tokens", value=8193), "from 1 to 8192, found 8193"),
+    Corruption("dim_negative", put("context_dim", value=-8), "from 1 to 1048576, found -8"),
+    Corruption("bytes_absurd", put("files", "README.md", "bytes", value=2**63), "9223372036854775808; rebuild"),
+    Corruption("integer_of_1000_digits", put("z_channels", value=10**999), "0000000...; rebuild"),
+    Corruption("sha256_short", put("files", "README.md", "sha256", value="00"), '64 lower-case hex digits,'),
+    Corruption("list_is_object", put("patch_nums", value={}), "a list of 1 to 64 entries, found an object"),
+    Corruption("list_empty", put("plan", "steps", value=[]), "plan.steps: expected a list of 1 to 10000"),
+    Corruption("scales_65", put("patch_nums", value=[*range(1, 66)]), "found a list of 65"),
+    Corruption("patch_nums_from_2", put("patch_nums", 0, value=2), "patch_nums[0]: expected 1, found 2"),
+    Corruption("patch_nums_flat", put("patch_nums", 1, value=1), "patch_nums[1]: expected more than 1"),
+    Corruption("tokenizer_is_text", put("tokenizer", value="tokenizer.json"), "tokenizer: expected an object"),
+    Corruption("path_up", put("components", 0, "file", value="../x.onnx"), f"components[0].file: {PATH}"),
+    Corruption("path_up_inside", put("tokenizer", "file", value="graphs/../x"), f"tokenizer.file: {PATH}"),
+    Corruption("path_absolute", list_file("/etc/passwd"), f'files["/etc/passwd"]: {PATH}'),
+    Corruption("path_nul", list_file("a\0b"), f'files["a\\u0000b"]: {PATH}'),
+    Corruption("path_backslash", list_file("..\\x"), f'files["..\\\\x"]: {PATH}'),
+    Corruption("path_drive", list_file("C:/x"), f'files["C:/x"]: {PATH}'),
+    Corruption("path_double_slash", list_file("graphs//x"), f'files["graphs//x"]: {PATH}'),
+    Corruption("path_dot", list_file("./x"), f'files["./x"]: {PATH}'),
+    Corruption("path_empty", list_file(""), f'files[""]: {PATH}'),
+    Corruption("path_newline", list_file("x\n"), f'files["x\\n"]: {PATH}'),
+    Corruption("path_surrogate", list_file("\ud800"), f'files["\\ud800"]: {PATH}'),
+    Corruption("path_long", list_file("x" * 1001), PATH),
+    Corruption("text_nul", put("licences", 0, "spdx", value="MIT\0"), "licences[0].spdx: expected text"),
+    Corruption("manifest_lists_itself", list_file("manifest.json"), "files: expected every file but manifest"),
+    Corruption("graph_not_onnx", put("components", 0, "file", value="README.md"), "that ends with .onnx"),
+    Corruption("component_unknown", put("components", 0, "name", value="vae"), 'encoder, found "vae"'),
+    Corruption("dtype_unknown", put("constants", "up.0", "dtype", value="float64"), 'found "float64"'),
+    Corruption("extent_symbol", put(*BUFFERS, "context", "shape", 0, value="3B"), '"B" or "2B", found "3B"'),
+    Corruption("extent_negative", put(*BUFFERS, "context", "shape", 1, value=-4), '"B" or "2B", found -4'),
+    Corruption("rank_9", put(*BUFFERS, "nothing", "shape", value=[1] * 9), "0 to 8 entries, found a list of 9"),
+    Corruption("buffer_kind", put(*BUFFERS, "nothing", "kind", value="file"), 'value, found "file"'),
+    Corruption("setting_is_null", put(*BUFFERS, "top_k.0", "setting", value=None), "temperature, found null"),
+    Corruption("constant_is_null", put(*BUFFERS, "up.0", "constant", value=None), "characters, found null"),
+    Corruption("buffer_kind_is_list", put(*BUFFERS, "nothing", "kind", value=[]), "found a list of 0"),
+    Corruption("purpose_unknown", put(*BUFFERS, "uniform.0", "purpose", value=2), "from 0 to 1, found 2"),
+    Corruption("noise_without_scale", put(*BUFFERS, "uniform.0", "scale", value=None), "a scale for noise, found null"),
+    Corruption("noise_of_int64", put(*BUFFERS, "uniform.0", "dtype", value="int64"), "the size at B = 1"),
+    Corruption("table_without_scale", put(*BUFFERS, "top_k.0", "scale", value=None), "a scale for top_k"),
+    Corruption("scale_without_table", put(*BUFFERS, "cfg_scale", "scale", value=0), "null for cfg_scale"),
+    Corruption("constant_unaligned", put("constants", "up.0", "offset", value=4), "a multiple of 64, found 4"),
+)  # fmt: skip
+
+STEPS = ("plan", "steps")
+
+
+def _huge_buffer(manifest: Any) -> None:
+    for buffer in manifest["plan"]["buffers"].values():
+        if buffer["kind"] == "zero":
+            buffer["shape"] = ["B", 2**20, 2**20]
+
+
+def _same_component_twice(manifest: Any) -> None:
+    manifest["components"][1]["name"] = "text_model"
+
+
+def _swap_first_steps(manifest: Any) -> None:
+    steps = manifest["plan"]["steps"]
+    steps[0], steps[1] = steps[1], steps[0]
+    manifest["plan"]["buffers"]["input_ids"].update(first=1, last=1)
+    manifest["plan"]["buffers"]["level.0"].update(first=0, last=0)
+    manifest["plan"]["buffers"]["logits.0"].update(first=0)
+
+
+def _write_twice(manifest: Any) -> None:
+    manifest["plan"]["steps"][4]["outputs"]["logits"] = "logits.0"
+    manifest["plan"]["steps"][5]["inputs"]["logits"] = "logits.0"
+    manifest["plan"]["buffers"]["logits.0"]["last"] = 5
+    del manifest["plan"]["buffers"]["logits.1"]
+
+
+def _write_a_constant(manifest: Any) -> None:
+    manifest["plan"]["steps"][7]["outputs"]["finite"] = "up.1"
+    manifest["plan"]["buffers"]["up.1"]["last"] = 7
+    del manifest["plan"]["buffers"]["finite"]
+
+
+def _no_finite(manifest: Any) -> None:
+    del manifest["plan"]["steps"][7]["outputs"]["finite"]
+    del manifest["plan"]["buffers"]["finite"]
+
+
+def _unused_buffer(manifest: Any) -> None:
+    manifest["plan"]["buffers"]["spare"] = dict(manifest["plan"]["buffers"]["nothing"])
+
+
+def _wrong_noise(manifest: Any) -> None:
+    """One axis too many, everywhere it is named: only randomness.md says that it is wrong."""
+    manifest["plan"]["buffers"]["uniform.0"]["shape"] = ["B", 1, 4, 4]
+    manifest["components"][2]["inputs"][1]["shape"] = ["B", "n", "a", "b"]
+    manifest["plan"]["buffers"]["uniform.1"]["shape"] = ["B", 4, 4, 4]
+
+
+def _setting_of_two(manifest: Any) -> None:
+    manifest["plan"]["buffers"]["cfg_scale"].update(shape=[2], bytes_per_image=8)
+    manifest["components"][2]["inputs"][2]["shape"] = [2]
+
+
+def _input_of_int32(manifest: Any) -> None:
+    manifest["plan"]["buffers"]["input_ids"].update(dtype="int32", bytes_per_image=16)
+    manifest["components"][0]["inputs"][0]["dtype"] = "int32"
+
+
+def _decode_another(manifest: Any) -> None:
+    manifest["plan"]["steps"][7]["inputs"]["f_hat"] = "f_hat.0"
+    manifest["plan"]["buffers"]["f_hat.0"]["last"] = 7
+    manifest["plan"]["buffers"]["f_hat.1"]["last"] = 6
+
+
+def _f_hat_differs(manifest: Any) -> None:
+    """f_hat.0 is square to the graphs only where they leave it open."""
+    manifest["plan"]["buffers"]["f_hat.0"].update(shape=["B", 4, 1, 4])
+    manifest["components"][3]["inputs"][2]["shape"] = ["B", 4, "y", "x"]
+    manifest["components"][3]["outputs"][0]["shape"] = ["B", 4, "h", "w"]
+
+
+CONSISTENCY = (
+    Corruption("image_size", put("image_size", value=48), "image_size: expected 32, 16 times the last of"),
+    Corruption("table_short", put("sampling", "temperature", value=[1.0]), "2 entries, one per scale, found 1"),
+    Corruption("top_k_above_vocab", put("sampling", "top_k", 0, value=17), "at most 16, the vocab_size, found"),
+    Corruption("timesteps_fall", put("residual", "timesteps", value=[9, 3]), "timesteps[1]: expected more than 9"),
+    Corruption("noise_steps", put("residual", "noise_steps", value=2), "3, one more than timesteps, found 2"),
+    Corruption("file_not_listed", drop("files", "graphs/latent.onnx"), "a path in files, found \"graphs/latent"),
+    Corruption("tokenizer_not_listed", put("tokenizer", "file", value="t"), "tokenizer.file: expected a path in"),
+    Corruption("file_is_folder_too", list_file("README.md/x"), "a file in a folder, found \"README.md\" as a file"),
+    Corruption("component_twice", manifest_edit(_same_component_twice), '"text_model" twice'),
+    Corruption(
+        "tensor_twice", put("components", 1, "inputs", 1, "name", value="context"), "every tensor once"
+    ),
+    Corruption("constants_not_listed", drop("files", "constants.bin"), "expected constants.bin in files"),
+    Corruption("constant_beyond", put("constants", "up.1", "offset", value=320), "within the 320 bytes of"),
+    Corruption("constant_huge", put("constants", "up.1", "shape", value=[2**20] * 3), "at most 1099511627776"),
+    Corruption("constant_unknown", put(*BUFFERS, "up.0", "constant", value="no"), "constants, found \"no\""),
+    Corruption("constant_differs", put("constants", "up.0", "shape", value=[1, 4]), "float32 [1, 4] as in"),
+    Corruption("buffer_bytes", put(*BUFFERS, "logits.0", "bytes_per_image", value=64), "expected 128, the size"),
+    Corruption("buffer_huge", manifest_edit(_huge_buffer), "at most 1099511627776 bytes per image, found"),
+    Corruption("buffer_first", put(*BUFFERS, "context", "first", value=1), "first: expected 0, the first step"),
+    Corruption("buffer_last", put(*BUFFERS, "context", "last", value=1), "last: expected 4, the last step"),
+    Corruption("buffer_unused", manifest_edit(_unused_buffer), "plan.buffers.spare: expected a buffer that"),
+    Corruption("buffer_scale", put(*BUFFERS, "uniform.0", "scale", value=2), "from 0 to 1, found 2"),
+    Corruption("noise_shape", manifest_edit(_wrong_noise), "expected ['B', 1, 16], found ['B', 1, 4, 4]"),
+    Corruption("step_scale", put(*STEPS, 1, "scale", value=2), "plan.steps[1].scale: expected an integer from"),
+    Corruption("step_graph", put(*STEPS, 1, "graph", value="embed"), "name of a component, found \"embed\""),
+    Corruption("input_unknown", put(*STEPS, 1, "inputs", "no", value="context"), "context, level, found \"no\""),
+    Corruption("output_unknown", put(*STEPS, 0, "outputs", "no", value="pixels"), "component: context, found"),
+    Corruption("input_unfed", drop(*STEPS, 1, "inputs", "context"), "every input of transformer, found no"),
+    Corruption("buffer_unknown", put(*STEPS, 1, "inputs", "level", value="no"), "name of a buffer, found \"no\""),
+    Corruption("read_too_early", manifest_edit(_swap_first_steps), "a buffer that an earlier step wrote"),
+    Corruption("written_twice", manifest_edit(_write_twice), "that nothing wrote before, found \"logits.0\""),
+    Corruption("constant_written", manifest_edit(_write_a_constant), "kind value, found \"up.1 of kind constant"),
+    Corruption("dtype_differs", put("components", 0, "inputs", 0, "dtype", value="int32"), "a buffer of int32"),
+    Corruption("rank_differs", put("components", 0, "inputs", 0, "shape", value=["B"]), "of 1 dimensions"),
+    Corruption("extent_differs", put("components", 0, "inputs", 0, "shape", 1, value=5), "extent 5 on axis 1"),
+    Corruption("symbol_differs", put("components", 3, "inputs", 1, "shape", 0, value="n"), "extent 1 on axis 0, found"),
+    Corruption("scale_not_ended", put(*STEPS, 6, "ends_scale", value=False), "2 steps with ends_scale, one per"),
+    Corruption("scale_ends_twice", put(*STEPS, 6, "scale", value=0), "scale 1 to end next, found scale 0"),
+    Corruption("scale_ends_early", put(*STEPS, 1, "ends_scale", value=True), "f_hat.0 to be written by now"),
+    Corruption("no_finite", manifest_edit(_no_finite), "a step that writes finite, found none"),
+    Corruption("noise_distribution", put(*BUFFERS, "uniform.0", "distribution", value="normal"), '"uniform", found'),
+    Corruption("setting_of_two", manifest_edit(_setting_of_two), "[1] for a setting, found [2]"),
+    Corruption("input_of_int32", manifest_edit(_input_of_int32), "int64 ['B', 4], found int32 ['B', 4]"),
+    Corruption("no_tokenizer", put("tokenizer", value=None), "a tokenizer, because the plan takes input_ids"),
+    Corruption("decodes_another_scale", manifest_edit(_decode_another), "the decoder with f_hat.1 as f_hat"),
+    Corruption("f_hat_differs", manifest_edit(_f_hat_differs), "plan.buffers.f_hat.0: expected float32 ['B', 4, 2"),
+    Corruption("no_input", put(*BUFFERS, "input_ids", "kind", value="zero"), "input_ids, or context and context"),
+)  # fmt: skip
+
+
+def _repeat_key(data: bytes) -> bytes:
+    return data.replace(b'"smooth"', b'"top_p": 0.5, "smooth"', 1)
+
+
+BYTES = (
+    Corruption("duplicate_key", manifest_bytes(_repeat_key), 'every key once in an object, found "top_p" twice'),
+    Corruption("nan", manifest_bytes(lambda data: data.replace(b"4.5", b"NaN")), "expected finite numbers, found NaN"),
+    Corruption("infinity", manifest_bytes(lambda data: data.replace(b"4.5", b"-Infinity")), "numbers, found -Infinity"),
+    Corruption("overflow", manifest_bytes(lambda data: data.replace(b"4.5", b"1e999")), "a number that is not finite"),
+    Corruption("digits", manifest_bytes(lambda data: data.replace(b"4.5", b"9" * 5000)), "expected JSON, found"),
+    Corruption("truncated", manifest_bytes(lambda data: data[:-9]), "manifest.json: top level: expected JSON"),
+    Corruption("empty", manifest_bytes(lambda data: b""), "top level: expected JSON, found Expecting value"),
+    Corruption("trailing", manifest_bytes(lambda data: data + b"{}"), "expected JSON, found Extra data"),
+    Corruption("list", manifest_bytes(lambda data: b"[]"), "top level: expected an object, found a list of 0"),
+    Corruption("latin_1", manifest_bytes(lambda data: data.replace(b"MIT", b"\xe9")), "expected UTF-8, found"),
+    Corruption("utf_16", manifest_bytes(lambda data: data.decode().encode("utf-16")), "expected UTF-8, found"),
+    Corruption("deep", manifest_bytes(lambda data: b"[" * 500_000), "found nesting without end"),
+    Corruption("large", manifest_bytes(lambda data: data + b" " * 2**24), "expected at most 16777216 bytes"),
+)

@@ -1,0 +1,206 @@
+"""manifest.json: the reader, the writer and the JSON schema say the same."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+import runtime.manifest
+from runtime.errors import BundleError
+from runtime.manifest import FORMAT_VERSION, Dtype, Manifest, Precision, Residual, Target, parse, to_json
+from runtime.plan import bytes_per_image
+from tests.runtime.corrupt_manifests import BYTES, CONSISTENCY, STRUCTURE, Corruption
+from tests.runtime.make_bundle import make_bundle
+
+SCHEMA = json.loads((Path(runtime.manifest.__file__).parent / "manifest.schema.json").read_bytes())
+PAGE = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("pristine") / "tiny")
+
+
+@pytest.fixture
+def data(pristine: Path) -> bytes:
+    return (pristine / "manifest.json").read_bytes()
+
+
+def spoil(pristine: Path, tmp_path: Path, corruption: Corruption) -> bytes:
+    folder = tmp_path / "spoilt"
+    folder.mkdir()
+    shutil.copy(pristine / "manifest.json", folder)
+    corruption.edit(folder)
+    return (folder / "manifest.json").read_bytes()
+
+
+def reordered(value: Any) -> Any:
+    """The same JSON with the keys of every object backwards."""
+    if isinstance(value, dict):
+        return {key: reordered(value[key]) for key in reversed(value)}
+    return [reordered(item) for item in value] if isinstance(value, list) else value
+
+
+def test_the_manifest_is_read_as_dataclasses(data: bytes) -> None:
+    manifest = parse(data)
+    assert manifest.format_version == FORMAT_VERSION == 1
+    assert (manifest.precision, manifest.target.name) == (Precision.FP32, Target.CPU)
+    assert manifest.sampling.top_k == (6, 3)
+    assert manifest.components[0].inputs[0].shape == ("B", 4)
+    assert manifest.plan.buffers["logits.1"].bytes_per_image == 2 * 4 * 16 * 4
+    assert manifest.plan.buffers["cfg_scale"].scale is None
+    assert manifest.plan.steps[3].ends_scale
+
+
+def test_writing_and_reading_are_inverse(data: bytes) -> None:
+    manifest = parse(data)
+    assert parse(to_json(manifest)) == manifest
+    assert to_json(manifest) == data
+
+
+def test_equal_manifests_give_equal_bytes(data: bytes) -> None:
+    backwards = json.dumps(reordered(json.loads(data))).encode()
+    assert backwards != data
+    assert to_json(parse(backwards)) == data
+
+
+def test_integers_are_numbers_and_come_back_as_such(data: bytes) -> None:
+    manifest = parse(data.replace(b'"cfg_scale": 4.5', b'"cfg_scale": 4'))
+    assert manifest.sampling.cfg_scale == 4.0 and isinstance(manifest.sampling.cfg_scale, float)
+    assert parse(to_json(manifest)) == manifest
+
+
+def test_a_manifest_that_no_reader_would_take_is_not_written(data: bytes) -> None:
+    manifest = dataclasses.replace(parse(data), residual=Residual((0, 999), 7))
+    with pytest.raises(BundleError, match=r"residual\.noise_steps: expected 3, one more than timesteps, found 7"):
+        to_json(manifest)
+
+
+def test_a_bundle_may_take_a_context_array(data: bytes) -> None:
+    """Without the text model: context and its mask come from the caller, and no tokenizer is named."""
+    value = json.loads(data)
+    del value["plan"]["steps"][0], value["plan"]["buffers"]["input_ids"], value["components"][0]
+    mask = {"kind": "input", "dtype": "bool", "shape": ["B", 4], "bytes_per_image": 4, "first": 0, "last": 0}
+    for buffer in value["plan"]["buffers"].values():
+        buffer.update(first=max(0, buffer["first"] - 1), last=buffer["last"] - 1)
+    value["plan"]["buffers"] |= {"context_mask": mask}
+    value["plan"]["buffers"]["context"]["kind"] = "input"
+    value["components"][0]["inputs"].append({"name": "mask", "dtype": "bool", "shape": ["B", 4]})
+    for step, key in ((0, "first"), (3, "last")):
+        value["plan"]["steps"][step]["inputs"]["mask"] = "context_mask"
+        mask[key] = step
+    with pytest.raises(BundleError, match="tokenizer: expected null, because the plan takes a context array"):
+        parse(json.dumps(value).encode())
+    value["tokenizer"] = None
+    assert parse(json.dumps(value).encode()).tokenizer is None
+
+
+@pytest.mark.parametrize("corruption", [*STRUCTURE, *CONSISTENCY, *BYTES], ids=lambda each: each.name)
+def test_a_spoilt_manifest_is_refused(pristine: Path, tmp_path: Path, corruption: Corruption) -> None:
+    with pytest.raises(BundleError) as refusal:
+        parse(spoil(pristine, tmp_path, corruption))
+    assert corruption.message in str(refusal.value)
+    assert str(refusal.value).startswith("manifest.json: ")
+    assert "export.build" in str(refusal.value) or "update hart-edge" in str(refusal.value)
+
+
+def test_a_manifest_beyond_the_size_limit_is_not_decoded() -> None:
+    with pytest.raises(BundleError, match="top level: expected at most 16777216 bytes, found 16777217"):
+        parse(b" " * (2**24 + 1))
+
+
+def test_the_version_is_looked_at_first() -> None:
+    with pytest.raises(BundleError) as refusal:
+        parse(b'{"format_version": 2, "everything": "else differs"}')
+    assert str(refusal.value) == (
+        "manifest.json: format_version: expected 1, found 2; this runtime reads version 1; "
+        "rebuild the bundle with this version or update hart-edge"
+    )
+
+
+# The schema.
+
+
+def test_the_schema_is_one_and_takes_the_valid_manifest(data: bytes) -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    Draft202012Validator(SCHEMA).validate(json.loads(data))
+
+
+@pytest.mark.parametrize("corruption", STRUCTURE, ids=lambda each: each.name)
+def test_the_schema_refuses_what_the_reader_refuses(pristine: Path, tmp_path: Path, corruption: Corruption) -> None:
+    spoilt = json.loads(spoil(pristine, tmp_path, corruption))
+    assert not Draft202012Validator(SCHEMA).is_valid(spoilt), corruption.name
+
+
+def objects(value: Any, where: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """Every JSON object inside `value`, with its path."""
+    found = [(where, value)] if isinstance(value, dict) else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        found += objects(item, f"{where}/{key}")
+    return found
+
+
+TABLES = ("/files", "/constants", "/plan/buffers", "/tools")  # their keys are names, not keys of the format
+
+
+def test_reader_and_schema_agree_on_every_key(data: bytes) -> None:
+    """Each key left out, and an unknown one put in, in every object of the manifest that has fixed keys."""
+    whole = json.loads(data)
+    validator = Draft202012Validator(SCHEMA)
+    tried = 0
+    for where, item in objects(whole):
+        if where in TABLES or where.endswith(("/inputs", "/outputs")):
+            continue
+        for key in [*item, "unknown"]:
+            kept = dict(item)
+            item.pop(key, None)
+            if key == "unknown":
+                item[key] = 0
+            with pytest.raises(BundleError, match="expected"):
+                parse(json.dumps(whole).encode())
+            assert not validator.is_valid(whole), f"{where}/{key}"
+            item.clear()
+            item.update(kept)
+            tried += 1
+    assert tried > 300
+    assert to_json(parse(json.dumps(whole).encode())) == data
+
+
+def test_reader_and_schema_agree_on_every_type(data: bytes) -> None:
+    """Every value replaced by one of each JSON type: both take it or both refuse its structure."""
+    whole = json.loads(data)
+    validator = Draft202012Validator(SCHEMA)
+    for where, item in objects(whole):
+        for key, kept in list(item.items()):
+            for other in (None, True, 1, -1, 0.5, "x", [], [{}], {}, {"x": 1}):
+                item[key] = other
+                try:
+                    parse(json.dumps(whole).encode())
+                except BundleError:
+                    continue  # the reader may be stricter: it also sees what the keys say of each other
+                assert validator.is_valid(whole), f"{where}/{key} = {other!r}"
+            item[key] = kept
+
+
+# The page.
+
+
+def test_the_page_names_every_key_and_every_enum() -> None:
+    for field in dataclasses.fields(Manifest):
+        assert f"| {field.name}" in PAGE or f" {field.name}," in PAGE or f", {field.name} " in PAGE, field.name
+    for dtype in Dtype:
+        assert f"`{dtype}`" in PAGE
+    for target in Target:
+        assert f'"{target}"' in PAGE
+
+
+def test_sizes_count_both_halves_of_the_guidance() -> None:
+    assert bytes_per_image(Dtype.FLOAT16, ("2B", 3, 5)) == 60
+    assert bytes_per_image(Dtype.INT64, ("B",)) == 8
+    assert bytes_per_image(Dtype.BOOL, ()) == 1
+    assert bytes_per_image(Dtype.FLOAT32, (4, 0)) == 0
