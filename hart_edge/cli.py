@@ -1,0 +1,152 @@
+"""The command line: `hart-edge COMMAND ...`, the same as `python -m hart_edge COMMAND ...`.
+
+In: arguments. Out: what hart_edge/commands/ prints, and an exit status: 0 done, 1 an error or a failed check (one
+message on standard error), 2 arguments that make no sense, 130 interrupted, 141 nobody reads the output any more.
+Commands are imported when they are called, so `generate` needs nothing that only a workstation has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hart_edge import __version__
+from runtime.errors import HartEdgeError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # the only name that argparse has for it
+
+INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal's number, as shells have it
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="hart-edge",
+        description="HART image generation at the edge. Bundles are built with python -m export.build.",
+        allow_abbrev=False,
+    )
+    p.add_argument("--version", action="version", version=f"hart-edge {__version__}")
+    commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_generate(commands)
+    _add_info(commands)
+    _add_golden(commands)
+    _add_doctor(commands)
+    return p
+
+
+def _add(commands: Commands, name: str, summary: str) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+
+
+def _add_generate(commands: Commands) -> None:
+    p = _add(commands, "generate", "Generate a PNG picture from a prompt; several prompts give several pictures.")
+    p.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to draw")
+    p.add_argument("--bundle", type=Path, metavar="DIR", help="bundle folder (default: bundles/hart-emoji-int8)")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="0 to 2**64 - 1, of every picture (default: 0)")
+    p.add_argument("--cfg-scale", type=float, metavar="X", help="guidance, 0 to 100 (default: the bundle's)")
+    p.add_argument("--top-k", type=int, metavar="K", help="choose among the K likeliest codes (default: the bundle's)")
+    p.add_argument(
+        "--top-p",
+        type=float,
+        metavar="P",
+        help="choose among the likeliest codes that share a probability of P, above 0 to 1 (default: the bundle's)",
+    )
+    p.add_argument(
+        "--smooth",
+        action=argparse.BooleanOptionalAction,
+        help="mix codes instead of choosing one (default: the bundle's)",
+    )
+    p.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one a core)")
+    p.add_argument(
+        "--context",
+        type=Path,
+        metavar="FILE.npz",
+        help="context (T, D) and context_mask (T,) in place of a prompt, for a bundle without a text model",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=Path("picture.png"),
+        metavar="FILE.png",
+        help="picture file; several prompts give FILE-1.png, FILE-2.png, ... (default: picture.png)",
+    )
+    p.add_argument("--previews", type=Path, metavar="DIR", help="also write the picture as of every scale into DIR")
+    p.add_argument("--json", action="store_true", help="print one JSON object a picture instead of text")
+
+
+def _add_info(commands: Commands) -> None:
+    p = _add(commands, "info", "Verify a bundle and show what is in it.")
+    p.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+
+
+def _add_golden(commands: Commands) -> None:
+    p = _add(
+        commands,
+        "golden",
+        "Hold a checkpoint, or a bundle built from it, against its golden records; exit 1 beyond tolerance.",
+    )
+    p.add_argument("folder", type=Path, metavar="DIR", help="checkpoint folder with golden.npz")
+    p.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="BUNDLE",
+        help="hold this bundle's loop against the records instead of the reference",
+    )
+    p.add_argument("--json", action="store_true", help="print one JSON object a record instead of text")
+
+
+def _add_doctor(commands: Commands) -> None:
+    p = _add(commands, "doctor", "Show which targets this machine can use, and why not the others; exit 1 if none.")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status. Arguments that make no sense end in SystemExit(2), as argparse has it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a prompt that the terminal's encoding lacks is no error
+    p = parser()
+    a = p.parse_args(arguments)
+    if a.command == "generate" and bool(a.prompts) == (a.context is not None):
+        p.error("generate: expected a PROMPT, or --context FILE.npz for a bundle without a text model")
+    try:
+        status = _run(a)
+        sys.stdout.flush()  # here, where a closed pipe can still be told from an error
+        return status
+    except BrokenPipeError:  # `hart-edge info BUNDLE | head -1`
+        _drop_output()
+        return BROKEN_PIPE
+    except (HartEdgeError, OSError) as error:  # OSError: the disk is full, a folder may not be entered, ...
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(a: argparse.Namespace) -> int:
+    match a.command:
+        case "generate":
+            from hart_edge.commands.generate import run
+        case "info":
+            from hart_edge.commands.info import run
+        case "golden":
+            from hart_edge.commands.golden import run
+        case _:
+            from hart_edge.commands.doctor import run
+    return run(a)
+
+
+def _drop_output() -> None:
+    """Let what is still buffered go nowhere: the interpreter flushes at its end, and must not find the pipe closed."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
