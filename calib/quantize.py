@@ -1,0 +1,220 @@
+"""Write a form of reduced precision into an ONNX graph.
+
+In: an fp32 graph, its form, and the ranges of its activations. Out: the graph with FP16 or INT8 initialisers and the
+QuantizeLinear / DequantizeLinear nodes of that form. Precision is typed in the graph, never a flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from calib.forms import Form
+from calib.sites import SMALLEST_WEIGHT, Site, SiteKind, find_sites
+from runtime.errors import BuildError
+
+FP16_LARGEST = float(np.finfo(np.float16).max)
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+def apply_form(model: onnx.ModelProto, form: Form, ranges: Ranges) -> onnx.ModelProto:
+    """A copy of the graph in a form. Raises BuildError where a range is missing or a weight does not fit."""
+    if form is Form.FLOAT32:
+        return model
+    rewritten = onnx.ModelProto()
+    rewritten.CopyFrom(model)
+    if form is Form.FLOAT16_WEIGHTS:
+        _halve_weights(rewritten)
+    else:
+        _Quantizer(rewritten, form, ranges).rewrite()
+    return rewritten
+
+
+def _halve_weights(model: onnx.ModelProto) -> None:
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        if value.dtype != np.float32 or value.size < SMALLEST_WEIGHT:
+            continue
+        if not np.abs(value).max() <= FP16_LARGEST:  # NaN as well
+            raise BuildError(f"{graph.name}: weight {tensor.name} exceeds the range of FP16; build this model at fp32")
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(value.astype(np.float16), f"{name}:fp16"))
+        casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
+    _prepend(graph, casts)
+
+
+def quantize_weight(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric INT8 per slice along an axis: values in [-127, 127] and one scale a slice."""
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    scale = (np.abs(weight).max(axis=others) / 127).astype(np.float32)
+    scale[scale == 0] = 1  # a slice of zeros
+    shape = [1] * weight.ndim
+    shape[axis] = -1
+    return np.round(weight / scale.reshape(shape)).astype(np.int8), scale
+
+
+def activation_parameters(low: float, high: float) -> tuple[np.float32, np.uint8]:
+    """Scale and zero point of UINT8 that hold [low, high] with an exact zero."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = (high - low) / 255 or 1.0  # a tensor that was always zero
+    return np.float32(scale), np.uint8(np.clip(round(-low / scale), 0, 255))
+
+
+class _Quantizer:
+    """Rewrites one graph. Every weight and activation gets one quantised twin, however many nodes use it."""
+
+    def __init__(self, model: onnx.ModelProto, form: Form, ranges: Ranges) -> None:
+        self.graph, self.form, self.ranges = model.graph, form, ranges
+        self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.twins: dict[tuple[str, int], tuple[str, NDArray[np.float32]]] = {}  # (weight, axis) -> stem, scales
+        self.weights: dict[tuple[str, int], str] = {}  # (weight, axis) -> dequantised name
+        self.activations: dict[str, str] = {}
+        self.first: list[onnx.NodeProto] = []
+        self.after: dict[str, list[onnx.NodeProto]] = {}  # nodes to put behind the one that makes a tensor
+
+    def rewrite(self) -> None:
+        for site in find_sites(self.graph):
+            if site.kind is SiteKind.EMBEDDING:
+                self._embedding(site)
+                continue
+            site.node.input[1] = self._weight(site)
+            if not self.form.quantizes(site.kind):
+                continue
+            site.node.input[0] = self._activation(site.activation)
+            if site.bias is not None:
+                site.node.input[2] = self._bias(site)
+            if site.kind is SiteKind.CONV:
+                self._output(site)
+        self._drop_unused()
+        self._place()
+
+    def _parameters(self, tensor: str) -> tuple[str, str]:
+        """Initialisers of an activation's scale and zero point."""
+        if tensor not in self.ranges:
+            raise BuildError(f"{self.graph.name}: calibration has no range for {tensor}; collect ranges of this model")
+        scale, zero = activation_parameters(*self.ranges[tensor])
+        names = f"{tensor}:scale", f"{tensor}:zero"
+        for name, value in zip(names, (np.array(scale), np.array(zero)), strict=True):
+            if name not in self.initializers:
+                self._add(name, value)
+        return names
+
+    def _activation(self, tensor: str) -> str:
+        if tensor not in self.activations:
+            scale, zero = self._parameters(tensor)
+            quantized, restored = f"{tensor}:u8", f"{tensor}:restored"
+            nodes = [
+                helper.make_node("QuantizeLinear", [tensor, scale, zero], [quantized]),
+                helper.make_node("DequantizeLinear", [quantized, scale, zero], [restored]),
+            ]
+            self.after.setdefault(tensor, []).extend(nodes)
+            self.activations[tensor] = restored
+        return self.activations[tensor]
+
+    def _output(self, site: Site) -> None:
+        """Quantise a convolution's result, as its integer kernel does; readers see the restored tensor."""
+        tensor = site.node.output[0]
+        scale, zero = self._parameters(tensor)
+        raw, quantized = f"{tensor}:raw", f"{tensor}:raw:u8"
+        site.node.output[0] = raw
+        self.after[raw] = [
+            helper.make_node("QuantizeLinear", [raw, scale, zero], [quantized]),
+            helper.make_node("DequantizeLinear", [quantized, scale, zero], [tensor]),
+        ]
+        self.activations[tensor] = tensor  # it has been through Q/DQ already
+
+    def _twin(self, name: str, axis: int) -> tuple[str, NDArray[np.float32]]:
+        """INT8 initialisers of a weight, `STEM:s8` and `STEM:scale`, made once for each axis that is asked for."""
+        if (name, axis) not in self.twins:
+            taken = any(weight == name for weight, _ in self.twins)
+            stem = f"{name}:axis{axis}" if taken else name
+            quantized, scale = quantize_weight(numpy_helper.to_array(self.initializers[name]), axis)
+            self._add(f"{stem}:s8", quantized)
+            self._add(f"{stem}:scale", scale)
+            self.twins[name, axis] = stem, scale
+        return self.twins[name, axis]
+
+    def _weight(self, site: Site) -> str:
+        key = site.weight, site.channel_axis
+        if key not in self.weights:
+            stem, scale = self._twin(*key)
+            self._add(f"{stem}:zero", np.zeros(len(scale), np.int8))
+            self.weights[key] = f"{stem}:restored"
+            inputs = [f"{stem}:s8", f"{stem}:scale", f"{stem}:zero"]
+            node = helper.make_node("DequantizeLinear", inputs, [self.weights[key]], axis=site.channel_axis)
+            self.first.append(node)
+        return self.weights[key]
+
+    def _bias(self, site: Site) -> str:
+        """INT32 with the product of the operands' scales, which integer kernels add before scaling back."""
+        assert site.bias is not None
+        activation_scale, _ = activation_parameters(*self.ranges[site.activation])
+        scale = (activation_scale * self._twin(site.weight, site.channel_axis)[1]).astype(np.float32)
+        value = numpy_helper.to_array(self.initializers[site.bias]).astype(np.float64)
+        steps = np.round(value / scale)
+        if np.abs(steps).max(initial=0) >= 2**31:
+            return site.bias  # stays in float32: correct, though not on the integer kernel
+        name = f"{site.bias}:{site.activation}"
+        restored = f"{name}:restored"
+        if f"{name}:s32" not in self.initializers:
+            self._add(f"{name}:s32", steps.astype(np.int32))
+            self._add(f"{name}:scale", scale)
+            self._add(f"{name}:zero", np.zeros(len(scale), np.int32))
+            inputs = [f"{name}:s32", f"{name}:scale", f"{name}:zero"]
+            self.first.append(helper.make_node("DequantizeLinear", inputs, [restored], axis=0))
+        return restored
+
+    def _embedding(self, site: Site) -> None:
+        """Rows in INT8 with a scale each; only the rows that are read are restored."""
+        indices, output = site.activation, site.node.output[0]
+        stem, _ = self._twin(site.weight, 0)
+        site.node.input[0], site.node.output[0] = f"{stem}:s8", f"{output}:s8"
+        self.after[f"{output}:s8"] = [
+            helper.make_node("Cast", [f"{output}:s8"], [f"{output}:f32"], to=TensorProto.FLOAT),
+            helper.make_node("Gather", [f"{stem}:scale", indices], [f"{output}:scale"]),
+            helper.make_node("Unsqueeze", [f"{output}:scale", self._last_axis()], [f"{output}:scales"]),
+            helper.make_node("Mul", [f"{output}:f32", f"{output}:scales"], [output]),
+        ]
+
+    def _last_axis(self) -> str:
+        if "axis:last" not in self.initializers:
+            self._add("axis:last", np.array([-1], np.int64))
+        return "axis:last"
+
+    def _add(self, name: str, value: NDArray) -> None:
+        tensor = numpy_helper.from_array(value, name)
+        self.graph.initializer.append(tensor)
+        self.initializers[name] = self.graph.initializer[-1]
+
+    def _drop_unused(self) -> None:
+        nodes = [*self.graph.node, *self.first, *(node for nodes in self.after.values() for node in nodes)]
+        used = {name for node in nodes for name in node.input}
+        kept = [tensor for tensor in self.graph.initializer if tensor.name in used]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(kept)
+
+    def _place(self) -> None:
+        """Put the new nodes behind what they read, so that the graph stays in topological order."""
+        ordered = list(self.first)
+        for value in self.graph.input:
+            ordered += self.after.get(value.name, [])
+        for node in self.graph.node:
+            ordered.append(node)
+            for output in node.output:
+                ordered += self.after.get(output, [])
+        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
+        del self.graph.node[:]
+        self.graph.node.extend(copies)
+
+
+def _prepend(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    rest = [onnx.NodeProto.FromString(node.SerializeToString()) for node in graph.node]
+    del graph.node[:]
+    graph.node.extend([*nodes, *rest])

@@ -1,0 +1,71 @@
+"""Where a graph can hold INT8: MatMul, Gemm and Conv nodes with a constant weight, and embedding tables.
+
+In: an ONNX graph. Out: Site objects that collect.py observes and quantize.py rewrites.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import onnx
+
+SMALLEST_WEIGHT = 4096  # elements; what is smaller saves nothing and is often sensitive
+# Distances to it decide the encoder's codes, and the decoding side holds it exactly.
+EXACT = frozenset({"quantizer.codebook.weight"})
+
+
+class SiteKind(StrEnum):
+    LINEAR = "linear"  # MatMul or Gemm
+    CONV = "conv"
+    EMBEDDING = "embedding"  # Gather of rows
+
+
+@dataclass(frozen=True)
+class Site:
+    """One node with a constant weight. `channel_axis` is the weight's output axis (rows of an embedding)."""
+
+    kind: SiteKind
+    node: onnx.NodeProto
+    activation: str
+    weight: str
+    bias: str | None
+    channel_axis: int
+
+
+def find_sites(graph: onnx.GraphProto) -> list[Site]:
+    """All sites of a graph, in the order of its nodes."""
+    weights = {
+        tensor.name: tensor
+        for tensor in graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT and _size(tensor) >= SMALLEST_WEIGHT and tensor.name not in EXACT
+    }
+    constants = {tensor.name for tensor in graph.initializer}
+    sites = []
+    for node in graph.node:
+        if node.op_type == "Gather" and node.input[0] in weights and len(weights[node.input[0]].dims) == 2:
+            sites.append(Site(SiteKind.EMBEDDING, node, node.input[1], node.input[0], None, 0))
+        if node.op_type not in ("MatMul", "Gemm", "Conv") or node.input[1] not in weights:
+            continue
+        if node.input[0] in constants:
+            continue
+        bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type == "Conv":
+            kind, axis = SiteKind.CONV, 0
+        else:
+            transposed = node.op_type == "Gemm" and "transB" in attributes and attributes["transB"].i == 1
+            kind, axis = SiteKind.LINEAR, 0 if transposed else 1
+            if "transA" in attributes and attributes["transA"].i:
+                continue
+            if len(weights[node.input[1]].dims) != 2:
+                continue
+        sites.append(Site(kind, node, node.input[0], node.input[1], bias, axis))
+    return sites
+
+
+def _size(tensor: onnx.TensorProto) -> int:
+    size = 1
+    for dim in tensor.dims:
+        size *= dim
+    return size

@@ -1,0 +1,319 @@
+"""Forms written into graphs: how far from the weights, in which order, and which kernels ONNX Runtime makes of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper
+
+from calib.collect import RangeCollector
+from calib.forms import Form
+from calib.quantize import activation_parameters, apply_form, quantize_weight
+from calib.sites import SMALLEST_WEIGHT
+from engines.registry import library
+from runtime.errors import BuildError
+from runtime.manifest import Target
+from tests.calib.make_graphs import INT64, conv_model, initializer, linear_model, make_model, run_model, weight
+
+REDUCED = [form for form in Form if form is not Form.FLOAT32]
+
+
+def collected(folder: Path, model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    with RangeCollector({"small": model}, {"small": Form.U8S8}, library(Target.CPU), folder / "observed") as collector:
+        collector("small", inputs)
+        collector.end_prompt()
+        return collector.ranges().get("small", {})
+
+
+def check(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Topological order, every name once, types and shapes."""
+    onnx.checker.check_model(model, full_check=True)
+    names = [tensor.name for tensor in model.graph.initializer]
+    assert len(names) == len(set(names))
+    used = {name for node in model.graph.node for name in node.input}
+    assert set(names) <= used  # nothing is carried along
+    return model
+
+
+def ops(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+# --- numbers
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_weight_is_at_most_half_a_step_away(axis: int) -> None:
+    value = np.random.default_rng(0).standard_normal((40, 50)).astype(np.float32)
+    value *= np.logspace(-6, 6, value.shape[axis]).reshape((-1, 1) if axis == 0 else (1, -1)).astype(np.float32)
+    quantized, scale = quantize_weight(value, axis)
+    assert quantized.dtype == np.int8 and scale.shape == (value.shape[axis],) and scale.dtype == np.float32
+    assert np.abs(quantized.astype(int)).max(axis=1 - axis).tolist() == [127] * len(scale)  # each uses its whole range
+    steps = np.expand_dims(scale, 1 - axis)
+    assert (np.abs(quantized * steps - value) <= steps * 0.5001).all()
+
+
+def test_zero_channels_stay_zero() -> None:
+    value = np.ones((3, 4, 1, 1), np.float32)
+    value[1] = 0
+    quantized, scale = quantize_weight(value, 0)
+    assert scale[1] == 1 and not quantized[1].any()
+    assert np.isfinite(scale).all() and (scale > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-1.0, 3.0), (0.0, 5.0), (-7.0, 0.0), (2.0, 5.0), (-6.0, -1.0), (-1e-3, 1e4), (0.0, 0.0)]
+)
+def test_activations_hold_zero_exactly(low: float, high: float) -> None:
+    scale, zero = activation_parameters(low, high)
+    assert scale.dtype == np.float32 and zero.dtype == np.uint8 and scale > 0
+    smallest, largest = (0 - int(zero)) * scale, (255 - int(zero)) * scale
+    assert smallest <= 0 <= largest
+    assert smallest - scale <= min(low, 0) and max(high, 0) <= largest + scale  # within a step of the range
+    if (low, high) != (0.0, 0.0):
+        assert largest - smallest == pytest.approx(max(high, 0) - min(low, 0), rel=1e-5)
+
+
+# --- linear layers
+
+
+def test_float32_is_the_graph_itself() -> None:
+    model = linear_model()
+    assert apply_form(model, Form.FLOAT32, {}) is model
+
+
+@pytest.mark.parametrize("form", REDUCED)
+def test_the_given_graph_is_not_changed(tmp_path: Path, form: Form) -> None:
+    model = linear_model()
+    before = model.SerializeToString()
+    check(apply_form(model, form, {"x": (-3, 3), "r": (0, 3)}))
+    assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize(("form", "tolerance"), list(zip(REDUCED, (1e-3, 1e-2, 4e-2), strict=True)))
+@pytest.mark.parametrize("make", [linear_model, conv_model])
+def test_result_is_near(tmp_path: Path, form: Form, tolerance: float, make) -> None:
+    model = make()
+    shape = (4, 64) if make is linear_model else (2, 32, 8, 8)
+    x = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+    reduced = check(apply_form(model, form, collected(tmp_path, model, {"x": x})))
+    expected, found = (run_model(tmp_path, each, {"x": x})["y"] for each in (model, reduced))
+    error = np.abs(found - expected).max() / np.abs(expected).max()
+    assert 0 < error <= tolerance
+
+
+def test_weights_only() -> None:
+    model = check(apply_form(linear_model(), Form.INT8_WEIGHTS, {}))
+    assert ops(model) == {"MatMul": 2, "Relu": 1, "DequantizeLinear": 2}
+    assert initializer(model, "first:s8").dtype == np.int8
+    assert initializer(model, "first:scale").shape == (64,)
+    assert "first" not in {tensor.name for tensor in model.graph.initializer}
+
+
+def test_u8s8_of_linear_layers() -> None:
+    model = check(apply_form(linear_model(), Form.U8S8, {"x": (-2.0, 3.1), "r": (0.0, 5.1)}))
+    assert ops(model) == {"MatMul": 2, "Relu": 1, "DequantizeLinear": 4, "QuantizeLinear": 2}
+    assert initializer(model, "r:scale") == pytest.approx(0.02) and initializer(model, "r:zero") == 0
+    assert initializer(model, "x:scale") == pytest.approx(0.02) and initializer(model, "x:zero") == 100
+    assert initializer(model, "x:zero").dtype == np.uint8
+
+
+def test_gemm_bias_is_int32() -> None:
+    """With the product of the operands' scales, per channel along the outputs of a transposed weight."""
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)
+    model = make_model([node], [weight("w", 96, 64), weight("b", 96, seed=1)], outputs={"y": ("B", 96)})
+    reduced = check(apply_form(model, Form.U8S8, {"x": (-1.0, 1.55)}))
+    steps, scale = initializer(reduced, "b:x:s32"), initializer(reduced, "b:x:scale")
+    assert steps.dtype == np.int32
+    expected = np.float32(0.01) * initializer(reduced, "w:scale")
+    assert np.allclose(scale, expected, rtol=1e-5)
+    assert (np.abs(steps * scale.astype(np.float64) - initializer(model, "b")) <= 0.5001 * scale).all()
+    restoring = next(node for node in reduced.graph.node if node.input[0] == "w:s8")
+    assert [(attribute.name, attribute.i) for attribute in restoring.attribute] == [("axis", 0)]
+
+
+def test_bias_that_int32_cannot_hold_stays() -> None:
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)
+    model = make_model([node], [weight("w", 64, 64, spread=1e-6), weight("b", 64, spread=1e4)])
+    reduced = check(apply_form(model, Form.U8S8, {"x": (0.0, 1e-4)}))
+    gemm = next(node for node in reduced.graph.node if node.op_type == "Gemm")
+    assert gemm.input[2] == "b"
+
+
+def test_one_twin_for_what_is_shared(tmp_path: Path) -> None:
+    """A weight of two layers, and an activation of three, are quantised once."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "shared"], ["a"]),
+        helper.make_node("MatMul", ["x", "shared"], ["b"]),
+        helper.make_node("MatMul", ["x", "own"], ["c"]),
+        helper.make_node("Sum", ["a", "b", "c", "x"], ["y"]),
+    ]
+    model = make_model(nodes, [weight("shared", 64, 64), weight("own", 64, 64, seed=1)])
+    reduced = check(apply_form(model, Form.U8S8, {"x": (-1.0, 1.0)}))
+    assert ops(reduced) == {"MatMul": 3, "Sum": 1, "QuantizeLinear": 1, "DequantizeLinear": 3}
+    assert list(reduced.graph.node[-1].input) == ["a", "b", "c", "x"]  # who is no site reads the activation itself
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 64)).astype(np.float32)
+    expected, found = (run_model(tmp_path, each, {"x": x})["y"] for each in (model, reduced))
+    assert np.abs(found - expected).max() <= 0.05
+
+
+def test_one_bias_for_two_activations() -> None:
+    """The bias's scale follows the activation, so it gets a twin for each."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "b"], ["h"]),
+        helper.make_node("Gemm", ["h", "w", "b"], ["y"]),
+    ]
+    model = make_model(nodes, [weight("w", 64, 64), weight("b", 64)])
+    reduced = check(apply_form(model, Form.U8S8, {"x": (0.0, 1.0), "h": (0.0, 2.0)}))
+    scales = [initializer(reduced, f"b:{name}:scale") for name in ("x", "h")]
+    assert np.allclose(scales[1], 2 * scales[0])
+
+
+def test_missing_range_is_named() -> None:
+    with pytest.raises(BuildError, match=r"^small: calibration has no range for r; collect ranges of this model$"):
+        apply_form(linear_model(), Form.U8S8, {"x": (-1.0, 1.0)})
+
+
+# --- convolutions and embeddings
+
+
+def test_chain_of_two_convolutions(tmp_path: Path) -> None:
+    """What the first writes is quantised once, as its integer kernel does, and the second reads that."""
+    model = conv_model()
+    x = np.random.default_rng(3).standard_normal((2, 32, 8, 8)).astype(np.float32)
+    reduced = check(apply_form(model, Form.U8S8, collected(tmp_path, model, {"x": x})))
+    # activations, weights, biases
+    assert ops(reduced) == {"Conv": 2, "QuantizeLinear": 3, "DequantizeLinear": 3 + 2 + 2}
+    first, second = (node for node in reduced.graph.node if node.op_type == "Conv")
+    assert (first.output[0], second.input[0], second.output[0]) == ("h:raw", "h", "y:raw")
+    assert reduced.graph.output[0].name == "y"
+    assert optimised(tmp_path, reduced)["QLinearConv"] == 2
+
+
+def test_embedding_rows(tmp_path: Path) -> None:
+    """A row in INT8 with a scale of its own; ids stay ids."""
+    node = helper.make_node("Gather", ["table", "x"], ["y"])
+    model = make_model([node], [weight("table", 128, 64)], {"x": ("B",)}, {"y": ("B", 64)}, dtype=INT64)
+    for form in (Form.INT8_WEIGHTS, Form.U8S8):
+        reduced = check(apply_form(model, form, {}))
+        assert initializer(reduced, "table:s8").dtype == np.int8
+        assert "table" not in {tensor.name for tensor in reduced.graph.initializer}
+        ids = {"x": np.array([0, 127, 5, 5])}
+        expected, found = (run_model(tmp_path, each, ids)["y"] for each in (model, reduced))
+        steps = initializer(reduced, "table:scale")[ids["x"], None]
+        assert (np.abs(found - expected) <= steps * 0.5001).all()
+
+
+def test_a_table_that_is_read_twice_and_multiplied_has_one_twin_an_axis(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Gather", ["table", "x"], ["rows"]),
+        helper.make_node("Gather", ["table", "x"], ["same"]),
+        helper.make_node("Add", ["rows", "same"], ["sum"]),
+        helper.make_node("MatMul", ["sum", "table"], ["y"]),
+    ]
+    model = make_model(nodes, [weight("table", 64, 64)], {"x": ("B",)}, {"y": ("B", 64)}, dtype=INT64)
+    reduced = check(apply_form(model, Form.INT8_WEIGHTS, {}))
+    held = [tensor.name for tensor in reduced.graph.initializer if tensor.name.endswith(":s8")]
+    assert held == ["table:s8", "table:axis1:s8"]
+    ids = {"x": np.array([3, 63])}
+    expected, found = (run_model(tmp_path, each, ids)["y"] for each in (model, reduced))
+    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+
+
+def test_the_codebook_stays_exact() -> None:
+    name = "quantizer.codebook.weight"
+    node = helper.make_node("Gather", [name, "x"], ["y"])
+    model = make_model([node], [weight(name, 128, 64)], {"x": ("B",)}, {"y": ("B", 64)}, dtype=INT64)
+    assert initializer(apply_form(model, Form.INT8_WEIGHTS, {}), name).dtype == np.float32
+
+
+# --- FP16
+
+
+def test_fp16_holds_large_weights_alone() -> None:
+    model = linear_model()
+    model.graph.initializer.append(weight("small", 64, 63))
+    model.graph.node.append(helper.make_node("MatMul", ["y", "small"], ["z"]))
+    reduced = apply_form(model, Form.FLOAT16_WEIGHTS, {})
+    assert {tensor.name: tensor.data_type for tensor in reduced.graph.initializer} == {
+        "first:fp16": onnx.TensorProto.FLOAT16,
+        "second:fp16": onnx.TensorProto.FLOAT16,
+        "small": onnx.TensorProto.FLOAT,
+    }
+    assert SMALLEST_WEIGHT > 64 * 63
+    assert [node.op_type for node in reduced.graph.node[:2]] == ["Cast", "Cast"]
+
+
+@pytest.mark.parametrize("value", [65536.0, -1e6, np.inf, np.nan])
+def test_fp16_overflow_is_named(value: float) -> None:
+    tensor = weight("first", 64, 64)
+    values = np.frombuffer(tensor.raw_data, np.float32).copy()
+    values[77] = value
+    tensor.raw_data = values.tobytes()
+    model = linear_model()
+    model.graph.initializer[0].CopyFrom(tensor)
+    message = r"^small: weight first exceeds the range of FP16; build this model at fp32$"
+    with pytest.raises(BuildError, match=message):
+        apply_form(model, Form.FLOAT16_WEIGHTS, {})
+
+
+def test_largest_fp16_fits() -> None:
+    tensor = weight("first", 64, 64)
+    values = np.frombuffer(tensor.raw_data, np.float32).copy()
+    values[77] = 65504
+    tensor.raw_data = values.tobytes()
+    model = linear_model()
+    model.graph.initializer[0].CopyFrom(tensor)
+    reduced = check(apply_form(model, Form.FLOAT16_WEIGHTS, {}))
+    assert initializer(reduced, "first:fp16").max() == 65504
+
+
+# --- what ONNX Runtime makes of the shipped model
+
+INTEGER_KERNELS = ("MatMulIntegerToFloat", "QLinearMatMul", "QGemm", "QLinearConv", "MatMulInteger")
+FLOAT_KERNELS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv", "FusedConv", "TransposeMatMul")
+
+
+def optimised(folder: Path, model: onnx.ModelProto | Path) -> Counter[str]:
+    """Operators after ONNX Runtime's own optimisation; those of FLOAT_KERNELS only where they read a weight."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # it warns that such a file is for this machine only
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    source = model if isinstance(model, Path) else folder / "given.onnx"
+    if isinstance(model, onnx.ModelProto):
+        onnx.save_model(model, source)
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    graph = onnx.load(folder / "optimised.onnx").graph
+    large = {tensor.name for tensor in graph.initializer if np.prod(tensor.dims) >= SMALLEST_WEIGHT}
+    restored = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in large}
+    return Counter(
+        node.op_type for node in graph.node if node.op_type not in FLOAT_KERNELS or {*node.input} & (large | restored)
+    )
+
+
+@pytest.mark.parametrize("component", ["transformer", "text_model", "residual", "context"])
+def test_built_graphs_run_on_integer_kernels(int8_bundle: Path, tmp_path: Path, component: str) -> None:
+    """No product with a weight is left in float: such a layer would be slower than at fp32."""
+    path = int8_bundle / "graphs" / f"{component}.onnx"
+    graph = onnx.load(path).graph
+    quantized = {tensor.name for tensor in graph.initializer if tensor.name.endswith(":s8")}
+    restored = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in quantized}
+    sites = sum(len(node.input) > 1 and node.input[1] in restored for node in graph.node)
+    assert sites >= {"transformer": 50, "text_model": 21, "residual": 50, "context": 1}[component]
+    found = optimised(tmp_path, path)
+    assert {name: found[name] for name in FLOAT_KERNELS if found[name]} == {}
+    assert sum(found[name] for name in INTEGER_KERNELS) == sites, found
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_built_graphs_are_valid(request: pytest.FixtureRequest, precision: str) -> None:
+    folder = request.getfixturevalue(f"{precision}_bundle")
+    paths = sorted((folder / "graphs").glob("*.onnx"))
+    assert len(paths) == 9
+    for path in paths:
+        check(onnx.load(path))

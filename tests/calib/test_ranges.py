@@ -1,0 +1,93 @@
+"""calibration.json: written, read again, and refused where it is not what it should be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calib.ranges import CalibratedRanges, hash_files, read_ranges
+from runtime.errors import BuildError
+
+OWNER = "a" * 64
+RANGES = CalibratedRanges(OWNER, 20, {"transformer": {"x": (-1.25, 3.0000001), "h": (0.0, 1e-30)}, "context": {}})
+
+
+def write(folder: Path, **changed: Any) -> Path:
+    content = json.loads(RANGES.to_json()) | changed
+    path = folder / "calibration.json"
+    path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+    return path
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_bytes(RANGES.to_json())
+    found = read_ranges(path, OWNER)
+    assert found == RANGES  # floats to the last bit
+    assert found.to_json() == RANGES.to_json()
+    assert RANGES.sha256() == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_other_weights(tmp_path: Path) -> None:
+    message = r"ranges belong to weights a{12}\.\.\., this checkpoint's are b{12}\.\.\.; calibrate this checkpoint$"
+    with pytest.raises(BuildError, match=message):
+        read_ranges(write(tmp_path), "b" * 64)
+
+
+def test_other_version(tmp_path: Path) -> None:
+    for version in (2, "1", True):
+        with pytest.raises(BuildError, match=rf"expected format version 1, found {version!r}; calibrate again$"):
+            read_ranges(write(tmp_path, format_version=version), OWNER)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"graphs": None},
+        {"graphs": []},
+        {"graphs": {"transformer": {"x": [1]}}},
+        {"graphs": {"transformer": {"x": ["low", "high"]}}},
+        {"graphs": {"transformer": 3}},
+        {"prompts": "many"},
+        {"weights_sha256": None},
+    ],
+)
+def test_misshapen(tmp_path: Path, changed: dict[str, Any]) -> None:
+    path = write(tmp_path, **changed)
+    with pytest.raises(BuildError, match=rf"^{path}: not a readable file of ranges \(.*\); calibrate again$"):
+        read_ranges(path, OWNER)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"graphs": {"transformer": {"x": [float("nan"), 1]}}},
+        {"graphs": {"transformer": {"x": [0, float("inf")]}}},
+        {"graphs": {"transformer": {"x": [2, 1]}}},
+        {"prompts": 0},
+    ],
+)
+def test_ranges_that_are_none(tmp_path: Path, changed: dict[str, Any]) -> None:
+    with pytest.raises(BuildError, match=r"expected finite ranges, low before high, of at least one prompt; calibrate"):
+        read_ranges(write(tmp_path, **changed), OWNER)
+
+
+def test_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    for content in (None, b"", b"{", b"\xff\xfe", b"[]", b"null"):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(BuildError, match="not a readable file of ranges"):
+            read_ranges(path, OWNER)
+
+
+def test_hash_is_of_contents_in_order(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_bytes(b"1" * (5 * 2**20))
+    second.write_bytes(b"2")
+    whole = hashlib.sha256(b"1" * (5 * 2**20) + b"2").hexdigest()
+    assert hash_files([first, second]) == whole != hash_files([second, first])

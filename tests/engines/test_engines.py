@@ -1,0 +1,131 @@
+"""Engine libraries: which there are, what they say when they cannot, and errors that name the graph."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from engines.base import Availability
+from engines.onnxruntime import OnnxRuntimeLibrary
+from engines.registry import LIBRARIES, library, survey
+from runtime.errors import BuildError, EngineError
+from runtime.manifest import Target
+
+CPU = library(Target.CPU)
+X = {"x": np.array([[1.0, -2.0]], np.float32)}
+
+
+@pytest.fixture
+def doubling(tmp_path: Path) -> Path:
+    """double = x + x, negative = -x, for x (B, 2)."""
+    values = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, ["B", 2]) for n in ("x", "double", "negative")}
+    nodes = [helper.make_node("Add", ["x", "x"], ["double"]), helper.make_node("Neg", ["x"], ["negative"])]
+    graph = helper.make_graph(nodes, "doubling", [values["x"]], [values["double"], values["negative"]])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    path = tmp_path / "doubling.onnx"
+    onnx.save_model(model, path)
+    return path
+
+
+def test_registry() -> None:
+    assert {target: entry.target for target, entry in LIBRARIES.items()} == {
+        Target.CPU: Target.CPU,
+        Target.CUDA: Target.CUDA,
+    }
+    for target in (Target.TENSORRT, Target.TENSORRT_RTX):
+        with pytest.raises(BuildError, match=f"^target {target}: this version builds for cpu and cuda; choose one of"):
+            library(target)
+
+
+def test_cpu_is_usable() -> None:
+    assert CPU.availability() == Availability(
+        Target.CPU, True, f"onnxruntime {onnxruntime.__version__}, CPUExecutionProvider"
+    )
+
+
+def test_survey_names_every_target_once() -> None:
+    found = {entry.target: entry for entry in survey()}
+    assert len(survey()) == len(found) == len(Target)
+    assert found[Target.CPU].usable
+    assert not found[Target.TENSORRT].usable and not found[Target.TENSORRT_RTX].usable
+    for target in (Target.TENSORRT, Target.TENSORRT_RTX):
+        state = rf"this version of hart-edge has no {target} engines; {target} (\S+ is installed|is not installed)"
+        assert re.fullmatch(state, found[target].detail)
+
+
+def test_survey_says_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engines.registry.importlib.metadata.version", lambda package: "10.7")
+    details = [entry.detail for entry in survey() if entry.target is Target.TENSORRT]
+    assert details == ["this version of hart-edge has no tensorrt engines; tensorrt 10.7 is installed"]
+
+
+@pytest.mark.parametrize(("target", "extra"), [(Target.CPU, "cpu"), (Target.CUDA, "gpu")])
+def test_not_installed(monkeypatch: pytest.MonkeyPatch, doubling: Path, target: Target, extra: str) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    found = OnnxRuntimeLibrary(target).availability()
+    assert not found.usable
+    assert re.fullmatch(rf"onnxruntime is not installed \(.+\); pip install 'hart-edge\[{extra}\]'", found.detail)
+    with pytest.raises(EngineError, match=rf"^doubling: target {target}: onnxruntime is not installed"):
+        OnnxRuntimeLibrary(target).open(doubling)
+
+
+def test_provider_is_missing(monkeypatch: pytest.MonkeyPatch, doubling: Path) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    found = OnnxRuntimeLibrary(Target.CUDA).availability()
+    expected = f"onnxruntime {onnxruntime.__version__} has no CUDAExecutionProvider; pip install 'hart-edge[gpu]'"
+    assert found == Availability(Target.CUDA, False, expected)
+    with pytest.raises(EngineError, match=r"^doubling: target cuda: onnxruntime .* has no CUDAExecutionProvider"):
+        OnnxRuntimeLibrary(Target.CUDA).open(doubling)
+
+
+def test_run(doubling: Path) -> None:
+    session = CPU.open(doubling)
+    found = session.run(X)
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "double": [[2.0, -4.0]],
+        "negative": [[-1.0, 2.0]],
+    }
+    assert list(session.run(X, ["negative"])) == ["negative"]
+    assert session.run({"x": np.zeros((0, 2), np.float32)})["double"].shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        ({}, None),
+        ({"x": np.zeros((1, 3), np.float32)}, None),
+        ({"x": np.zeros((1, 2), np.float64)}, None),
+        ({"y": np.zeros((1, 2), np.float32)}, None),
+        (X, ["triple"]),
+    ],
+)
+def test_a_failing_run_names_the_graph(
+    doubling: Path, inputs: dict[str, np.ndarray], outputs: list[str] | None
+) -> None:
+    with pytest.raises(EngineError, match=r"(?s)^doubling: ONNX Runtime failed while running \(.+\)$") as caught:
+        CPU.open(doubling).run(inputs, outputs)
+    assert caught.value.__cause__ is not None  # the library's own error is kept
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph", None])
+def test_a_refused_graph_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "transformer.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(EngineError, match=r"^transformer: ONNX Runtime \d+\.\S+ refused it \("):
+        CPU.open(path)
+
+
+def test_an_unknown_operator_is_named(doubling: Path) -> None:
+    model = onnx.load(doubling)
+    model.graph.node[0].op_type = "Quadruple"
+    onnx.save_model(model, doubling)
+    with pytest.raises(EngineError, match=r"^doubling: ONNX Runtime .* refused it \(.*Quadruple"):
+        CPU.open(doubling)
