@@ -1,0 +1,52 @@
+"""The model card of a bundle: its README.md, generated from what the build knows."""
+
+from __future__ import annotations
+
+from runtime.manifest import Manifest
+
+
+def write_card(manifest: Manifest, machine: str, seconds: float, command: str) -> str:
+    """Markdown. machine, seconds and command: where, how long and with what the bundle was built."""
+    m, sampling = manifest, manifest.sampling
+    total = sum(component.bytes for component in m.components)
+    asks = "a prompt" if m.tokenizer else f"a context array ({m.context_tokens}, {m.context_dim}) and its mask"
+    lines = [
+        f"# {m.name}",
+        "",
+        f"A hart-edge bundle, format version {m.format_version}: {asks} in, a {m.image_size} x {m.image_size} picture "
+        f"out, for target `{m.target.name}` at `{m.precision}`.",
+        "",
+        f"Scales {' '.join(map(str, m.patch_nums))}, {m.vocab_size} codes of {m.z_channels} channels, "
+        f"{len(m.residual.timesteps)} residual steps. Defaults: cfg_scale {sampling.cfg_scale:g}, "
+        f"top_k {' '.join(map(str, sampling.top_k))}, top_p {sampling.top_p:g}, "
+        f"{'smooth' if sampling.smooth else 'sampled'} latents.",
+        "",
+        "| component | precision | held as | parameters | bytes | largest error | in |",
+        "|---|---|---|--:|--:|--:|---|",
+    ]
+    lines += [
+        f"| {c.name} | {c.precision} | {c.form} | {c.parameters:,} | {c.bytes:,} | {c.max_error:.1e} "
+        f"| {c.worst_tensor} |"
+        for c in m.components
+    ]
+    lines += [
+        f"| total | | | {sum(c.parameters for c in m.components):,} | {total:,} | | |",
+        "",
+        "Largest error: against the PyTorch reference on the inputs that the real loop gives each graph, relative to "
+        "the output's largest magnitude (at least 1).",
+        "",
+    ]
+    if m.calibration:
+        lines += [f"INT8 ranges: {m.calibration.prompts} prompts, sha256 {m.calibration.ranges_sha256[:16]}.", ""]
+    lines += ["## Use", "", "    import hart_edge"]
+    if m.tokenizer:
+        lines += ['    hart_edge.load("THIS FOLDER").generate("a red heart", seed=7).save("heart.png")', ""]
+    else:
+        lines += ['    hart_edge.load("THIS FOLDER").generate(hart_edge.Context(tokens, mask)).save("picture.png")', ""]
+    lines += ["## Licences", ""]
+    lines += [f"- {entry.part}: {entry.spdx}. {entry.attribution}" for entry in m.licences]
+    if not m.licences:
+        lines += ["The checkpoint states none (licences.json); ask whoever made it before you pass this on."]
+    tools = ", ".join(f"{name} {version}" for name, version in m.tools.items())
+    lines += ["", "## Built", "", f"In {seconds:.0f} s on {machine}, with {tools}:", "", f"    {command}", ""]
+    return "\n".join(lines)

@@ -1,0 +1,113 @@
+"""The command line of `python -m export.build`: arguments in, a bundle and a report out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build
+from hart_edge.model.sampling import DEFAULT_CFG_SCALE
+from runtime.errors import HartEdgeError
+from runtime.manifest import Manifest, Precision, Target
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m export.build", description="Build a bundle from a HART checkpoint.")
+    p.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=SHIPPED_MODEL,
+        help="folder with tokenizer/ llm/ text_model/ (default: the shipped model)",
+    )
+    p.add_argument("--precision", choices=[str(x) for x in Precision], default="int8")
+    p.add_argument("--target", choices=[str(x) for x in Target], default="cpu")
+    p.add_argument("--out", type=Path, help="bundle folder (default: bundles/NAME-PRECISION, with -TARGET unless cpu)")
+    p.add_argument(
+        "--cfg-scale", type=float, default=DEFAULT_CFG_SCALE, help="guidance that the bundle uses by default"
+    )
+    p.add_argument("--prompts", type=Path, help="calibration prompts, one a line (default: the set that comes along)")
+    p.add_argument("--contexts", type=Path, help="npz of calibration contexts, for a checkpoint without text_model/")
+    p.add_argument("--ranges", type=Path, help="calibration.json of an earlier build of the same weights")
+    p.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a build; returns the exit status. Errors go to standard error, one message."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    a = parser().parse_args(given)
+    suffix = "" if a.target == "cpu" else f"-{a.target}"
+    out = a.out or Path("bundles") / f"{a.checkpoint.resolve().name}-{a.precision}{suffix}"
+    show = ProgressPrinter(as_json=a.json)
+    begin = time.monotonic()
+    try:
+        options = BuildOptions(
+            checkpoint=a.checkpoint,
+            out=out,
+            precision=Precision(a.precision),
+            target=Target(a.target),
+            cfg_scale=a.cfg_scale,
+            prompts=a.prompts,
+            contexts=a.contexts,
+            ranges=a.ranges,
+            command=shlex.join(["python", "-m", "export.build", *given]),
+        )
+        manifest = build(options, show)
+    except HartEdgeError as error:
+        show.finish_line()
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        show.finish_line()
+        print(f"interrupted; nothing was written to {out}", file=sys.stderr)
+        return 130
+    report(manifest, out, time.monotonic() - begin, as_json=a.json)
+    return 0
+
+
+class ProgressPrinter:
+    """Shows steps as they begin and end: a line each on a terminal, JSON when asked for, nothing otherwise."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json, self.terminal = as_json, sys.stdout.isatty() and not as_json
+        self.open_line = False
+
+    def __call__(self, event: str | StepDone) -> None:
+        if isinstance(event, str):
+            if self.terminal:
+                print(f"  {event} ...", end="", flush=True)
+                self.open_line = True
+            return
+        if self.as_json:
+            line = {"step": event.label, "seconds": round(event.seconds, 3), "bytes": event.size}
+            print(json.dumps(line), flush=True)
+        elif self.terminal:
+            size = "" if event.size is None else f"{event.size / 1e6:9.1f} MB"
+            print(f"\r\033[K  {event.seconds:6.1f} s {size:12}  {event.label}", flush=True)
+            self.open_line = False
+
+    def finish_line(self) -> None:
+        if self.open_line:
+            print(flush=True)
+
+
+def report(manifest: Manifest, out: Path, seconds: float, *, as_json: bool) -> None:
+    size = sum(entry.bytes for entry in manifest.files.values())
+    if as_json:
+        components = {
+            c.name: {"precision": c.precision, "bytes": c.bytes, "max_error": c.max_error, "in": c.worst_tensor}
+            for c in manifest.components
+        }
+        line = {"bundle": str(out), "bytes": size, "seconds": round(seconds, 1), "components": components}
+        print(json.dumps(line))
+        return
+    worst = max(manifest.components, key=lambda component: component.max_error)
+    print(
+        f"{out}: {manifest.precision} for {manifest.target.name}, {size / 1e6:.1f} MB in {seconds:.0f} s; "
+        f"largest error {worst.max_error:.1e} ({worst.name}, {worst.worst_tensor})"
+    )

@@ -1,0 +1,333 @@
+"""One traceable module per graph, with its specification: names, dtypes and symbolic dimensions, in order.
+
+In: the untouched reference model. Out: GraphModule objects that export/onnx_export.py traces and export/parity.py
+checks. All arithmetic of the loop is in here, so that hosts only hand buffers on. Symbols: B images, 2B both halves
+of the guidance (conditional half first), T context tokens, n tokens of a scale, m of the next, p its side, N cached.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from torch import Tensor, nn
+
+from hart_edge.model.hart import HART, double_context
+from hart_edge.model.quantizer import resize, to_map, to_tokens
+from hart_edge.model.sampling import choose, default_top_k, guide
+from hart_edge.model.text import TextModel
+from hart_edge.model.transformer import context_rotary, visual_rotary
+from runtime.manifest import Dtype, TensorSpec
+
+
+class GraphModule(nn.Module):
+    """A module whose forward takes and returns tensors in the order of its specification."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @property
+    def named_inputs(self) -> int:
+        """How many inputs forward names; the others arrive in its *rest."""
+        parameters = inspect.signature(self.forward).parameters.values()
+        return sum(parameter.kind is not parameter.VAR_POSITIONAL for parameter in parameters)
+
+
+def spec(name: str, *shape: int | str, dtype: str = "float32") -> TensorSpec:
+    return TensorSpec(name, Dtype(dtype), shape)
+
+
+class TextModelGraph(GraphModule):
+    name = "text_model"
+
+    def __init__(self, text_model: TextModel, context_tokens: int, context_dim: int) -> None:
+        super().__init__()
+        self.text_model = text_model
+        self.inputs = (spec("input_ids", "B", context_tokens, dtype="int64"),)
+        self.outputs = (
+            spec("context", "B", context_tokens, context_dim),
+            spec("context_mask", "B", context_tokens, dtype="bool"),
+        )
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
+        return self.text_model(input_ids)
+
+
+class ContextGraph(GraphModule):
+    """Everything that depends on the prompt alone and stays for all scales, and the input of scale 0."""
+
+    name = "context"
+
+    def __init__(self, model: HART) -> None:
+        super().__init__()
+        config = model.config
+        self.transformer, self.head_dim = model.transformer, config.head_dim
+        tokens, dim = config.context_token, config.embed_dim
+        self.register_buffer("level", model.transformer.level(0))
+        self.inputs = (
+            spec("context", "B", tokens, config.context_dim),
+            spec("context_mask", "B", tokens, dtype="bool"),
+        )
+        self.outputs = (
+            spec("x", "2B", tokens, dim),
+            spec("rope_cos", "2B", tokens, self.head_dim),
+            spec("rope_sin", "2B", tokens, self.head_dim),
+            spec("last_position", "2B", 1),
+            spec("head_modulation", "2B", 2, dim),
+        )
+        if config.modulated:
+            self.outputs += (spec("modulation", "2B", config.depth * 6, dim),)
+
+    def forward(self, context: Tensor, context_mask: Tensor) -> tuple[Tensor, ...]:
+        context, mask = double_context(context, context_mask)
+        position_ids = mask.cumsum(1) - 1
+        tokens = self.transformer.embed_context(context)
+        cos, sin = context_rotary(position_ids, self.head_dim)
+        results = (tokens + self.level, cos, sin, position_ids[:, -1:].float())
+        results += (self.transformer.head_modulation(tokens),)
+        modulation = self.transformer.modulation(tokens, mask)
+        return results if modulation is None else (*results, modulation)
+
+
+class TransformerGraph(GraphModule):
+    """All blocks for the tokens of one scale, whichever; weights exist once."""
+
+    name = "transformer"
+
+    def __init__(self, model: HART) -> None:
+        super().__init__()
+        config = model.config
+        self.transformer, self.depth, self.modulated = model.transformer, config.depth, config.modulated
+        heads, head_dim, dim = config.num_heads, config.head_dim, config.embed_dim
+        self.inputs = (
+            spec("x", "2B", "n", dim),
+            spec("rope_cos", "2B", "n", head_dim),
+            spec("rope_sin", "2B", "n", head_dim),
+        )
+        if self.modulated:
+            self.inputs += (spec("modulation", "2B", config.depth * 6, dim),)
+        pairs = [(i, part) for i in range(config.depth) for part in ("key", "value")]
+        self.inputs += tuple(spec(f"past_{part}.{i}", "2B", heads, "N", head_dim) for i, part in pairs)
+        self.outputs = (spec("hidden", "2B", "n", dim),)
+        self.outputs += tuple(spec(f"present_{part}.{i}", "2B", heads, "N + n", head_dim) for i, part in pairs)
+
+    def forward(self, x: Tensor, rope_cos: Tensor, rope_sin: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        modulation, past = (rest[0], rest[1:]) if self.modulated else (None, rest)
+        cache = [(past[2 * i], past[2 * i + 1]) for i in range(self.depth)]
+        hidden, present = self.transformer(x, rope_cos, rope_sin, modulation, cache)
+        return hidden, *(tensor for pair in present for tensor in pair)
+
+
+class TokensGraph(GraphModule):
+    """Head, guidance and choice: which code each token is, and the latent that stands for it."""
+
+    name = "tokens"
+
+    def __init__(self, model: HART) -> None:
+        super().__init__()
+        dim, z = model.config.embed_dim, model.tokenizer_config.z_channels
+        vocab_size = model.tokenizer_config.vocab_size
+        self.transformer, self.codebook = model.transformer, model.quantizer.codebook
+        self.candidates = max(default_top_k(len(model.patch_nums), vocab_size))
+        self.inputs = (
+            spec("hidden", "2B", "t", dim),
+            spec("head_modulation", "2B", 2, dim),
+            spec("positions", "n", dtype="int64"),  # which of the t tokens predict codes
+            spec("uniform", "B", "n", vocab_size),
+            spec("cfg_scale", 1),
+            spec("guidance_ratio", 1),
+            spec("temperature", 1),
+            spec("top_k", 1, dtype="int64"),
+            spec("top_p", 1),
+            spec("smooth", 1, dtype="bool"),
+        )
+        self.outputs = (
+            spec("logits", "B", "n", vocab_size),
+            spec("indices", "B", "n", dtype="int64"),
+            spec("codes", "B", "n", z),
+            spec("latent", "B", "n", z),
+        )
+
+    def forward(
+        self,
+        hidden: Tensor,
+        head_modulation: Tensor,
+        positions: Tensor,
+        uniform: Tensor,
+        cfg_scale: Tensor,
+        guidance_ratio: Tensor,
+        temperature: Tensor,
+        top_k: Tensor,
+        top_p: Tensor,
+        smooth: Tensor,
+    ) -> tuple[Tensor, ...]:
+        logits = self.transformer.logits(hidden.index_select(1, positions), head_modulation)
+        logits = guide(logits, cfg_scale * guidance_ratio)
+        return logits, *choose(
+            logits,
+            uniform,
+            self.codebook.weight,
+            ratio=guidance_ratio,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            smooth=smooth,
+            candidates=self.candidates,
+        )
+
+
+class LatentGraph(GraphModule):
+    """Add a scale's latent to f_hat and see the sum at the next scale."""
+
+    name = "latent"
+
+    def __init__(self, model: HART) -> None:
+        super().__init__()
+        z, final = model.tokenizer_config.z_channels, model.patch_nums[-1]
+        weight, bias = model.quantizer.phi_kernels()
+        self.count, self.z = weight.shape[0], z
+        self.register_buffer("weight", weight.flatten(0, 1))  # (K * Z, Z, 3, 3): every phi in one convolution
+        self.register_buffer("bias", bias.flatten())
+        self.inputs = (
+            spec("past_f_hat", "B", z, final, final),
+            spec("latent", "B", "n", z),
+            spec("upsample", final, "p"),
+            spec("phi", 1, dtype="int64"),
+            spec("downsample", "q", final),
+        )
+        self.outputs = (spec("f_hat", "B", z, final, final), spec("next", "B", "m", z))
+
+    def forward(
+        self, past_f_hat: Tensor, latent: Tensor, upsample: Tensor, phi: Tensor, downsample: Tensor
+    ) -> tuple[Tensor, ...]:
+        h = resize(to_map(latent, upsample.shape[1]), upsample)  # (B, Z, P, P)
+        every = nn.functional.conv2d(h, self.weight, self.bias, padding=1)
+        chosen = every.unflatten(1, (self.count, self.z)).index_select(1, phi)[:, 0]
+        f_hat = past_f_hat + chosen
+        return f_hat, to_tokens(resize(f_hat, downsample))
+
+
+class EmbedGraph(GraphModule):
+    """The input of a visual scale."""
+
+    name = "embed"
+
+    def __init__(self, model: HART) -> None:
+        super().__init__()
+        dim, self.head_dim = model.config.embed_dim, model.config.head_dim
+        self.word_embed = model.transformer.word_embed
+        self.inputs = (
+            spec("next", "B", "n", model.tokenizer_config.z_channels),
+            spec("level", dim),
+            spec("coordinates", "n", 2),
+            spec("last_position", "2B", 1),
+        )
+        self.outputs = (
+            spec("x", "2B", "n", dim),
+            spec("rope_cos", "2B", "n", self.head_dim),
+            spec("rope_sin", "2B", "n", self.head_dim),
+        )
+
+    def forward(self, next: Tensor, level: Tensor, coordinates: Tensor, last_position: Tensor) -> tuple[Tensor, ...]:
+        x = self.word_embed(next) + level
+        return torch.cat([x, x]), *visual_rotary(coordinates, last_position, self.head_dim)
+
+
+class ResidualGraph(GraphModule):
+    """The whole denoising loop, and the finished latent."""
+
+    name = "residual"
+
+    def __init__(self, model: HART) -> None:
+        super().__init__()
+        dim, z, final = model.config.embed_dim, model.tokenizer_config.z_channels, model.patch_nums[-1]
+        tokens, self.steps = final * final, model.config.num_sampling_steps
+        self.transformer, self.residual, self.final = model.transformer, model.residual, final
+        self.register_buffer("step_embeddings", model.residual.step_embeddings())
+        self.inputs = (
+            spec("hidden", "2B", tokens, dim),
+            spec("codes", "B", tokens, z),
+            spec("latent", "B", tokens, z),
+            spec("past_f_hat", "B", z, final, final),
+            spec("cfg_scale", 1),
+            spec("guidance_ratio", 1),
+            spec("noise", "B", self.steps + 1, tokens, z),
+        )
+        self.outputs = (spec("residual", "B", tokens, z), spec("f_hat", "B", z, final, final))
+
+    def forward(
+        self,
+        hidden: Tensor,
+        codes: Tensor,
+        latent: Tensor,
+        past_f_hat: Tensor,
+        cfg_scale: Tensor,
+        guidance_ratio: Tensor,
+        noise: Tensor,
+    ) -> tuple[Tensor, ...]:
+        embedded = self.transformer.word_embed(codes)
+        condition = self.transformer.decoder_norm(hidden + torch.cat([embedded, embedded])).flatten(0, 1)
+        draws = [draw.flatten(0, 1) for draw in noise.unbind(1)]  # (B * n, Z) each
+        strength = cfg_scale * guidance_ratio
+        residual = self.residual.sample(condition, draws, strength, steps=self.step_embeddings).view_as(latent)
+        return residual, past_f_hat + to_map(latent + residual, self.final)
+
+
+class DecoderGraph(GraphModule):
+    """f_hat -> picture. `finite` is False for an image that must not be shown."""
+
+    name = "decoder"
+
+    def __init__(self, model: HART) -> None:
+        super().__init__()
+        z, final, side = model.tokenizer_config.z_channels, model.patch_nums[-1], model.image_size
+        self.post_quant_conv, self.decoder = model.autoencoder.post_quant_conv, model.autoencoder.decoder
+        self.inputs = (spec("f_hat", "B", z, final, final),)
+        self.outputs = (
+            spec("image", "B", 3, side, side),
+            spec("pixels", "B", side, side, 3, dtype="uint8"),
+            spec("finite", "B", dtype="bool"),
+        )
+
+    def forward(self, f_hat: Tensor) -> tuple[Tensor, ...]:
+        decoded = self.decoder(self.post_quant_conv(f_hat))
+        finite = (decoded - decoded == 0).float().flatten(1).amin(1) > 0  # NaN - NaN and inf - inf are not 0
+        image = (decoded.clamp(-1, 1) + 1) / 2
+        pixels = (image * 255 + 0.5).floor().to(torch.uint8).permute(0, 2, 3, 1)
+        return image, pixels, finite
+
+
+class EncoderGraph(GraphModule):
+    """Picture -> latent and codes, for reconstruction: decode `latent` (continuous) or `f_hat` (discrete)."""
+
+    name = "encoder"
+
+    def __init__(self, model: HART) -> None:
+        super().__init__()
+        z, final, side = model.tokenizer_config.z_channels, model.patch_nums[-1], model.image_size
+        self.quant_conv, self.encoder = model.autoencoder.quant_conv, model.autoencoder.encoder
+        self.quantizer = model.quantizer
+        codes = sum(p * p for p in model.patch_nums)
+        self.inputs = (spec("image", "B", 3, side, side),)
+        self.outputs = (
+            spec("latent", "B", z, final, final),
+            spec("f_hat", "B", z, final, final),
+            spec("indices", "B", codes, dtype="int64"),  # of all scales, coarse to fine
+        )
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        latent = self.quant_conv(self.encoder(image))
+        indices, f_hat, _ = self.quantizer.encode(latent, phi_at_last=True)
+        return latent, f_hat, torch.cat(indices, 1)
+
+
+def build_graphs(model: HART, text_model: TextModel | None) -> dict[str, GraphModule]:
+    """All graphs of a model by name, in the order in which a prompt passes them."""
+    config = model.config
+    graphs: list[GraphModule] = []
+    if text_model is not None:
+        graphs.append(TextModelGraph(text_model, config.context_token, config.context_dim))
+    graphs += [ContextGraph(model), TransformerGraph(model), TokensGraph(model), LatentGraph(model)]
+    graphs += [EmbedGraph(model), ResidualGraph(model), DecoderGraph(model), EncoderGraph(model)]
+    return {graph.name: graph.eval() for graph in graphs}

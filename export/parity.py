@@ -1,0 +1,185 @@
+"""Hold every graph against the reference, on the inputs that the real loop gives it.
+
+In: a plan, the graph modules and a session per graph. Out: the largest error per graph; ParityError where one is
+beyond tolerance. The plan is walked in torch, and at every step the exported graph runs on the very same inputs, so
+errors do not add up and a failing graph is the one that is named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engines.base import Session
+from export.graphs import GraphModule
+from hart_edge.model.noise import residual_normal, token_uniform
+from runtime.errors import BuildError, ParityError
+from runtime.manifest import Buffer, BufferKind, Distribution, Plan, Precision, Setting
+
+# Largest difference that is accepted, relative to the largest magnitude of the output (at least 1).
+TOLERANCE = {Precision.FP32: 2e-4, Precision.FP16: 2e-2, Precision.INT8: 0.3}
+# Share of drawn codes that may differ from the reference's, given the same inputs: ties within rounding.
+DIFFERING_CHOICES = 0.01
+# How much farther from the latent an encoder's codes may end than the reference's, where some differ.
+WORSE_QUANTISATION = 1.1
+
+Observer = Callable[[str, dict[str, Tensor], dict[str, Tensor]], None]
+
+
+@dataclass(frozen=True)
+class GraphError:
+    """The largest error of a graph's outputs."""
+
+    error: float = 0.0
+    tensor: str = ""
+
+
+def walk(
+    plan: Plan,
+    graphs: Mapping[str, GraphModule],
+    constants: Mapping[str, NDArray[Any]],
+    settings: Mapping[Setting, Sequence[float]],
+    inputs: Mapping[str, Tensor],
+    seeds: Sequence[int],
+    observe: Observer,
+) -> Tensor:
+    """Execute a plan with the torch modules, showing every call to `observe` (graph, inputs, outputs).
+
+    settings: per setting its values, one per scale or a single one; inputs: the caller's buffers, batch len(seeds).
+    Returns the image (B, 3, H, W).
+    """
+    buffers: dict[str, Tensor] = dict(inputs)
+    sizes = {"B": len(seeds), "2B": 2 * len(seeds)}
+
+    def source(name: str, buffer: Buffer) -> Tensor:
+        shape = [sizes[size] if isinstance(size, str) else size for size in buffer.shape]
+        if buffer.kind is BufferKind.ZERO:
+            return torch.zeros(shape)
+        if buffer.kind is BufferKind.CONSTANT:
+            return torch.from_numpy(constants[buffer.constant or ""])
+        if buffer.kind is BufferKind.NOISE:
+            draw = token_uniform if buffer.distribution is Distribution.UNIFORM else residual_normal
+            return draw(seeds, buffer.scale or 0, *shape[1:])
+        assert buffer.setting is not None, name  # inputs and values are there already
+        values = settings[buffer.setting]
+        dtype = getattr(torch, buffer.dtype)
+        return torch.tensor([values[(buffer.scale or 0) % len(values)]], dtype=dtype)
+
+    with torch.no_grad():
+        for index, step in enumerate(plan.steps):
+            for name in step.inputs.values():
+                if name not in buffers:
+                    buffers[name] = source(name, plan.buffers[name])
+            feeds = {tensor: buffers[name] for tensor, name in step.inputs.items()}
+            module = graphs[step.graph]
+            results = module(*(feeds[tensor.name] for tensor in module.inputs))
+            named = {tensor.name: result for tensor, result in zip(module.outputs, results, strict=True)}
+            observe(str(step.graph), feeds, {tensor: named[tensor] for tensor in step.outputs})
+            buffers |= {name: named[tensor] for tensor, name in step.outputs.items()}
+            for name in {*step.inputs.values(), *step.outputs.values()} - {"image"}:
+                if plan.buffers[name].last == index:
+                    buffers.pop(name, None)
+    return buffers["image"]
+
+
+class ParityCheck:
+    """An observer that runs the exported graph beside the reference and keeps the largest error of each."""
+
+    def __init__(self, sessions: Mapping[str, Session], precisions: Mapping[str, Precision]) -> None:
+        self.sessions, self.precisions = sessions, precisions
+        self.worst = {graph: GraphError() for graph in sessions}
+        self.observed: set[str] = set()
+
+    def __call__(self, graph: str, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
+        self.observed.add(graph)
+        found = self.sessions[graph].run({name: t.numpy() for name, t in inputs.items()}, list(outputs))
+        expected = {name: tensor.numpy() for name, tensor in outputs.items()}
+        self.worst[graph] = max(compare(graph, expected, found), self.worst[graph], key=lambda worst: worst.error)
+        tolerance = TOLERANCE[self.precisions[graph]]
+        if not self.worst[graph].error <= tolerance:
+            worst = self.worst[graph]
+            raise ParityError(
+                f"graph {graph}, tensor {worst.tensor}: error {worst.error:.2e} against the reference, tolerance "
+                f"{tolerance:.0e} at {self.precisions[graph]}; nothing was written. Try a higher --precision, "
+                "and report it if fp32 fails"
+            )
+
+
+def compare(graph: str, expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> GraphError:
+    """The largest error of a call's outputs. NaN, infinity, another shape and another truth are infinite errors.
+
+    Levels of a picture (uint8) may differ by the one that rounding turns; what is beyond counts in units of white.
+    """
+    for name, reference in expected.items():
+        if found[name].shape != reference.shape:
+            return GraphError(math.inf, name)
+    same = _check_choices(graph, expected, found)
+    worst = GraphError(0.0, next(iter(expected), ""))
+    for name, reference in expected.items():
+        if reference.dtype.kind == "i":
+            continue  # _check_choices has judged it
+        if not (np.isfinite(found[name]).all() and np.isfinite(reference).all()):
+            return GraphError(math.inf, name)
+        difference = np.abs(found[name].astype(np.float64) - reference)
+        if reference.dtype.kind == "b" and difference.any():
+            return GraphError(math.inf, name)
+        if reference.dtype.kind == "u":
+            difference = (difference - 1).clip(min=0) / 255
+            worst = max(worst, GraphError(float(difference.max(initial=0)), name), key=lambda item: item.error)
+            continue
+        if same is not None and name in ("codes", "latent", "f_hat"):
+            if graph == "tokens":
+                difference = difference[same]  # where another code was drawn its vector differs as well
+            elif name == "f_hat" and not same.all():
+                continue  # one other code changes all that follow it; _check_choices has judged the whole
+        scale = max(1.0, float(np.abs(reference).max(initial=0)))
+        worst = max(worst, GraphError(float(difference.max(initial=0)) / scale, name), key=lambda item: item.error)
+    return worst
+
+
+def _check_choices(
+    graph: str, expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]
+) -> NDArray[np.bool_] | None:
+    """Per token whether the same code was chosen, or None for a graph that chooses none.
+
+    Rounding may turn ties. A drawn code stands alone, so few may differ. An encoder's code changes what the finer
+    scales see, so there the sum of codes must come as close to the latent as the reference's does.
+    """
+    if "indices" not in expected:
+        return None
+    same = np.asarray(expected["indices"] == found["indices"])
+    if graph == "tokens" and (~same).sum() > max(1, DIFFERING_CHOICES * same.size):
+        raise ParityError(
+            f"graph {graph}, tensor indices: {int((~same).sum())} of {same.size} codes differ from the reference's on "
+            "the same inputs; nothing was written. Please report it"
+        )
+    if graph == "encoder" and not same.all():
+        rests = [float(np.square(side["f_hat"] - side["latent"]).mean()) for side in (expected, found)]
+        if not rests[1] <= rests[0] * WORSE_QUANTISATION:
+            raise ParityError(
+                f"graph {graph}, tensor f_hat: mean square distance to the latent {rests[1]:.2e}, the reference's is "
+                f"{rests[0]:.2e}; nothing was written. Try a higher --precision"
+            )
+    return same
+
+
+def check_call(check: ParityCheck, graph: GraphModule, inputs: Iterable[Tensor]) -> None:
+    """Check a graph that no plan calls on given inputs."""
+    feeds = dict(zip((tensor.name for tensor in graph.inputs), inputs, strict=True))
+    with torch.no_grad():
+        results = graph(*feeds.values())
+    check(graph.name, feeds, {tensor.name: result for tensor, result in zip(graph.outputs, results, strict=True)})
+
+
+def require_observed(check: ParityCheck) -> None:
+    """Raise BuildError if some graph was never compared."""
+    missing = [graph for graph in check.worst if graph not in check.observed]
+    if missing:
+        raise BuildError(f"graphs {', '.join(missing)} were never compared with the reference; please report it")

@@ -1,0 +1,186 @@
+"""The execution plan: which graph runs when, and the named buffers that connect them (docs/bundle.md).
+
+In: a model's configuration and the graphs' specifications. Out: a Plan and the tensors of constants.bin. It is
+computed once, here, so that every runner only executes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.graphs import GraphModule
+from hart_edge.model.hart import HART
+from hart_edge.model.quantizer import downsample_matrix, upsample_matrix
+from hart_edge.model.transformer import scale_coordinates
+from runtime.manifest import (
+    Buffer,
+    BufferKind,
+    ComponentName,
+    Distribution,
+    Dtype,
+    Plan,
+    Setting,
+    Step,
+    bytes_per_image,
+    lifetimes,
+)
+
+TOKEN_PURPOSE, RESIDUAL_PURPOSE = 0, 1  # docs/randomness.md
+
+Extents = tuple[int | str, ...]
+
+
+class PlanBuilder:
+    """Collects steps in order; buffers come into being where they are first named."""
+
+    def __init__(self, model: HART, graphs: Mapping[str, GraphModule]) -> None:
+        self.model, self.graphs = model, graphs
+        self.constants: dict[str, NDArray[Any]] = {}
+        self._steps: list[Step] = []
+        self._buffers: dict[str, tuple[BufferKind, Dtype, Extents, dict[str, Any]]] = {}
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        self.constants[name] = np.ascontiguousarray(value)
+        return self._add(name, BufferKind.CONSTANT, str(value.dtype), value.shape, constant=name)
+
+    def setting(self, setting: Setting, dtype: str, scale: int | None = None) -> str:
+        name = str(setting) if scale is None else f"{setting}.{scale}"
+        return self._add(name, BufferKind.SETTING, dtype, (1,), setting=setting, scale=scale)
+
+    def caller_input(self, graph: str, name: str) -> str:
+        tensor = next(t for t in self.graphs[graph].inputs if t.name == name)
+        return self._add(name, BufferKind.INPUT, tensor.dtype, tensor.shape)
+
+    def zero(self, name: str, shape: Extents) -> str:
+        return self._add(name, BufferKind.ZERO, "float32", shape)
+
+    def noise(self, name: str, distribution: Distribution, purpose: int, scale: int, shape: Extents) -> str:
+        further = {"distribution": distribution, "purpose": purpose, "scale": scale}
+        return self._add(name, BufferKind.NOISE, "float32", shape, **further)
+
+    def step(
+        self,
+        graph: str,
+        scale: int | None,
+        inputs: dict[str, str],
+        outputs: dict[str, str],
+        sizes: Mapping[str, int] | None = None,
+        *,
+        ends_scale: bool = False,
+    ) -> None:
+        """Add a step. `sizes` gives the symbols of the graph's outputs (other than B and 2B) their values."""
+        specification = {tensor.name: tensor for tensor in self.graphs[graph].outputs}
+        for tensor_name, buffer in outputs.items():
+            tensor = specification[tensor_name]
+            shape = tuple((sizes or {}).get(size, size) if isinstance(size, str) else size for size in tensor.shape)
+            self._add(buffer, BufferKind.VALUE, tensor.dtype, shape)
+        self._steps.append(Step(ComponentName(graph), scale, inputs, outputs, ends_scale))
+
+    def finish(self) -> Plan:
+        spans = lifetimes(self._steps)
+        buffers = {}
+        for name, (kind, dtype, shape, further) in self._buffers.items():
+            first, last = spans[name]
+            buffers[name] = Buffer(kind, dtype, shape, bytes_per_image(dtype, shape), first, last, **further)
+        return Plan(buffers, tuple(self._steps))
+
+    def _add(self, name: str, kind: BufferKind, dtype: str, shape: Extents, **further: Any) -> str:
+        self._buffers[name] = (kind, Dtype(dtype), tuple(shape), further)
+        return name
+
+
+def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, dict[str, NDArray[Any]]]:
+    """The plan of a model, and its constants by name."""
+    build = PlanBuilder(model, graphs)
+    config, sides = model.config, model.patch_nums
+    count, final, z = len(sides), sides[-1], model.tokenizer_config.z_channels
+    cfg_scale = build.setting(Setting.CFG_SCALE, "float32")
+    if "text_model" in graphs:
+        ids = {"input_ids": build.caller_input("text_model", "input_ids")}
+        build.step("text_model", None, ids, {"context": "context", "context_mask": "context_mask"})
+    else:
+        build.caller_input("context", "context")
+        build.caller_input("context", "context_mask")
+    lasting = {"last_position": "last_position", "head_modulation": "head_modulation"}
+    modulation = {"modulation": "modulation"} if config.modulated else {}
+    entry = {"x": "x.0", "rope_cos": "rope_cos.0", "rope_sin": "rope_sin.0"}
+    inputs = {"context": "context", "context_mask": "context_mask"}
+    build.step("context", None, inputs, entry | lasting | modulation)
+    nothing = build.zero("past.empty", ("2B", config.num_heads, 0, config.head_dim))
+    parts = [f"{part}.{layer}" for layer in range(config.depth) for part in ("key", "value")]
+    past = {f"past_{part}": nothing for part in parts}
+    f_hat = build.zero("f_hat.empty", ("B", z, final, final))
+    cached = 0
+    for scale, side in enumerate(sides):
+        last = scale == count - 1
+        tokens = side * side
+        width = config.context_token if scale == 0 else tokens
+        present = {} if last else {f"present_{part}": f"{part}.{scale}" for part in parts}
+        hidden = f"hidden.{scale}"
+        sizes = {"n": width, "N + n": cached + width}
+        build.step("transformer", scale, entry | modulation | past, {"hidden": hidden} | present, sizes)
+        past = {f"past_{part}": f"{part}.{scale}" for part in parts}
+        cached += width
+        predicting = [width - 1] if scale == 0 else list(range(tokens))
+        ratio = build.setting(Setting.GUIDANCE_RATIO, "float32", scale)
+        shape = ("B", tokens, model.tokenizer_config.vocab_size)
+        choice = {
+            "hidden": hidden,
+            "head_modulation": "head_modulation",
+            "positions": build.constant(f"positions.{scale}", np.array(predicting, np.int64)),
+            "uniform": build.noise(f"uniform.{scale}", Distribution.UNIFORM, TOKEN_PURPOSE, scale, shape),
+            "cfg_scale": cfg_scale,
+            "guidance_ratio": ratio,
+            "temperature": build.setting(Setting.TEMPERATURE, "float32", scale),
+            "top_k": build.setting(Setting.TOP_K, "int64", scale),
+            "top_p": build.setting(Setting.TOP_P, "float32"),
+            "smooth": build.setting(Setting.SMOOTH, "bool"),
+        }
+        chosen = {name: f"{name}.{scale}" for name in ("logits", "indices", "latent", *(("codes",) if last else ()))}
+        build.step("tokens", scale, choice, chosen, {"n": tokens})
+        if last:
+            shape = ("B", config.num_sampling_steps + 1, tokens, z)
+            inputs = {
+                "hidden": hidden,
+                "codes": f"codes.{scale}",
+                "latent": f"latent.{scale}",
+                "past_f_hat": f_hat,
+                "cfg_scale": cfg_scale,
+                "guidance_ratio": ratio,
+                "noise": build.noise("residual_noise", Distribution.NORMAL, RESIDUAL_PURPOSE, scale, shape),
+            }
+            outputs = {"residual": "residual", "f_hat": f"f_hat.{scale}"}
+            build.step("residual", scale, inputs, outputs, ends_scale=True)
+            break
+        following = scale + 1
+        coordinates = scale_coordinates(sides[following], final).numpy()
+        inputs = {
+            "past_f_hat": f_hat,
+            "latent": f"latent.{scale}",
+            "upsample": build.constant(f"upsample.{scale}", upsample_matrix(side, final).numpy()),
+            "phi": build.constant(f"phi.{scale}", np.array([phi_of(model, scale)], np.int64)),
+            "downsample": build.constant(f"downsample.{following}", downsample_matrix(sides[following], final).numpy()),
+        }
+        f_hat = f"f_hat.{scale}"
+        outputs = {"f_hat": f_hat, "next": f"next.{following}"}
+        build.step("latent", scale, inputs, outputs, {"m": sides[following] ** 2}, ends_scale=True)
+        inputs = {
+            "next": f"next.{following}",
+            "level": build.constant(f"level.{following}", model.transformer.level(following).numpy()),
+            "coordinates": build.constant(f"coordinates.{following}", coordinates),
+            "last_position": "last_position",
+        }
+        entry = {name: f"{name}.{following}" for name in ("x", "rope_cos", "rope_sin")}
+        build.step("embed", following, inputs, entry, {"n": sides[following] ** 2})
+    pictures = {"pixels": "pixels", "finite": "finite", "image": "image"}
+    build.step("decoder", None, {"f_hat": f"f_hat.{count - 1}"}, pictures)
+    return build.finish(), build.constants
+
+
+def phi_of(model: HART, scale: int) -> int:
+    """Index of a scale's phi in the latent graph, which holds one identity where there are none."""
+    return model.quantizer.phi_index(scale) if model.quantizer.phi else 0

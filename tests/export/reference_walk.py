@@ -1,0 +1,76 @@
+"""Both ways through a model in torch, for one seed an image: the plan with its graph modules, and the plain loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from export.graphs import build_graphs
+from export.parity import walk
+from export.plan import build_plan
+from hart_edge.model.checkpoint import load_checkpoint
+from hart_edge.model.hart import HART, SampleSettings, ScaleResult
+from hart_edge.model.noise import residual_normal, token_uniform
+from hart_edge.model.sampling import default_top_k, guidance_ramp, smooth_temperatures
+from runtime.manifest import Setting
+from tests.hart_edge.tiny_hart import tiny_checkpoint, tiny_context
+
+Observer = Callable[[str, dict[str, Tensor], dict[str, Tensor]], None]
+
+
+def tiny_model(folder: Path, seed: int, *, llm: dict | None = None, tokenizer: dict | None = None) -> HART:
+    return load_checkpoint(tiny_checkpoint(folder, seed, llm=llm, tokenizer=tokenizer).folder).model
+
+
+def tiny_inputs(model: HART, lengths: tuple[int, ...]) -> dict[str, Tensor]:
+    """A context of as many prompts as lengths, padded on the right."""
+    config = {"context_token": model.config.context_token, "context_dim": model.config.context_dim}
+    context, mask = tiny_context(config, "right", lengths, seed=5)
+    return {"context": torch.from_numpy(context), "context_mask": torch.from_numpy(mask)}
+
+
+def setting_values(model: HART, settings: SampleSettings) -> dict[Setting, list[float]]:
+    scales = len(model.patch_nums)
+    table = default_top_k(scales, model.tokenizer_config.vocab_size)
+    return {
+        Setting.CFG_SCALE: [settings.cfg_scale],
+        Setting.TOP_P: [settings.top_p],
+        Setting.SMOOTH: [settings.smooth],
+        Setting.TOP_K: [settings.top_k] * scales if settings.top_k else table,
+        Setting.GUIDANCE_RATIO: guidance_ramp(scales),
+        Setting.TEMPERATURE: smooth_temperatures(scales),
+    }
+
+
+def walk_plan(
+    model: HART, inputs: dict[str, Tensor], seeds: list[int], settings: SampleSettings, observe: Observer
+) -> Tensor:
+    """The image (B, 3, H, W) of the plan's graphs."""
+    graphs = build_graphs(model, None)
+    plan, constants = build_plan(model, graphs)
+    return walk(plan, graphs, constants, setting_values(model, settings), inputs, seeds, observe)
+
+
+def run_reference(
+    model: HART, inputs: dict[str, Tensor], seeds: list[int], settings: SampleSettings
+) -> tuple[list[ScaleResult], Tensor]:
+    """Every scale's results and the image (B, 3, H, W) of HART.scales with the same noise."""
+    scales, tokens = len(model.patch_nums), model.patch_nums[-1] ** 2
+    draws = residual_normal(
+        seeds, scales - 1, model.config.num_sampling_steps + 1, tokens, model.tokenizer_config.z_channels
+    )
+    noise = [draw.flatten(0, 1) for draw in draws.unbind(1)]  # (B * P * P, Z) each
+
+    def uniform(scale: int, shape: tuple[int, int, int]) -> Tensor:
+        return token_uniform(seeds, scale, *shape[1:])
+
+    results = list(model.scales(inputs["context"], inputs["context_mask"], uniform, noise, settings))
+    return results, model.decode(results[-1].f_hat)
+
+
+def largest(found: Tensor, expected: Tensor) -> float:
+    assert found.shape == expected.shape
+    return float((found - expected).abs().max())

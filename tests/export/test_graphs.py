@@ -1,0 +1,123 @@
+"""The plan, walked with the graph modules in torch, draws what the plain reference loop draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from export.graphs import build_graphs
+from hart_edge.model.hart import SampleSettings
+from runtime.manifest import ComponentName
+from tests.export.reference_walk import largest, run_reference, tiny_inputs, tiny_model, walk_plan
+from tests.hart_edge.tiny_hart import LLM
+
+PLAIN = {"disable_aln": True, "shared_aln": False}
+SHARED = {"disable_aln": True, "shared_aln": True}
+ADAPTIVE = {"disable_aln": False}
+SMOOTH, SAMPLED = SampleSettings(), SampleSettings(cfg_scale=2.0, top_k=7, top_p=0.8, smooth=False)
+
+FLAVOURS = {
+    "plain, 4 phi": (PLAIN, {}, SMOOTH),
+    "plain, 4 phi, sampled": (PLAIN | {"patch_nums": [1, 2, 3, 4, 5]}, {}, SAMPLED),
+    "shared, 1 phi, two scales": (SHARED | {"patch_nums": [1, 2]}, {"share_quant_resi": 1}, SMOOTH),
+    "shared, phi of each scale": (SHARED | {"patch_nums": [1, 3, 4, 7]}, {"share_quant_resi": 0}, SMOOTH),
+    "adaptive from the maximum, 1 phi": (ADAPTIVE, {"share_quant_resi": 1}, SMOOTH),
+    "adaptive from the average, no phi": (ADAPTIVE | {"sep_aln_pooling_mode": "avg"}, {"quant_resi": 0.0}, SAMPLED),
+    "bare": (
+        PLAIN | {"use_context_norm": False, "use_timestep_embed": False, "attn_l2_norm": False, "depth": 1},
+        {},
+        SMOOTH,
+    ),
+}
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_walk_is_the_reference_loop(tmp_path: Path, flavour: str) -> None:
+    llm, tokenizer, settings = FLAVOURS[flavour]
+    model = tiny_model(tmp_path, 3, llm=llm, tokenizer=tokenizer)
+    inputs, seeds = tiny_inputs(model, (4, 2)), [11, 2**64 - 1]
+    seen: dict[str, list[dict[str, Tensor]]] = {}
+
+    def observe(graph: str, _: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
+        seen.setdefault(graph, []).append(outputs)
+
+    image = walk_plan(model, inputs, seeds, settings, observe)
+    results, expected = run_reference(model, inputs, seeds, settings)
+    scales = len(model.patch_nums)
+    assert {graph: len(calls) for graph, calls in seen.items()} == {
+        "context": 1,
+        "transformer": scales,
+        "tokens": scales,
+        "latent": scales - 1,
+        "embed": scales - 1,
+        "residual": 1,
+        "decoder": 1,
+    }
+    for scale, result in enumerate(results):
+        tokens = seen["tokens"][scale]
+        assert largest(tokens["logits"], result.logits) <= 1e-3, scale
+        assert torch.equal(tokens["indices"], result.indices), scale
+        update = seen["latent"][scale] if scale < scales - 1 else seen["residual"][0]
+        assert largest(update["f_hat"], result.f_hat) <= 1e-4, scale
+        if result.next is not None:
+            assert largest(update["next"], result.next.flatten(2).transpose(1, 2)) <= 1e-4, scale
+    assert largest(seen["residual"][0]["residual"].flatten(0, 1), results[-1].residual) <= 1e-4
+    assert largest(image, expected) <= 1e-4
+    assert expected.std() > 0.05  # a flat picture would agree with anything
+
+
+def test_two_images_at_once_are_two_alone(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, 4, llm=SHARED)
+    both, seeds = tiny_inputs(model, (6, 1)), [5, 6]
+    together = walk_plan(model, both, seeds, SMOOTH, lambda *_: None)
+    alone = []
+    for i, seed in enumerate(seeds):
+        one = {name: tensor[i : i + 1] for name, tensor in both.items()}
+        alone.append(walk_plan(model, one, [seed], SMOOTH, lambda *_: None))
+    assert together.shape == (2, 3, 48, 48)
+    assert largest(together, torch.cat(alone)) <= 1e-4
+    assert largest(alone[0], alone[1]) > 0.1
+
+
+def test_pixels_are_the_rounded_image(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, 4, llm={"patch_nums": [1, 2]})
+    decoder = build_graphs(model, None)["decoder"]
+    f_hat = torch.randn(2, 8, 2, 2, generator=torch.Generator().manual_seed(0)) * 3
+    with torch.no_grad():
+        image, pixels, finite = decoder(f_hat)
+        assert finite.tolist() == [True, True]
+        assert pixels.dtype == torch.uint8
+        assert torch.equal(pixels, (model.decode(f_hat) * 255).round().to(torch.uint8).permute(0, 2, 3, 1))
+        assert image.min() >= 0 and image.max() <= 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_finite_is_false_for_the_image_that_is_not(tmp_path: Path, value: float) -> None:
+    decoder = build_graphs(tiny_model(tmp_path, 4, llm={"patch_nums": [1, 2]}), None)["decoder"]
+    f_hat = torch.zeros(3, 8, 2, 2)
+    f_hat[1, 2, 0, 1] = value
+    with torch.no_grad():
+        assert decoder(f_hat)[2].tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("llm", [PLAIN, SHARED, ADAPTIVE])
+def test_specification(tmp_path: Path, llm: dict) -> None:
+    graphs = build_graphs(tiny_model(tmp_path, 4, llm=llm), None)
+    assert list(graphs) == [name for name in ComponentName if name != "text_model"]
+    transformer = graphs["transformer"]
+    modulated = llm is not PLAIN
+    names = [tensor.name for tensor in transformer.inputs]
+    assert ("modulation" in names) == modulated
+    assert ("modulation" in [tensor.name for tensor in graphs["context"].outputs]) == modulated
+    past = [name for name in names if name.startswith("past_")]
+    assert past == ["past_key.0", "past_value.0", "past_key.1", "past_value.1"]
+    shapes = {tensor.name: tensor.shape for tensor in (*transformer.inputs, *transformer.outputs)}
+    assert shapes["x"] == shapes["hidden"] == ("2B", "n", LLM["embed_dim"])
+    assert shapes["past_key.1"] == ("2B", 2, "N", 16)
+    assert shapes["present_value.1"] == ("2B", 2, "N + n", 16)
+    for graph in graphs.values():
+        assert not graph.training
+        assert len({tensor.name for tensor in (*graph.inputs, *graph.outputs)}) == len(graph.inputs + graph.outputs)

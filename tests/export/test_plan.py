@@ -1,0 +1,150 @@
+"""The plan and constants.bin of a model: what runs when, how long a buffer lives, and what the constants hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from export.bundle import write_constants
+from export.graphs import build_graphs
+from export.plan import build_plan
+from hart_edge.model.checkpoint import load_checkpoint
+from runtime.bundle import open_bundle
+from runtime.manifest import ALIGNMENT, BufferKind, Precision, Setting, bytes_per_image, lifetimes
+from tests.conftest import GOLDEN, BuildOnce
+from tests.export.reference_walk import tiny_model
+
+SIDES = [1, 2, 3, 5]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A model of four scales with its plan and constants: T = 6, 2 blocks of 2 heads, 16 channels each."""
+    model = tiny_model(tmp_path_factory.mktemp("tiny"), 8, llm={"patch_nums": SIDES})
+    return model, *build_plan(model, build_graphs(model, None))
+
+
+def test_steps(tiny) -> None:
+    _, plan, _ = tiny
+    order = [(str(step.graph), step.scale, step.ends_scale) for step in plan.steps]
+    middle = []
+    for scale in range(3):
+        middle += [("transformer", scale, False), ("tokens", scale, False), ("latent", scale, True)]
+        middle += [("embed", scale + 1, False)]
+    last = [("transformer", 3, False), ("tokens", 3, False), ("residual", 3, True), ("decoder", None, False)]
+    assert order == [("context", None, False), *middle, *last]
+    assert plan.steps[-1].outputs == {"pixels": "pixels", "finite": "finite", "image": "image"}
+
+
+def test_last_scale_writes_no_cache(tiny) -> None:
+    _, plan, _ = tiny
+    runs = [step for step in plan.steps if step.graph == "transformer"]
+    assert list(runs[-1].outputs) == ["hidden"]
+    assert set(runs[-2].outputs) == {"hidden", *(f"present_{part}.{i}" for part in ("key", "value") for i in (0, 1))}
+    assert runs[-1].inputs["past_key.1"] == "key.1.2"
+    assert set(runs[0].inputs[f"past_{part}.{i}"] for part in ("key", "value") for i in (0, 1)) == {"past.empty"}
+    assert not [name for name in plan.buffers if name.startswith("key.") and name.endswith(".3")]
+
+
+def test_cache_grows_by_every_scale(tiny) -> None:
+    _, plan, _ = tiny
+    cached = 0
+    for scale, width in enumerate([6, 4, 9]):
+        cached += width
+        buffer = plan.buffers[f"key.0.{scale}"]
+        assert buffer.shape == ("2B", 2, cached, 16)
+        assert buffer.bytes_per_image == 2 * 2 * cached * 16 * 4
+    assert plan.buffers["past.empty"].shape == ("2B", 2, 0, 16)
+    assert plan.buffers["past.empty"].bytes_per_image == 0
+
+
+def test_buffers_live_from_first_to_last_use(tiny) -> None:
+    _, plan, _ = tiny
+    assert set(plan.buffers) == set(lifetimes(plan.steps))
+    for name, buffer in plan.buffers.items():
+        touching = [i for i, s in enumerate(plan.steps) if name in (*s.inputs.values(), *s.outputs.values())]
+        assert (buffer.first, buffer.last) == (touching[0], touching[-1]), name
+        assert buffer.bytes_per_image == bytes_per_image(buffer.dtype, buffer.shape), name
+    steps = [(str(step.graph), step.scale) for step in plan.steps]
+    assert plan.buffers["key.0.0"].last == steps.index(("transformer", 1))  # a cache goes when its successor is there
+    assert plan.buffers["hidden.3"].last == steps.index(("residual", 3))
+    assert plan.buffers["last_position"].last == steps.index(("embed", 3))
+
+
+def test_settings_and_noise(tiny) -> None:
+    model, plan, _ = tiny
+    settings = {name: buffer for name, buffer in plan.buffers.items() if buffer.kind is BufferKind.SETTING}
+    per_scale = (Setting.TOP_K, Setting.GUIDANCE_RATIO, Setting.TEMPERATURE)
+    expected = {"cfg_scale", "top_p", "smooth", *(f"{name}.{s}" for name in per_scale for s in range(4))}
+    assert set(settings) == expected
+    assert {buffer.shape for buffer in settings.values()} == {(1,)}
+    noise = {name: buffer for name, buffer in plan.buffers.items() if buffer.kind is BufferKind.NOISE}
+    assert {name: (b.purpose, b.scale, b.shape) for name, b in noise.items()} == {
+        **{f"uniform.{s}": (0, s, ("B", side * side, 40)) for s, side in enumerate(SIDES)},
+        "residual_noise": (1, 3, ("B", model.config.num_sampling_steps + 1, 25, 8)),
+    }
+
+
+def test_constants(tiny) -> None:
+    """Against torch's own resizing, the level embedding, and coordinates by hand."""
+    model, plan, constants = tiny
+    assert set(constants) == {
+        *(f"positions.{s}" for s in range(4)),
+        *(f"{name}.{s}" for name in ("upsample", "phi") for s in range(3)),
+        *(f"{name}.{s}" for name in ("downsample", "level", "coordinates") for s in range(1, 4)),
+    }
+    assert set(constants) == {b.constant for b in plan.buffers.values() if b.kind is BufferKind.CONSTANT}
+    assert constants["positions.0"].tolist() == [5]  # the last context position predicts the first code
+    generator = torch.Generator().manual_seed(0)
+    for scale, side in enumerate(SIDES):
+        if scale < 3:
+            x = torch.randn(1, 1, side, side, generator=generator)
+            up = torch.from_numpy(constants[f"upsample.{scale}"])
+            assert up.shape == (5, side)
+            assert torch.allclose(up @ x @ up.T, F.interpolate(x, size=(5, 5), mode="bicubic"), atol=1e-5)
+        if scale > 0:
+            assert constants[f"positions.{scale}"].tolist() == list(range(side * side))
+            x = torch.randn(1, 1, 5, 5, generator=generator)
+            down = torch.from_numpy(constants[f"downsample.{scale}"])
+            assert torch.allclose(down @ x @ down.T, F.adaptive_avg_pool2d(x, side), atol=1e-6)
+            assert np.array_equal(constants[f"level.{scale}"], model.transformer.level(scale).numpy())
+            ticks = [5 * i / side for i in range(side)]
+            coordinates = [[row, column] for row in ticks for column in ticks]
+            assert np.allclose(constants[f"coordinates.{scale}"], coordinates, atol=1e-6)
+    assert [constants[f"phi.{s}"].tolist() for s in range(3)] == [[0], [1], [2]]  # ticks 1/12, 13/36, 23/36, 11/12
+
+
+def test_constants_file(tmp_path: Path) -> None:
+    arrays = {
+        "first": np.arange(3, dtype=np.int64),
+        "second": np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
+        "empty": np.zeros((0, 4), np.float32),
+        "big-endian": np.arange(5).astype(">f4"),
+        "last": np.array([True]),
+    }
+    entries = write_constants(tmp_path, arrays)
+    data = (tmp_path / "constants.bin").read_bytes()
+    assert [entry.offset % ALIGNMENT for entry in entries.values()] == [0] * 5
+    for name, entry in entries.items():
+        raw = data[entry.offset : entry.offset + entry.nbytes]
+        found = np.frombuffer(raw, np.dtype(str(entry.dtype)).newbyteorder("<")).reshape(entry.shape)
+        assert np.array_equal(found, arrays[name]), name
+    assert len(data) == entries["last"].offset + 1
+
+
+def test_a_built_bundle_holds_this_plan_and_these_constants(build_once: BuildOnce) -> None:
+    """What is written is what was planned, as the runtime's own reader sees it; it has checked every step."""
+    checkpoint = GOLDEN / "adaln"
+    model = load_checkpoint(checkpoint).model
+    plan, constants = build_plan(model, build_graphs(model, None))
+    bundle = open_bundle(build_once(checkpoint, Precision.FP32))
+    assert bundle.manifest.plan == plan
+    assert set(bundle.manifest.constants) == set(constants)
+    for name, expected in constants.items():
+        found = bundle.constant(name)
+        assert found.dtype == expected.dtype and np.array_equal(found, expected), name
+        assert bundle.manifest.constants[name].offset % ALIGNMENT == 0
