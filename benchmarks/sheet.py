@@ -1,0 +1,54 @@
+"""A sheet of pictures: one row a bundle, one column a prompt with its seed.
+
+    python -m benchmarks.sheet bundles/hart-emoji-fp32 bundles/hart-emoji-int8 --out docs/images/int8.png
+
+Prints, for every bundle after the first, the mean absolute difference from the first in 8-bit steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from runtime.pipeline import load
+
+PROMPTS = (
+    "man astronaut",
+    "grinning face",
+    "a red heart",
+    "woman firefighter: medium skin tone",
+    "thumbs up: dark skin tone",
+    "dog face",
+    "green apple",
+    "sailboat",
+)
+MARGIN = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundles", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    rows = [load(bundle).generate(PROMPTS, seed=range(len(PROMPTS))) for bundle in arguments.bundles]
+    side = rows[0][0].width + MARGIN
+    sheet = Image.new("RGB", (side * len(PROMPTS) + MARGIN, side * len(rows) + MARGIN), "white")
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            sheet.paste(picture, (MARGIN + x * side, MARGIN + y * side))
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(arguments.out)
+    first = np.array([np.asarray(picture, np.float64) for picture in rows[0]])
+    for bundle, row in zip(arguments.bundles[1:], rows[1:], strict=True):
+        difference = np.abs(np.array([np.asarray(picture, np.float64) for picture in row]) - first).mean((1, 2, 3))
+        print(f"{bundle}: mean absolute difference from {arguments.bundles[0]} by prompt, in 8-bit steps:")
+        for prompt, value in zip(PROMPTS, difference, strict=True):
+            print(f"  {value:6.2f}  {prompt}")
+    print(f"wrote {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
