@@ -9,51 +9,44 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 import os
 import platform
 import re
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import onnx
-import torch
 from torch import Tensor
 
 from calib.collect import RangeCollector
 from calib.forms import Form, form_of
 from calib.graph_files import EXTERNAL_FROM, save_graph, weight_bytes
-from calib.prompts import FIRST_SEED, read_prompts
+from calib.prompts import FIRST_SEED
 from calib.quantize import apply_form
-from calib.ranges import CalibratedRanges, hash_files, read_ranges
+from calib.ranges import CalibratedRanges, read_ranges
 from engines.registry import library
 from export.bundle import list_files, staged_folder, write_constants
 from export.card import write_card
-from export.graphs import GraphModule, build_graphs
 from export.onnx_export import export_graph
 from export.parity import ParityCheck, check_call, require_observed, walk
 from export.plan import build_plan
-from hart_edge.model.checkpoint import Checkpoint, load_checkpoint
-from hart_edge.model.sampling import DEFAULT_CFG_SCALE, default_top_k, guidance_ramp, smooth_temperatures
-from runtime.errors import BuildError, CheckpointError
+from export.source import PARITY_SEED, Inputs, read_source
+from hart_edge.model.sampling import DEFAULT_CFG_SCALE
+from runtime.errors import BuildError
 from runtime.manifest import (
     FORMAT_VERSION,
     MANIFEST_FILE,
     Calibration,
     Component,
     ComponentName,
-    Licence,
     Manifest,
     PaddingSide,
     Precision,
     Residual,
-    Sampling,
     Setting,
     Target,
     TargetSpec,
@@ -62,8 +55,6 @@ from runtime.manifest import (
 )
 
 SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "hart_edge" / "models" / "hart-emoji"
-PARITY_PROMPTS = ("a blue circle", "woman astronaut: dark skin tone")  # not among the calibration prompts
-PARITY_SEED = 1
 MOST_GUIDANCE = 100.0  # what the manifest allows
 TOOLS = ("hart-edge", "torch", "onnx", "onnxscript", "onnxruntime", "transformers")
 
@@ -125,8 +116,7 @@ class Builder:
             scratch.mkdir()
             (folder / "graphs").mkdir()
             self._read()
-            self.plan, constants = build_plan(self.model, self.graphs)
-            self.constants = constants
+            self.plan, self.constants = build_plan(self.source.model, self.graphs)
             self._trace(scratch)
             self._check("as traced", scratch, dict.fromkeys(self.graphs, Precision.FP32))
             ranges = self._ranges(scratch)
@@ -160,37 +150,19 @@ class Builder:
         self.progress(StepDone(label, time.monotonic() - begin, step.size))
 
     def _read(self) -> None:
-        with self._step(f"reading {self.options.checkpoint}") as step:
-            self.checkpoint: Checkpoint = load_checkpoint(self.options.checkpoint)
-            self.model = self.checkpoint.model
-            weights = list(self.checkpoint.read)
-            text_model, self.tokenizer = None, None
-            if self.checkpoint.has_text_model:
-                from hart_edge.model.text import load_text_model
-
-                folder = self.options.checkpoint / "text_model"
-                text_model, self.tokenizer = load_text_model(folder, self.model.config.context_token)
-                weights += sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
-            self.weights_sha256 = hash_files(weights)
-            self.graphs: Mapping[str, GraphModule] = build_graphs(self.model, text_model)
-            step.size = sum(path.stat().st_size for path in weights)
-            # What the caller may have got wrong is found here, before minutes of tracing.
-            self.licences = read_licences(self.options.checkpoint)
-            self.ranges, self.calibration_inputs = None, []
-            if self.options.precision is Precision.INT8:
-                if self.options.ranges is not None:
-                    self.ranges = read_ranges(self.options.ranges, self.weights_sha256)
+        options = self.options
+        with self._step(f"reading {options.checkpoint}") as step:
+            self.source = read_source(options.checkpoint)
+            self.graphs = self.source.graphs
+            self.sampling = self.source.sampling(options.cfg_scale)
+            self.ranges: CalibratedRanges | None = None
+            self.calibration_inputs: list[Inputs] = []
+            if options.precision is Precision.INT8:
+                if options.ranges is not None:
+                    self.ranges = read_ranges(options.ranges, self.source.weights_sha256)
                 else:
-                    self.calibration_inputs = self._calibration_inputs()
-        scales, vocab_size = len(self.model.patch_nums), self.model.tokenizer_config.vocab_size
-        self.sampling = Sampling(
-            self.options.cfg_scale,
-            1.0,
-            True,
-            tuple(default_top_k(scales, vocab_size)),
-            tuple(guidance_ramp(scales)),
-            tuple(smooth_temperatures(scales)),
-        )
+                    self.calibration_inputs = self.source.calibration_inputs(options.prompts, options.contexts)
+            step.size = self.source.weight_bytes
 
     def _trace(self, folder: Path) -> None:
         self.parameters = {}
@@ -200,7 +172,7 @@ class Builder:
                 self.parameters[name] = weight_bytes(model) // 4
                 step.size = save_graph(model, folder / f"{name}.onnx", self.options.external_from)
 
-    def _walk(self, inputs: Mapping[str, Tensor], seed: int, observe: Callable[..., None]) -> Tensor:
+    def _walk(self, inputs: Inputs, seed: int, observe: Callable[..., None]) -> Tensor:
         values = {
             Setting.CFG_SCALE: [self.sampling.cfg_scale],
             Setting.TOP_P: [self.sampling.top_p],
@@ -216,20 +188,11 @@ class Builder:
         with self._step(f"comparing every graph with the reference, {label}"):
             sessions = {name: self.library.open(folder / f"{name}.onnx") for name in self.graphs}
             check = ParityCheck(sessions, precisions)
-            for inputs in self._parity_inputs():
+            for inputs in self.source.parity_inputs():
                 image = self._walk(inputs, PARITY_SEED, check)
                 check_call(check, self.graphs["encoder"], [image * 2 - 1])
             require_observed(check)
         return check
-
-    def _parity_inputs(self) -> list[dict[str, Tensor]]:
-        if self.tokenizer is not None:
-            return [{"input_ids": torch.from_numpy(self.tokenizer.encode(prompt))} for prompt in PARITY_PROMPTS]
-        config = self.model.config
-        generator = torch.Generator().manual_seed(PARITY_SEED)
-        context = torch.randn(1, config.context_token, config.context_dim, generator=generator)
-        mask = torch.arange(config.context_token)[None] < max(1, config.context_token // 2)
-        return [{"context": context, "context_mask": mask}]
 
     def _ranges(self, folder: Path) -> CalibratedRanges | None:
         """The ranges of INT8: read before, or collected by running the real loop."""
@@ -250,18 +213,7 @@ class Builder:
 
                 self._walk(one, FIRST_SEED + index, observe)
                 collector.end_prompt()
-            return CalibratedRanges(self.weights_sha256, collector.prompts, collector.ranges())
-
-    def _calibration_inputs(self) -> list[dict[str, Tensor]]:
-        if self.tokenizer is not None:
-            prompts = read_prompts(self.options.prompts)
-            return [{"input_ids": torch.from_numpy(self.tokenizer.encode(prompt))} for prompt in prompts]
-        if self.options.contexts is None:
-            raise BuildError(
-                f"{self.options.checkpoint}: INT8 is calibrated on prompts, and this checkpoint has no text_model/; "
-                "name a file with --contexts (npz with context (N, T, D) and context_mask (N, T)), or build at fp16"
-            )
-        return read_contexts(self.options.contexts, self.model.config.context_token, self.model.config.context_dim)
+            return CalibratedRanges(self.source.weights_sha256, collector.prompts, collector.ranges())
 
     def _write_forms(
         self, source: Path, destination: Path, forms: Mapping[str, Form], ranges: CalibratedRanges | None
@@ -278,28 +230,27 @@ class Builder:
     def _finish(self, folder: Path, components: tuple[Component, ...], ranges: CalibratedRanges | None) -> Manifest:
         """Constants, tokenizer, card and manifest."""
         with self._step(f"writing {self.options.out}") as step:
-            config = self.model.config
+            model, prompts = self.source.model, self.source.tokenizer
             tokenizer = None
-            if self.tokenizer is not None:
-                shutil.copyfile(self.options.checkpoint / "text_model" / "tokenizer.json", folder / "tokenizer.json")
-                side = PaddingSide(self.tokenizer.padding_side)
-                tokenizer = Tokenizer("tokenizer.json", self.tokenizer.pad_token_id, side)
+            if prompts is not None:
+                shutil.copyfile(self.source.folder / "text_model" / "tokenizer.json", folder / "tokenizer.json")
+                tokenizer = Tokenizer("tokenizer.json", prompts.pad_token_id, PaddingSide(prompts.padding_side))
             calibration = None
             if ranges is not None:
                 (folder / "calibration.json").write_bytes(ranges.to_json())
                 calibration = Calibration(ranges.prompts, ranges.sha256())
-            timesteps = self.model.residual.schedule.timesteps
+            timesteps = model.residual.schedule.timesteps
             manifest = Manifest(
                 format_version=FORMAT_VERSION,
                 name=bundle_name(self.options.out),
                 precision=self.options.precision,
                 target=TargetSpec(self.options.target, None),
-                image_size=self.model.image_size,
-                patch_nums=self.model.patch_nums,
-                vocab_size=self.model.tokenizer_config.vocab_size,
-                z_channels=self.model.tokenizer_config.z_channels,
-                context_tokens=config.context_token,
-                context_dim=config.context_dim,
+                image_size=model.image_size,
+                patch_nums=model.patch_nums,
+                vocab_size=model.tokenizer_config.vocab_size,
+                z_channels=model.tokenizer_config.z_channels,
+                context_tokens=model.config.context_token,
+                context_dim=model.config.context_dim,
                 tokenizer=tokenizer,
                 sampling=self.sampling,
                 residual=Residual(timesteps, len(timesteps) + 1),
@@ -308,7 +259,7 @@ class Builder:
                 constants=write_constants(folder, self.constants),
                 plan=self.plan,
                 calibration=calibration,
-                licences=self.licences,
+                licences=self.source.licences,
                 tools=tool_versions(),
             )
             seconds = time.monotonic() - self.started
@@ -327,40 +278,6 @@ def build(options: BuildOptions, progress: Progress = lambda _: None) -> Manifes
     was there before is still there.
     """
     return Builder(options, progress).build()
-
-
-def read_contexts(path: Path, tokens: int, dim: int) -> list[dict[str, Tensor]]:
-    """Contexts of an npz file, one dictionary of plan inputs each."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            context, mask = archive["context"].astype(np.float32), archive["context_mask"].astype(bool)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise BuildError(
-            f"{path}: not an npz with context and context_mask ({error}); write one with numpy.savez"
-        ) from None
-    if context.ndim != 3 or context.shape[1:] != (tokens, dim) or mask.shape != context.shape[:2] or not len(context):
-        raise BuildError(
-            f"{path}: expected context (N, {tokens}, {dim}) and context_mask (N, {tokens}), found {context.shape} and "
-            f"{mask.shape}; use the text model that the transformer was trained with"
-        )
-    return [
-        {"context": torch.from_numpy(c[None]), "context_mask": torch.from_numpy(m[None])}
-        for c, m in zip(context, mask, strict=True)
-    ]
-
-
-def read_licences(checkpoint: Path) -> tuple[Licence, ...]:
-    """The checkpoint's licences.json: a list of {"part", "spdx", "attribution"}; nothing if there is none."""
-    path = checkpoint / "licences.json"
-    if not path.is_file():
-        return ()
-    try:
-        licences = tuple(Licence(**entry) for entry in json.loads(path.read_text(encoding="utf-8")))
-        if not all(isinstance(value, str) for licence in licences for value in vars(licence).values()):
-            raise TypeError("every value is a string")
-        return licences
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: expected a list of part, spdx and attribution ({error}); mend it") from None
 
 
 def bundle_name(out: Path) -> str:

@@ -1,11 +1,19 @@
-"""One thread for tiny models: more only wait for each other, minutes of it where the machine has other work."""
+"""One thread for tiny models (more only wait for each other, minutes of it where the machine has other work), and
+what the tests of builds share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+from runtime.manifest import Precision
+from tests.conftest import BuildOnce
+from tests.export.small_checkpoint import CHECKPOINT
+from tests.hart_edge.tiny_hart import tiny_context
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -14,3 +22,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def small_bundle(build_once: BuildOnce) -> Path:
+    """A golden checkpoint at fp32; its graphs are traced by now, so building it again takes a second."""
+    return build_once(CHECKPOINT, Precision.FP32)
+
+
+@pytest.fixture
+def contexts(tmp_path: Path) -> Path:
+    """Two calibration contexts of that checkpoint."""
+    context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (7, 3), seed=1)
+    path = tmp_path / "given" / "contexts.npz"
+    path.parent.mkdir()
+    np.savez(path, context=context, context_mask=mask)
+    return path

@@ -107,7 +107,7 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export.build, "load_checkpoint", interrupt)
+    monkeypatch.setattr(export.build, "read_source", interrupt)
     out = tmp_path / "bundle"
     assert main(["--checkpoint", CHECKPOINT, "--out", str(out)]) == 130
     assert capsys.readouterr().err == f"interrupted; nothing was written to {out}\n"

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 import export.build
 from export.build import BuildOptions, build
+from export.graphs import GraphModule
 from export.parity import DIFFERING_CHOICES, TOLERANCE, GraphError, ParityCheck, compare, require_observed
 from runtime.errors import BuildError, ParityError
 from runtime.manifest import Precision
@@ -37,7 +38,7 @@ def test_altered_weight_fails_the_build(
     build_once(CHECKPOINT, Precision.FP32)
     trace = export.build.export_graph
 
-    def trace_altered(module: export.build.GraphModule) -> onnx.ModelProto:
+    def trace_altered(module: GraphModule) -> onnx.ModelProto:
         model = trace(module)
         if module.name == graph:
             found = [each for each in model.graph.initializer if weight in each.name]

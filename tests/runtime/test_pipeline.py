@@ -1,12 +1,9 @@
 """Prompts in, pictures out: the same bytes for the same seed however they are asked for, and no picture from a failure.
 
-What needs no meaningful picture runs on the tiny bundle; determinism and INT8 run on the shipped model.
+What needs no meaningful picture runs on the tiny bundle; what does runs on the shipped model.
 """
 
-import hashlib
 import shutil
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,11 +12,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 from onnx import numpy_helper
 from PIL import Image
 
-import hart_edge
 from runtime.errors import EngineError, GenerationError, InputError
 from runtime.loop import Array, Runner
 from runtime.manifest import Precision
@@ -28,17 +23,8 @@ from runtime.text import PromptTruncatedWarning
 from tests.conftest import GOLDEN, BuildOnce
 from tests.runtime.corrupt_bundles import graph_edit
 from tests.runtime.corrupt_manifests import put
+from tests.runtime.pictures import PROMPTS, array
 from tests.runtime.words_bundle import make_words_bundle
-
-# Between 1 and 2 threads, in steps of 0 to 255. Measured: 0 in 96 of 96 pictures (48 each at int8 and fp32). Four
-# threads do differ in 7 of those 96, once as much as a turned code makes, so the documented bound is not zero.
-MOST_MEAN_BETWEEN_THREADS = 1.0
-PROMPTS = ("a grinning face", "a red heart", "woman astronaut: dark skin tone", "a green apple")
-
-
-def array(image: Any) -> NDArray[np.int64]:
-    assert isinstance(image, Image.Image)
-    return np.asarray(image).astype(np.int64)
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +41,6 @@ def folder(pristine: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def tiny(pristine: Path) -> Pipeline:
     return load(pristine)
-
-
-@pytest.fixture(scope="module")
-def shipped(int8_bundle: Path) -> Pipeline:
-    return load(int8_bundle)
 
 
 @pytest.fixture(scope="module")
@@ -116,53 +97,6 @@ def test_seeds_settings_and_prompts_matter(shipped: Pipeline) -> None:
     assert np.abs(base - array(shipped.generate(PROMPTS[1], seed=1))).mean() > 5
     named = shipped.generate(PROMPTS[0], seed=1, cfg_scale=4.5, top_p=1.0, smooth=True)
     assert (array(named) == base).all()  # the bundle's defaults, said aloud
-
-
-# Determinism.
-
-
-def digest(image: Any) -> str:
-    return hashlib.sha256(image.tobytes()).hexdigest()
-
-
-def test_twice_the_same_bytes(shipped: Pipeline, int8_bundle: Path) -> None:
-    first = digest(shipped.generate(PROMPTS[0], seed=7))
-    assert digest(shipped.generate(PROMPTS[0], seed=7)) == first
-    assert digest(load(int8_bundle).generate(PROMPTS[0], seed=7)) == first
-    assert digest(hart_edge.generate(PROMPTS[0], bundle=int8_bundle, seed=7)) == first
-
-
-def test_the_same_bytes_in_a_fresh_process(shipped: Pipeline, int8_bundle: Path) -> None:
-    program = (
-        "import hashlib, sys, hart_edge\n"
-        "image = hart_edge.generate(sys.argv[2], bundle=sys.argv[1], seed=7)\n"
-        "print(hashlib.sha256(image.tobytes()).hexdigest(), *sorted({'torch', 'onnx'} & set(sys.modules)))"
-    )
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", program, str(int8_bundle), PROMPTS[0]]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [digest(shipped.generate(PROMPTS[0], seed=7))]  # and neither torch nor onnx
-
-
-@pytest.mark.parametrize("precision", ["int8", "fp32"])
-def test_one_and_two_threads_agree(request: pytest.FixtureRequest, precision: str) -> None:
-    bundle = request.getfixturevalue(f"{precision}_bundle")
-    one, two = load(bundle, threads=1), load(bundle, threads=2)
-    for seed, prompt in enumerate(PROMPTS):
-        difference = np.abs(array(one.generate(prompt, seed=seed)) - array(two.generate(prompt, seed=seed)))
-        assert difference.mean() <= MOST_MEAN_BETWEEN_THREADS, (prompt, difference.mean(), difference.max())
-
-
-def test_int8_pictures_are_those_of_fp32(shipped: Pipeline, fp32_bundle: Path) -> None:
-    """Mean difference in steps of 0 to 255. Measured 5 to 20 on these; pictures of different prompts differ by 27 to
-    60. Each INT8 picture is nearer to its own fp32 picture than to any other."""
-    whole = load(fp32_bundle)
-    exact = [array(whole.generate(prompt, seed=seed)) for seed, prompt in enumerate(PROMPTS)]
-    for seed, prompt in enumerate(PROMPTS):
-        found = array(shipped.generate(prompt, seed=seed))
-        differences = [np.abs(found - each).mean() for each in exact]
-        assert differences[seed] < 26, (prompt, differences)
-        assert int(np.argmin(differences)) == seed, (prompt, differences)
 
 
 # The stream.

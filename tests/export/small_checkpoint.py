@@ -1,0 +1,20 @@
+"""A golden checkpoint that builds in a second once its graphs are traced, and what its folders hold."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from tests.conftest import GOLDEN
+
+CHECKPOINT = GOLDEN / "adaln"  # 12 context tokens of 48, no text model
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file of a folder, hidden ones too, and its hash."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

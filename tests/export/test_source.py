@@ -1,0 +1,102 @@
+"""What a build reads before it traces anything, and what it says when that cannot be used."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calib.prompts import read_prompts
+from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build
+from export.source import read_contexts, read_licences
+from runtime.errors import BuildError, CheckpointError
+from runtime.manifest import Precision
+
+
+def write_npz(path: Path, **arrays: Any) -> None:
+    np.savez(path, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "not an npz with context and context_mask .*No such file"),
+        (lambda path: path.write_bytes(b""), "not an npz"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 and no more"), "not an npz"),
+        (lambda path: np.save(path.open("wb"), np.zeros(3)), "not an npz"),
+        (lambda path: write_npz(path, context=np.zeros((1, 12, 48))), "not an npz .*context_mask"),
+        (lambda path: write_npz(path, context=np.array([{}]), context_mask=np.zeros((1, 12))), "not an npz"),
+        (
+            lambda path: write_npz(path, context=np.zeros((2, 12, 40)), context_mask=np.ones((2, 12))),
+            r"expected context \(N, 12, 48\) and context_mask \(N, 12\), found \(2, 12, 40\) and \(2, 12\)",
+        ),
+        (
+            lambda path: write_npz(path, context=np.zeros((0, 12, 48)), context_mask=np.ones((0, 12))),
+            r"found \(0, 12, 48\)",
+        ),
+    ],
+)
+def test_contexts_that_are_none(tmp_path: Path, make: Any, message: str) -> None:
+    path = tmp_path / "contexts.npz"
+    make(path)
+    with pytest.raises(BuildError, match=f"^{re.escape(str(path))}: .*{message}"):
+        read_contexts(path, 12, 48)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"not readable as UTF-8 text \(.*No such file"),
+        (b"", "expected at least one prompt, found none; write one a line"),
+        (b"# nothing but remarks\n\n   \n", "expected at least one prompt, found none"),
+        ("ein hübscher Fuchs".encode("latin-1"), r"not readable as UTF-8 text \(.*; name a file with one prompt a"),
+    ],
+)
+def test_prompts_that_are_none(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "prompts.txt"
+    if content is not None:
+        path.write_bytes(content)
+    labels: list[str | StepDone] = []
+    with pytest.raises(BuildError, match=f"^{re.escape(str(path))}: {message}"):
+        build(BuildOptions(SHIPPED_MODEL, tmp_path / "bundle", prompts=path), labels.append)
+    assert not [label for label in labels if "tracing" in str(label)]
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("\ufeffa fox\r\n\n# remark\n  ein hübscher Fuchs  \n".encode())
+    assert read_prompts(path) == ["a fox", "ein hübscher Fuchs"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", '{"part": "x"}', '[{"part": "x"}]', '[{"part": "x", "spdx": 3, "attribution": "y"}]', "[1]", "null", "\xff"],
+)
+def test_malformed_licences(tmp_path: Path, content: str) -> None:
+    (tmp_path / "licences.json").write_bytes(content.encode("latin-1"))
+    message = r"/licences\.json: expected a list of part, spdx and attribution \(.+\); mend it$"
+    with pytest.raises(CheckpointError, match=message):
+        read_licences(tmp_path)
+
+
+def test_licences_are_read(tmp_path: Path) -> None:
+    assert read_licences(tmp_path) == ()
+    (tmp_path / "licences.json").write_text('[{"part": "weights", "spdx": "MIT", "attribution": "Zoë"}]', "utf-8")
+    assert [vars(licence) for licence in read_licences(tmp_path)] == [
+        {"part": "weights", "spdx": "MIT", "attribution": "Zoë"}
+    ]
+
+
+def test_missing_checkpoint(tmp_path: Path) -> None:
+    messages = {"absent": "no such checkpoint folder", "empty": r"parts tokenizer/ and llm/ .*, found nothing"}
+    for name, message in messages.items():
+        folder = tmp_path / name
+        if name == "empty":
+            folder.mkdir()
+        with pytest.raises(CheckpointError, match=message):
+            build(BuildOptions(folder, tmp_path / "bundle", Precision.FP32))
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
