@@ -145,11 +145,22 @@ class _Quantizer:
         key = site.weight, site.channel_axis
         if key not in self.weights:
             stem, scale = self._twin(*key)
-            self._add(f"{stem}:zero", np.zeros(len(scale), np.int8))
             self.weights[key] = f"{stem}:restored"
-            inputs = [f"{stem}:s8", f"{stem}:scale", f"{stem}:zero"]
-            node = helper.make_node("DequantizeLinear", inputs, [self.weights[key]], axis=site.channel_axis)
-            self.first.append(node)
+            if self.form.quantizes(site.kind):
+                self._add(f"{stem}:zero", np.zeros(len(scale), np.int8))
+                inputs = [f"{stem}:s8", f"{stem}:scale", f"{stem}:zero"]
+                nodes = [helper.make_node("DequantizeLinear", inputs, [self.weights[key]], axis=site.channel_axis)]
+            else:
+                # Not DequantizeLinear, which ONNX Runtime keeps for the integer kernels and computes at every run:
+                # what can be folded when the graph is opened costs nothing later.
+                shape = [1] * len(self.initializers[site.weight].dims)
+                shape[site.channel_axis] = -1
+                self._add(f"{stem}:scales", scale.reshape(shape))
+                nodes = [
+                    helper.make_node("Cast", [f"{stem}:s8"], [f"{stem}:f32"], to=TensorProto.FLOAT),
+                    helper.make_node("Mul", [f"{stem}:f32", f"{stem}:scales"], [self.weights[key]]),
+                ]
+            self.first += nodes
         return self.weights[key]
 
     def _bias(self, site: Site) -> str:

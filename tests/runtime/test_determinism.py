@@ -15,8 +15,8 @@ import hart_edge
 from runtime.pipeline import Pipeline, load
 from tests.runtime.pictures import PROMPTS, array
 
-# Between 1 and 2 threads, in steps of 0 to 255. Measured: 0 in 96 of 96 pictures (48 each at int8 and fp32). Four
-# threads do differ in 7 of those 96, once as much as a turned code makes, so the documented bound is not zero.
+# Between 1 and 2 threads, in steps of 0 to 255: the bound of docs/randomness.md, where the measured values are. It is
+# not zero because another order of a sum can turn a code.
 MOST_MEAN_BETWEEN_THREADS = 1.0
 
 
