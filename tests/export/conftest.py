@@ -1,27 +1,19 @@
-"""One thread for tiny models (more only wait for each other, minutes of it where the machine has other work), and
-what the tests of builds share."""
+"""What tests of builds share; one thread for their tiny models."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from runtime.manifest import Precision
+from tests import one_thread as threads
 from tests.conftest import BuildOnce
 from tests.export.small_checkpoint import CHECKPOINT
 from tests.hart_edge.tiny_hart import tiny_context
 
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+one_thread = threads.one_thread
 
 
 @pytest.fixture(scope="session")

@@ -17,49 +17,11 @@ import pytest
 from PIL import Image
 
 import hart_edge
-from hart_edge.cli import main
 from hart_edge.commands.generate import picture_files, write_png
 from runtime.errors import HartEdgeError, InputError
-from runtime.manifest import Precision
 from runtime.pipeline import Pipeline
-from tests.conftest import GOLDEN, BuildOnce
-
-ROOT = Path(__file__).parents[2]
-PROMPT = "a grinning face"
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """main() in an empty folder: (exit status, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = main([str(each) for each in arguments])
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def plain_bundle(build_once: BuildOnce) -> Path:
-    """A bundle that takes a context array."""
-    return build_once(GOLDEN / "plain", Precision.FP32)
-
-
-def process(*arguments: object, cwd: Path, **more: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hart_edge", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, **more)
-
-
-def pixels(file: Path) -> bytes:
-    with Image.open(file) as image:
-        assert image.format == "PNG" and image.mode == "RGB"
-        return image.tobytes()
+from tests.conftest import GOLDEN
+from tests.hart_edge.command_line import PROMPT, ROOT, Run, pixels
 
 
 def test_one_picture_and_one_line(run: Run, int8_bundle: Path, tmp_path: Path) -> None:
