@@ -6,7 +6,6 @@ graph itself is run with a ReduceMin and a ReduceMax behind each tensor, so memo
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from calib.forms import Form
-from calib.graph_files import save_graph
+from calib.graph_files import read_graph
 from calib.sites import SiteKind, find_sites
 from engines.base import EngineLibrary, Session
 from runtime.errors import BuildError
@@ -58,30 +57,29 @@ class RangeCollector:
     range for all others. Call it with (graph, inputs), and end_prompt() after each prompt; use it as a context manager.
     """
 
-    def __init__(
-        self, models: Mapping[str, onnx.ModelProto], forms: Mapping[str, Form], library: EngineLibrary, folder: Path
-    ) -> None:
-        """folder: for the observed graphs; created, and gone at the end."""
+    def __init__(self, graphs: Mapping[str, Path], forms: Mapping[str, Form], library: EngineLibrary) -> None:
+        """graphs: the fp32 files by name. NAME.observed.onnx lies beside each until the end, on the same weights."""
         self.prompts = 0
-        self._folder = folder
-        folder.mkdir()
+        self._files: list[Path] = []
         self._sessions: dict[str, Session] = {}
         self._calls: Counter[str] = Counter()  # of each graph, within this prompt
         self._sums: dict[tuple[str, int], dict[str, float]] = {}
-        for graph, model in models.items():
+        for graph, path in graphs.items():
+            model = read_graph(path)
             names = observed_tensors(model, forms[graph])
             if not names:
                 continue
-            path = folder / f"{graph}.onnx"
-            save_graph(with_observers(model, names), path)
-            self._sessions[graph] = library.open(path)
+            self._files.append(path.with_suffix(".observed.onnx"))
+            onnx.save_model(with_observers(model, names), self._files[-1])
+            self._sessions[graph] = library.open(self._files[-1])
 
     def __enter__(self) -> RangeCollector:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._sessions.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for file in self._files:
+            file.unlink(missing_ok=True)
 
     def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> None:
         if graph not in self._sessions:

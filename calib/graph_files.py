@@ -1,25 +1,47 @@
-"""Graphs on disk: weights inside the .onnx file, or beside it where one file cannot hold them."""
+"""Graphs on disk: weights inside the .onnx file, or beside it where one file cannot hold them.
+
+While a bundle is built every graph has its weights beside it, and they are read one by one: a graph of 2.7 GB is
+rewritten without ever being whole in memory.
+"""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from onnx.external_data_helper import load_external_data_for_model
 
 # protobuf holds less than 2 GiB in one message; what comes near goes to NAME.onnx.data.
 EXTERNAL_FROM = 2**31 - 2**27
 
 
+def read_graph(path: Path) -> onnx.ModelProto:
+    """A graph without the weights that lie beside it."""
+    return onnx.load(path, load_external_data=False)
+
+
+def read_tensor(tensor: onnx.TensorProto, folder: Path) -> NDArray:
+    """One tensor of a graph in `folder`, wherever it lies."""
+    return numpy_helper.to_array(tensor, str(folder))
+
+
 def weight_bytes(model: onnx.ModelProto) -> int:
-    """Bytes of all initialisers."""
-    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    """Bytes of all initialisers, wherever they lie."""
+    return sum(
+        math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        for tensor in model.graph.initializer
+    )
 
 
-def save_graph(model: onnx.ModelProto, path: Path, external_from: int = EXTERNAL_FROM) -> int:
+def save_graph(model: onnx.ModelProto, path: Path, folder: Path, external_from: int = EXTERNAL_FROM) -> int:
     """Write a graph, its weights beside it when they are external_from bytes or more. Returns bytes written.
 
-    The model is left without its weights when they went beside it.
+    folder: where weights lie that the model has outside. The model is left without its weights when they went beside.
     """
+    load_external_data_for_model(model, str(folder))
     if weight_bytes(model) < external_from:
         onnx.save_model(model, path)
         return path.stat().st_size

@@ -6,7 +6,9 @@ QuantizeLinear / DequantizeLinear nodes of that form. Precision is typed in the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from calib.forms import Form
+from calib.graph_files import read_tensor
 from calib.sites import SMALLEST_WEIGHT, Site, SiteKind, find_sites
 from runtime.errors import BuildError
 
@@ -22,26 +25,29 @@ FP16_LARGEST = float(np.finfo(np.float16).max)
 Ranges = Mapping[str, tuple[float, float]]
 
 
-def apply_form(model: onnx.ModelProto, form: Form, ranges: Ranges) -> onnx.ModelProto:
-    """A copy of the graph in a form. Raises BuildError where a range is missing or a weight does not fit."""
+def apply_form(model: onnx.ModelProto, form: Form, ranges: Ranges, folder: Path = Path()) -> onnx.ModelProto:
+    """A copy of the graph in a form. Raises BuildError where a range is missing or a weight does not fit.
+
+    folder: where weights lie that the model has outside.
+    """
     if form is Form.FLOAT32:
         return model
     rewritten = onnx.ModelProto()
     rewritten.CopyFrom(model)
     if form is Form.FLOAT16_WEIGHTS:
-        _halve_weights(rewritten)
+        _halve_weights(rewritten, folder)
     else:
-        _Quantizer(rewritten, form, ranges).rewrite()
+        _Quantizer(rewritten, form, ranges, folder).rewrite()
     return rewritten
 
 
-def _halve_weights(model: onnx.ModelProto) -> None:
+def _halve_weights(model: onnx.ModelProto, folder: Path) -> None:
     graph = model.graph
     casts = []
     for tensor in graph.initializer:
-        value = numpy_helper.to_array(tensor)
-        if value.dtype != np.float32 or value.size < SMALLEST_WEIGHT:
+        if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < SMALLEST_WEIGHT:
             continue
+        value = read_tensor(tensor, folder)
         if not np.abs(value).max() <= FP16_LARGEST:  # NaN as well
             raise BuildError(f"{graph.name}: weight {tensor.name} exceeds the range of FP16; build this model at fp32")
         name = tensor.name
@@ -70,8 +76,8 @@ def activation_parameters(low: float, high: float) -> tuple[np.float32, np.uint8
 class _Quantizer:
     """Rewrites one graph. Every weight and activation gets one quantised twin, however many nodes use it."""
 
-    def __init__(self, model: onnx.ModelProto, form: Form, ranges: Ranges) -> None:
-        self.graph, self.form, self.ranges = model.graph, form, ranges
+    def __init__(self, model: onnx.ModelProto, form: Form, ranges: Ranges, folder: Path) -> None:
+        self.graph, self.form, self.ranges, self.folder = model.graph, form, ranges, folder
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
         self.twins: dict[tuple[str, int], tuple[str, NDArray[np.float32]]] = {}  # (weight, axis) -> stem, scales
         self.weights: dict[tuple[str, int], str] = {}  # (weight, axis) -> dequantised name
@@ -135,7 +141,7 @@ class _Quantizer:
         if (name, axis) not in self.twins:
             taken = any(weight == name for weight, _ in self.twins)
             stem = f"{name}:axis{axis}" if taken else name
-            quantized, scale = quantize_weight(numpy_helper.to_array(self.initializers[name]), axis)
+            quantized, scale = quantize_weight(read_tensor(self.initializers[name], self.folder), axis)
             self._add(f"{stem}:s8", quantized)
             self._add(f"{stem}:scale", scale)
             self.twins[name, axis] = stem, scale
@@ -168,7 +174,7 @@ class _Quantizer:
         assert site.bias is not None
         activation_scale, _ = activation_parameters(*self.ranges[site.activation])
         scale = (activation_scale * self._twin(site.weight, site.channel_axis)[1]).astype(np.float32)
-        value = numpy_helper.to_array(self.initializers[site.bias]).astype(np.float64)
+        value = read_tensor(self.initializers[site.bias], self.folder).astype(np.float64)
         steps = np.round(value / scale)
         if np.abs(steps).max(initial=0) >= 2**31:
             return site.bias  # stays in float32: correct, though not on the integer kernel

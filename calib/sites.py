@@ -5,6 +5,7 @@ In: an ONNX graph. Out: Site objects that collect.py observes and quantize.py re
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -38,7 +39,9 @@ def find_sites(graph: onnx.GraphProto) -> list[Site]:
     weights = {
         tensor.name: tensor
         for tensor in graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT and _size(tensor) >= SMALLEST_WEIGHT and tensor.name not in EXACT
+        if tensor.data_type == onnx.TensorProto.FLOAT
+        and math.prod(tensor.dims) >= SMALLEST_WEIGHT
+        and tensor.name not in EXACT
     }
     constants = {tensor.name for tensor in graph.initializer}
     sites = []
@@ -62,10 +65,3 @@ def find_sites(graph: onnx.GraphProto) -> list[Site]:
                 continue
         sites.append(Site(kind, node, node.input[0], node.input[1], bias, axis))
     return sites
-
-
-def _size(tensor: onnx.TensorProto) -> int:
-    size = 1
-    for dim in tensor.dims:
-        size *= dim
-    return size

@@ -19,12 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import onnx
 from torch import Tensor
 
 from calib.collect import RangeCollector
 from calib.forms import Form, form_of
-from calib.graph_files import EXTERNAL_FROM, save_graph, weight_bytes
+from calib.graph_files import EXTERNAL_FROM, read_graph, save_graph, weight_bytes
 from calib.prompts import FIRST_SEED
 from calib.quantize import apply_form
 from calib.ranges import CalibratedRanges, read_ranges
@@ -34,7 +33,7 @@ from export.card import write_card
 from export.onnx_export import export_graph
 from export.parity import ParityCheck, check_call, require_observed, walk
 from export.plan import build_plan
-from export.source import PARITY_SEED, Inputs, read_source
+from export.source import PARITY_SEED, Inputs, random_source, read_source
 from hart_edge.model.sampling import DEFAULT_CFG_SCALE
 from runtime.errors import BuildError
 from runtime.manifest import (
@@ -61,9 +60,12 @@ TOOLS = ("hart-edge", "torch", "onnx", "onnxscript", "onnxruntime", "transformer
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What to build. contexts: (N, T, D) and (N, T) arrays for a checkpoint without a text model."""
+    """What to build. checkpoint: its folder, or the name of a preset, which is built with random weights.
 
-    checkpoint: Path
+    contexts: (N, T, D) and (N, T) arrays for a checkpoint without a text model.
+    """
+
+    checkpoint: Path | str
     out: Path
     precision: Precision = Precision.INT8
     target: Target = Target.CPU
@@ -152,7 +154,8 @@ class Builder:
     def _read(self) -> None:
         options = self.options
         with self._step(f"reading {options.checkpoint}") as step:
-            self.source = read_source(options.checkpoint)
+            preset = isinstance(options.checkpoint, str)
+            self.source = random_source(options.checkpoint) if preset else read_source(options.checkpoint)
             self.graphs = self.source.graphs
             self.sampling = self.source.sampling(options.cfg_scale)
             self.ranges: CalibratedRanges | None = None
@@ -168,9 +171,10 @@ class Builder:
         self.parameters = {}
         for name, graph in self.graphs.items():
             with self._step(f"tracing {name}") as step:
-                model = export_graph(graph)
-                self.parameters[name] = weight_bytes(model) // 4
-                step.size = save_graph(model, folder / f"{name}.onnx", self.options.external_from)
+                path = folder / f"{name}.onnx"
+                export_graph(graph, path)
+                step.size = weight_bytes(read_graph(path))
+                self.parameters[name] = step.size // 4
 
     def _walk(self, inputs: Inputs, seed: int, observe: Callable[..., None]) -> Tensor:
         values = {
@@ -200,12 +204,11 @@ class Builder:
             return self.ranges
         inputs = self.calibration_inputs
         forms = {name: form_of(name, Precision.INT8, self.options.target) for name in self.graphs}
-        models = {name: onnx.load(folder / f"{name}.onnx") for name in self.graphs}
+        paths = {name: folder / f"{name}.onnx" for name in self.graphs}
         with (
             self._step(f"calibrating on {len(inputs)} prompts"),
-            RangeCollector(models, forms, self.library, folder / "observed") as collector,
+            RangeCollector(paths, forms, self.library) as collector,
         ):
-            del models
             for index, one in enumerate(inputs):
 
                 def observe(graph: str, feeds: dict[str, Tensor], _: dict[str, Tensor]) -> None:
@@ -222,8 +225,8 @@ class Builder:
         with self._step(f"writing graphs at {self.options.precision}") as step:
             for name, form in forms.items():
                 own = ranges.graphs.get(name, {}) if ranges else {}
-                model = apply_form(onnx.load(source / f"{name}.onnx"), form, own)
-                sizes[name] = save_graph(model, destination / f"{name}.onnx", self.options.external_from)
+                model = apply_form(read_graph(source / f"{name}.onnx"), form, own, source)
+                sizes[name] = save_graph(model, destination / f"{name}.onnx", source, self.options.external_from)
             step.size = sum(sizes.values())
         return sizes
 
@@ -233,6 +236,7 @@ class Builder:
             model, prompts = self.source.model, self.source.tokenizer
             tokenizer = None
             if prompts is not None:
+                assert self.source.folder is not None  # only a folder has a text model
                 shutil.copyfile(self.source.folder / "text_model" / "tokenizer.json", folder / "tokenizer.json")
                 tokenizer = Tokenizer("tokenizer.json", prompts.pad_token_id, PaddingSide(prompts.padding_side))
             calibration = None

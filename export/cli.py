@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build
+from hart_edge.model.presets import PRESETS
 from hart_edge.model.sampling import DEFAULT_CFG_SCALE
 from runtime.errors import HartEdgeError
 from runtime.manifest import Manifest, Precision, Target
@@ -24,6 +25,8 @@ def parser() -> argparse.ArgumentParser:
         default=SHIPPED_MODEL,
         help="folder with tokenizer/ llm/ text_model/ (default: the shipped model)",
     )
+    p.add_argument("--preset", choices=sorted(PRESETS), help="a published shape, in place of a checkpoint")
+    p.add_argument("--random-weights", action="store_true", help="fill the preset: for benchmarks and planning")
     p.add_argument("--precision", choices=[str(x) for x in Precision], default="int8")
     p.add_argument("--target", choices=[str(x) for x in Target], default="cpu")
     p.add_argument("--out", type=Path, help="bundle folder (default: bundles/NAME-PRECISION, with -TARGET unless cpu)")
@@ -40,14 +43,18 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a build; returns the exit status. Errors go to standard error, one message."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    a = parser().parse_args(given)
+    p = parser()
+    a = p.parse_args(given)
+    if bool(a.preset) != a.random_weights:
+        p.error("--preset and --random-weights go together: this project ships no weights for these shapes")
     suffix = "" if a.target == "cpu" else f"-{a.target}"
-    out = a.out or Path("bundles") / f"{a.checkpoint.resolve().name}-{a.precision}{suffix}"
+    name = f"{a.preset}-random" if a.preset else a.checkpoint.resolve().name
+    out = a.out or Path("bundles") / f"{name}-{a.precision}{suffix}"
     show = ProgressPrinter(as_json=a.json)
     begin = time.monotonic()
     try:
         options = BuildOptions(
-            checkpoint=a.checkpoint,
+            checkpoint=a.preset or a.checkpoint,
             out=out,
             precision=Precision(a.precision),
             target=Target(a.target),

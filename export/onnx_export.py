@@ -1,6 +1,6 @@
 """Trace a GraphModule into an ONNX file, with the names and symbols of its specification.
 
-In: a GraphModule. Out: an onnx ModelProto whose weights are named like the reference's. torch.export does the
+In: a GraphModule. Out: a file whose weights are named like the reference's. torch.export does the
 tracing; of onnxscript's optimiser only constant folding and the removal of duplicates are used.
 """
 
@@ -10,8 +10,8 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
-import onnx
 import onnx_ir
 import onnx_ir.passes.common as passes
 import onnxscript.optimizer
@@ -27,10 +27,15 @@ OPSET = 20
 # Sizes that no two symbols share and that hold the specifications' relations (n = p * p, m = q * q, t > n).
 EXAMPLE_SIZES = {"B": 2, "2B": 4, "n": 9, "t": 11, "N": 14, "p": 3, "q": 5, "m": 25}
 LARGEST = 2**17
+BESIDE_FROM = 1024  # bytes of a tensor that is written beside the graph
 
 
-def export_graph(graph: GraphModule) -> onnx.ModelProto:
-    """Trace a graph. Raises BuildError naming the graph when it cannot be traced."""
+def export_graph(graph: GraphModule, path: Path) -> None:
+    """Trace a graph into `path`, its weights into a file beside it, PATH.data.
+
+    They are written one by one from the module's own memory. Raises BuildError naming the graph when it cannot be
+    traced.
+    """
     examples = tuple(example_input(tensor) for tensor in graph.inputs)
     try:
         with torch.no_grad(), _quiet():
@@ -63,7 +68,7 @@ def export_graph(graph: GraphModule) -> onnx.ModelProto:
     _name_symbols(model.graph.outputs, graph.outputs)
     _forget_tracing(model)
     model.graph.name = graph.name
-    return onnx_ir.to_proto(model)
+    onnx_ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=BESIDE_FROM)
 
 
 def _name_transposes(model: onnx_ir.Model) -> None:

@@ -6,6 +6,7 @@ here, before minutes of tracing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from calib.ranges import hash_files
 from export.graphs import GraphModule, build_graphs
 from hart_edge.model.checkpoint import load_checkpoint
 from hart_edge.model.hart import HART
+from hart_edge.model.presets import WEIGHTS_SEED, random_model
 from hart_edge.model.sampling import default_top_k, guidance_ramp, smooth_temperatures
 from hart_edge.model.text import PromptTokenizer, load_text_model
 from runtime.errors import BuildError, CheckpointError
@@ -36,13 +38,19 @@ Inputs = dict[str, Tensor]  # what the plan asks of its caller: input_ids, or co
 class Source:
     """A checkpoint in memory. weight_bytes: of the files that were read; their hash ties ranges to them."""
 
-    folder: Path
+    name: str  # of its folder, or of the preset
+    folder: Path | None
     model: HART
     tokenizer: PromptTokenizer | None
     graphs: Mapping[str, GraphModule]
     licences: tuple[Licence, ...]
     weight_bytes: int
     weights_sha256: str
+
+    @property
+    def random(self) -> bool:
+        """Whether the weights are random: a preset's."""
+        return self.folder is None
 
     def sampling(self, cfg_scale: float) -> Sampling:
         """The published defaults, as tables over this model's scales."""
@@ -64,9 +72,11 @@ class Source:
         """What the loop is calibrated on: a file of prompts (None: the set that comes along), or of contexts."""
         if self.tokenizer is not None:
             return [_encode(self.tokenizer, prompt) for prompt in read_prompts(prompts)]
+        if self.random:
+            return self.parity_inputs()  # no activation of such weights means anything
         if contexts is None:
             raise BuildError(
-                f"{self.folder}: INT8 is calibrated on prompts, and this checkpoint has no text_model/; name a file "
+                f"{self.name}: INT8 is calibrated on prompts, and this checkpoint has no text_model/; name a file "
                 "with --contexts (npz with context (N, T, D) and context_mask (N, T)), or build at fp16"
             )
         return read_contexts(contexts, self.model.config.context_token, self.model.config.context_dim)
@@ -81,6 +91,7 @@ def read_source(folder: Path) -> Source:
         text_model, tokenizer = load_text_model(text_folder, checkpoint.model.config.context_token)
         weights += sorted(path for path in text_folder.iterdir() if path.suffix in (".safetensors", ".bin"))
     return Source(
+        str(folder),
         folder,
         checkpoint.model,
         tokenizer,
@@ -88,6 +99,22 @@ def read_source(folder: Path) -> Source:
         read_licences(folder),
         sum(path.stat().st_size for path in weights),
         hash_files(weights),
+    )
+
+
+def random_source(preset: str) -> Source:
+    """The shape of a preset with seeded random weights, without a text model. Raises BuildError."""
+    model = random_model(preset)
+    identity = f"{preset}, torch {torch.__version__}, seed {WEIGHTS_SEED}"
+    return Source(
+        preset,
+        None,
+        model,
+        None,
+        build_graphs(model, None),
+        (),
+        sum(parameter.nbytes for parameter in model.parameters()),
+        hashlib.sha256(identity.encode()).hexdigest(),
     )
 
 

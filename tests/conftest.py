@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import onnx
 import pytest
 
 import export.build
@@ -21,19 +21,19 @@ BuildOnce = Callable[[Path, Precision], Path]
 
 
 @pytest.fixture(scope="session")
-def traced_once() -> Iterator[None]:
+def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Within a run, tracing a graph with the same weights again gives a copy of the first result."""
-    trace = export.build.export_graph
-    traced: dict[str, bytes] = {}
+    trace, folder = export.build.export_graph, tmp_path_factory.mktemp("traced")
 
-    def trace_once(graph: GraphModule) -> onnx.ModelProto:
+    def trace_once(graph: GraphModule, path: Path) -> None:
         digest = hashlib.sha256(repr((graph.name, graph.inputs, graph.outputs)).encode())
         for name, tensor in graph.state_dict().items():
             digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
-        key = digest.hexdigest()
-        if key not in traced:
-            traced[key] = trace(graph).SerializeToString()
-        return onnx.ModelProto.FromString(traced[key])
+        first = folder / digest.hexdigest()
+        if not first.is_dir():
+            first.mkdir()
+            trace(graph, first / path.name)
+        shutil.copytree(first, path.parent, dirs_exist_ok=True)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export.build, "export_graph", trace_once)

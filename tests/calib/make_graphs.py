@@ -66,5 +66,12 @@ def run_model(folder: Path, model: onnx.ModelProto, inputs: Arrays) -> Arrays:
     return library(Target.CPU).open(path).run(inputs)
 
 
+def write_model(folder: Path, model: onnx.ModelProto) -> dict[str, Path]:
+    """The model as a file: its path by the graph's name."""
+    path = folder / f"{model.graph.name}.onnx"
+    onnx.save_model(model, path)
+    return {model.graph.name: path}
+
+
 def initializer(model: onnx.ModelProto, name: str) -> NDArray:
     return numpy_helper.to_array(next(tensor for tensor in model.graph.initializer if tensor.name == name))

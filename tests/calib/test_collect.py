@@ -12,7 +12,7 @@ from calib.forms import Form
 from engines.registry import library
 from runtime.errors import BuildError
 from runtime.manifest import Target
-from tests.calib.make_graphs import conv_model, initializer, linear_model
+from tests.calib.make_graphs import conv_model, initializer, linear_model, write_model
 
 CPU = library(Target.CPU)
 
@@ -41,7 +41,7 @@ def test_average_over_prompts_of_the_widest_call(tmp_path: Path) -> None:
     """Two calls a prompt, three prompts: each call's extremes are averaged, and the widest of the two is the range."""
     model = linear_model()
     calls = [[(-1.0), (4.0)], [(-3.0), (2.0)], [(-2.0), (6.0)]]
-    with RangeCollector({"small": model}, {"small": Form.U8S8}, CPU, tmp_path / "observed") as collector:
+    with RangeCollector(write_model(tmp_path, model), {"small": Form.U8S8}, CPU) as collector:
         for prompt in calls:
             for value in prompt:
                 collector("small", constant_input(value))
@@ -56,11 +56,11 @@ def test_average_over_prompts_of_the_widest_call(tmp_path: Path) -> None:
     low, high = found["small"]["r"]
     assert low == 0
     assert high == pytest.approx(max(highs), rel=1e-5)
-    assert not (tmp_path / "observed").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
 
 
 def test_memory_does_not_grow_with_prompts(tmp_path: Path) -> None:
-    with RangeCollector({"small": linear_model()}, {"small": Form.U8S8}, CPU, tmp_path / "observed") as collector:
+    with RangeCollector(write_model(tmp_path, linear_model()), {"small": Form.U8S8}, CPU) as collector:
         for prompt in range(50):
             collector("small", constant_input(prompt))
             collector.end_prompt()
@@ -70,14 +70,14 @@ def test_memory_does_not_grow_with_prompts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_overflow_is_named(tmp_path: Path, value: float) -> None:
-    with RangeCollector({"small": linear_model()}, {"small": Form.U8S8}, CPU, tmp_path / "observed") as collector:
+    with RangeCollector(write_model(tmp_path, linear_model()), {"small": Form.U8S8}, CPU) as collector:
         collector("small", constant_input(1))
         collector.end_prompt()
         with pytest.raises(BuildError, match=r"^calibration prompt 2: graph small, tensor x reached (nan|inf); the"):
             collector("small", constant_input(value))
 
 
-def test_no_prompt(tmp_path: Path) -> None:
+def test_no_prompt() -> None:
     message = "expected at least one prompt, found none; name a file with --prompts"
-    with RangeCollector({}, {}, CPU, tmp_path / "observed") as collector, pytest.raises(BuildError, match=message):
+    with RangeCollector({}, {}, CPU) as collector, pytest.raises(BuildError, match=message):
         collector.ranges()

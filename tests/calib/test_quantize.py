@@ -18,13 +18,22 @@ from calib.sites import SMALLEST_WEIGHT
 from engines.registry import library
 from runtime.errors import BuildError
 from runtime.manifest import Target
-from tests.calib.make_graphs import INT64, conv_model, initializer, linear_model, make_model, run_model, weight
+from tests.calib.make_graphs import (
+    INT64,
+    conv_model,
+    initializer,
+    linear_model,
+    make_model,
+    run_model,
+    weight,
+    write_model,
+)
 
 REDUCED = [form for form in Form if form is not Form.FLOAT32]
 
 
 def collected(folder: Path, model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
-    with RangeCollector({"small": model}, {"small": Form.U8S8}, library(Target.CPU), folder / "observed") as collector:
+    with RangeCollector(write_model(folder, model), {"small": Form.U8S8}, library(Target.CPU)) as collector:
         collector("small", inputs)
         collector.end_prompt()
         return collector.ranges().get("small", {})

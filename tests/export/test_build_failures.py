@@ -56,6 +56,7 @@ def interrupt(*_: object, **__: object) -> None:
 
 
 WRITERS = {
+    "the first traced graph": (export.build, "export_graph"),
     "the first graph": (export.build, "save_graph"),
     "onnx itself": (calib.graph_files.onnx, "save_model"),
     "constants.bin": (export.build, "write_constants"),
@@ -155,11 +156,12 @@ def test_other_errors_leave_nothing_either(tmp_path: Path) -> None:
 def test_a_graph_that_the_engine_refuses(small_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     trace = export.build.export_graph
 
-    def trace_broken(module: GraphModule) -> onnx.ModelProto:
-        model = trace(module)
+    def trace_broken(module: GraphModule, path: Path) -> None:
+        trace(module, path)
         if module.name == "embed":
+            model = onnx.load(path)
             model.graph.node[0].op_type = "NoSuchOperator"
-        return model
+            onnx.save_model(model, path)
 
     monkeypatch.setattr(export.build, "export_graph", trace_broken)
     with pytest.raises(EngineError, match=r"^embed: ONNX Runtime .* refused it .*NoSuchOperator"):

@@ -189,7 +189,7 @@ def contains(found: np.ndarray, value: np.ndarray) -> bool:
     return any(np.array_equal(found.reshape(-1), form.reshape(-1)) for form in (value, value.T))
 
 
-def test_a_graph_that_cannot_be_traced_is_named() -> None:
+def test_a_graph_that_cannot_be_traced_is_named(tmp_path: Path) -> None:
     class Branching(GraphModule):
         name = "branching"
         inputs = (TensorSpec("x", Dtype.FLOAT32, ("B", 2)),)
@@ -199,4 +199,4 @@ def test_a_graph_that_cannot_be_traced_is_named() -> None:
             return (x if x.sum() > 0 else -x,)
 
     with pytest.raises(BuildError, match=r"^branching: torch could not trace this graph \(.+\); please report it$"):
-        export_graph(Branching().eval())
+        export_graph(Branching().eval(), tmp_path / "branching.onnx")
