@@ -22,7 +22,7 @@ from calib.ranges import hash_files
 from export.graphs import GraphModule, build_graphs
 from hart_edge.model.checkpoint import load_checkpoint
 from hart_edge.model.hart import HART
-from hart_edge.model.presets import WEIGHTS_SEED, random_model
+from hart_edge.model.presets import configs
 from hart_edge.model.sampling import default_top_k, guidance_ramp, smooth_temperatures
 from hart_edge.model.text import PromptTokenizer, load_text_model
 from runtime.errors import BuildError, CheckpointError
@@ -30,6 +30,7 @@ from runtime.manifest import Licence, Sampling
 
 PARITY_PROMPTS = ("a blue circle", "woman astronaut: dark skin tone")  # not among the calibration prompts
 PARITY_SEED = 1
+WEIGHTS_SEED = 0  # of presets
 
 Inputs = dict[str, Tensor]  # what the plan asks of its caller: input_ids, or context and context_mask
 
@@ -104,7 +105,9 @@ def read_source(folder: Path) -> Source:
 
 def random_source(preset: str) -> Source:
     """The shape of a preset with seeded random weights, without a text model. Raises BuildError."""
-    model = random_model(preset)
+    with torch.random.fork_rng():
+        torch.manual_seed(WEIGHTS_SEED)
+        model = HART(*configs(preset)).requires_grad_(False).eval()
     identity = f"{preset}, torch {torch.__version__}, seed {WEIGHTS_SEED}"
     return Source(
         preset,

@@ -80,8 +80,9 @@ def _add_generate(commands: Commands) -> None:
 
 
 def _add_info(commands: Commands) -> None:
-    p = _add(commands, "info", "Verify a bundle and show what is in it.")
-    p.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder")
+    p = _add(commands, "info", "Verify a bundle and show what is in it; or count a model's arithmetic.")
+    p.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder; with --macs a checkpoint or a preset")
+    p.add_argument("--macs", action="store_true", help="multiply-accumulates per component and scale")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 

@@ -15,6 +15,10 @@ NUMBERS = frozenset({"parameters", "bytes", "error"})
 
 
 def run(a: argparse.Namespace) -> int:
+    if a.macs:
+        from hart_edge.commands.macs import run as run_macs  # needs torch, which a device has not
+
+        return run_macs(a)
     bundle = open_bundle(a.bundle)
     if a.json:
         print(json.dumps(as_json(bundle), indent=1))

@@ -1,15 +1,12 @@
 """Published shapes without weights: for benchmarks, and for planning a device before a checkpoint is at hand.
 
-In: a preset's name. Out: a HART of that shape with seeded random weights. Source of the sizes: HART section 4.1 and
-the published configuration files.
+In: a preset's name. Out: its configurations. Source of the sizes: HART section 4.1 and the published configuration
+files.
 """
 
 from __future__ import annotations
 
-import torch
-
 from hart_edge.model.config import TokenizerConfig, TransformerConfig
-from hart_edge.model.hart import HART
 from runtime.errors import BuildError
 
 PUBLISHED_SCALES = {
@@ -18,7 +15,6 @@ PUBLISHED_SCALES = {
     1024: (1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27, 36, 48, 64),
 }
 PRESETS = {f"hart-0.7b-{side}": scales for side, scales in PUBLISHED_SCALES.items()}
-WEIGHTS_SEED = 0
 
 
 def configs(preset: str) -> tuple[TransformerConfig, TokenizerConfig]:
@@ -41,12 +37,3 @@ def configs(preset: str) -> tuple[TransformerConfig, TokenizerConfig]:
         patch_nums=scales, vocab_size=4096, z_channels=32, ch=160, ch_mult=(1, 1, 2, 2, 4), share_quant_resi=4
     )
     return transformer, tokenizer
-
-
-def random_model(preset: str) -> HART:
-    """The shape of a preset with torch's initial weights under WEIGHTS_SEED, float32, in eval mode."""
-    transformer, tokenizer = configs(preset)
-    with torch.random.fork_rng():
-        torch.manual_seed(WEIGHTS_SEED)
-        model = HART(transformer, tokenizer)
-    return model.requires_grad_(False).eval()
