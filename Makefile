@@ -53,7 +53,7 @@ $(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed-demo
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[export,cpu,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[export,cpu,train,dev]'
 	@touch $@
 
 $(BIN)/python:

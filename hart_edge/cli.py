@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_golden(commands)
     _add_doctor(commands)
+    _add_data(commands)
     return p
 
 
@@ -107,6 +108,19 @@ def _add_doctor(commands: Commands) -> None:
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
+def _add_data(commands: Commands) -> None:
+    p = _add(commands, "data", "Make a training set from public packages.")
+    p.add_argument("set", choices=["emoji"], help="emoji: about 10,000 pictures with captions, 200 MB")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for train/, validation/ and test/")
+    p.add_argument(
+        "--packages",
+        type=Path,
+        metavar="DIR",
+        help="folder that holds the archives of `npm pack` (default: npm fetches them)",
+    )
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status. Arguments that make no sense end in SystemExit(2), as argparse has it."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -138,6 +152,8 @@ def _run(a: argparse.Namespace) -> int:
             from hart_edge.commands.info import run
         case "golden":
             from hart_edge.commands.golden import run
+        case "data":
+            from hart_edge.commands.data import run
         case _:
             from hart_edge.commands.doctor import run
     return run(a)

@@ -1,0 +1,203 @@
+"""The emoji set: public packages -> DIR/train, DIR/validation, DIR/test, each pictures with captions.
+
+In: the archives of packages.py. Out: a folder that read_pictures (and any reader of the imagefolder layout) takes,
+with its licences and sources, complete or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import logging
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hart_edge import __version__
+from hart_edge.data.drawings import SIDE, STYLES, read_drawings, renderer
+from hart_edge.data.duplicates import first_alike, small_view
+from hart_edge.data.errors import DataError
+from hart_edge.data.names import Emoji, captions, read_emoji
+from hart_edge.data.packages import NAMES, Package, read_json
+from hart_edge.data.splits import Split, fraction, split
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int], None]  # what is being done, and how many are done
+
+LICENCES_FILE, SOURCES_FILE, METADATA_FILE = "licences.json", "sources.json", "metadata.jsonl"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of the set. file: its name in its split's folder; package: where the drawing came from."""
+
+    file: str
+    emoji: Emoji
+    style: str
+    package: str
+
+
+@dataclass(frozen=True)
+class EmojiSet:
+    """What was made: pictures by split, and how many drawings were left out because another looks the same."""
+
+    pictures: Mapping[Split, Sequence[Picture]]
+    duplicates: int
+
+
+def build(out: Path, archives: Mapping[Package, Path], progress: Progress = lambda what, done: None) -> EmojiSet:
+    """Write the set to `out`, from the archives that find_archives gives; minutes of work.
+
+    A set that is there is replaced as a whole. Raises DataError where `out` holds anything else or cannot be written;
+    then nothing is written.
+    """
+    renderer()  # told at once where it is missing
+    with staged_folder(out) as staging:
+        emoji = read_emoji(read_json(archives[NAMES], "en/data.json"))
+        drawn, duplicates = draw(archives, emoji, staging, progress)
+        splits = split(emoji, {(picture.emoji.code, picture.style) for picture in drawn})
+        by_split: dict[Split, list[Picture]] = {each: [] for each in Split}
+        for picture in drawn:
+            by_split[splits[picture.emoji.code, picture.style]].append(picture)
+        for name, pictures in by_split.items():
+            write_split(staging, staging / name, pictures)
+        made = EmojiSet(by_split, duplicates)
+        write_papers(staging, made, archives)
+    return made
+
+
+def draw(
+    archives: Mapping[Package, Path], emoji: Mapping[str, Emoji], folder: Path, progress: Progress
+) -> tuple[list[Picture], int]:
+    """Write every drawing to `folder` as PNG; returns the pictures that are kept, and how many were not."""
+    pictures, views = [], []
+    for drawing in read_drawings(archives, emoji):
+        picture = Picture(f"{drawing.code}-{drawing.style}.png", emoji[drawing.code], drawing.style, drawing.package)
+        Image.fromarray(drawing.pixels).save(folder / picture.file)
+        pictures.append(picture)
+        views.append(small_view(drawing.pixels))
+        progress(f"{drawing.style} pictures", len(pictures))
+    progress("duplicates", len(pictures))
+    # Of two names for one picture the shorter says less, and so is the one that is true of it.
+    order = sorted(range(len(pictures)), key=lambda i: (len(pictures[i].emoji.name), pictures[i].file))
+    first = first_alike(np.stack([views[i] for i in order]))
+    kept = []
+    for position, index in enumerate(order):
+        if first[position] == position:
+            kept.append(pictures[index])
+            continue
+        (folder / pictures[index].file).unlink()
+        log.info("%s: looks like %s, left out", pictures[index].file, pictures[order[first[position]]].file)
+    return kept, len(pictures) - len(kept)
+
+
+def write_split(source: Path, folder: Path, pictures: Sequence[Picture]) -> None:
+    """Move a split's pictures from `source` to `folder` and write metadata.jsonl, mixed: any part of it is a sample."""
+    folder.mkdir()
+    lines = []
+    for picture in sorted(pictures, key=lambda picture: fraction(f"order/{picture.file}")):
+        (source / picture.file).rename(folder / picture.file)
+        lines.append({
+            "file_name": picture.file,
+            "text": captions(picture.emoji, picture.style),
+            "name": picture.emoji.name,
+            "style": picture.style,
+            "source": picture.package,
+        })  # fmt: skip
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (folder / METADATA_FILE).write_text(text, encoding="utf-8")
+
+
+def write_papers(folder: Path, made: EmojiSet, archives: Mapping[Package, Path]) -> None:
+    """licences.json, sources.json and README.md."""
+    licences = [{"part": p.part, "spdx": p.spdx, "attribution": p.attribution} for p in archives]
+    write_json(folder / LICENCES_FILE, licences)
+    packages = []
+    for package, archive in archives.items():
+        with archive.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        packages.append({**asdict(package), "archive": archive.name, "sha256": digest})
+    tools = {name: importlib.metadata.version(name) for name in ("numpy", "pillow", "resvg_py")}
+    counts = {name: len(pictures) for name, pictures in made.pictures.items()}
+    write_json(
+        folder / SOURCES_FILE,
+        {"packages": packages, "tools": {"hart-edge": __version__, **tools}, "pictures": counts,
+         "left_out_as_duplicates": made.duplicates},
+    )  # fmt: skip
+    (folder / "README.md").write_text(card(made, archives), encoding="utf-8")
+
+
+def write_json(file: Path, value: Any) -> None:
+    file.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def card(made: EmojiSet, archives: Iterable[Package]) -> str:
+    """README.md of the set."""
+    rows = []
+    for name, pictures in made.pictures.items():
+        count = Counter(picture.style for picture in pictures)
+        rows.append(f"| `{name}/` | {len(pictures):,} | {' | '.join(f'{count[style]:,}' for style in STYLES)} |")
+    sources = [f"| {p.part} | {p.name} {p.version} | {p.attribution} | {p.spdx} |" for p in archives]
+    return f"""# Emoji with captions
+
+Made by `hart-edge data emoji` (hart-edge {__version__}): {SIDE} x {SIDE} pixel PNG on white, one picture for each emoji
+and style. Every folder holds `metadata.jsonl`, a line a picture: `file_name`, `text` (its captions, the first the
+canonical one), `name`, `style` and `source`.
+
+| folder | pictures | {" | ".join(STYLES)} |
+|---|---|{"---|" * len(STYLES)}
+{chr(10).join(rows)}
+
+- `train/`: what to train with.
+- `validation/`: emoji in one style that `train/` holds in other styles only, with all their skin tones.
+- `test/`: combinations of a skin tone with a person or gesture, or of a colour with a shape, that `train/` holds in no
+  style, while it holds every part of them.
+
+{made.duplicates} drawings were left out because another looks the same.
+
+| part | package | by | licence |
+|---|---|---|---|
+{chr(10).join(sources)}
+
+`sources.json` has the hash of every package. Whoever passes the pictures on passes these notices on.
+"""
+
+
+@contextlib.contextmanager
+def staged_folder(final: Path) -> Iterator[Path]:
+    """A folder to write to that becomes `final` when the block ends well, and vanishes when it does not."""
+    if final.exists() and not (final / SOURCES_FILE).is_file() and (not final.is_dir() or any(final.iterdir())):
+        raise DataError(
+            f"{final}: expected nothing, or an emoji set to replace, found something else; name another folder"
+        )
+    staging = None
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+        staging.chmod(0o755)
+        yield staging
+        aside = staging.with_name(staging.name + ".old")
+        if final.exists():
+            final.rename(aside)
+        try:
+            staging.rename(final)
+        except OSError:
+            if aside.exists():
+                aside.rename(final)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise DataError(f"{final}: could not be written ({error}); nothing was left behind") from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,7 @@
+"""The error of training data."""
+
+from runtime.errors import HartEdgeError
+
+
+class DataError(HartEdgeError):
+    """A folder of pictures that cannot be used, or that cannot be made."""

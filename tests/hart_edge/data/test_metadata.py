@@ -1,0 +1,99 @@
+"""Captions files: both forms, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hart_edge.data.errors import DataError
+from hart_edge.data.metadata import read_metadata
+
+
+def folder_with(tmp_path: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (tmp_path / f"metadata.{name}").write_text(text, "utf-8")
+    return tmp_path
+
+
+def test_csv(tmp_path: Path) -> None:
+    text = '\ufefffile_name,split,text\r\nb.png,x,"a cat, black"\r\nsub/a.jpg,y, a dog \r\n'
+    read = read_metadata(folder_with(tmp_path, csv=text))
+    assert read.rows == (("b.png", ("a cat, black",)), ("sub/a.jpg", ("a dog",)))
+    assert read.problems == ()
+
+
+def test_jsonl_with_several_captions(tmp_path: Path) -> None:
+    lines = (
+        '{"file_name": "a.png", "text": ["one", " two ", "", "one"], "size": 3}\n\n{"text": "z", "file_name": "b.png"}'
+    )
+    read = read_metadata(folder_with(tmp_path, jsonl=lines))
+    assert read.rows == (("a.png", ("one", "two")), ("b.png", ("z",)))
+
+
+def test_a_name_may_begin_with_a_dot(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    read = read_metadata(folder_with(tmp_path, csv="file_name,text\n./a.png,a\n"))
+    assert read.rows == (("./a.png", ("a",)),) and read.problems == ()
+
+
+def test_problems_are_told_by_name(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    for name in ("a.png", "lonely.PNG", "sub/deep.webp", ".hidden/x.png", "notes.txt"):
+        (tmp_path / name).touch()
+    text = "file_name,text\na.png,a\na.png,again\nempty.png, \nshort.png\n../out.png,x\n/etc/passwd.png,x\n,x\n"
+    read = read_metadata(folder_with(tmp_path, csv=text))
+    assert read.rows == (("a.png", ("a",)),)
+    assert read.problems == (
+        ("a.png", "named twice; the first row counts"),
+        ("empty.png", "no caption: text is empty"),
+        ("short.png", "no caption: text is empty"),
+        ("../out.png", "expected a path inside the folder as file_name, found '../out.png'"),
+        ("/etc/passwd.png", "expected a path inside the folder as file_name, found '/etc/passwd.png'"),
+        ("metadata.csv", "expected a path inside the folder as file_name, found ''"),
+        ("lonely.PNG", "no caption: not in metadata.csv"),
+        ("sub/deep.webp", "no caption: not in metadata.csv"),
+    )
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "3", '[null, " "]'])
+def test_text_that_is_no_caption(tmp_path: Path, text: str) -> None:
+    read = read_metadata(folder_with(tmp_path, jsonl=f'{{"file_name": "a.png", "text": {text}}}'))
+    assert read.rows == () and read.problems == (("a.png", "no caption: text is empty"),)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "expected metadata.csv .* or metadata.jsonl .*, found neither; write one"),
+        ({"csv": "file_name,text\n", "jsonl": ""}, "found both; keep one"),
+        ({"csv": "file,caption\na,b\n"}, "expected columns file_name and text, found file, caption; name them so"),
+        ({"csv": ""}, "expected columns file_name and text, found none; name them so"),
+        (
+            {"csv": f'file_name,text\na.png,"{"x" * 200_000}"\n'},
+            "metadata.csv, after line 1: expected CSV, found field larger",
+        ),
+        ({"jsonl": '{"file_name": "a.png", "text": "x"}\n{"file_name": '}, "metadata.jsonl, line 2: expected a JSON"),
+        ({"jsonl": "[" * 100_000}, "metadata.jsonl, line 1: expected a JSON object, found "),
+        (
+            {"jsonl": '["a.png"]'},
+            "line 1: expected an object with file_name and text, found '\\[\"a.png\"\\]'; mend it",
+        ),
+        ({"jsonl": '{"file_name": 3}'}, "line 1: expected an object with file_name and text"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_metadata(folder_with(tmp_path, **files))
+
+
+def test_no_folder_and_no_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected a folder of pictures, found nothing"):
+        read_metadata(tmp_path / "none")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="expected a folder of pictures, found a file"):
+        read_metadata(tmp_path / "file")
+    (tmp_path / "metadata.csv").write_bytes(b"file_name,text\na.png,\xff\n")
+    with pytest.raises(DataError, match=r"metadata.csv: expected UTF-8 text, found .*; write it anew"):
+        read_metadata(tmp_path)
