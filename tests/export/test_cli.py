@@ -138,6 +138,7 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
         (["--target", "tensorrt-rtx"], "hart-emoji-int8-tensorrt-rtx"),
         (["--checkpoint", f"{CHECKPOINT}/"], "adaln-int8"),
         (["--checkpoint", f"{CHECKPOINT}/../plain", "--precision", "fp32", "--target", "cuda"], "plain-fp32-cuda"),
+        (["--preset", "hart-0.7b-512", "--random-weights"], "hart-0.7b-512-random-int8"),
     ],
 )
 def test_default_name(monkeypatch: pytest.MonkeyPatch, arguments: list[str], name: str) -> None:
@@ -151,3 +152,11 @@ def test_default_name(monkeypatch: pytest.MonkeyPatch, arguments: list[str], nam
     monkeypatch.setattr(export.cli, "build", stop)
     assert main(arguments) == 130
     assert asked == [Path("bundles") / name]
+
+
+@pytest.mark.parametrize("arguments", [["--preset", "hart-0.7b-256"], ["--random-weights"]])
+def test_a_preset_has_random_weights_only(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "--preset and --random-weights go together: this project ships no weights" in capsys.readouterr().err

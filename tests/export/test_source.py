@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import export.source
 from calib.prompts import read_prompts
 from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build
-from export.source import read_contexts, read_licences
+from export.source import random_source, read_contexts, read_licences
+from hart_edge.commands.macs import read_configs as configs_of
 from runtime.errors import BuildError, CheckpointError
 from runtime.manifest import Precision
+from tests.export.small_checkpoint import CHECKPOINT
 
 
 def write_npz(path: Path, **arrays: Any) -> None:
@@ -100,3 +104,31 @@ def test_missing_checkpoint(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=message):
             build(BuildOptions(folder, tmp_path / "bundle", Precision.FP32))
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+@pytest.fixture
+def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(export.source, "configs", lambda preset: configs_of(CHECKPOINT))
+    return "tiny"
+
+
+def test_a_preset_is_the_same_weights_every_time(tiny_preset: str) -> None:
+    state = torch.random.get_rng_state()
+    first, again = random_source(tiny_preset), random_source(tiny_preset)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert first.weights_sha256 == again.weights_sha256
+    weights = first.model.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in again.model.state_dict().items())
+    assert first.weight_bytes == sum(tensor.nbytes for tensor in first.model.parameters())
+
+
+def test_a_preset_needs_no_contexts(tiny_preset: str) -> None:
+    source = random_source(tiny_preset)
+    assert source.random and source.tokenizer is None and source.licences == ()
+    (given,) = source.calibration_inputs(None, None)
+    assert given["context"].shape == (1, 12, 48) and given["context_mask"].sum() == 6
+
+
+def test_unknown_preset() -> None:
+    with pytest.raises(BuildError, match=r"^preset: expected one of hart-0\.7b-256, .*, found 'hart-7b'$"):
+        random_source("hart-7b")
