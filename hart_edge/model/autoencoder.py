@@ -6,39 +6,34 @@ figure there and the published key names.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hart_edge.model.config import DOWNSAMPLE_BLOCKS, TokenizerConfig
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(32, channels, eps=1e-6)
-
-
-def silu(x: Tensor) -> Tensor:
-    return x * torch.sigmoid(x)
+def group_norm(channels: int, groups: int) -> nn.GroupNorm:
+    return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
 class ResidualBlock(nn.Module):
-    def __init__(self, inside: int, outside: int) -> None:
+    def __init__(self, inside: int, outside: int, groups: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = group_norm(inside), nn.Conv2d(inside, outside, 3, padding=1)
-        self.norm2, self.conv2 = group_norm(outside), nn.Conv2d(outside, outside, 3, padding=1)
+        self.norm1, self.conv1 = group_norm(inside, groups), nn.Conv2d(inside, outside, 3, padding=1)
+        self.norm2, self.conv2 = group_norm(outside, groups), nn.Conv2d(outside, outside, 3, padding=1)
         self.nin_shortcut = nn.Conv2d(inside, outside, 1) if inside != outside else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(silu(self.norm1(x)))
-        return self.nin_shortcut(x) + self.conv2(silu(self.norm2(h)))
+        h = self.conv1(F.silu(self.norm1(x)))
+        return self.nin_shortcut(x) + self.conv2(F.silu(self.norm2(h)))
 
 
 class SpatialAttention(nn.Module):
     """Single-head attention over the positions of a feature map."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.norm, self.qkv = group_norm(channels), nn.Conv2d(channels, 3 * channels, 1)
+        self.norm, self.qkv = group_norm(channels, groups), nn.Conv2d(channels, 3 * channels, 1)
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,10 +45,11 @@ class SpatialAttention(nn.Module):
 
 
 class Middle(nn.Module):
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.block_1, self.attn_1 = ResidualBlock(channels, channels), SpatialAttention(channels)
-        self.block_2 = ResidualBlock(channels, channels)
+        self.block_1 = ResidualBlock(channels, channels, groups)
+        self.attn_1 = SpatialAttention(channels, groups)
+        self.block_2 = ResidualBlock(channels, channels, groups)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block_2(self.attn_1(self.block_1(x)))
@@ -85,14 +81,15 @@ class Level(nn.Module):
         inside: int,
         outside: int,
         blocks: int,
+        groups: int,
         *,
         attention: bool = False,
         downsample: bool = False,
         upsample: bool = False,
     ) -> None:
         super().__init__()
-        self.block = nn.ModuleList(ResidualBlock(inside if i == 0 else outside, outside) for i in range(blocks))
-        self.attn = nn.ModuleList(SpatialAttention(outside) for _ in range(blocks if attention else 0))
+        self.block = nn.ModuleList(ResidualBlock(inside if i == 0 else outside, outside, groups) for i in range(blocks))
+        self.attn = nn.ModuleList(SpatialAttention(outside, groups) for _ in range(blocks if attention else 0))
         self.downsample = Downsample(outside) if downsample else nn.Identity()
         self.upsample = Upsample(outside) if upsample else nn.Identity()
 
@@ -109,23 +106,23 @@ class Encoder(nn.Module):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        widths = [config.ch * factor for factor in config.ch_mult]
+        widths, groups = [config.ch * factor for factor in config.ch_mult], config.norm_groups
         last = len(widths) - 1
         self.conv_in = nn.Conv2d(3, config.ch, 3, padding=1)
         inside = [config.ch, *widths]
         self.down = nn.ModuleList(
-            Level(inside[i], widths[i], DOWNSAMPLE_BLOCKS, attention=i == last, downsample=i < last)
+            Level(inside[i], widths[i], DOWNSAMPLE_BLOCKS, groups, attention=i == last, downsample=i < last)
             for i in range(last + 1)
         )
-        self.mid = Middle(widths[last])
-        self.norm_out = group_norm(widths[last])
+        self.mid = Middle(widths[last], groups)
+        self.norm_out = group_norm(widths[last], groups)
         self.conv_out = nn.Conv2d(widths[last], config.z_channels, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.conv_in(image)
         for level in self.down:
             x = level(x)
-        return self.conv_out(silu(self.norm_out(self.mid(x))))
+        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
 
 
 class Decoder(nn.Module):
@@ -133,23 +130,23 @@ class Decoder(nn.Module):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        widths = [config.ch * factor for factor in config.ch_mult]
+        widths, groups = [config.ch * factor for factor in config.ch_mult], config.norm_groups
         last = len(widths) - 1
         self.conv_in = nn.Conv2d(config.z_channels, widths[last], 3, padding=1)
-        self.mid = Middle(widths[last])
+        self.mid = Middle(widths[last], groups)
         inside = [*widths[1:], widths[last]]
         self.up = nn.ModuleList(  # up[0] is the finest resolution, as in the published keys
-            Level(inside[i], widths[i], DOWNSAMPLE_BLOCKS + 1, attention=i == last, upsample=i > 0)
+            Level(inside[i], widths[i], DOWNSAMPLE_BLOCKS + 1, groups, attention=i == last, upsample=i > 0)
             for i in range(last + 1)
         )
-        self.norm_out = group_norm(widths[0])
+        self.norm_out = group_norm(widths[0], groups)
         self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
 
     def forward(self, latent: Tensor) -> Tensor:
         x = self.mid(self.conv_in(latent))
         for level in reversed(self.up):
             x = level(x)
-        return self.conv_out(silu(self.norm_out(x)))
+        return self.conv_out(F.silu(self.norm_out(x)))
 
 
 class Autoencoder(nn.Module):

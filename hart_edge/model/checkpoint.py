@@ -11,16 +11,21 @@ import pickle
 import re
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hart_edge.model.config import read_tokenizer_config, read_transformer_config
+from hart_edge.model.config import (
+    TokenizerConfig,
+    TransformerConfig,
+    read_tokenizer_config,
+    read_transformer_config,
+)
 from hart_edge.model.hart import HART
 from runtime.errors import CheckpointError
 
@@ -53,6 +58,30 @@ RENAMED_TOKENIZER = (
 # Buffers that follow from the configuration, and parts that only training needs.
 IGNORED_LLM = re.compile(r"^lvl_1L$|^attn_bias_for_masking$|\.zero_k_bias$|\.inv_freq$")
 IGNORED_TOKENIZER = re.compile(r"^disc\.|\.ema_vocab_hit_SV$|^(vae\.)?(decoder2|post_quant_conv2)\.")
+
+# Ours on the left, published names on the right: what training writes.
+PUBLISHED_TOKENIZER = (
+    (r"^autoencoder\.", "vae."),
+    (r"^quantizer\.codebook\.", "vae.quantize.embedding."),
+)
+PUBLISHED_LLM = (
+    (r"^residual\.blocks\.(\d+)\.norm\.", r"diffloss.net.res_blocks.\1.in_ln."),
+    (r"^residual\.blocks\.(\d+)\.modulation\.", r"diffloss.net.res_blocks.\1.adaLN_modulation.1."),
+    (r"^residual\.blocks\.", "diffloss.net.res_blocks."),
+    (r"^residual\.final\.modulation\.", "diffloss.net.final_layer.adaLN_modulation.1."),
+    (r"^residual\.final\.", "diffloss.net.final_layer."),
+    (r"^residual\.", "diffloss.net."),
+    (r"^transformer\.", ""),
+    (r"^blocks\.(\d+)\.attn\.qkv\.", r"blocks.\1.attn.qkv_proj."),
+    (r"^blocks\.(\d+)\.attn\.log_scale$", r"blocks.\1.attn.scale_mul_1H11"),
+    (r"^blocks\.(\d+)\.mlp\.(gate|up|down)\.", r"blocks.\1.ffn.\2_proj."),
+    (r"^blocks\.(\d+)\.norm\.", r"blocks.\1.ln_wo_grad."),
+    (r"^blocks\.(\d+)\.modulation\.", r"blocks.\1.ada_lin.1."),
+    (r"^head_norm\.norm\.", "head_nm.ln_wo_grad."),
+    (r"^head_norm\.modulation\.", "head_nm.ada_lin.1."),
+    (r"^level_embed\.", "lvl_embed."),
+)
+PUBLISHED_PHI = r"^quantizer\.phi\.(\d+)\."
 
 LLM_WEIGHTS = ("ema_model.safetensors", "ema_model.bin", "model.safetensors", "pytorch_model.bin")
 TOKENIZER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -100,6 +129,46 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     return Checkpoint(folder, model.eval(), (folder / "text_model").is_dir(), (llm_path, tokenizer_path))
 
 
+def load_tokenizer(folder: str | Path, module: nn.Module) -> None:
+    """Load FOLDER's tokenizer weights into a module with `autoencoder` and `quantizer`. Raises CheckpointError."""
+    path = find_weights(Path(folder), TOKENIZER_WEIGHTS)
+    state = rename(read_tensors(path), RENAMED_TOKENIZER, IGNORED_TOKENIZER)
+    check_state(state, module, ("autoencoder.", "quantizer."), path)
+    module.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+
+
+def published_tokenizer(config: TokenizerConfig, state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The published form of a tokenizer: config.json, and tensors under their published names.
+
+    state: of a module with `autoencoder` and `quantizer`. What read_tokenizer_config and load_checkpoint read back.
+    """
+    values = asdict(config)
+    if config.norm_groups == 32:  # as every published tokenizer has it, so their readers understand ours
+        del values["norm_groups"]
+    raw = {"v_patch_nums": list(values.pop("patch_nums")), **values, "ch_mult": list(config.ch_mult)}
+    raw |= {"model_type": "hart_autoencoder_with_disc", "quantizer_type": "var_hybrid", "using_znorm": False}
+    if config.share_quant_resi == 1:
+        phi = "vae.quantize.quant_resi.qresi."
+    else:
+        phi = r"vae.quantize.quant_resi.qresi_ls.\1." if config.share_quant_resi else r"vae.quantize.quant_resi.\1."
+    rules = (*PUBLISHED_TOKENIZER, (PUBLISHED_PHI, phi))
+    return raw, rename(state, rules, re.compile(r"(?!)"))
+
+
+def published_transformer(
+    config: TransformerConfig, state: dict[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The published form of llm/: config.json, and tensors under their published names.
+
+    state: of a module with `transformer` and `residual`. What read_transformer_config and load_checkpoint read back.
+    """
+    raw = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+    raw |= {"model_type": "hart_transformer_t2i", "attn_type": "llama", "mlp_type": "llama", "sampler": "iddpm"}
+    raw |= {"use_cross_attn": False, "num_sampling_steps": str(config.num_sampling_steps)}
+    raw["architectures"] = ["HARTForT2I"]
+    return raw, rename(state, PUBLISHED_LLM, re.compile(r"(?!)"))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A config.json as a dictionary; CheckpointError when it is missing or not an object."""
     try:
@@ -144,7 +213,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def rename(state: dict[str, Tensor], rules: tuple[tuple[str, str], ...], ignored: re.Pattern[str]) -> dict[str, Tensor]:
-    """Published names to ours, without what is ignored."""
+    """Published names to ours, or ours to published ones, without what is ignored."""
     renamed = {}
     for name, tensor in state.items():
         if ignored.search(name):
@@ -155,8 +224,8 @@ def rename(state: dict[str, Tensor], rules: tuple[tuple[str, str], ...], ignored
     return renamed
 
 
-def check_state(state: dict[str, Tensor], model: HART, prefixes: tuple[str, ...], path: Path) -> None:
-    """Refuse missing, misshapen and unknown tensors by name."""
+def mismatches(state: dict[str, Tensor], model: nn.Module, prefixes: tuple[str, ...]) -> list[str]:
+    """Missing, misshapen and unknown tensors, a line each."""
     expected = {name: p.shape for name, p in model.state_dict().items() if name.startswith(prefixes)}
     problems = []
     for name, shape in expected.items():
@@ -166,8 +235,12 @@ def check_state(state: dict[str, Tensor], model: HART, prefixes: tuple[str, ...]
             problems.append(f"{name}: expected shape {tuple(shape)}, found {tuple(state[name].shape)}")
         elif not state[name].is_floating_point():
             problems.append(f"{name}: expected floating point numbers, found {state[name].dtype}")
-    problems += [f"{name}: not part of this architecture" for name in state if name not in expected]
-    if problems:
+    return problems + [f"{name}: not part of this architecture" for name in state if name not in expected]
+
+
+def check_state(state: dict[str, Tensor], model: nn.Module, prefixes: tuple[str, ...], path: Path) -> None:
+    """Refuse missing, misshapen and unknown tensors by name."""
+    if problems := mismatches(state, model, prefixes):
         shown = "\n  ".join(problems[:20]) + (f"\n  and {len(problems) - 20} more" if len(problems) > 20 else "")
         raise CheckpointError(
             f"{path}: does not fit its config.json ({len(problems)} tensors):\n  {shown}\n"

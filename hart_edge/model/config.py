@@ -32,14 +32,16 @@ class TokenizerConfig:
     share_quant_resi: int = 4
     default_qresi_counts: int = 0
     beta: float = 0.25
+    norm_groups: int = 32  # of every GroupNorm; ours, absent from published files
 
     def __post_init__(self) -> None:
         _check_scales("tokenizer", "v_patch_nums", self.patch_nums)
-        _check_positive("tokenizer", self, ("vocab_size", "z_channels", "ch", "quant_conv_ks"))
+        _check_positive("tokenizer", self, ("vocab_size", "z_channels", "ch", "quant_conv_ks", "norm_groups"))
         if len(self.ch_mult) != 5:
             _refuse("tokenizer", "ch_mult", "five factors (16x down)", self.ch_mult)
-        if self.ch % 32:
-            _refuse("tokenizer", "ch", "a multiple of 32 (GroupNorm has 32 groups)", self.ch)
+        if self.ch % self.norm_groups:
+            groups = self.norm_groups
+            _refuse("tokenizer", "ch", f"a multiple of {groups} (GroupNorm has {groups} groups)", self.ch)
 
     @property
     def phi_count(self) -> int:
@@ -118,6 +120,7 @@ def read_tokenizer_config(raw: dict[str, Any]) -> TokenizerConfig:
         share_quant_resi=take.integer("share_quant_resi", 4),
         default_qresi_counts=take.integer("default_qresi_counts", 0),
         beta=take.number("beta", 0.25),
+        norm_groups=take.integer("norm_groups", 32),
     )
 
 

@@ -98,7 +98,7 @@ class Quantizer(nn.Module):
         side = self.patch_nums[scale]
         h = to_map(codes, side)
         if side != self.final_side:
-            h = resize(h, upsample_matrix(side, self.final_side))
+            h = resize(h, upsample_matrix(side, self.final_side).to(h.device))
         if not with_phi or not self.phi:
             return h
         return (1 - self.ratio) * h + self.ratio * self.phi[self.phi_index(scale)](h)
@@ -108,7 +108,7 @@ class Quantizer(nn.Module):
         side = self.patch_nums[scale]
         if side == self.final_side:
             return to_tokens(latent)
-        return to_tokens(resize(latent, downsample_matrix(side, self.final_side)))
+        return to_tokens(resize(latent, downsample_matrix(side, self.final_side).to(latent.device)))
 
     def nearest(self, tokens: Tensor) -> Tensor:
         """Index of the nearest code in L2: (B, n, Z) -> (B, n) int64"""

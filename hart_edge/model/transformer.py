@@ -61,6 +61,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         if self.l2_norm:
             self.log_scale = nn.Parameter(torch.full((1, self.num_heads, 1, 1), math.log(4)))
+        self.attend = attend  # training puts a fused kernel in its place
 
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None, mask: Tensor | None
@@ -79,10 +80,7 @@ class Attention(nn.Module):
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
-        scores = q @ k.transpose(-2, -1)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -math.inf)
-        out = scores.softmax(-1) @ v
+        out = self.attend(q, k, v, mask)
         return self.proj(out.transpose(1, 2).reshape(batch, n, dim)), (k, v)
 
 
@@ -222,6 +220,14 @@ class Transformer(nn.Module):
     def logits(self, hidden: Tensor, head_modulation: Tensor) -> Tensor:
         """hidden: (B, n, C); head_modulation: (B, 2, C) -> (B, n, V)"""
         return self.head(self.head_norm(hidden, head_modulation))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k^T) v. q: (B, H, n, d); k, v: (B, H, N + n, d); mask: (n, N + n), True attends -> (B, H, n, d)"""
+    scores = q @ k.transpose(-2, -1)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return scores.softmax(-1) @ v
 
 
 def normalize(x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,22 @@ def process(*arguments: object, cwd: Path, **more: Any) -> subprocess.CompletedP
     command = [sys.executable, "-m", "hart_edge", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, **more)
+
+
+def processes(count: int, *arguments: object, cwd: Path) -> list[subprocess.Popen[str]]:
+    """The command as so many processes that work together, as torchrun and accelerate launch start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    started = []
+    for rank in range(count):
+        values = {**together, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": 1, "PYTHONPATH": ROOT}
+        environment = os.environ | {name: str(value) for name, value in values.items()}
+        command = [sys.executable, "-m", "hart_edge", *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, cwd=cwd, env=environment, **pipes))
+    return started
 
 
 def pixels(file: Path) -> bytes:

@@ -125,7 +125,7 @@ class NaiveTokenizer:
         return conv(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"], **how)
 
     def norm(self, name: str, x: Array) -> Array:
-        groups = x.reshape(32, -1)
+        groups = x.reshape(self.c.get("norm_groups", 32), -1)
         normed = (groups - groups.mean(1, keepdims=True)) / np.sqrt(groups.var(1, keepdims=True) + 1e-6)
         return normed.reshape(x.shape) * self.w[f"{name}.weight"][:, None, None] + self.w[f"{name}.bias"][:, None, None]
 

@@ -104,6 +104,8 @@ def test_llm_is_refused(key: str, value: Any, message: str) -> None:
         ("quantizer_type", "vq", "quantizer_type: expected 'var_hybrid' or 'var', found 'vq'"),
         ("ch_mult", [1, 2], "ch_mult: expected five factors (16x down), found (1, 2)"),
         ("ch", 48, "ch: expected a multiple of 32 (GroupNorm has 32 groups), found 48"),
+        ("norm_groups", 5, "ch: expected a multiple of 5 (GroupNorm has 5 groups), found 32"),
+        ("norm_groups", 0, "norm_groups: expected a positive integer, found 0"),
         ("ch", None, "ch is missing"),
         ("vocab_size", 0, "vocab_size: expected a positive integer, found 0"),
         ("vocab_size", "many", "vocab_size: expected a finite number, found 'many'"),

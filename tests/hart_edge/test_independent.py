@@ -110,7 +110,7 @@ CASES = [
     Case(
         "one-image-no-guidance",
         {"patch_nums": [1, 2, 3, 7], "disable_aln": False, "shared_aln": True, "context_dim": 33, "context_token": 1},
-        {"z_channels": 5, "quant_resi": 1.0},
+        {"z_channels": 5, "quant_resi": 1.0, "norm_groups": 8},
         lengths=(1,),
         settings={"cfg_scale": 0.0, "smooth": False},
     ),

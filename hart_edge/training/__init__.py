@@ -1,0 +1,10 @@
+"""Training: pictures and captions -> a checkpoint in the published layout.
+
+recipe.py          what a run is, as data: read from JSON, compared when a run is resumed
+loop.py            the loop that every model is trained by; schedule.py, average.py, order.py are its parts
+checkpoints.py     the state of a run on disk, written atomically, and the weights in the published layout
+journal.py         the log line of the minute, TensorBoard, sample sheets
+tokenizer.py       the hybrid tokenizer with its losses; quantize.py, losses.py, critic.py are its parts
+tokenizer_task.py  the same as a task for the loop; codebook.py keeps its codes alive
+reconstruction.py  how well pictures come back: PSNR, SSIM, codes in use
+"""

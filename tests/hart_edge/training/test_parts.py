@@ -1,0 +1,94 @@
+"""The small parts of the loop: learning rate, order and random numbers, moving average."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hart_edge.training.average import Average
+from hart_edge.training.journal import duration
+from hart_edge.training.order import Purpose, random_of, rows_of, share_of
+from hart_edge.training.recipe import Optimisation
+from hart_edge.training.schedule import learning_rate
+
+# The learning rate.
+
+
+def test_the_rate_rises_in_a_line_and_falls_in_a_cosine() -> None:
+    o = Optimisation(steps=110, warmup=10, learning_rate=2.0, final=0.1)
+    assert [learning_rate(o, step) for step in (0, 4, 9, 10)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
+    assert learning_rate(o, 60) == pytest.approx((2.0 + 0.2) / 2)
+    assert learning_rate(o, 109) == pytest.approx(0.2 + 1.8 * (1 + math.cos(math.pi * 0.99)) / 2)
+
+
+def test_without_a_warm_up_the_first_step_has_the_full_rate() -> None:
+    assert learning_rate(Optimisation(steps=10, warmup=0, learning_rate=0.5), 0) == 0.5
+
+
+# Order.
+
+
+def test_every_epoch_holds_every_example_once_in_another_order() -> None:
+    seen = np.concatenate([rows_of(10, 4, step, seed=3) for step in range(5)])  # two epochs; step 2 is in both
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert seen[:10].tolist() != seen[10:].tolist()
+    assert rows_of(10, 4, 0, seed=4).tolist() != seen[:4].tolist()
+
+
+def test_a_batch_may_be_larger_than_the_data() -> None:
+    assert np.bincount(rows_of(3, 7, 0, seed=0)).sum() == 7
+    assert set(np.bincount(rows_of(3, 7, 0, seed=0))) == {2, 3}
+
+
+def test_a_step_does_not_depend_on_the_steps_before() -> None:
+    first = [rows_of(100, 8, step, seed=1).tolist() for step in range(30)]
+    assert rows_of(100, 8, 29, seed=1).tolist() == first[29]
+    draws = {p: random_of(1, 29, p).random(3).tolist() for p in Purpose}
+    assert len({tuple(values) for values in draws.values()}) == len(Purpose)
+    assert random_of(1, 29, Purpose.CODEBOOK).random(3).tolist() == draws[Purpose.CODEBOOK]
+
+
+def test_shares_make_up_the_batch() -> None:
+    batch = list(range(12))
+    assert [batch[share_of(12, process, 3)] for process in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+
+# Moving average.
+
+
+def test_the_average_of_two_updates() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(module.weight, 1.0)
+    average = Average(module, decay=0.15)
+    nn.init.constant_(module.weight, 2.0)
+    average.update(0)  # decay (1 + 0) / (10 + 0) = 0.1
+    assert average.state["weight"].item() == pytest.approx(0.1 * 1 + 0.9 * 2)
+    nn.init.constant_(module.weight, 4.0)
+    average.update(1)  # 2 / 11 is above 0.15
+    assert average.state["weight"].item() == pytest.approx(0.15 * 1.9 + 0.85 * 4)
+
+
+def test_the_average_is_lent_and_taken_back() -> None:
+    module = nn.Linear(2, 2).train()
+    average = Average(module, 0.9)
+    own = module.weight.detach().clone()
+    average.state["weight"].fill_(7.0)
+    with pytest.raises(KeyError), average.applied() as lent:
+        assert not lent.training and torch.all(lent.weight == 7.0)
+        raise KeyError
+    assert module.training and torch.equal(module.weight, own)
+
+
+# Words.
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (3599, "1 h 00 min"), (7500, "2 h 05 min")],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
