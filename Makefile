@@ -1,13 +1,14 @@
 # make demo    prompt -> picture, from nothing: environment, INT8 bundle, demo.png
 # make test    ruff, mypy and pytest in the same environment; what CI runs
 # make lint    ruff and mypy alone
+# make native  the C library: build/native/libhart_edge.so; install it with cmake --install build/native --prefix PREFIX
 # make clean   removes bundles, pictures and caches; the environment stays (make distclean removes it too)
 #
 # PYTHON=/path/to/python3.11 chooses the interpreter; the first usable of python3.11, python3.12, python3 otherwise.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test lint clean distclean help
+.PHONY: demo test lint native native-requirements clean distclean help
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -24,12 +25,19 @@ BUNDLE_SOURCES := $(shell find hart_edge/models -type f 2>/dev/null) \
 demo: $(BUNDLE)/manifest.json
 	$(BIN)/python -m hart_edge generate "$(PROMPT)" --seed $(SEED) --out $(PICTURE)
 
-test: lint
+test: lint native-requirements
 	$(BIN)/python -m pytest -q
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+native: native-requirements
+	cmake -S runtime/native -B build/native -DCMAKE_BUILD_TYPE=Release
+	cmake --build build/native --parallel
+
+native-requirements:
+	@runtime/native/requirements.sh
 
 clean:
 	rm -rf bundles build dist *.egg-info $(PICTURE) .pytest_cache .mypy_cache .ruff_cache

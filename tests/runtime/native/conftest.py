@@ -1,0 +1,82 @@
+"""The C library, built once a run, incrementally, in build/native-tests; a compiler that is missing fails the tests."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+
+from tests import one_thread as threads
+from tests.runtime.native import library
+
+one_thread = threads.one_thread
+
+ROOT = Path(__file__).parents[3]
+SOURCE = ROOT / "runtime" / "native"
+INSTALL = "runtime/native/requirements.sh lists what to install, and installs it for root"
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build folder and what is in it."""
+
+    folder: Path
+
+    @property
+    def library(self) -> Path:
+        return self.folder / "libhart_edge.so"
+
+    @property
+    def doors(self) -> Path:
+        return self.folder / "tests" / "libhart_edge_doors.so"
+
+    @property
+    def counter(self) -> Path:
+        return self.folder / "tests" / "libhart_edge_count.so"
+
+
+def run(*command: str | Path, **more: Any) -> str:
+    """What a command prints; it must succeed."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **more)
+    assert done.returncode == 0, f"{command} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def compile_library(folder: Path, *settings: str) -> Build:
+    for tool in ("cmake", "c++"):
+        assert shutil.which(tool), f"the C library needs {tool}, and it is not installed; {INSTALL}"
+    run("cmake", "-S", SOURCE, "-B", folder, "-DHART_EDGE_TESTING=ON", *settings)
+    run("cmake", "--build", folder, "--parallel", "2")
+    return Build(folder)
+
+
+@pytest.fixture(scope="session")
+def built() -> Build:
+    """Built with -O1: half the time of a release, and the same arithmetic."""
+    return compile_library(ROOT / "build" / "native-tests", "-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1")
+
+
+@pytest.fixture(scope="session")
+def engine() -> Path:
+    """The ONNX Runtime library that Python uses."""
+    (found,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
+    return found
+
+
+@pytest.fixture(scope="session")
+def native(built: Build, engine: Path) -> Any:
+    """The library, finding Python's engine through the environment as a program would."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HART_EDGE_ONNXRUNTIME", str(engine))
+        yield library.load(built.library)
+
+
+@pytest.fixture(scope="session")
+def doors(built: Build) -> Any:
+    return ctypes.CDLL(str(built.doors))

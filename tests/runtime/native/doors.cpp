@@ -1,0 +1,85 @@
+// Parts of the library for ctypes: tests alone. A check that throws gives its status and leaves its message.
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <string_view>
+
+#include "bundle.h"
+#include "error.h"
+#include "files.h"
+#include "manifest.h"
+#include "onnx_guard.h"
+#include "random.h"
+#include "settings.h"
+
+#define DOOR extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+constexpr std::size_t MESSAGE = 4096;  // bytes of every message buffer
+
+template <typename Check>
+int verdict(char *message, Check check) {
+    try {
+        check();
+        message[0] = '\0';
+        return HART_EDGE_OK;
+    } catch (const hart_edge::Error &error) {
+        std::snprintf(message, MESSAGE, "%s", error.what());
+        return static_cast<int>(error.status());
+    } catch (const std::exception &error) {
+        std::snprintf(message, MESSAGE, "%s", error.what());
+        return HART_EDGE_INTERNAL_ERROR;
+    }
+}
+
+}  // namespace
+
+DOOR int door_open_bundle(const char *folder, char *message) {
+    return verdict(message, [&] { hart_edge::open_bundle(folder); });
+}
+
+DOOR int door_parse(const char *data, std::size_t size, char *message) {
+    return verdict(message, [&] { hart_edge::parse(std::string_view(data, size)); });
+}
+
+// external: a file that tensors may lie in, of `bytes` bytes; NULL for none.
+DOOR int door_check_graph(const char *path, const char *external, std::int64_t bytes, char *message) {
+    return verdict(message, [&] {
+        hart_edge::ExternalFiles files;
+        if (external != nullptr) files.emplace(external, bytes);
+        const hart_edge::MappedFile graph(path);
+        hart_edge::check_graph(path, graph.bytes(), files);
+    });
+}
+
+DOOR void door_uniform(std::uint64_t seed, std::uint64_t purpose, std::uint64_t scale, std::uint64_t step, float *out,
+                       std::size_t n) {
+    hart_edge::uniform({seed, purpose, scale, step}, out, n);
+}
+
+DOOR void door_normal(std::uint64_t seed, std::uint64_t purpose, std::uint64_t scale, std::uint64_t step, float *out,
+                      std::size_t n) {
+    hart_edge::normal({seed, purpose, scale, step}, out, n);
+}
+
+DOOR float door_uniform_of(std::uint64_t word) {
+    return hart_edge::uniform_of(word);
+}
+
+DOOR float door_normal_of(std::uint64_t word) {
+    return hart_edge::normal_of(word);
+}
+
+// The element of a setting buffer of `dtype` (a place in Words<Dtype>) for a guidance of `cfg_scale`.
+DOOR int door_setting(int dtype, double cfg_scale, void *out, char *message) {
+    return verdict(message, [&] {
+        hart_edge::Buffer buffer;
+        buffer.setting = hart_edge::Setting::cfg_scale;
+        buffer.dtype = static_cast<hart_edge::Dtype>(dtype);
+        const hart_edge::Settings settings{cfg_scale, {}, 1.0, false};
+        settings.value(buffer, hart_edge::Sampling{}, out);
+    });
+}

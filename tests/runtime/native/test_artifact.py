@@ -1,0 +1,153 @@
+"""What is shipped: a header that compiles alone, a small library of hart_edge_* and no more, and how to build on it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from runtime.pipeline import load
+from tests.runtime.native.conftest import ROOT, SOURCE, Build, compile_library, run
+from tests.runtime.native.letters_bundle import make_letters_bundle
+
+HEADER = SOURCE / "include" / "hart_edge.h"
+EXAMPLE = ROOT / "examples" / "c"
+STRICT = ("-Wall", "-Wextra", "-Werror", "-pedantic")
+
+
+@pytest.mark.parametrize("compiler", [("cc", "-std=c99", "-xc"), ("c++", "-std=c++17", "-xc++")], ids=["c99", "c++17"])
+def test_the_header_compiles_alone(tmp_path: Path, compiler: tuple[str, ...]) -> None:
+    source = tmp_path / "program.c"
+    source.write_text('#include "hart_edge.h"\nint main(void) { return hart_edge_abi_version() == 0; }\n')
+    run(*compiler, *STRICT, f"-I{HEADER.parent}", "-c", source, "-o", tmp_path / "program.o")
+
+
+def test_the_header_names_no_engine() -> None:
+    text = HEADER.read_text("utf-8")
+    assert re.findall(r"^#include .*", text, re.M) == ["#include <stdint.h>"]
+    for line in re.findall(r"^HART_EDGE_API[^;]*;", text, re.M):
+        before = text[: text.index(line)].rstrip()
+        assert before.endswith("*/"), line  # every function has its sentence
+        comment = before[before.rindex("/*") :]
+        assert "hread" in comment, line  # and says from which one it may be called
+
+
+def exported(library: Path) -> list[str]:
+    lines = run("nm", "--dynamic", "--defined-only", library).splitlines()
+    return sorted(line.split()[-1].split("@")[0] for line in lines)
+
+
+def test_only_our_functions_are_exported(built: Build) -> None:
+    declared = re.findall(r"^HART_EDGE_API .*?\b(hart_edge_\w+)\(", HEADER.read_text("utf-8"), re.M)
+    assert len(declared) == 12
+    assert exported(built.library) == sorted(declared)
+
+
+def test_the_library_is_small(built: Build, tmp_path: Path) -> None:
+    """Under 1 MB without symbols; no engine among what it is linked with."""
+    run("strip", "-o", tmp_path / "stripped.so", built.library.resolve())
+    assert (tmp_path / "stripped.so").stat().st_size < 1_000_000
+    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "--dynamic", built.library))
+    allowed = r"lib(stdc\+\+|gcc_s|c|m|pcre2-8|utf8proc|crypto)\.so\.\d+|ld-linux.*"
+    assert all(re.fullmatch(allowed, name) for name in needed), needed
+
+
+def test_a_compiler_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        AssertionError, match=r"needs cmake, and it is not installed; runtime/native/requirements\.sh lists"
+    ):
+        compile_library(tmp_path / "build")
+
+
+# Installed: found by pkg-config and by CMake, and the example draws.
+
+
+@pytest.fixture(scope="module")
+def installed(built: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    prefix = tmp_path_factory.mktemp("prefix")
+    run("cmake", "--install", built.folder, "--prefix", prefix)
+    return prefix
+
+
+def library_folder(prefix: Path) -> Path:
+    (found,) = prefix.glob("lib/**/libhart_edge.so")
+    return found.parent
+
+
+def test_what_is_installed(installed: Path) -> None:
+    files = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if not path.is_dir()}
+    folder = library_folder(installed).relative_to(installed).as_posix()
+    assert files == {
+        "include/hart_edge.h",
+        *(f"{folder}/libhart_edge.so{version}" for version in ("", ".1", ".0.1.0")),
+        *(f"{folder}/cmake/hart_edge/hart_edge-config{part}.cmake" for part in ("", "-none", "-version")),
+        f"{folder}/pkgconfig/hart_edge.pc",
+    }
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_letters_bundle(tmp_path_factory.mktemp("tiny") / "tiny")
+
+
+def draw(program: Path, bundle: Path, prefix: Path, engine: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {"LD_LIBRARY_PATH": str(library_folder(prefix)), "HART_EDGE_ONNXRUNTIME": str(engine)}
+    command = [str(program), str(bundle), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=program.parent)
+
+
+@pytest.mark.parametrize("way", ["pkg-config", "cmake"])
+def test_the_example_draws_what_python_draws(
+    installed: Path, tiny: Path, engine: Path, tmp_path: Path, way: str
+) -> None:
+    if way == "pkg-config":
+        program, pkgconfig = tmp_path / "draw", library_folder(installed) / "pkgconfig"
+        environment = {**os.environ, "PKG_CONFIG_PATH": str(pkgconfig)}
+        flags = run("pkg-config", "--cflags", "--libs", "hart_edge", "libpng", env=environment).split()
+        run("cc", "-std=c99", *STRICT, EXAMPLE / "draw.c", *flags, "-o", program)
+    else:
+        run("cmake", "-S", EXAMPLE, "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={installed}")
+        run("cmake", "--build", tmp_path)
+        program = tmp_path / "draw"
+    done = draw(program, tiny, installed, engine, "ab", "7", "ab.png")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "scale 1 of 2\nscale 2 of 2\n")
+    with Image.open(tmp_path / "ab.png") as image:
+        assert image.tobytes() == load(tiny).generate("ab", seed=7).tobytes()  # type: ignore[union-attr]
+    failed = draw(program, tiny, installed, engine, "", "7", "none.png")
+    assert failed.returncode == 1 and not (tmp_path / "none.png").exists()
+    assert failed.stderr.startswith("error: prompt: expected words, found an empty string;")
+    missing = draw(program, tmp_path / "absent", installed, engine, "ab", "7", "none.png")
+    assert missing.returncode == 1 and "expected a bundle folder, found none" in missing.stderr
+
+
+def test_ctrl_c_cancels_the_example(installed: Path, int8_bundle: Path, engine: Path, tmp_path: Path) -> None:
+    """An interrupt after the first scale: no file, and the message says why."""
+    program = tmp_path / "draw"
+    linked = ["-L", library_folder(installed), "-lhart_edge", "-lpng"]
+    run("cc", EXAMPLE / "draw.c", f"-I{installed}/include", *linked, "-o", program)
+    environment = {"LD_LIBRARY_PATH": str(library_folder(installed)), "HART_EDGE_ONNXRUNTIME": str(engine)}
+    command = [str(program), str(int8_bundle), "a red heart", "7", "heart.png"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "scale 1 of 7\n"
+        process.send_signal(2)
+        rest = process.stderr.read()
+    assert process.returncode == 1 and rest.endswith("error: cancelled\n") and "scale 7" not in rest
+    assert not (tmp_path / "heart.png").exists()
+
+
+@pytest.mark.slow
+def test_a_release_with_everything_linked_in(tmp_path: Path) -> None:
+    """The release is small too; with PCRE2 and utf8proc inside it needs nothing but the C++ library."""
+    release = compile_library(tmp_path / "release", "-DCMAKE_BUILD_TYPE=Release")
+    run("strip", "-o", tmp_path / "release.so", release.library.resolve())
+    assert (tmp_path / "release.so").stat().st_size < 1_000_000
+    whole = compile_library(tmp_path / "whole", "-DHART_EDGE_STATIC_DEPENDENCIES=ON")
+    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "--dynamic", whole.library))
+    assert all(re.fullmatch(r"lib(stdc\+\+|gcc_s|c|m)\.so\.\d+|ld-linux.*", name) for name in needed), needed
+    assert exported(whole.library) == exported(release.library)

@@ -1,0 +1,115 @@
+"""The same pictures as Python, byte by byte, and the same token ids at every scale, over the same engine library."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calib.prompts import read_prompts
+from runtime.loop import Array
+from runtime.manifest import Precision
+from runtime.pipeline import Context, load
+from tests.conftest import GOLDEN, BuildOnce
+from tests.runtime.native.letters_bundle import make_letters_bundle
+from tests.runtime.native.library import Handle, every_scale, texts, token_ids
+
+THREADS = 2
+PROMPTS = read_prompts()[:20]
+SEEDS = [(2**64 - 1) // 19 * k for k in range(20)]  # from 0 to the largest
+
+
+class Watched:
+    """A runner that keeps the token ids that it computes."""
+
+    def __init__(self, runner: Any) -> None:
+        self.runner, self.indices = runner, list[list[int]]()
+
+    def run(self, graph: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        self.runner.run(graph, inputs, outputs)
+        if graph == "tokens":
+            self.indices.append(outputs["indices"].ravel().tolist())
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
+def test_twenty_prompts_and_seeds(native: Any, precision: Precision, request: pytest.FixtureRequest) -> None:
+    bundle: Path = request.getfixturevalue(f"{precision}_bundle")
+    python = load(bundle, threads=THREADS)
+    python.runner = watched = Watched(python.runner)
+    handle = Handle(native, bundle, threads=THREADS)
+    assert len(set(PROMPTS)) == len(set(SEEDS)) == 20
+    for prompt, seed in zip(PROMPTS, SEEDS, strict=True):
+        indices: list[list[int]] = []
+        callback = every_scale(lambda progress, into=indices: into.append(token_ids(progress)))
+        picture = handle.generate(prompt, seed=seed, on_scale=callback)
+        watched.indices.clear()
+        expected = np.asarray(python.generate(prompt, seed=seed))
+        assert indices == watched.indices and [len(each) for each in indices] == [1, 4, 9, 16, 25, 36, 64]
+        assert picture.tobytes() == expected.tobytes(), (prompt, seed)
+    handle.close()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"cfg_scale": 0.0}, {"cfg_scale": 100.0}, {"top_k": 1}, {"top_p": 0.2}, {"smooth": 0}, {"smooth": 1, "top_k": 7}],
+)
+def test_settings(native: Any, int8_bundle: Path, changed: dict[str, Any]) -> None:
+    handle = Handle(native, int8_bundle, threads=THREADS)
+    picture = handle.generate("a red heart", seed=3, **changed)
+    if "smooth" in changed:
+        changed = {**changed, "smooth": bool(changed["smooth"])}
+    expected = load(int8_bundle, threads=THREADS).generate("a red heart", seed=3, **changed)
+    assert picture.tobytes() == expected.tobytes()  # type: ignore[union-attr]
+    handle.close()
+
+
+@pytest.mark.filterwarnings("ignore:the prompt has")
+def test_a_list_of_prompts_and_its_previews(native: Any, tmp_path: Path) -> None:
+    """The k-th of a list equals it alone, in C as in Python; so do the previews."""
+    bundle = make_letters_bundle(tmp_path / "tiny")
+    python, handle = load(bundle), Handle(native, bundle)
+    prompts, seeds = ["ab", "zebra crossing", "ab"], [5, 0, 2**64 - 1]
+    seen: list[tuple[int, int, bytes]] = []
+
+    def keep(progress: Any) -> None:
+        preview = bytes(progress.preview[: progress.width * progress.height * 3])
+        seen.append((progress.picture, progress.scale, preview))
+
+    params = handle.params(count=3, prompts=texts(prompts), seeds=(ctypes.c_uint64 * 3)(*seeds), previews=1)
+    params.on_scale = every_scale(keep)
+    together = handle.draw(params)
+    expected = [
+        (picture, event.scale, event.preview().tobytes())
+        for picture, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
+        for event in python.stream(prompt, seed=seed)
+    ]
+    assert seen == expected and len(seen) == 6
+    assert [each.tobytes() for each in together] == [preview for _, scale, preview in expected if scale == 1]
+    for picture, prompt, seed in zip(together, prompts, seeds, strict=True):
+        assert picture.tobytes() == handle.generate(prompt, seed=seed).tobytes()
+    handle.close()
+
+
+def test_a_context_array(native: Any, build_once: BuildOnce) -> None:
+    """A bundle without a text model: T 10, D 56."""
+    bundle = build_once(GOLDEN / "plain", Precision.FP32)
+    random = np.random.default_rng(0)
+    tokens = random.standard_normal((2, 10, 56)).astype(np.float32)
+    mask = np.stack([np.arange(10) < 6, np.arange(10) < 3])
+    python, handle = load(bundle, threads=THREADS), Handle(native, bundle, threads=THREADS)
+    expected = python.generate([Context(tokens[k], mask[k]) for k in range(2)], seed=[4, 5])
+    params = handle.params(
+        count=2,
+        contexts=tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
+        context_masks=mask.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8)),
+        seeds=(ctypes.c_uint64 * 2)(4, 5),
+    )
+    pictures = handle.draw(params)
+    assert isinstance(expected, list)
+    assert [each.tobytes() for each in pictures] == [each.tobytes() for each in expected]
+    assert handle.info().takes_prompt == 0
+    handle.close()
