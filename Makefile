@@ -2,13 +2,14 @@
 # make test    ruff, mypy and pytest in the same environment; what CI runs
 # make lint    ruff and mypy alone
 # make native  the C library: build/native/libhart_edge.so; install it with cmake --install build/native --prefix PREFIX
+# make native-check  its robustness, half an hour: sanitizers, valgrind, fuzzing, failures, growth
 # make clean   removes bundles, pictures and caches; the environment stays (make distclean removes it too)
 #
 # PYTHON=/path/to/python3.11 chooses the interpreter; the first usable of python3.11, python3.12, python3 otherwise.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test lint native native-requirements clean distclean help
+.PHONY: demo test lint native native-check native-requirements clean distclean help
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -35,6 +36,9 @@ lint: $(VENV)/.installed-dev
 native: native-requirements
 	cmake -S runtime/native -B build/native -DCMAKE_BUILD_TYPE=Release
 	cmake --build build/native --parallel
+
+native-check: $(VENV)/.installed-dev native-requirements
+	$(BIN)/python -m pytest -m '' -o log_cli=true -o log_cli_level=INFO tests/runtime/native/robustness
 
 native-requirements:
 	@runtime/native/requirements.sh

@@ -1,0 +1,17 @@
+// Any bytes as a manifest.json: read, or refused with a bundle error; never anything else.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+#include "error.h"
+#include "manifest.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
+    try {
+        hart_edge::parse(std::string_view(reinterpret_cast<const char *>(data), size));
+    } catch (const hart_edge::Error &error) {
+        if (error.status() != hart_edge::Status::bundle) std::abort();
+    }
+    return 0;
+}

@@ -1,0 +1,415 @@
+/* The whole public API once: what it gives, and every way to use it wrongly.
+ *
+ *     hart_edge_program PROMPTS CONTEXTS CORRUPT
+ *
+ * PROMPTS: a bundle with a text model, CONTEXTS: one without, CORRUPT: a folder of spoilt bundles (corrupt_bundles.py).
+ * The engine library is the environment's. Prints how much was tried; run plain and under sanitizers. */
+#include <dirent.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "expect.h"
+
+enum { LONGEST_PATH = 4096 };
+
+static hart_edge_handle *opened(const char *folder, int32_t wait_for_all) {
+    hart_edge_handle *handle = NULL;
+    hart_edge_options options;
+
+    EXPECT(hart_edge_default_options(&options, sizeof options) == HART_EDGE_OK);
+    options.threads = 1;
+    options.wait_for_all = wait_for_all;
+    EXPECT_STATUS(hart_edge_open(folder, &options, &handle), HART_EDGE_OK, handle);
+    EXPECT(hart_edge_last_error(handle)[0] == '\0');
+    return handle;
+}
+
+static hart_edge_params params_of(const char *prompt, uint64_t seed) {
+    hart_edge_params params;
+
+    EXPECT(hart_edge_default_params(&params, sizeof params) == HART_EDGE_OK);
+    params.prompt = prompt;
+    params.seed = seed;
+    return params;
+}
+
+static hart_edge_image *drawn(hart_edge_handle *handle, const hart_edge_params *params) {
+    hart_edge_image *image = NULL;
+
+    EXPECT_STATUS(hart_edge_generate(handle, params, &image), HART_EDGE_OK, handle);
+    EXPECT(image != NULL && image->width == 32 && image->height == 32);
+    return image;
+}
+
+static int same(const hart_edge_image *a, const hart_edge_image *b) {
+    return memcmp(a->pixels, b->pixels, (size_t)a->width * a->height * 3) == 0;
+}
+
+/* A generate that must fail: the status, a message, no image. */
+static void refused(hart_edge_handle *handle, const hart_edge_params *params, hart_edge_status wanted,
+                    const char *words) {
+    hart_edge_image *images[4] = {(hart_edge_image *)1, (hart_edge_image *)1, (hart_edge_image *)1,
+                                  (hart_edge_image *)1};
+    uint32_t picture;
+
+    EXPECT_STATUS(hart_edge_generate(handle, params, images), wanted, handle);
+    for (picture = 0; picture < params->count; ++picture) EXPECT(images[picture] == NULL);
+    if (strstr(hart_edge_last_error(handle), words) == NULL) {
+        fprintf(stderr, "expected \"%s\" in the message, found: %s\n", words, hart_edge_last_error(handle));
+        _Exit(1);
+    }
+}
+
+static void check_constants(void) {
+    hart_edge_options options;
+    hart_edge_params params;
+    hart_edge_status status;
+
+    EXPECT(hart_edge_abi_version() == HART_EDGE_ABI_VERSION);
+    EXPECT(strlen(hart_edge_version()) >= 5);
+    for (status = HART_EDGE_OK; status <= HART_EDGE_INTERNAL_ERROR; ++status) {
+        EXPECT(strcmp(hart_edge_status_text(status), "unknown status") != 0);
+    }
+    EXPECT(strcmp(hart_edge_status_text(-1), "unknown status") == 0);
+    EXPECT(strcmp(hart_edge_status_text(INT32_MAX), "unknown status") == 0);
+    EXPECT(hart_edge_default_options(NULL, sizeof options) == HART_EDGE_INVALID_ARGUMENT);
+    EXPECT(hart_edge_default_params(NULL, sizeof params) == HART_EDGE_INVALID_ARGUMENT);
+    EXPECT(hart_edge_default_options(&options, 3) == HART_EDGE_INVALID_ARGUMENT);
+    EXPECT(hart_edge_default_params(&params, 0) == HART_EDGE_INVALID_ARGUMENT);
+}
+
+/* What works without a handle. */
+static void check_null(void) {
+    hart_edge_info info = {.struct_size = sizeof info};
+    hart_edge_params params = params_of("ab", 0);
+    hart_edge_image *image = NULL;
+
+    EXPECT(hart_edge_open("x", NULL, NULL) == HART_EDGE_INVALID_ARGUMENT);
+    EXPECT(hart_edge_get_info(NULL, &info) == HART_EDGE_INVALID_ARGUMENT);
+    EXPECT(hart_edge_generate(NULL, &params, &image) == HART_EDGE_INVALID_ARGUMENT);
+    EXPECT(hart_edge_last_error(NULL)[0] != '\0');
+    hart_edge_cancel(NULL);
+    hart_edge_image_free(NULL);
+    hart_edge_close(NULL);
+}
+
+/* An open that must fail; its handle is good for the message and for close alone. */
+static void not_opened(const char *folder, const hart_edge_options *options, hart_edge_status wanted) {
+    hart_edge_handle *handle = NULL;
+    hart_edge_info info = {.struct_size = sizeof info};
+    hart_edge_params params = params_of("ab", 0);
+
+    EXPECT_STATUS(hart_edge_open(folder, options, &handle), wanted, handle);
+    EXPECT(handle != NULL && strstr(hart_edge_last_error(handle), "expected") != NULL);
+    EXPECT(hart_edge_get_info(handle, &info) == HART_EDGE_INVALID_ARGUMENT);
+    refused(handle, &params, HART_EDGE_INVALID_ARGUMENT, "opening failed");
+    hart_edge_cancel(handle);
+    hart_edge_close(handle);
+}
+
+static void check_options(const char *folder) {
+    hart_edge_options options;
+    const hart_edge_options defaults = {.struct_size = sizeof options};
+
+    not_opened(NULL, NULL, HART_EDGE_INVALID_ARGUMENT);
+    not_opened("", NULL, HART_EDGE_BUNDLE_ERROR);
+    not_opened("/nonexistent/bundle", NULL, HART_EDGE_BUNDLE_ERROR);
+    not_opened("/dev/null", NULL, HART_EDGE_BUNDLE_ERROR);
+    options = defaults, options.struct_size = 4;
+    not_opened(folder, &options, HART_EDGE_INVALID_ARGUMENT);
+    options = defaults, options.engine = 99;
+    not_opened(folder, &options, HART_EDGE_INVALID_ARGUMENT);
+    options = defaults, options.threads = -1;
+    not_opened(folder, &options, HART_EDGE_ENGINE_ERROR);
+    options = defaults, options.threads = 1025;
+    not_opened(folder, &options, HART_EDGE_ENGINE_ERROR);
+    options = defaults, options.memory_limit = 1;
+    not_opened(folder, &options, HART_EDGE_OUT_OF_MEMORY);
+    options = defaults, options.onnxruntime_library = "/nonexistent/libonnxruntime.so";
+    not_opened(folder, &options, HART_EDGE_ENGINE_ERROR);
+    options = defaults, options.onnxruntime_library = "libm.so.6"; /* a library, but another */
+    not_opened(folder, &options, HART_EDGE_ENGINE_ERROR);
+}
+
+static void check_info(hart_edge_handle *handle, uint32_t takes_prompt) {
+    struct {
+        hart_edge_info info;
+        char newer[16];
+    } larger;
+    hart_edge_info info = {.struct_size = sizeof info};
+
+    EXPECT(hart_edge_get_info(handle, NULL) == HART_EDGE_INVALID_ARGUMENT);
+    EXPECT_STATUS(hart_edge_get_info(handle, &info), HART_EDGE_OK, handle);
+    EXPECT(info.image_size == 32 && info.scales == 2 && info.takes_prompt == takes_prompt);
+    EXPECT(info.context_tokens == 4 && info.context_dim == 8 && info.top_k == 6 && info.cfg_scale == 4.5);
+    EXPECT(strcmp(info.precision, "fp32") == 0 && strcmp(info.target, "cpu") == 0 && info.memory > 1000);
+    EXPECT(strncmp(info.engine, "ONNX Runtime 1.", 15) == 0 && strcmp(info.name, "tiny-2") == 0);
+    info.struct_size = 8;
+    EXPECT(hart_edge_get_info(handle, &info) == HART_EDGE_INVALID_ARGUMENT);
+    memset(&larger, 0xFF, sizeof larger);
+    larger.info.struct_size = sizeof larger; /* a program of a newer header: what is not known is zero */
+    EXPECT(hart_edge_get_info(handle, &larger.info) == HART_EDGE_OK && larger.newer[0] == 0 && larger.newer[15] == 0);
+}
+
+static void check_bad_params(hart_edge_handle *handle) {
+    struct {
+        hart_edge_params params;
+        char newer[16];
+    } larger;
+    const char *prompts[2] = {"ab", NULL};
+    const hart_edge_params good = params_of("ab", 0);
+    const float context[32] = {0};
+    const uint8_t mask[4] = {1, 0, 0, 0};
+    hart_edge_params bad;
+    hart_edge_image *image = NULL;
+
+    EXPECT(hart_edge_generate(handle, &good, NULL) == HART_EDGE_INVALID_ARGUMENT);
+    EXPECT(hart_edge_generate(handle, NULL, &image) == HART_EDGE_INVALID_ARGUMENT);
+    bad = good, bad.struct_size = 8, bad.count = 0;
+    refused(handle, &bad, HART_EDGE_INVALID_ARGUMENT, "params.struct_size");
+    memset(&larger, 0, sizeof larger);
+    larger.params = good;
+    larger.params.struct_size = sizeof larger;
+    hart_edge_image_free(drawn(handle, &larger.params));
+    larger.newer[0] = 1;
+    larger.params.count = 0;
+    refused(handle, &larger.params, HART_EDGE_INVALID_ARGUMENT, "update the library");
+    bad = good, bad.prompt = NULL;
+    refused(handle, &bad, HART_EDGE_INPUT_ERROR, "prompt: expected a text, found NULL");
+    bad = good, bad.prompt = " \t\n";
+    refused(handle, &bad, HART_EDGE_INPUT_ERROR, "found an empty string");
+    bad = good, bad.prompt = "a\xFFz";
+    refused(handle, &bad, HART_EDGE_INPUT_ERROR, "expected UTF-8");
+    bad = good, bad.prompt = "\xF0\x9F\x98"; /* cut off */
+    refused(handle, &bad, HART_EDGE_INPUT_ERROR, "expected UTF-8");
+    bad = good, bad.count = 2;
+    refused(handle, &bad, HART_EDGE_INPUT_ERROR, "prompts: expected 2");
+    bad = good, bad.count = 2, bad.prompts = prompts;
+    refused(handle, &bad, HART_EDGE_INPUT_ERROR, "prompt: expected a text, found NULL");
+    bad = good, bad.contexts = context, bad.context_masks = mask;
+    refused(handle, &bad, HART_EDGE_INPUT_ERROR, "expected a prompt, found a context");
+    bad = good, bad.cfg_scale = (double)NAN;
+    refused(handle, &bad, HART_EDGE_INPUT_ERROR, "cfg_scale: expected a finite number");
+    bad = good, bad.cfg_scale = 100.5;
+    refused(handle, &bad, HART_EDGE_INPUT_ERROR, "cfg_scale: expected 0 to 100");
+    bad = good, bad.top_p = 0;
+    refused(handle, &bad, HART_EDGE_INPUT_ERROR, "top_p: expected above 0");
+    bad = good, bad.top_p = -(double)INFINITY;
+    refused(handle, &bad, HART_EDGE_INPUT_ERROR, "top_p: expected a finite number");
+    bad = good, bad.top_k = 7;
+    refused(handle, &bad, HART_EDGE_INPUT_ERROR, "top_k: expected 1 to 6, found 7");
+    bad = good, bad.top_k = INT32_MIN;
+    refused(handle, &bad, HART_EDGE_INPUT_ERROR, "top_k: expected 1 to 6");
+    bad = good, bad.smooth = 2;
+    refused(handle, &bad, HART_EDGE_INPUT_ERROR, "smooth: expected 1, 0");
+    bad = good, bad.count = 0; /* nothing to do */
+    EXPECT_STATUS(hart_edge_generate(handle, &bad, &image), HART_EDGE_OK, handle);
+    EXPECT(image == NULL);
+}
+
+struct seen {
+    hart_edge_handle *handle;
+    uint32_t calls;
+    uint32_t stop_at;   /* return 1 in this call, counted from 1 */
+    uint32_t cancel_at; /* call hart_edge_cancel in this one */
+    uint8_t last[32 * 32 * 3];
+};
+
+static int32_t on_scale(void *user_data, const hart_edge_progress *progress) {
+    struct seen *seen = user_data;
+    hart_edge_info info = {.struct_size = sizeof info};
+
+    EXPECT(progress->struct_size == sizeof *progress);
+    EXPECT(progress->picture == seen->calls / 2 && progress->scale == seen->calls % 2 && progress->scales == 2);
+    EXPECT(hart_edge_get_info(seen->handle, &info) == HART_EDGE_OK); /* allowed in a callback */
+    if (progress->preview != NULL) memcpy(seen->last, progress->preview, sizeof seen->last);
+    ++seen->calls;
+    if (seen->calls == seen->cancel_at) hart_edge_cancel(seen->handle);
+    return seen->calls == seen->stop_at;
+}
+
+static void check_generate(hart_edge_handle *handle) {
+    const char *prompts[3] = {"ab", "zebra crossing", "c"};
+    const uint64_t seeds[3] = {7, 0, UINT64_MAX};
+    struct seen seen = {.handle = handle};
+    hart_edge_params params = params_of("ab", 7);
+    hart_edge_image *images[3];
+    hart_edge_image *alone = drawn(handle, &params);
+    hart_edge_image *again = drawn(handle, &params);
+    uint32_t picture;
+    uint32_t call;
+
+    EXPECT(same(alone, again) && alone->seed == 7 && alone->prompt_tokens == 2);
+    hart_edge_image_free(again);
+    params.seed = 8;
+    again = drawn(handle, &params);
+    EXPECT(!same(alone, again));
+    hart_edge_image_free(again);
+
+    params = params_of(NULL, 0); /* a list, told scale by scale, with previews */
+    params.count = 3;
+    params.prompts = prompts;
+    params.seeds = seeds;
+    params.previews = 1;
+    params.on_scale = on_scale;
+    params.user_data = &seen;
+    EXPECT_STATUS(hart_edge_generate(handle, &params, images), HART_EDGE_OK, handle);
+    EXPECT(seen.calls == 6 && same(images[0], alone) && images[2]->seed == UINT64_MAX);
+    EXPECT(images[1]->prompt_tokens > 4); /* cut off, and says so */
+    EXPECT(memcmp(seen.last, images[2]->pixels, sizeof seen.last) == 0);
+    for (picture = 0; picture < 3; ++picture) hart_edge_image_free(images[picture]);
+
+    for (call = 1; call <= 6; ++call) { /* cancelled by the callback, in either way, after every scale */
+        seen = (struct seen){.handle = handle, .stop_at = call};
+        refused(handle, &params, HART_EDGE_CANCELLED, "cancelled");
+        EXPECT(seen.calls == call);
+        seen = (struct seen){.handle = handle, .cancel_at = call};
+        refused(handle, &params, HART_EDGE_CANCELLED, "cancelled");
+        EXPECT(seen.calls == call);
+    }
+    params = params_of("ab", 7); /* and nothing of it is left */
+    again = drawn(handle, &params);
+    EXPECT(same(alone, again));
+    hart_edge_image_free(again);
+    hart_edge_image_free(alone);
+}
+
+struct canceller {
+    hart_edge_handle *handle;
+    atomic_int begun;
+    atomic_int done;
+};
+
+static void *cancel_until_done(void *data) {
+    struct canceller *canceller = data;
+
+    while (!canceller->begun) usleep(10);
+    while (!canceller->done) hart_edge_cancel(canceller->handle);
+    return NULL;
+}
+
+static int32_t note_begun(void *user_data, const hart_edge_progress *progress) {
+    struct canceller *canceller = user_data;
+
+    (void)progress;
+    canceller->begun = 1;
+    return 0;
+}
+
+/* Cancelled by another thread, again and again; the handle stays good. */
+static void check_cancel_from_a_thread(hart_edge_handle *handle) {
+    static const char *prompts[1000];
+    static hart_edge_image *images[1000];
+    hart_edge_params params = params_of("ab", 7);
+    hart_edge_image *expected = drawn(handle, &params);
+    hart_edge_image *found;
+    uint32_t picture;
+    int round;
+
+    for (picture = 0; picture < 1000; ++picture) prompts[picture] = "ab";
+    for (round = 0; round < 10; ++round) {
+        struct canceller canceller = {.handle = handle};
+        pthread_t thread;
+
+        params = params_of(NULL, 7);
+        params.count = 1000;
+        params.prompts = prompts;
+        params.on_scale = note_begun;
+        params.user_data = &canceller;
+        EXPECT(pthread_create(&thread, NULL, cancel_until_done, &canceller) == 0);
+        EXPECT_STATUS(hart_edge_generate(handle, &params, images), HART_EDGE_CANCELLED, handle);
+        for (picture = 0; picture < 1000; ++picture) EXPECT(images[picture] == NULL);
+        canceller.done = 1;
+        pthread_join(thread, NULL);
+        params = params_of("ab", 7);
+        found = drawn(handle, &params);
+        EXPECT(same(found, expected));
+        hart_edge_image_free(found);
+    }
+    hart_edge_image_free(expected);
+}
+
+static void check_contexts(const char *folder) {
+    hart_edge_handle *handle = opened(folder, 1);
+    hart_edge_params params = params_of(NULL, 3);
+    float contexts[2 * 4 * 8];
+    uint8_t masks[2 * 4] = {1, 1, 0, 0, 1, 0, 0, 0};
+    hart_edge_image *images[2];
+    hart_edge_image *alone;
+    int index;
+
+    check_info(handle, 0);
+    for (index = 0; index < 64; ++index) contexts[index] = (float)(index % 7) / 3;
+    refused(handle, &params, HART_EDGE_INPUT_ERROR, "found none");
+    params.prompt = "ab";
+    refused(handle, &params, HART_EDGE_INPUT_ERROR, "found a prompt");
+    params.prompt = NULL;
+    params.contexts = contexts;
+    refused(handle, &params, HART_EDGE_INPUT_ERROR, "expected contexts (4, 8) and context_masks");
+    params.context_masks = masks;
+    params.count = 2;
+    EXPECT_STATUS(hart_edge_generate(handle, &params, images), HART_EDGE_OK, handle);
+    params.count = 1;
+    params.contexts = contexts + 32;
+    params.context_masks = masks + 4;
+    alone = drawn(handle, &params);
+    EXPECT(same(alone, images[1]) && !same(alone, images[0]) && alone->prompt_tokens == 0);
+    masks[4] = 0;
+    refused(handle, &params, HART_EDGE_INPUT_ERROR, "at least one 1");
+    masks[4] = 2, masks[5] = 1;
+    refused(handle, &params, HART_EDGE_INPUT_ERROR, "context_masks: expected 0 and 1");
+    masks[4] = 1;
+    contexts[63] = (float)NAN;
+    refused(handle, &params, HART_EDGE_INPUT_ERROR, "expected finite tokens");
+    hart_edge_close(handle);
+    EXPECT(alone->pixels[0] == images[1]->pixels[0]); /* images outlive their handle */
+    hart_edge_image_free(alone);
+    hart_edge_image_free(images[0]);
+    hart_edge_image_free(images[1]);
+}
+
+static int check_corrupt(const char *parent) {
+    char path[LONGEST_PATH];
+    struct dirent *entry;
+    DIR *folder = opendir(parent);
+    int refusals = 0;
+
+    EXPECT(folder != NULL);
+    while ((entry = readdir(folder)) != NULL) {
+        if (entry->d_name[0] == '.') continue;
+        snprintf(path, sizeof path, "%s/%s/around/bundle", parent, entry->d_name);
+        not_opened(path, NULL, HART_EDGE_BUNDLE_ERROR);
+        ++refusals;
+    }
+    closedir(folder);
+    return refusals;
+}
+
+int main(int count, char **arguments) {
+    hart_edge_handle *handle;
+    int32_t wait_for_all;
+
+    if (count != 4) {
+        fprintf(stderr, "usage: hart_edge_program PROMPTS CONTEXTS CORRUPT\n");
+        return 2;
+    }
+    check_constants();
+    check_null();
+    check_options(arguments[1]);
+    for (wait_for_all = 0; wait_for_all < 2; ++wait_for_all) {
+        handle = opened(arguments[1], wait_for_all);
+        hart_edge_close(handle); /* also while its graphs are being loaded */
+        handle = opened(arguments[1], wait_for_all);
+        check_info(handle, 1);
+        check_bad_params(handle);
+        check_generate(handle);
+        check_cancel_from_a_thread(handle);
+        hart_edge_close(handle);
+    }
+    check_contexts(arguments[2]);
+    printf("%d corrupt bundles refused\n", check_corrupt(arguments[3]));
+    return 0;
+}

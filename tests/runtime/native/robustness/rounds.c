@@ -1,0 +1,77 @@
+/* Open, generate, cancel, close; again and again, and how much memory is resident then.
+ *
+ *     hart_edge_rounds BUNDLE OPENS PICTURES
+ *
+ * Opens the bundle OPENS times, and makes PICTURES pictures each time, then one that its callback cancels. Prints a
+ * line a tenth of the way: opens and pictures so far, and the resident KiB. One tenth is run before, to warm up. */
+#include <string.h>
+#include <unistd.h>
+
+#include "expect.h"
+
+static long resident(void) {
+    long whole = 0;
+    long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+
+    EXPECT(file != NULL && fscanf(file, "%ld %ld", &whole, &pages) == 2);
+    fclose(file);
+    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+static int32_t stop(void *user_data, const hart_edge_progress *progress) {
+    (void)user_data;
+    (void)progress;
+    return 1;
+}
+
+static void tell(long opens, long pictures) {
+    printf("%ld %ld %ld\n", opens, pictures, resident());
+    fflush(stdout);
+}
+
+static void run(const char *bundle, long opens, long pictures, int telling) {
+    hart_edge_options options;
+    hart_edge_params params;
+    long open;
+    long picture;
+
+    hart_edge_default_options(&options, sizeof options);
+    options.threads = 1;
+    for (open = 1; open <= opens; ++open) {
+        hart_edge_handle *handle = NULL;
+        hart_edge_image *image = NULL;
+
+        EXPECT_STATUS(hart_edge_open(bundle, &options, &handle), HART_EDGE_OK, handle);
+        hart_edge_default_params(&params, sizeof params);
+        params.prompt = "ab";
+        for (picture = 1; picture <= pictures; ++picture) {
+            params.seed = (uint64_t)picture;
+            EXPECT_STATUS(hart_edge_generate(handle, &params, &image), HART_EDGE_OK, handle);
+            hart_edge_image_free(image);
+            if (telling && opens == 1 && picture % (pictures < 10 ? 1 : pictures / 10) == 0) tell(open, picture);
+        }
+        if (pictures > 0) {
+            params.on_scale = stop;
+            EXPECT_STATUS(hart_edge_generate(handle, &params, &image), HART_EDGE_CANCELLED, handle);
+            EXPECT(image == NULL);
+        }
+        hart_edge_close(handle);
+        if (telling && opens > 1 && open % (opens < 10 ? 1 : opens / 10) == 0) tell(open, open * pictures);
+    }
+}
+
+int main(int count, char **arguments) {
+    long opens;
+    long pictures;
+
+    if (count != 4) {
+        fprintf(stderr, "usage: hart_edge_rounds BUNDLE OPENS PICTURES\n");
+        return 2;
+    }
+    opens = atol(arguments[2]);
+    pictures = atol(arguments[3]);
+    run(arguments[1], (opens + 9) / 10, (pictures + 9) / 10, 0);
+    run(arguments[1], opens, pictures, 1);
+    return 0;
+}
