@@ -7,4 +7,8 @@ journal.py         the log line of the minute, TensorBoard, sample sheets
 tokenizer.py       the hybrid tokenizer with its losses; quantize.py, losses.py, critic.py are its parts
 tokenizer_task.py  the same as a task for the loop; codebook.py keeps its codes alive
 reconstruction.py  how well pictures come back: PSNR, SSIM, codes in use
+transformer.py     the generator with its losses; transformer_pass.py, transformer_residual.py are its parts
+transformer_task.py   the same as a task; transformer_codes.py makes its data, transformer_start.py its first weights
+transformer_setup.py  data and tokenizer in, that task out
+text.py            captions -> ids -> context: a tokenizer and a small text model of its own
 """

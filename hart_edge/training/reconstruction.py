@@ -58,7 +58,7 @@ def spread(count: int, wanted: int) -> NDArray[np.int64]:
     return np.linspace(0, count - 1, min(wanted, count)).round().astype(np.int64)
 
 
-def to_range(images: NDArray) -> Tensor:
+def to_range(images: NDArray[np.uint8]) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [-1, 1]"""
     return torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -70,7 +70,7 @@ def to_bytes(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def both_paths(
-    autoencoder: Autoencoder, quantizer: Quantizer, images: NDArray
+    autoencoder: Autoencoder, quantizer: Quantizer, images: NDArray[np.uint8]
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Batches of (original, continuous, discrete) as (B, 3, H, W) uint8, and how often each code was chosen (V,)."""
     device = next(autoencoder.parameters()).device
@@ -83,7 +83,7 @@ def both_paths(
         yield to_bytes(original), continuous, discrete, counts.cpu()
 
 
-def measure(autoencoder: Autoencoder, quantizer: Quantizer, images: NDArray) -> Reconstruction:
+def measure(autoencoder: Autoencoder, quantizer: Quantizer, images: NDArray[np.uint8]) -> Reconstruction:
     """images: (N, 16P, 16P, 3) uint8, at least one. Autoencoder and quantizer in eval mode."""
     results: dict[str, list[tuple[float, float]]] = {"continuous": [], "discrete": []}
     counts = torch.zeros(quantizer.codebook.num_embeddings)

@@ -39,7 +39,9 @@ class TokenizerTask:
 
     name = "tokenizer"
 
-    def __init__(self, recipe: TokenizerRecipe, train: NDArray, validation: NDArray, fingerprint: str) -> None:
+    def __init__(
+        self, recipe: TokenizerRecipe, train: NDArray[np.uint8], validation: NDArray[np.uint8], fingerprint: str
+    ) -> None:
         self.recipe, self.train, self.validation = recipe, train, validation
         self.examples, self.fingerprint = len(train), fingerprint
         self.use = CodeUse(recipe.tokenizer.vocab_size, recipe.codebook.memory)

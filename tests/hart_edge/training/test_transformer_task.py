@@ -18,6 +18,7 @@ from hart_edge.training.errors import TrainingError
 from hart_edge.training.loop import Habits, Session, begin, train
 from hart_edge.training.text import TextRecipe, open_text
 from hart_edge.training.transformer import Batch
+from hart_edge.training.transformer_setup import examples_of
 from hart_edge.training.transformer_task import TransformerTask, sample
 from tests.hart_edge.training import tiny_transformer
 from tests.hart_edge.training.tiny_tokenizer import QUIET
@@ -78,12 +79,16 @@ def test_every_token_has_its_turn(tmp_path: Path) -> None:
 def test_mirror_images_are_seen_where_captions_allow(tmp_path: Path) -> None:
     task = tiny_transformer.task(tmp_path, changed(mirror=1.0))  # captions with a digit are not allowed
     assert task.train.twins is None and task.train.twin_of is None
-    twins = tiny_transformer.task(tmp_path).train.codes
-    twin_of = np.array([-1, 3, -1, 5] + [-1] * 6)
-    task.train = dataclasses.replace(task.train, twins=twins, twin_of=twin_of)
+    captions = (("left arrow",), ("a face",), ("two hearts", "twins, flag"), ("a cat",))
+    some = dataclasses.replace(tiny_transformer.pictures(4), captions=captions)
+    task.train = examples_of(Accelerator(cpu=True), task.hart, task.text, some, tmp_path, mirror=True)
+    twins, plain = task.train.twins, task.train.codes
+    assert twins is not None and task.train.twin_of.tolist() == [-1, 0, -1, 1]
     found = task.codes_of(np.array([0, 1, 3, 3]), np.array([True, True, True, False]))
-    assert np.array_equal(found.indices, twins.indices[[0, 3, 5, 3]])
-    assert np.array_equal(found.rest, twins.rest[[0, 3, 5, 3]])
+    for name in ("indices", "rest"):
+        one, other = getattr(plain, name), getattr(twins, name)
+        assert np.array_equal(getattr(found, name), np.stack([one[0], other[0], other[1], one[3]]))
+    assert not np.array_equal(twins.rest[1], plain.rest[3])
 
 
 # Runs.
