@@ -2,7 +2,7 @@
 # make test    ruff, mypy and pytest in the same environment; what CI runs
 # make lint    ruff and mypy alone
 # make native  the C library: build/native/libhart_edge.so; install it with cmake --install build/native --prefix PREFIX
-# make native-check  its robustness, half an hour: sanitizers, valgrind, fuzzing, failures, growth
+# make native-check  its robustness, half an hour: sanitizers, valgrind, fuzzing, failures, growth (docs/robustness.md)
 # make clean   removes bundles, pictures and caches; the environment stays (make distclean removes it too)
 #
 # PYTHON=/path/to/python3.11 chooses the interpreter; the first usable of python3.11, python3.12, python3 otherwise.

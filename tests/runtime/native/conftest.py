@@ -63,6 +63,19 @@ def built() -> Build:
 
 
 @pytest.fixture(scope="session")
+def installed(built: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `cmake --install` filled."""
+    prefix = tmp_path_factory.mktemp("prefix")
+    run("cmake", "--install", built.folder, "--prefix", prefix)
+    return prefix
+
+
+def library_folder(prefix: Path) -> Path:
+    (found,) = prefix.glob("lib/**/libhart_edge.so")
+    return found.parent
+
+
+@pytest.fixture(scope="session")
 def engine() -> Path:
     """The ONNX Runtime library that Python uses."""
     (found,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")

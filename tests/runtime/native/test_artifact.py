@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from runtime.pipeline import load
-from tests.runtime.native.conftest import ROOT, SOURCE, Build, compile_library, run
+from tests.runtime.native.conftest import ROOT, SOURCE, Build, compile_library, library_folder, run
 from tests.runtime.native.letters_bundle import make_letters_bundle
 
 HEADER = SOURCE / "include" / "hart_edge.h"
@@ -65,18 +65,6 @@ def test_a_compiler_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.
 
 
 # Installed: found by pkg-config and by CMake, and the example draws.
-
-
-@pytest.fixture(scope="module")
-def installed(built: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    prefix = tmp_path_factory.mktemp("prefix")
-    run("cmake", "--install", built.folder, "--prefix", prefix)
-    return prefix
-
-
-def library_folder(prefix: Path) -> Path:
-    (found,) = prefix.glob("lib/**/libhart_edge.so")
-    return found.parent
 
 
 def test_what_is_installed(installed: Path) -> None:

@@ -30,9 +30,11 @@ def check_memory(statuses: list[dict[str, int]], stride: int) -> None:
 
 
 def check_engine(statuses: list[dict[str, int]]) -> None:
-    """One is overcome: where the engine cannot be told to go on that was not told to stop."""
+    """One call may fail: RunOptionsUnsetTerminate, where nothing was told to stop. Which place it has depends on how far
+    the loader's thread is, so a few places may hit it.
+    """
     assert all(counts.keys() <= {"engine failure", "no error"} for counts in statuses), statuses
-    assert all(counts.get("no error", 0) <= 1 for counts in statuses), statuses
+    assert all(counts.get("no error", 0) <= 3 for counts in statuses), statuses
     assert statuses[0]["engine failure"] > 60 and statuses[1]["engine failure"] > 12, statuses
 
 
