@@ -30,8 +30,8 @@ def check_memory(statuses: list[dict[str, int]], stride: int) -> None:
 
 
 def check_engine(statuses: list[dict[str, int]]) -> None:
-    """One call may fail: RunOptionsUnsetTerminate, where nothing was told to stop. Which place it has depends on how far
-    the loader's thread is, so a few places may hit it.
+    """One call may fail: RunOptionsUnsetTerminate, where nothing was told to stop. Which place it has depends on how
+    far the loader's thread is, so a few places may hit it.
     """
     assert all(counts.keys() <= {"engine failure", "no error"} for counts in statuses), statuses
     assert all(counts.get("no error", 0) <= 3 for counts in statuses), statuses
