@@ -21,6 +21,7 @@ from calib.sites import SMALLEST_WEIGHT, Site, SiteKind, find_sites
 from runtime.errors import BuildError
 
 FP16_LARGEST = float(np.finfo(np.float16).max)
+MOST_PAIR = 128  # 255 * 128 is below 2^15
 
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -56,14 +57,34 @@ def _halve_weights(model: onnx.ModelProto, folder: Path) -> None:
     _prepend(graph, casts)
 
 
-def quantize_weight(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric INT8 per slice along an axis: values in [-127, 127] and one scale a slice."""
-    others = tuple(i for i in range(weight.ndim) if i != axis)
-    scale = (np.abs(weight).max(axis=others) / 127).astype(np.float32)
+def quantize_weight(
+    weight: NDArray[np.float32], axis: int, *, paired: bool = False
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric INT8 per slice along an axis: values in [-127, 127] and one scale a slice.
+
+    paired: for products with UINT8. x86 without VNNI (pmaddubsw) adds two neighbouring products in 16 bits and cuts what
+    exceeds them, so two neighbours of one sign come to at most MOST_PAIR.
+    """
+    slices = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+    scale = (np.abs(slices).max(axis=1) / 127).astype(np.float32)
+    if paired:  # one less than the most, because rounding may add a half to each
+        in_order = weight.ndim == 2  # kernels put the values of a convolution in an order of their own
+        scale = np.maximum(scale, _largest_pair(slices, in_order) / (MOST_PAIR - 1)).astype(np.float32)
     scale[scale == 0] = 1  # a slice of zeros
     shape = [1] * weight.ndim
     shape[axis] = -1
     return np.round(weight / scale.reshape(shape)).astype(np.int8), scale
+
+
+def _largest_pair(slices: NDArray[np.float32], in_order: bool) -> NDArray[np.float32]:
+    """Per row, the largest sum of two values of one sign: of values 2k and 2k + 1, or else of any two."""
+    found = []
+    for values in (np.maximum(slices, 0), np.maximum(-slices, 0)):
+        if in_order:
+            found.append(np.add.reduceat(values, np.arange(0, values.shape[1], 2), axis=1).max(axis=1))
+        else:
+            found.append(np.partition(values, -2, axis=1)[:, -2:].sum(axis=1))
+    return np.maximum(*found)
 
 
 def activation_parameters(low: float, high: float) -> tuple[np.float32, np.uint8]:
@@ -80,6 +101,9 @@ class _Quantizer:
         self.graph, self.form, self.ranges, self.folder = model.graph, form, ranges, folder
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
         self.twins: dict[tuple[str, int], tuple[str, NDArray[np.float32]]] = {}  # (weight, axis) -> stem, scales
+        self.paired = {  # weights that are multiplied with UINT8
+            site.weight for site in find_sites(self.graph) if form is Form.U8S8 and form.quantizes(site.kind)
+        }
         self.weights: dict[tuple[str, int], str] = {}  # (weight, axis) -> dequantised name
         self.activations: dict[str, str] = {}
         self.first: list[onnx.NodeProto] = []
@@ -141,7 +165,8 @@ class _Quantizer:
         if (name, axis) not in self.twins:
             taken = any(weight == name for weight, _ in self.twins)
             stem = f"{name}:axis{axis}" if taken else name
-            quantized, scale = quantize_weight(read_tensor(self.initializers[name], self.folder), axis)
+            value = read_tensor(self.initializers[name], self.folder)
+            quantized, scale = quantize_weight(value, axis, paired=name in self.paired)
             self._add(f"{stem}:s8", quantized)
             self._add(f"{stem}:scale", scale)
             self.twins[name, axis] = stem, scale

@@ -67,6 +67,24 @@ def test_weight_is_at_most_half_a_step_away(axis: int) -> None:
     assert (np.abs(quantized * steps - value) <= steps * 0.5001).all()
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((401, 50), 1), ((50, 400), 0), ((48, 8, 3, 3), 0)])
+def test_paired_neighbours_fit_into_16_bits_with_uint8(shape: tuple[int, ...], axis: int) -> None:
+    """Along the contraction for a matrix, any two for a convolution; and as finely as that allows."""
+    value = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    quantized, scale = quantize_weight(value, axis, paired=True)
+    slices = np.moveaxis(quantized, axis, 0).reshape(shape[axis], -1).astype(int)
+    slices = np.pad(slices, ((0, 0), (0, slices.shape[1] % 2)))
+    if len(shape) == 4:
+        slices = np.sort(slices, axis=1)  # neighbours are then the largest two, and the smallest two
+    pairs = slices[:, 0::2] + slices[:, 1::2]
+    same_sign = slices[:, 0::2] * slices[:, 1::2] > 0
+    largest = np.where(same_sign, np.abs(pairs), np.abs(slices).reshape(*pairs.shape, 2).max(2)).max(1)
+    assert largest.max() <= 128 and largest.min() >= 125
+    shaped = scale.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    assert (np.abs(quantized * shaped - value) <= shaped * 0.5001).all()
+    assert (scale / quantize_weight(value, axis)[1]).max() <= 2.0
+
+
 def test_zero_channels_stay_zero() -> None:
     value = np.ones((3, 4, 1, 1), np.float32)
     value[1] = 0
@@ -114,6 +132,19 @@ def test_result_is_near(tmp_path: Path, form: Form, tolerance: float, make) -> N
     expected, found = (run_model(tmp_path, each, {"x": x})["y"] for each in (model, reduced))
     error = np.abs(found - expected).max() / np.abs(expected).max()
     assert 0 < error <= tolerance
+
+
+@pytest.mark.parametrize("make", [linear_model, conv_model])
+def test_the_largest_codes_do_not_saturate(tmp_path: Path, make) -> None:
+    """Neighbouring products of 255 x 127, whose sums need 17 bits: on a CPU without VNNI they were cut to 16."""
+    model = make()
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) > 1:
+            tensor.raw_data = np.ones(tuple(tensor.dims), np.float32).tobytes()
+    x = np.ones((4, 64) if make is linear_model else (2, 32, 8, 8), np.float32)
+    reduced = apply_form(model, Form.U8S8, collected(tmp_path, model, {"x": x}))
+    expected, found = (run_model(tmp_path, each, {"x": x})["y"] for each in (model, reduced))
+    assert np.abs(found - expected).max() <= 0.02 * np.abs(expected).max()
 
 
 def test_weights_only(tmp_path: Path) -> None:
