@@ -26,6 +26,7 @@ from runtime.plan import (
     Constant,
     Distribution,
     Dtype,
+    Engine,
     Line,
     Name,
     Path,
@@ -38,9 +39,11 @@ from runtime.plan import (
     lifetimes,
 )
 from runtime.plan_check import check_plan
+from runtime.target import ENGINE_TARGETS, Engines, HardwareCompatibility, Target, TargetSpec, check_engines
 
 __all__ = [
     "CONSTANTS_FILE",
+    "ENGINE_TARGETS",
     "FORMAT_VERSION",
     "MANIFEST_FILE",
     "MOST_MANIFEST_BYTES",
@@ -52,7 +55,10 @@ __all__ = [
     "Constant",
     "Distribution",
     "Dtype",
+    "Engine",
+    "Engines",
     "FileEntry",
+    "HardwareCompatibility",
     "Licence",
     "Manifest",
     "PaddingSide",
@@ -83,22 +89,9 @@ Factor = Annotated[float, number(0, 1000)]
 Sha256 = Annotated[str, text(64, r"[0-9a-f]{64}", "64 lower-case hex digits,")]
 
 
-class Target(StrEnum):
-    CPU = "cpu"
-    CUDA = "cuda"
-    TENSORRT = "tensorrt"
-    TENSORRT_RTX = "tensorrt-rtx"
-
-
 class PaddingSide(StrEnum):
     LEFT = "left"
     RIGHT = "right"
-
-
-@dataclass(frozen=True)
-class TargetSpec:
-    name: Target
-    architecture: Annotated[str, text(100)] | None
 
 
 @dataclass(frozen=True)
@@ -188,6 +181,7 @@ def parse(data: bytes) -> Manifest:
     _check_tables(manifest)
     _check_files(manifest)
     check_plan(manifest.plan, manifest.components, manifest.constants, len(manifest.patch_nums), manifest.image_size)
+    check_engines(manifest.target, manifest.components, manifest.plan, len(manifest.patch_nums))
     _check_inputs(manifest)
     _check_noise(manifest)
     return manifest
@@ -277,8 +271,6 @@ def _check_files(manifest: Manifest) -> None:
         seen.add(component.name)
         if component.file not in files:
             refuse(f"{where}.file", "a path in files", show(component.file))
-        if not component.file.endswith(".onnx"):  # the one form that runtime/onnx_guard.py can look into
-            refuse(f"{where}.file", "a path that ends with .onnx", show(component.file))
         for key, specs in (("inputs", component.inputs), ("outputs", component.outputs)):
             names = [spec.name for spec in specs]
             for position, name in enumerate(names):

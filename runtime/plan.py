@@ -6,13 +6,14 @@ a plan against its graphs, so that a runner can trust every name, shape and life
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from runtime.fields import Length, choice, integer, number, refuse, relative_path, show, text
+from runtime.fields import Length, choice, integer, number, read, refuse, relative_path, show, text
 
 
 class Precision(StrEnum):
@@ -118,8 +119,16 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class Engine:
+    """profiles: per optimisation profile, in the engine's order, the scale whose steps it serves; None: steps outside
+    the loop over scales."""
+
+    profiles: Annotated[tuple[Scale | None, ...], Length(1, 65)]
+
+
+@dataclass(frozen=True)
 class Component:
-    """A graph and what became of it at build time."""
+    """A graph and what became of it at build time: a file that ends with .onnx, or an engine made from one."""
 
     name: ComponentName
     file: Path
@@ -131,6 +140,14 @@ class Component:
     worst_tensor: Line
     inputs: Annotated[tuple[TensorSpec, ...], Length(0, 1000)]
     outputs: Annotated[tuple[TensorSpec, ...], Length(1, 1000)]
+    engine: Annotated[Engine | None, functools.partial(read, Engine)] = None  # None is for Python only, as in Buffer
+
+    @classmethod
+    def keys_for(cls, given: Mapping[str, object]) -> frozenset[str]:
+        """The keys that a component has in the manifest: `engine` belongs to files that end with .engine."""
+        file = given.get("file")
+        is_engine = isinstance(file, str) and file.endswith(".engine")
+        return frozenset(cls.__dataclass_fields__) - (frozenset() if is_engine else {"engine"})
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hart_edge.commands.layout import size, table
 from runtime.bundle import Bundle, open_bundle
-from runtime.manifest import Manifest
+from runtime.manifest import Engines, Manifest
 
 HEAD = ("component", "precision", "held as", "parameters", "bytes", "error", "of")
 NUMBERS = frozenset({"parameters", "bytes", "error"})
@@ -39,7 +39,7 @@ def as_text(bundle: Bundle) -> list[str]:
     facts = [
         ("bundle", str(bundle.folder)),
         ("name", m.name),
-        ("target", str(m.target.name) + (f", {m.target.architecture}" if m.target.architecture else "")),
+        ("target", str(m.target.name) + (", engines for " + _needs(m.target.engines) if m.target.engines else "")),
         ("image", f"{m.image_size} x {m.image_size} pixels, {len(m.patch_nums)} scales: {_row(m.patch_nums)}"),
         ("takes", f"a prompt of up to {m.context_tokens} tokens" if m.tokenizer is not None else
          f"a context array ({m.context_tokens}, {m.context_dim}); it holds no text model"),
@@ -70,7 +70,7 @@ def as_json(bundle: Bundle) -> dict[str, Any]:
         "format_version": m.format_version,
         "name": m.name,
         "precision": m.precision,
-        "target": {"name": m.target.name, "architecture": m.target.architecture},
+        "target": {"name": m.target.name, "engines": m.target.engines and vars(m.target.engines)},
         "image_size": m.image_size,
         "patch_nums": m.patch_nums,
         "takes": "context" if m.tokenizer is None else "prompt",
@@ -89,6 +89,12 @@ def as_json(bundle: Bundle) -> dict[str, Any]:
 
 def _total(m: Manifest) -> int:
     return sum(entry.bytes for entry in m.files.values())
+
+
+def _needs(engines: Engines) -> str:
+    compatible = "" if engines.hardware_compatibility == "none" else f" ({engines.hardware_compatibility})"
+    version = f"{engines.version}{' or later' if engines.version_compatible else ''}"
+    return f"{', '.join(engines.architectures)}{compatible} on {engines.platform}, version {version}"
 
 
 def _row(values: tuple[int, ...]) -> str:

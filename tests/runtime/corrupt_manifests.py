@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.runtime.make_bundle import give_engines
+
 Edit = Callable[[Path], None]
 
 
@@ -75,7 +77,13 @@ def list_file(name: str) -> Edit:
     return put("files", name, value={"bytes": 1, "sha256": "0" * 64})
 
 
+def engine_edit(*edits: Edit) -> Edit:
+    """Edit the manifest of the bundle as give_engines leaves it."""
+    return both(give_engines, *edits)
+
+
 PATH = "expected a path inside the bundle"
+NEEDS = ("target", "engines")
 BUFFERS = ("plan", "buffers")
 STRUCTURE = (
     Corruption("key_missing", drop("sampling", "top_p"), "sampling.top_p: expected this key, found none"),
@@ -128,6 +136,24 @@ STRUCTURE = (
     Corruption("path_long", list_file("x" * 1001), PATH),
     Corruption("text_nul", put("licences", 0, "spdx", value="MIT\0"), "licences[0].spdx: expected text"),
     Corruption("manifest_lists_itself", list_file("manifest.json"), "files: expected every file but manifest"),
+    Corruption("engines_missing", drop("target", "engines"), "target.engines: expected this key, found none"),
+    Corruption("engines_of_cpu", engine_edit(put("target", "name", value="cpu")), "target.engines: expected null for"),
+    Corruption("engines_key_missing", engine_edit(drop(*NEEDS, "version")), "engines.version: expected this key"),
+    Corruption("engines_key_unknown", engine_edit(put(*NEEDS, "sm", value=75)), 'images_at_once, found "sm"'),
+    Corruption("engines_version", engine_edit(put(*NEEDS, "version", value="1.7rc")), "such as 10.13.3.9, of"),
+    Corruption("engines_version_line", engine_edit(put(*NEEDS, "version", value="1.7\n")), 'found "1.7\\n"'),
+    Corruption("engines_platform", engine_edit(put(*NEEDS, "platform", value="qnx-aarch64")), "linux or windows, -,"),
+    Corruption("architectures_empty", engine_edit(put(*NEEDS, "architectures", value=[])), "1 to 32 entries, found"),
+    Corruption("architecture_twice", engine_edit(put(*NEEDS, "architectures", 0, value="sm_89")), "architecture once"),
+    Corruption("architecture_dotted", engine_edit(put(*NEEDS, "architectures", 0, value="7.5")), "such as sm_86,"),
+    Corruption("compatibility", engine_edit(put(*NEEDS, "hardware_compatibility", value="any")), "ampere-plus, found"),
+    Corruption("no_images_at_once", engine_edit(put(*NEEDS, "images_at_once", value=0)), "from 1 to 1024, found 0"),
+    Corruption("engine_missing", engine_edit(drop("components", 0, "engine")), "components[0].engine: expected this"),
+    Corruption("engine_is_null", engine_edit(put("components", 0, "engine", value=None)), "an object, found null"),
+    Corruption("engine_of_graph", put("components", 0, "engine", value={"profiles": [None]}), 'found "engine"'),
+    Corruption("profiles_empty", engine_edit(put("components", 0, "engine", "profiles", value=[])), "1 to 65 entries"),
+    Corruption("profile_text", engine_edit(put("components", 0, "engine", "profiles", 0, value="0")), 'from 0 to 63'),
+    Corruption("profile_twice", engine_edit(put("components", 1, "engine", "profiles", 0, value=1)), "scale once, fou"),
     Corruption("graph_not_onnx", put("components", 0, "file", value="README.md"), "that ends with .onnx"),
     Corruption("component_unknown", put("components", 0, "name", value="vae"), 'encoder, found "vae"'),
     Corruption("dtype_unknown", put("constants", "up.0", "dtype", value="float64"), 'found "float64"'),
@@ -221,6 +247,12 @@ def _f_hat_differs(manifest: Any) -> None:
 
 CONSISTENCY = (
     Corruption("image_size", put("image_size", value=48), "image_size: expected 32, 16 times the last of"),
+    Corruption("graph_among_engines", engine_edit(put("components", 0, "file", value="a.onnx"), drop("components", 0,
+               "engine"), list_file("a.onnx")), 'components[0].file: expected a path that ends with .engine, found "a'),
+    Corruption("engine_among_graphs", both(engine_edit(), put("target", "engines", value=None)), "ends with .onnx"),
+    Corruption("profile_beyond", engine_edit(put("components", 1, "engine", "profiles", 0, value=2)), "from 0 to 1, f"),
+    Corruption("profile_lacks", engine_edit(put("components", 1, "engine", "profiles", value=[0])), "for scale 1, whi"),
+    Corruption("profile_lacks_null", engine_edit(put("components", 0, "engine", "profiles", value=[0])), "scale null"),
     Corruption("table_short", put("sampling", "temperature", value=[1.0]), "2 entries, one per scale, found 1"),
     Corruption("top_k_above_vocab", put("sampling", "top_k", 0, value=17), "at most 16, the vocab_size, found"),
     Corruption("timesteps_fall", put("residual", "timesteps", value=[9, 3]), "timesteps[1]: expected more than 9"),

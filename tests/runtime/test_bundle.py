@@ -16,12 +16,13 @@ from runtime.errors import BundleError
 from runtime.manifest import Buffer, BufferKind, Setting
 from tests.runtime.corrupt_bundles import (
     CORRUPTIONS,
+    alter,
     graph_edit,
     relist,
     set_external,
 )
 from tests.runtime.corrupt_manifests import Corruption, manifest_edit, put
-from tests.runtime.make_bundle import list_files, make_bundle
+from tests.runtime.make_bundle import give_engines, list_files, make_bundle
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,19 @@ def test_a_whole_bundle_opens(folder: Path) -> None:
     assert bundle.folder == folder
     assert bundle.manifest.name == "tiny-2"
     assert bundle.path("graphs/decoder.onnx") == folder / "graphs" / "decoder.onnx"
+
+
+def test_a_bundle_of_engines_opens(folder: Path) -> None:
+    """Nothing looks into an engine but the library that made it; its bytes are verified like any other's."""
+    give_engines(folder)
+    bundle = open_bundle(folder)
+    assert {each.file for each in bundle.manifest.components} == {
+        f"engines/{name}.engine" for name in ("text_model", "transformer", "tokens", "latent", "decoder")
+    }
+    assert bundle.path("engines/decoder.engine").read_bytes() == b"engine of decoder"
+    alter("engines/decoder.engine")(folder)
+    with pytest.raises(BundleError, match=r"^engines/decoder\.engine: expected sha256 .* the file was altered; copy"):
+        open_bundle(folder)
 
 
 def test_only_listed_names_have_a_path(folder: Path) -> None:

@@ -11,10 +11,22 @@ from jsonschema import Draft202012Validator
 
 import runtime.manifest
 from runtime.errors import BundleError
-from runtime.manifest import FORMAT_VERSION, Dtype, Manifest, Precision, Residual, Target, parse, to_json
+from runtime.manifest import (
+    FORMAT_VERSION,
+    Dtype,
+    Engines,
+    HardwareCompatibility,
+    Manifest,
+    Precision,
+    Residual,
+    Target,
+    TargetSpec,
+    parse,
+    to_json,
+)
 from runtime.plan import bytes_per_image
 from tests.runtime.corrupt_manifests import BYTES, CONSISTENCY, STRUCTURE, Corruption
-from tests.runtime.make_bundle import make_bundle
+from tests.runtime.make_bundle import give_engines, make_bundle
 
 SCHEMA = json.loads((Path(runtime.manifest.__file__).parent / "manifest.schema.json").read_bytes())
 PAGE = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text("utf-8")
@@ -30,10 +42,21 @@ def data(pristine: Path) -> bytes:
     return (pristine / "manifest.json").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def engine_data(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The manifest of the same bundle with engines."""
+    folder = make_bundle(tmp_path_factory.mktemp("engines") / "tiny")
+    give_engines(folder)
+    return (folder / "manifest.json").read_bytes()
+
+
+@pytest.fixture(params=["graphs", "engines"])
+def either(request: pytest.FixtureRequest, data: bytes, engine_data: bytes) -> bytes:
+    return data if request.param == "graphs" else engine_data
+
+
 def spoil(pristine: Path, tmp_path: Path, corruption: Corruption) -> bytes:
-    folder = tmp_path / "spoilt"
-    folder.mkdir()
-    shutil.copy(pristine / "manifest.json", folder)
+    folder = shutil.copytree(pristine, tmp_path / "spoilt")
     corruption.edit(folder)
     return (folder / "manifest.json").read_bytes()
 
@@ -56,16 +79,39 @@ def test_the_manifest_is_read_as_dataclasses(data: bytes) -> None:
     assert manifest.plan.steps[3].ends_scale
 
 
-def test_writing_and_reading_are_inverse(data: bytes) -> None:
-    manifest = parse(data)
+def test_engines_are_read_as_dataclasses(engine_data: bytes) -> None:
+    manifest = parse(engine_data)
+    assert manifest.target == TargetSpec(
+        Target.TENSORRT_RTX,
+        Engines("1.7.1.116", "linux-x86_64", ("sm_75", "sm_89"), HardwareCompatibility.NONE, False, 2),
+    )
+    profiles = {str(each.name): each.engine and each.engine.profiles for each in manifest.components}
+    assert profiles == {
+        "text_model": (None,),
+        "transformer": (0, 1),
+        "tokens": (0, 1),
+        "latent": (0, 1),
+        "decoder": (None,),
+    }
+
+
+def test_a_portable_bundle_holds_graphs_for_tensorrt(data: bytes) -> None:
+    for target in (Target.TENSORRT, Target.TENSORRT_RTX):
+        manifest = parse(data.replace(b'"name": "cpu"', f'"name": "{target}"'.encode()))
+        assert manifest.target == TargetSpec(target, None)
+        assert all(component.engine is None for component in manifest.components)
+
+
+def test_writing_and_reading_are_inverse(either: bytes) -> None:
+    manifest = parse(either)
     assert parse(to_json(manifest)) == manifest
-    assert to_json(manifest) == data
+    assert to_json(manifest) == either
 
 
-def test_equal_manifests_give_equal_bytes(data: bytes) -> None:
-    backwards = json.dumps(reordered(json.loads(data))).encode()
-    assert backwards != data
-    assert to_json(parse(backwards)) == data
+def test_equal_manifests_give_equal_bytes(either: bytes) -> None:
+    backwards = json.dumps(reordered(json.loads(either))).encode()
+    assert backwards != either
+    assert to_json(parse(backwards)) == either
 
 
 def test_integers_are_numbers_and_come_back_as_such(data: bytes) -> None:
@@ -125,9 +171,9 @@ def test_the_version_is_looked_at_first() -> None:
 # The schema.
 
 
-def test_the_schema_is_one_and_takes_the_valid_manifest(data: bytes) -> None:
+def test_the_schema_is_one_and_takes_the_valid_manifest(either: bytes) -> None:
     Draft202012Validator.check_schema(SCHEMA)
-    Draft202012Validator(SCHEMA).validate(json.loads(data))
+    Draft202012Validator(SCHEMA).validate(json.loads(either))
 
 
 @pytest.mark.parametrize("corruption", STRUCTURE, ids=lambda each: each.name)
@@ -148,9 +194,9 @@ def objects(value: Any, where: str = "") -> list[tuple[str, dict[str, Any]]]:
 TABLES = ("/files", "/constants", "/plan/buffers", "/tools")  # their keys are names, not keys of the format
 
 
-def test_reader_and_schema_agree_on_every_key(data: bytes) -> None:
+def test_reader_and_schema_agree_on_every_key(either: bytes) -> None:
     """Each key left out, and an unknown one put in, in every object of the manifest that has fixed keys."""
-    whole = json.loads(data)
+    whole = json.loads(either)
     validator = Draft202012Validator(SCHEMA)
     tried = 0
     for where, item in objects(whole):
@@ -168,12 +214,12 @@ def test_reader_and_schema_agree_on_every_key(data: bytes) -> None:
             item.update(kept)
             tried += 1
     assert tried > 300
-    assert to_json(parse(json.dumps(whole).encode())) == data
+    assert to_json(parse(json.dumps(whole).encode())) == either
 
 
-def test_reader_and_schema_agree_on_every_type(data: bytes) -> None:
+def test_reader_and_schema_agree_on_every_type(either: bytes) -> None:
     """Every value replaced by one of each JSON type: both take it or both refuse its structure."""
-    whole = json.loads(data)
+    whole = json.loads(either)
     validator = Draft202012Validator(SCHEMA)
     for where, item in objects(whole):
         for key, kept in list(item.items()):
@@ -197,6 +243,10 @@ def test_the_page_names_every_key_and_every_enum() -> None:
         assert f"`{dtype}`" in PAGE
     for target in Target:
         assert f'"{target}"' in PAGE
+    for field in dataclasses.fields(Engines):
+        assert f"\n| {field.name} | " in PAGE, field.name
+    for compatibility in HardwareCompatibility:
+        assert f"`{compatibility}`" in PAGE
 
 
 def test_sizes_count_both_halves_of_the_guidance() -> None:
