@@ -47,6 +47,10 @@ void refuse(const Where &where, std::string_view expected, std::string_view foun
     throw Error(Status::bundle, std::move(message));
 }
 
+bool ends_with(std::string_view text, std::string_view suffix) {
+    return text.size() >= suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
+}
+
 std::string show(const json::Value &value) {
     if (value.as<json::Object>() != nullptr) return "an object";
     if (const auto *items = value.as<json::List>()) return "a list of " + std::to_string(items->size());
@@ -99,6 +103,15 @@ std::string text(const json::Value &value, const Where &where, std::size_t most,
         good = allowed(utf8::next(*held, at), characters);
     }
     if (!good || characters < least || characters > most) {
+        refuse(where, std::string(named) + " of at most " + std::to_string(most) + " characters", show(value));
+    }
+    return *held;
+}
+
+std::string text_like(const json::Value &value, const Where &where, std::size_t most, bool (*matches)(std::string_view),
+                      std::string_view named) {
+    const auto *held = value.as<std::string>();
+    if (held == nullptr || held->size() > most || !matches(*held)) {
         refuse(where, std::string(named) + " of at most " + std::to_string(most) + " characters", show(value));
     }
     return *held;

@@ -40,6 +40,8 @@ class Where {
 [[noreturn]] void refuse(const Where &where, std::string_view expected, std::string_view found,
                          std::string_view remedy = REMEDY);
 
+bool ends_with(std::string_view text, std::string_view suffix);
+
 // A foreign value as one short, harmless line.
 std::string show(const json::Value &value);
 std::string show(std::string_view text);
@@ -56,6 +58,9 @@ double number(const json::Value &value, const Where &where, double low, double h
 bool flag(const json::Value &value, const Where &where);
 std::string text(const json::Value &value, const Where &where, std::size_t most, Allowed allowed = line,
                  std::string_view named = "text", std::size_t least = 0);
+// A text that `matches` as a whole.
+std::string text_like(const json::Value &value, const Where &where, std::size_t most, bool (*matches)(std::string_view),
+                      std::string_view named);
 std::string relative_path(const json::Value &value, const Where &where);  // cannot leave the folder on any system
 std::size_t choice(const json::Value &value, const Where &where, const std::string_view *names, std::size_t count);
 

@@ -36,14 +36,6 @@ std::string read_bundle_name(const Value &value, const Where &where) {
     return text(value, where, 100, allowed, "a name of A-Z a-z 0-9 . _ -", 1);
 }
 
-constexpr std::array<Field<Target>, 2> TARGET{{
-    {"name", [](Target &into, const Value &value, const Where &where) { into = choice<Target>(value, where); }},
-    {"architecture",
-     [](Target &, const Value &value, const Where &where) {
-         if (value.as<json::Null>() == nullptr) text(value, where, 100);
-     }},
-}};
-
 constexpr std::array<Field<TokenizerSpec>, 3> TOKENIZER{{
     {"file",
      [](TokenizerSpec &into, const Value &value, const Where &where) { into.file = relative_path(value, where); }},
@@ -111,7 +103,7 @@ constexpr std::array<Field<Manifest>, 20> MANIFEST{{
     {"precision",
      [](Manifest &into, const Value &value, const Where &where) { into.precision = choice<Precision>(value, where); }},
     {"target",
-     [](Manifest &into, const Value &value, const Where &where) { into.target = read(TARGET, value, where); }},
+     [](Manifest &into, const Value &value, const Where &where) { into.target = read_target(value, where); }},
     {"image_size",
      [](Manifest &into, const Value &value, const Where &where) { into.image_size = integer(value, where, 16, 8192); }},
     {"patch_nums",
@@ -188,6 +180,8 @@ Manifest parse(std::string_view data) {
     check_files(manifest);
     check_plan(manifest.plan, manifest.components, manifest.constants,
                static_cast<std::int64_t>(manifest.patch_nums.size()), manifest.image_size);
+    check_engines(manifest.target, manifest.components, manifest.plan,
+                  static_cast<std::int64_t>(manifest.patch_nums.size()));
     check_inputs(manifest);
     check_noise(manifest);
     return manifest;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "plan.h"
+#include "target.h"
 
 namespace hart_edge {
 
@@ -21,13 +22,8 @@ inline constexpr const char *MANIFEST_FILE = "manifest.json";
 inline constexpr const char *CONSTANTS_FILE = "constants.bin";
 inline constexpr std::size_t MOST_MANIFEST_BYTES = 16U << 20;
 
-enum class Target { cpu, cuda, tensorrt, tensorrt_rtx };
 enum class PaddingSide { left, right };
 
-template <>
-struct Words<Target> {
-    static constexpr std::array<std::string_view, 4> all{"cpu", "cuda", "tensorrt", "tensorrt-rtx"};
-};
 template <>
 struct Words<PaddingSide> {
     static constexpr std::array<std::string_view, 2> all{"left", "right"};
@@ -63,7 +59,7 @@ struct FileEntry {
 struct Manifest {
     std::string name;
     Precision precision{};
-    Target target{};
+    TargetSpec target;
     std::int64_t image_size = 0;
     std::vector<std::int64_t> patch_nums;
     std::int64_t vocab_size = 0;

@@ -62,7 +62,7 @@ OnnxRuntimeRunner::OnnxRuntimeRunner(const Bundle &bundle, std::unique_ptr<OnnxR
     // cores from it.
     take(api_.AddSessionConfigEntry(session_options, "session.intra_op.allow_spinning", "0"));
     if (options.threads > 0) take(api_.SetIntraOpNumThreads(session_options, options.threads));
-    use_provider(bundle.manifest.target, options);
+    use_provider(bundle.manifest.target.name, options);
 
     for (std::size_t graph = 0; graph < Words<ComponentName>::all.size(); ++graph) {
         graphs_.push_back({Held<OrtSession>(nullptr, api_.ReleaseSession), nullptr, false});

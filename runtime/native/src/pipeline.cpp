@@ -73,7 +73,7 @@ Starting start_library(const hart_edge_options &options) {
 
 std::unique_ptr<Runner> make_runner(const Bundle &bundle, Starting &library, const hart_edge_options &options,
                                     std::uint64_t memory) {
-    const Target target = bundle.manifest.target;
+    const Target target = bundle.manifest.target.name;
     if (target != Target::cpu && target != Target::cuda) {
         throw Error(Status::engine, "this version runs bundles for cpu and cuda, found one for " +
                                         std::string(word(target)) + "; build for cpu instead");
@@ -317,7 +317,7 @@ void Pipeline::describe(hart_edge_info &info) const {
     info.smooth = sampling.smooth ? 1 : 0;
     info.name = manifest.name.c_str();
     info.precision = word(manifest.precision).data();
-    info.target = word(manifest.target).data();
+    info.target = word(manifest.target.name).data();
     info.engine = engine_.c_str();
     info.memory = memory_;
 }

@@ -62,7 +62,18 @@ TensorSpec read_tensor_spec(const Value &value, const Where &where) {
     return read(TENSOR_SPEC, value, where);
 }
 
-constexpr std::array<Field<Component>, 10> COMPONENT{{
+struct EngineSpec {
+    std::vector<std::optional<std::int64_t>> profiles;
+};
+
+constexpr std::array<Field<EngineSpec>, 1> ENGINE{{
+    {"profiles",
+     [](EngineSpec &into, const Value &value, const Where &where) {
+         into.profiles = many(value, where, {1, 65}, read_optional_scale);
+     }},
+}};
+
+constexpr std::array<Field<Component>, 11> COMPONENT{{
     {"name",
      [](Component &into, const Value &value, const Where &where) { into.name = choice<ComponentName>(value, where); }},
     {"file", [](Component &into, const Value &value, const Where &where) { into.file = relative_path(value, where); }},
@@ -81,7 +92,17 @@ constexpr std::array<Field<Component>, 10> COMPONENT{{
      [](Component &into, const Value &value, const Where &where) {
          into.outputs = many(value, where, {1, 1000}, read_tensor_spec);
      }},
+    {"engine", [](Component &into, const Value &value,
+                  const Where &where) { into.profiles = read(ENGINE, value, where).profiles; }},
 }};
+
+// The keys that a component has: `engine` where its file is one.
+bool component_has(const json::Object &given, std::string_view key) {
+    if (key != "engine") return true;
+    const Value *file = json::find(given, "file");
+    const auto *named = file == nullptr ? nullptr : file->as<std::string>();
+    return named != nullptr && ends_with(*named, ".engine");
+}
 
 constexpr std::array<Field<Constant>, 3> CONSTANT{{
     {"dtype", [](Constant &into, const Value &value, const Where &where) { into.dtype = choice<Dtype>(value, where); }},
@@ -200,7 +221,7 @@ std::string read_name(const Value &value, const Where &where) {
 }
 
 Component read_component(const Value &value, const Where &where) {
-    return read(COMPONENT, value, where);
+    return read(COMPONENT, value, where, component_has);
 }
 Constant read_constant(const Value &value, const Where &where) {
     return read(CONSTANT, value, where);

@@ -77,7 +77,7 @@ struct TensorSpec {
     std::vector<Dimension> shape;
 };
 
-// A graph. What the build says about it beyond this (form, errors) is checked and left.
+// A graph, or the engine made from one. What the build says about it beyond this (form, errors) is checked and left.
 struct Component {
     ComponentName name{};
     std::string file;
@@ -85,6 +85,8 @@ struct Component {
     std::int64_t bytes = 0;
     std::vector<TensorSpec> inputs;
     std::vector<TensorSpec> outputs;
+    // Of an engine: per optimisation profile, the scale whose steps it serves; none: steps outside the loop over scales.
+    std::optional<std::vector<std::optional<std::int64_t>>> profiles;
 };
 
 // A tensor in constants.bin, little-endian, C order.
