@@ -70,8 +70,9 @@ typedef struct hart_edge_handle hart_edge_handle;
 /* hart_edge_options.engine */
 typedef int32_t hart_edge_engine;
 enum {
-    HART_EDGE_ENGINE_AUTO = 0,       /* the one that runs the bundle's target */
-    HART_EDGE_ENGINE_ONNXRUNTIME = 1 /* targets cpu and cuda */
+    HART_EDGE_ENGINE_AUTO = 0,        /* the one that runs the bundle's target */
+    HART_EDGE_ENGINE_ONNXRUNTIME = 1, /* targets cpu and cuda */
+    HART_EDGE_ENGINE_TENSORRT = 2     /* target tensorrt; where the library was built with it */
 };
 
 /* How to open a bundle. Fill it with hart_edge_default_options, then change what you want. */
@@ -79,10 +80,12 @@ typedef struct hart_edge_options {
     uint32_t struct_size;            /* set by hart_edge_default_options */
     hart_edge_engine engine;         /* HART_EDGE_ENGINE_AUTO */
     int32_t threads;                 /* threads inside an operator, 1 to 1024; 0: one a core */
-    int32_t device;                  /* which CUDA device, for a bundle built for cuda; 0 */
+    int32_t device;                  /* which CUDA device, for a bundle built for cuda or tensorrt; 0 */
     uint64_t memory_limit;           /* bytes; 0: none. See hart_edge_info.memory for what is counted */
     const char *onnxruntime_library; /* path of libonnxruntime.so; NULL: the environment's HART_EDGE_ONNXRUNTIME, or
                                         else libonnxruntime.so.1 where the system finds it */
+    const char *tensorrt_library;    /* path of libnvinfer.so; NULL: the environment's HART_EDGE_TENSORRT, or else
+                                        libnvinfer.so.10 (the major version it was built for) where the system finds it */
     int32_t wait_for_all; /* 1: return when every graph is loaded; 0: when the first scale can run, the others
                              load meanwhile on a thread of the library's own */
 } hart_edge_options;
@@ -162,7 +165,7 @@ typedef struct hart_edge_info {
     int32_t smooth;
     const char *name;      /* "hart-emoji" */
     const char *precision; /* "fp32", "fp16" or "int8" */
-    const char *target;    /* "cpu", "cuda" */
+    const char *target;    /* "cpu", "cuda", "tensorrt" */
     const char *engine;    /* "ONNX Runtime 1.21.0" */
     uint64_t memory;       /* bytes that this handle needs at least: weights as they lie in the bundle, and the plan's
                               buffers; an engine's own copies and scratch memory come on top */

@@ -9,7 +9,7 @@ namespace hart_edge {
 
 namespace {
 
-constexpr std::size_t ALIGNMENT = 64;  // a cache line, and the widest vector
+constexpr std::size_t ALIGNMENT = 256;  // what TensorRT asks of addresses; more than a cache line
 
 // A piece of the shared memory, and the steps during which it holds a buffer.
 struct Piece {
@@ -96,6 +96,14 @@ Buffers::Buffers(const Bundle &bundle) : plan_(bundle.manifest.plan), sources_(p
     }
 }
 
+void Buffers::be_held(Runner &runner) const {
+    runner.hold(memory_.get(), bytes_, false);
+    for (const auto &[name, buffer] : plan_.buffers) {
+        if (buffer.kind != BufferKind::constant) continue;
+        runner.hold((*this)[name], static_cast<std::size_t>(buffer.bytes_per_image), true);
+    }
+}
+
 Tensor Buffers::tensor(const std::string &graph_tensor, const std::string &name) const {
     const Buffer &buffer = *plan_.buffers.find(name);
     Tensor tensor{graph_tensor, buffer.dtype, {}, (*this)[name], static_cast<std::size_t>(buffer.bytes_per_image)};
@@ -114,13 +122,14 @@ std::string indices_of(const Plan &plan, std::int64_t scale) {
 }
 
 std::vector<std::size_t> bind(const Plan &plan, Runner &runner, const Buffers &buffers) {
+    buffers.be_held(runner);
     std::vector<std::size_t> bindings;
     for (const Step &step : plan.steps) {
         std::vector<Tensor> inputs;
         std::vector<Tensor> outputs;
         for (const auto &[tensor, name] : step.inputs) inputs.push_back(buffers.tensor(tensor, name));
         for (const auto &[tensor, name] : step.outputs) outputs.push_back(buffers.tensor(tensor, name));
-        bindings.push_back(runner.bind(step.graph, inputs, outputs));
+        bindings.push_back(runner.bind(step.graph, step.scale, inputs, outputs));
     }
     return bindings;
 }
@@ -134,6 +143,7 @@ void execute(const Plan &plan, Runner &runner, const std::vector<std::size_t> &b
             } else {
                 caller.fill(*buffer, data);
             }
+            runner.upload(data, static_cast<std::size_t>(buffer->bytes_per_image));
         }
         runner.run(bindings[index]);
         caller.step_done();

@@ -26,6 +26,9 @@ class Buffers {
     // A buffer as the tensor of a graph.
     [[nodiscard]] Tensor tensor(const std::string &graph_tensor, const std::string &name) const;
 
+    // Tell a runner of all memory that tensors lie in.
+    void be_held(Runner &runner) const;
+
     // Bytes of all of them together, shared memory once.
     [[nodiscard]] std::size_t bytes() const { return bytes_; }
 

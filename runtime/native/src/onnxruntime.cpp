@@ -122,8 +122,8 @@ OnnxRuntimeRunner::Bound OnnxRuntimeRunner::tie(const Tensor &tensor) const {
     return bound;
 }
 
-std::size_t OnnxRuntimeRunner::bind(ComponentName graph, const std::vector<Tensor> &inputs,
-                                    const std::vector<Tensor> &outputs) {
+std::size_t OnnxRuntimeRunner::bind(ComponentName graph, std::optional<std::int64_t> /*scale*/,
+                                    const std::vector<Tensor> &inputs, const std::vector<Tensor> &outputs) {
     Binding binding{graph, {}, {}, {}, {}, Held<OrtIoBinding>(nullptr, api_.ReleaseIoBinding)};
     binding.before = std::string(word(graph)) + ": ONNX Runtime failed while running (";
     binding.after = "); inputs were " + described(inputs);

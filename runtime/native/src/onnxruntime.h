@@ -34,7 +34,7 @@ class OnnxRuntimeRunner : public Runner {
     ~OnnxRuntimeRunner() override;
 
     [[nodiscard]] std::string name() const override { return library_->name(); }
-    std::size_t bind(ComponentName graph, const std::vector<Tensor> &inputs,
+    std::size_t bind(ComponentName graph, std::optional<std::int64_t> scale, const std::vector<Tensor> &inputs,
                      const std::vector<Tensor> &outputs) override;
     void load(const std::vector<ComponentName> &graphs, std::size_t awaited) override;
     void run(std::size_t binding) override;

@@ -1,7 +1,5 @@
 #include "onnxruntime_library.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <cstdlib>
 
@@ -12,20 +10,10 @@ namespace hart_edge {
 namespace {
 
 constexpr const char *VARIABLE = "HART_EDGE_ONNXRUNTIME";
-constexpr const char *DEFAULTS[] = {"libonnxruntime.so.1", "libonnxruntime.so"};
+const std::vector<std::string> DEFAULTS{"libonnxruntime.so.1", "libonnxruntime.so"};
 constexpr unsigned OLDEST = 20;  // as in pyproject.toml: what the graphs are tested with
 constexpr const char *REMEDY =
     "; install ONNX Runtime and name its libonnxruntime.so in HART_EDGE_ONNXRUNTIME or hart_edge_options";
-
-// Loaded libraries stay: ONNX Runtime's threads and exit handlers outlive its last session.
-void *open_library(const std::string &path) {
-    return ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-}
-
-std::string reason() {
-    const char *text = ::dlerror();
-    return text == nullptr ? "no reason given" : text;
-}
 
 // The second number of "1.21.0"; 0 where the first is not 1.
 unsigned minor_of(const std::string &version) {
@@ -39,10 +27,6 @@ void ORT_API_CALL no_log(void * /*own*/, OrtLoggingLevel /*level*/, const char *
 
 }  // namespace
 
-void OnnxRuntimeLibrary::Close::operator()(void *handle) const {
-    ::dlclose(handle);
-}
-
 OnnxRuntimeLibrary::OnnxRuntimeLibrary(const std::string &path) {
     load(path);
     start();
@@ -52,23 +36,14 @@ void OnnxRuntimeLibrary::load(const std::string &path) {
     const char *variable = std::getenv(VARIABLE);
     std::string named = path;
     if (named.empty() && variable != nullptr) named = variable;
-    std::string fault;
-    if (!named.empty()) {
-        handle_.reset(open_library(named));
-        if (handle_ == nullptr) fault = reason();
-    } else {
-        for (const char *name : DEFAULTS) {
-            if (handle_ == nullptr) handle_.reset(open_library(name));
-            if (handle_ == nullptr) fault = reason();
-        }
-    }
-    if (handle_ == nullptr) {
+    library_ = SharedLibrary(named.empty() ? DEFAULTS : std::vector<std::string>{named});
+    if (!library_) {
         const std::string wanted = named.empty() ? DEFAULTS[0] : named;
-        throw Error(Status::engine,
-                    "expected ONNX Runtime's library " + wanted + ", found none that loads (" + fault + ")" + REMEDY);
+        throw Error(Status::engine, "expected ONNX Runtime's library " + wanted + ", found none that loads (" +
+                                        library_.fault() + ")" + REMEDY);
     }
     using GetApiBase = const OrtApiBase *(*)();
-    const auto get_base = reinterpret_cast<GetApiBase>(::dlsym(handle_.get(), "OrtGetApiBase"));
+    const auto get_base = library_.find<GetApiBase>("OrtGetApiBase");
     const OrtApiBase *base = get_base == nullptr ? nullptr : get_base();
     if (base == nullptr) {
         throw Error(Status::engine,

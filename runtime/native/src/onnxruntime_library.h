@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "shared_library.h"
+
 namespace hart_edge {
 
 class OnnxRuntimeLibrary {
@@ -27,10 +29,7 @@ class OnnxRuntimeLibrary {
     void load(const std::string &path);
     void start();
 
-    struct Close {
-        void operator()(void *handle) const;
-    };
-    std::unique_ptr<void, Close> handle_;
+    SharedLibrary library_;
     const OrtApi *api_ = nullptr;
     std::string version_;
     std::unique_ptr<OrtEnv, void (*)(OrtEnv *)> environment_{nullptr, nullptr};

@@ -9,6 +9,9 @@
 #include "error.h"
 #include "onnxruntime.h"
 #include "random.h"
+#ifdef HART_EDGE_WITH_TENSORRT
+#include "tensorrt.h"
+#endif
 
 namespace hart_edge {
 
@@ -56,9 +59,11 @@ const hart_edge_options &checked(const hart_edge_options &options) {
         throw Error(Status::engine, "threads: expected an integer from 1 to " + std::to_string(MOST_THREADS) +
                                         ", or 0 for one a core, found " + std::to_string(options.threads));
     }
-    if (options.engine != HART_EDGE_ENGINE_AUTO && options.engine != HART_EDGE_ENGINE_ONNXRUNTIME) {
-        throw Error(Status::argument, "engine: expected HART_EDGE_ENGINE_AUTO or HART_EDGE_ENGINE_ONNXRUNTIME, found " +
-                                          std::to_string(options.engine));
+    if (options.engine < HART_EDGE_ENGINE_AUTO || options.engine > HART_EDGE_ENGINE_TENSORRT) {
+        throw Error(Status::argument,
+                    "engine: expected HART_EDGE_ENGINE_AUTO, HART_EDGE_ENGINE_ONNXRUNTIME or "
+                    "HART_EDGE_ENGINE_TENSORRT, found " +
+                        std::to_string(options.engine));
     }
     return options;
 }
@@ -71,18 +76,38 @@ Starting start_library(const hart_edge_options &options) {
     return std::async(either, [path] { return std::make_unique<OnnxRuntimeLibrary>(path); });
 }
 
+std::unique_ptr<Runner> make_tensorrt_runner(const Bundle &bundle, const hart_edge_options &options) {
+#ifdef HART_EDGE_WITH_TENSORRT
+    const std::string path = options.tensorrt_library == nullptr ? "" : options.tensorrt_library;
+    return std::make_unique<TensorRtRunner>(bundle, path, options.device);
+#else
+    static_cast<void>(options);
+    throw Error(Status::engine, "bundle '" + bundle.manifest.name +
+                                    "' was built for tensorrt, found a library without it; build the library where "
+                                    "NvInfer.h and cuda.h are, or the bundle for cpu");
+#endif
+}
+
 std::unique_ptr<Runner> make_runner(const Bundle &bundle, Starting &library, const hart_edge_options &options,
                                     std::uint64_t memory) {
     const Target target = bundle.manifest.target.name;
-    if (target != Target::cpu && target != Target::cuda) {
-        throw Error(Status::engine, "this version runs bundles for cpu and cuda, found one for " +
-                                        std::string(word(target)) + "; build for cpu instead");
+    if (target == Target::tensorrt_rtx) {
+        throw Error(Status::engine,
+                    "this library runs bundles for cpu, cuda and tensorrt, found one for tensorrt-rtx; use it from "
+                    "Python, or build for tensorrt");
+    }
+    const hart_edge_engine engine =
+        target == Target::tensorrt ? HART_EDGE_ENGINE_TENSORRT : HART_EDGE_ENGINE_ONNXRUNTIME;
+    if (options.engine != HART_EDGE_ENGINE_AUTO && options.engine != engine) {
+        throw Error(Status::engine, "engine: expected the one that runs bundles for " + std::string(word(target)) +
+                                        ", found another; set HART_EDGE_ENGINE_AUTO");
     }
     if (options.memory_limit > 0 && memory > options.memory_limit) {
         throw Error(Status::memory, "expected a memory_limit of at least " + std::to_string(memory) +
                                         " bytes for this bundle's weights and buffers, found " +
                                         std::to_string(options.memory_limit) + "; raise it or build at int8");
     }
+    if (target == Target::tensorrt) return make_tensorrt_runner(bundle, options);
     OnnxRuntimeOptions own;
     own.threads = options.threads;
     own.device = options.device;
@@ -142,15 +167,17 @@ void Pipeline::bind_scales() {
     preview_.resize(side * side * 3 + 1);
     const Tensor pixels{"pixels", Dtype::uint8, shape, preview_.data(), preview_.size() - 1};
     const Tensor finite{"finite", Dtype::boolean, {1}, &preview_.back(), 1};
+    runner_->hold(pixels.data, pixels.bytes, false);
+    runner_->hold(finite.data, finite.bytes, false);
     for (std::size_t scale = 0; scale < manifest.patch_nums.size(); ++scale) {
         const std::string indices = indices_of(manifest.plan, static_cast<std::int64_t>(scale));
         Scale told{nullptr, 0, 0};
         if (!indices.empty()) {
-            told.indices = static_cast<const std::int64_t *>(buffers_[indices]);
+            told.indices = static_cast<std::int64_t *>(buffers_[indices]);
             told.count = static_cast<std::uint32_t>(buffers_.tensor("indices", indices).bytes / sizeof(std::int64_t));
         }
         const Tensor f_hat = buffers_.tensor("f_hat", "f_hat." + std::to_string(scale));
-        told.preview = runner_->bind(ComponentName::decoder, {f_hat}, {pixels, finite});
+        told.preview = runner_->bind(ComponentName::decoder, std::nullopt, {f_hat}, {pixels, finite});
         scales_.push_back(told);
     }
 }
@@ -259,7 +286,9 @@ Pipeline::Image Pipeline::run(const Inputs &inputs, const hart_edge_params &para
     image->seed = drawing.seed();
     image->prompt_tokens = static_cast<std::uint32_t>(inputs.prompt.tokens);
     execute(bundle_.manifest.plan, *runner_, bindings_, buffers_, drawing);
+    runner_->download(buffers_["finite"], 1);
     check_finite(*static_cast<const std::uint8_t *>(buffers_["finite"]));
+    runner_->download(buffers_["pixels"], bytes);
     std::memcpy(image->pixels, buffers_["pixels"], bytes);
     tell(params, picture, scales_.size() - 1, image->pixels);
     return image;
@@ -269,10 +298,13 @@ void Pipeline::tell(const hart_edge_params &params, std::uint32_t picture, std::
                     const std::uint8_t *pixels) {
     if (params.on_scale == nullptr) return;
     const Scale &told = scales_[scale];
+    runner_->download(told.indices, told.count * sizeof(std::int64_t));
     if (params.previews != 0 && pixels == nullptr) {
         runner_->run(told.preview);
         check_cancelled();
+        runner_->download(&preview_.back(), 1);
         check_finite(preview_.back());
+        runner_->download(preview_.data(), preview_.size() - 1);
         pixels = preview_.data();
     }
     hart_edge_progress progress{};

@@ -47,7 +47,7 @@ class Pipeline {
     class Drawing;  // of one picture: what the loop calls
     // What a callback may see of a scale.
     struct Scale {
-        const std::int64_t *indices;
+        std::int64_t *indices;
         std::uint32_t count;
         std::size_t preview;  // binding that decodes its f_hat
     };

@@ -85,7 +85,8 @@ struct Component {
     std::int64_t bytes = 0;
     std::vector<TensorSpec> inputs;
     std::vector<TensorSpec> outputs;
-    // Of an engine: per optimisation profile, the scale whose steps it serves; none: steps outside the loop over scales.
+    // Of an engine: per optimisation profile, the scale whose steps it serves; none: steps outside the loop over
+    // scales.
     std::optional<std::vector<std::optional<std::int64_t>>> profiles;
 };
 

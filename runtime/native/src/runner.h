@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,9 +31,16 @@ class Runner {
     // The engine and its version, "ONNX Runtime 1.21.0".
     [[nodiscard]] virtual std::string name() const = 0;
 
-    // Note that a graph will run with these tensors, always the same; before load(). Returns the number to run it by.
-    // Throws the engine error.
-    virtual std::size_t bind(ComponentName graph, const std::vector<Tensor> &inputs,
+    // An engine that works in memory of its own, a GPU's, keeps a twin of the memory that tensors lie in. hold():
+    // before bind(), and what is constant never changes; upload(): the bytes have been written; download(): they will
+    // be read.
+    virtual void hold(const void * /*data*/, std::size_t /*bytes*/, bool /*constant*/) {}
+    virtual void upload(const void * /*data*/, std::size_t /*bytes*/) {}
+    virtual void download(void * /*data*/, std::size_t /*bytes*/) {}
+
+    // Note that a graph will run with these tensors, always the same, at a scale or outside the loop over scales;
+    // before load(). Returns the number to run it by. Throws the engine error.
+    virtual std::size_t bind(ComponentName graph, std::optional<std::int64_t> scale, const std::vector<Tensor> &inputs,
                              const std::vector<Tensor> &outputs) = 0;
 
     // Begin to load graphs, in this order, and return when the first `awaited` of them can run; a run of another waits

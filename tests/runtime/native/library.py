@@ -45,6 +45,7 @@ class Options(Structure):
         ("device", c_int32),
         ("memory_limit", c_uint64),
         ("onnxruntime_library", c_char_p),
+        ("tensorrt_library", c_char_p),
         ("wait_for_all", c_int32),
     )
 
