@@ -62,8 +62,8 @@ def quantize_weight(
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Symmetric INT8 per slice along an axis: values in [-127, 127] and one scale a slice.
 
-    paired: for products with UINT8. x86 without VNNI (pmaddubsw) adds two neighbouring products in 16 bits and cuts what
-    exceeds them, so two neighbours of one sign come to at most MOST_PAIR.
+    paired: for products with UINT8. x86 without VNNI (pmaddubsw) adds two neighbouring products in 16 bits and cuts
+    what exceeds them, so two neighbours of one sign come to at most MOST_PAIR.
     """
     slices = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
     scale = (np.abs(slices).max(axis=1) / 127).astype(np.float32)

@@ -49,7 +49,7 @@ def test_fp32_bundle_draws_what_the_reference_draws(
     )
     difference = np.abs(np.asarray(found, np.float64) - expected)
     # Rounding to 8 bits costs 0.25 on average. Two float32 libraries differ by 1e-7 in the first scale's logits, and
-    # every scale multiplies that by about seven, because q and k are normalised and scaled by up to 100. How far a pixel
-    # ends up depends on the CPU's kernels: 6 steps of 255 at most with AVX512, 8 with AVX2.
+    # every scale multiplies that by about seven, because q and k are normalised and scaled by up to 100. How far a
+    # pixel ends up depends on the CPU's kernels: 6 steps of 255 at most with AVX512, 8 with AVX2.
     assert difference.mean() <= 0.35
     assert difference.max() <= 10
