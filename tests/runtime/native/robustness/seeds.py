@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from tests.runtime.make_bundle import make_bundle
+from tests.runtime.make_bundle import give_engines, make_bundle
 from tests.runtime.native import tokenizer_files
 from tests.runtime.native.robustness.context_bundle import make_context_bundle
 
@@ -35,6 +35,8 @@ def seeds() -> dict[str, bytes]:
             "manifest/contexts": (contexts / "manifest.json").read_bytes(),
         }
         found |= {f"graph/{path.stem}": path.read_bytes() for path in sorted((prompts / "graphs").glob("*.onnx"))}
+        give_engines(prompts)
+        found["manifest/engines"] = (prompts / "manifest.json").read_bytes()
     files = {
         "qwen2": tokenizer_files.small(),
         "flagged": tokenizer_files.small(added_tokens=tokenizer_files.FLAGGED),
