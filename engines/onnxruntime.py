@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class OnnxRuntimeLibrary:
 
     def availability(self) -> Availability:
         remedy = f"pip install 'hart-edge[{EXTRAS[self.target]}]'"
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as in runtime/onnxruntime.py
         try:
             import onnxruntime
         except ImportError as error:

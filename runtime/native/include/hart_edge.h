@@ -26,7 +26,8 @@
  * Ownership  What the library gives out belongs to it; the one thing that a caller frees is an image. What a caller
  *            passes in is read during the call only and may be freed after it (onnxruntime_library and folder too).
  * Threads    Handles are independent of each other. On one handle one thread at a time may generate; every function
- *            says below what else may run beside it. There is no global state.
+ *            says below what else may run beside it. There is no global state; where the environment does not have
+ *            ORT_DISABLE_TELEMETRY, hart_edge_open puts it there before it loads ONNX Runtime.
  * Errors     Functions that can fail return a status; hart_edge_last_error(handle) says what was expected, what was
  *            found and what to do. No function prints, exits or throws, and no image comes out of a failed call.
  * ABI        Structures only grow at their ends and carry their size, so a program built with an older header runs

@@ -10,6 +10,7 @@ namespace hart_edge {
 namespace {
 
 constexpr const char *VARIABLE = "HART_EDGE_ONNXRUNTIME";
+constexpr const char *NO_TELEMETRY = "ORT_DISABLE_TELEMETRY";
 const std::vector<std::string> DEFAULTS{"libonnxruntime.so.1", "libonnxruntime.so"};
 constexpr unsigned OLDEST = 20;  // as in pyproject.toml: what the graphs are tested with
 constexpr const char *REMEDY =
@@ -33,6 +34,9 @@ OnnxRuntimeLibrary::OnnxRuntimeLibrary(const std::string &path) {
 }
 
 void OnnxRuntimeLibrary::load(const std::string &path) {
+    // From 1.29 on, official builds send what they run to their makers, names and hashes of graphs included. Only the
+    // environment keeps them from it altogether: DisableTelemetryEvents still lets them call.
+    if (std::getenv(NO_TELEMETRY) == nullptr) ::setenv(NO_TELEMETRY, "1", 0);
     const char *variable = std::getenv(VARIABLE);
     std::string named = path;
     if (named.empty() && variable != nullptr) named = variable;

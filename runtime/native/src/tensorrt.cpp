@@ -92,7 +92,7 @@ TensorRtRunner::TensorRtRunner(const Bundle &bundle, const std::string &library,
 
 TensorRtRunner::~TensorRtRunner() {
     try {
-        cuda_.enter();  // this may be another thread than the one that opened
+        cuda_.enter();         // this may be another thread than the one that opened
     } catch (const Error &) {  // a device that is gone has nothing to free
     }
     bindings_.clear();

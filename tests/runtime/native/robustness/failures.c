@@ -23,11 +23,12 @@ static const char *engine;
 static long stride;
 static uint8_t expected[PICTURES][PIXELS];
 
-static hart_edge_status open_it(hart_edge_handle **handle) {
+static hart_edge_status open_it(hart_edge_handle **handle, int32_t wait_for_all) {
     hart_edge_options options;
 
     hart_edge_default_options(&options, sizeof options);
     options.threads = 1;
+    options.wait_for_all = wait_for_all;
     options.onnxruntime_library = engine;
     return hart_edge_open(bundle, &options, handle);
 }
@@ -66,7 +67,7 @@ static void learn_expected(void) {
     hart_edge_handle *handle = NULL;
     int picture;
 
-    EXPECT_STATUS(open_it(&handle), HART_EDGE_OK, handle);
+    EXPECT_STATUS(open_it(&handle, 0), HART_EDGE_OK, handle);
     for (picture = 0; picture < PICTURES; ++picture) {
         hart_edge_params params;
         hart_edge_image *image = NULL;
@@ -125,7 +126,7 @@ static void fail_opening(const struct failing *failing, int all) {
         long failed;
 
         failing->fail(n, all);
-        status = open_it(&handle);
+        status = open_it(&handle, 0);
         if (status == HART_EDGE_OK) status = generate(handle); /* says what went wrong on the loader's thread */
         failed = failing->failed();
         failing->fail(-1, 0);
@@ -145,7 +146,7 @@ static void fail_generating(const struct failing *failing, int all) {
     long objects;
     long n;
 
-    EXPECT_STATUS(open_it(&handle), HART_EDGE_OK, handle);
+    EXPECT_STATUS(open_it(&handle, 1), HART_EDGE_OK, handle); /* its loader is done, so only pictures allocate */
     EXPECT_STATUS(generate(handle), HART_EDGE_OK, handle);
     blocks = memory_live();
     objects = engine_live();
