@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from runtime.pipeline import load
+from runtime import pipeline
 from tests.runtime.native.conftest import ROOT, SOURCE, Build, compile_library, library_folder, run
+from tests.runtime.native.fake_engines import with_engines
 from tests.runtime.native.letters_bundle import make_letters_bundle
+from tests.runtime.native.library import Handle, NativeError, load
 
 HEADER = SOURCE / "include" / "hart_edge.h"
 EXAMPLE = ROOT / "examples" / "c"
@@ -105,7 +107,7 @@ def test_the_example_draws_what_python_draws(
     done = draw(program, tiny, installed, engine, "ab", "7", "ab.png")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "scale 1 of 2\nscale 2 of 2\n")
     with Image.open(tmp_path / "ab.png") as image:
-        assert image.tobytes() == load(tiny).generate("ab", seed=7).tobytes()  # type: ignore[union-attr]
+        assert image.tobytes() == pipeline.load(tiny).generate("ab", seed=7).tobytes()  # type: ignore[union-attr]
     failed = draw(program, tiny, installed, engine, "", "7", "none.png")
     assert failed.returncode == 1 and not (tmp_path / "none.png").exists()
     assert failed.stderr.startswith("error: prompt: expected words, found an empty string;")
@@ -132,10 +134,13 @@ def test_ctrl_c_cancels_the_example(installed: Path, int8_bundle: Path, engine: 
 @pytest.mark.slow
 def test_a_release_with_everything_linked_in(tmp_path: Path) -> None:
     """The release is small too; with PCRE2 and utf8proc inside it needs nothing but the C++ library."""
-    release = compile_library(tmp_path / "release", "-DCMAKE_BUILD_TYPE=Release")
+    release = compile_library(tmp_path / "release", "-DCMAKE_BUILD_TYPE=Release", "-DHART_EDGE_TENSORRT=OFF")
     run("strip", "-o", tmp_path / "release.so", release.library.resolve())
     assert (tmp_path / "release.so").stat().st_size < 1_000_000
     whole = compile_library(tmp_path / "whole", "-DHART_EDGE_STATIC_DEPENDENCIES=ON")
     needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "--dynamic", whole.library))
     assert all(re.fullmatch(r"lib(stdc\+\+|gcc_s|c|m)\.so\.\d+|ld-linux.*", name) for name in needed), needed
     assert exported(whole.library) == exported(release.library)
+    engines = with_engines(make_letters_bundle(tmp_path / "letters"), tmp_path / "engines")
+    with pytest.raises(NativeError, match="was built for tensorrt, found a library without it; build the library"):
+        Handle(load(release.library), engines)

@@ -6,6 +6,7 @@
  * is tried twice: that one fails, and that one and all behind it. Opening is tried on its own; generating with one
  * handle that must be as good as new behind each failure. Prints the counts. */
 #include <string.h>
+#include <unistd.h>
 
 #include "expect.h"
 #include "failing_engine.h"
@@ -146,8 +147,9 @@ static void fail_generating(const struct failing *failing, int all) {
     long objects;
     long n;
 
-    EXPECT_STATUS(open_it(&handle, 1), HART_EDGE_OK, handle); /* its loader is done, so only pictures allocate */
+    EXPECT_STATUS(open_it(&handle, 1), HART_EDGE_OK, handle);
     EXPECT_STATUS(generate(handle), HART_EDGE_OK, handle);
+    sleep(1); /* the loader's thread is done with its work, and frees what it began with when it ends */
     blocks = memory_live();
     objects = engine_live();
     for (n = 0;; ++n) {
