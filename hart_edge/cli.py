@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_data(commands)
     _add_train(commands)
+    _add_eval(commands)
     return p
 
 
@@ -126,6 +127,8 @@ def _add_train(commands: Commands) -> None:
         "--text-model", type=Path, metavar="DIR", help="begin with this text_model/ folder (default: of --init, or new)"
     )
     _add_run(p)
+    p = _add(models, "evaluator", "Train the judge of hart-edge eval on DIR/train, validated on DIR/validation.")
+    _add_run(p)
 
 
 def _add_run(p: argparse.ArgumentParser) -> None:
@@ -150,6 +153,29 @@ def _add_run(p: argparse.ArgumentParser) -> None:
     p.add_argument("--look-steps", type=int, default=1000, metavar="N", help="between validations (default: 1000)")
     p.add_argument("--keep", type=int, default=2, metavar="N", help="states to keep (default: 2)")
     p.add_argument("--json", action="store_true", help="print one JSON object at the end instead of text")
+
+
+def _add_eval(commands: Commands) -> None:
+    p = _add(commands, "eval", "Measure checkpoints and bundles on DIR/validation and DIR/test, side by side.")
+    p.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of hart-edge data, or one like it")
+    p.add_argument("--evaluator", type=Path, required=True, metavar="DIR", help="the trained evaluator/ folder")
+    several = {"type": Path, "action": "append", "default": [], "metavar": "DIR"}
+    p.add_argument("--checkpoint", **several, help="checkpoint to measure by the reference; may be repeated")
+    p.add_argument("--bundle", **several, help="bundle to measure; may be repeated")
+    p.add_argument("--only", choices=("reconstruction", "generation"), help="measure only this (default: both)")
+    p.add_argument("--pictures", type=int, metavar="N", help="of each split, evenly spaced (default: all)")
+    p.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the first picture, the next has N + 1 (default: 0)"
+    )
+    p.add_argument("--cfg-scale", type=float, metavar="X", help="guidance, 0 to 100 (default: the bundle's; 4.5)")
+    p.add_argument("--top-k", type=int, metavar="K", help="choose among the K likeliest codes (default: the bundle's)")
+    p.add_argument("--top-p", type=float, metavar="P", help="and of those among a probability of P (default: 1)")
+    p.add_argument(
+        "--smooth", action=argparse.BooleanOptionalAction, help="mix codes instead of choosing one (default: mix)"
+    )
+    p.add_argument("--inception", type=Path, metavar="FILE", help="your Inception weights, for the usual FID as well")
+    p.add_argument("--threads", type=int, metavar="N", help="threads (default: torch's choice)")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
 def _add_data(commands: Commands) -> None:
@@ -200,6 +226,8 @@ def _run(a: argparse.Namespace) -> int:
             from hart_edge.commands.data import run
         case "train":
             from hart_edge.commands.train import run
+        case "eval":
+            from hart_edge.commands.evaluate import run
         case _:
             from hart_edge.commands.doctor import run
     return run(a)

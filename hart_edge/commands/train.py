@@ -38,7 +38,8 @@ def run(a: argparse.Namespace) -> int:
 
     habits = Habits(a.log_seconds, a.save_minutes * 60, a.look_steps, a.keep)
     accelerator = start(a)
-    task = tokenizer_task(a, accelerator) if a.model == "tokenizer" else transformer_task(a, accelerator)
+    made = {"tokenizer": tokenizer_task, "transformer": transformer_task, "evaluator": evaluator_task}
+    task = made[a.model](a, accelerator)
     state = state_of(a, task)
     with StopSignal() as stop:
         step = train(task, a.out, accelerator, habits, state, stop)
@@ -101,6 +102,14 @@ def transformer_task(a: argparse.Namespace, accelerator: Accelerator) -> Task:
 
     recipe = read_recipe(TransformerRecipe, HART_EMOJI, a.recipe, a.set)
     return set_up(accelerator, recipe, a.data, a.tokenizer, init=a.init, text_model=a.text_model)
+
+
+def evaluator_task(a: argparse.Namespace, accelerator: Accelerator) -> Task:
+    from hart_edge.training.evaluator import HART_EMOJI, EvaluatorRecipe
+    from hart_edge.training.evaluator_task import set_up
+    from hart_edge.training.recipe import read_recipe
+
+    return set_up(accelerator, read_recipe(EvaluatorRecipe, HART_EMOJI, a.recipe, a.set), a.data)
 
 
 def state_of(a: argparse.Namespace, task: Task) -> State | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,11 +83,20 @@ def both_paths(
         yield to_bytes(original), continuous, discrete, counts.cpu()
 
 
-def measure(autoencoder: Autoencoder, quantizer: Quantizer, images: NDArray[np.uint8]) -> Reconstruction:
-    """images: (N, 16P, 16P, 3) uint8, at least one. Autoencoder and quantizer in eval mode."""
+def measure(
+    autoencoder: Autoencoder,
+    quantizer: Quantizer,
+    images: NDArray[np.uint8],
+    see: Callable[[Tensor, Tensor], object] = lambda continuous, discrete: None,
+) -> Reconstruction:
+    """images: (N, 16P, 16P, 3) uint8, at least one. Autoencoder and quantizer in eval mode.
+
+    see: called with the pictures of every batch, (B, 3, 16P, 16P) uint8 by either path.
+    """
     results: dict[str, list[tuple[float, float]]] = {"continuous": [], "discrete": []}
     counts = torch.zeros(quantizer.codebook.num_embeddings)
     for original, continuous, discrete, chosen in both_paths(autoencoder, quantizer, images):
+        see(continuous, discrete)
         counts += chosen
         for name, found in (("continuous", continuous), ("discrete", discrete)):
             results[name] += zip(*psnr_and_ssim(found, original), strict=True)

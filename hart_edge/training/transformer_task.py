@@ -206,8 +206,10 @@ class TransformerTask:
 
 
 @torch.no_grad()
-def sample(model: HART, context: Tensor, mask: Tensor, seeds: list[int]) -> NDArray[np.uint8]:
-    """A picture a prompt, with SHEET_SETTINGS: (B, 16P, 16P, 3). context: (B, T, D); mask: (B, T); seeds: B."""
+def sample(
+    model: HART, context: Tensor, mask: Tensor, seeds: list[int], settings: SampleSettings = SHEET_SETTINGS
+) -> NDArray[np.uint8]:
+    """A picture a prompt: (B, 16P, 16P, 3). context: (B, T, D); mask: (B, T); seeds: B."""
     last, vocab_size = len(model.patch_nums) - 1, model.tokenizer_config.vocab_size
     steps, tokens, z = model.config.num_sampling_steps + 1, model.patch_nums[-1] ** 2, model.tokenizer_config.z_channels
     noise = residual_normal(seeds, last, steps, tokens, z)  # (B, N + 1, n, Z)
@@ -215,6 +217,6 @@ def sample(model: HART, context: Tensor, mask: Tensor, seeds: list[int]) -> NDAr
     def uniform(scale: int, shape: tuple[int, int, int]) -> Tensor:
         return token_uniform(seeds, scale, shape[1], vocab_size)
 
-    *_, result = model.scales(context, mask, uniform, list(noise.transpose(0, 1).flatten(1, 2)), SHEET_SETTINGS)
+    *_, result = model.scales(context, mask, uniform, list(noise.transpose(0, 1).flatten(1, 2)), settings)
     pictures = (model.decode(result.f_hat) * 255).round().to(torch.uint8)
     return pictures.permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,139 @@
+"""All figures of one subject: how well pictures come back, and how good and how right generated ones are.
+
+In: a judge, a split's pictures, a subject. Out: figures as dataclasses, with what they were taken of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hart_edge.data.pictures import Pictures
+from hart_edge.evaluation.evaluator import Judge
+from hart_edge.evaluation.frechet import Inception, frechet_distance
+from hart_edge.evaluation.progress import told
+from hart_edge.evaluation.retrieval import Retrieval, retrieval
+from hart_edge.evaluation.subjects import Subject
+from hart_edge.model.autoencoder import Autoencoder
+from hart_edge.model.quantizer import Quantizer
+from hart_edge.training.reconstruction import Reconstruction, measure, spread
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pictures of a split with the first caption of each as its prompt. fingerprint: of both."""
+
+    name: str
+    images: NDArray[np.uint8]  # (N, side, side, 3)
+    prompts: tuple[str, ...]
+    fingerprint: str
+
+    def tensor(self) -> Tensor:
+        """(N, 3, side, side) uint8"""
+        return stacked(list(self.images))
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Frechet distances between two sets: by the judge's features, and by Inception's where the user has weights."""
+
+    judge: float
+    inception: float | None
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A tokenizer on a split."""
+
+    figures: Reconstruction
+    continuous: Distance
+    discrete: Distance
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A subject on the prompts of a split. seconds: a picture, over all."""
+
+    distance: Distance
+    retrieval: Retrieval
+    pictures: int
+    seconds: float
+
+
+def split_of(name: str, pictures: Pictures, wanted: int | None) -> Split:
+    """A split, or `wanted` of its pictures, evenly spaced."""
+    rows = spread(len(pictures), wanted or len(pictures))
+    images = np.ascontiguousarray(pictures.images[rows])
+    prompts = tuple(pictures.captions[row][0] for row in rows)
+    digest = hashlib.sha256(json.dumps([images.shape, prompts]).encode() + images.tobytes())
+    return Split(name, images, prompts, digest.hexdigest())
+
+
+def stacked(images: list[NDArray[np.uint8]]) -> Tensor:
+    """Pictures (H, H, 3) -> (N, 3, H, H) uint8"""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+
+class Evaluation:
+    """The judge, and Inception where there is one. What it computed of a split's real pictures is kept."""
+
+    def __init__(self, judge: Judge, inception: Inception | None = None) -> None:
+        self.judge, self.inception = judge, inception
+        self.kept: dict[str, tuple[Tensor, Tensor | None]] = {}
+
+    def features(self, what: str, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features of pictures (N, 3, H, H) uint8: the judge's, and Inception's."""
+        own = torch.cat([self.judge.model.features(part) for part in images.split(BATCH)])
+        if self.inception is None:
+            return own, None
+        parts = images.split(BATCH)
+        return own, torch.cat([self.inception.features(part) for part in told(f"{what}, Inception", parts, len(parts))])
+
+    def real(self, split: Split) -> tuple[Tensor, Tensor | None]:
+        if split.fingerprint not in self.kept:
+            self.kept[split.fingerprint] = self.features(split.name, split.tensor())
+        return self.kept[split.fingerprint]
+
+    def distance(self, real: tuple[Tensor, Tensor | None], found: tuple[Tensor, Tensor | None]) -> Distance:
+        inception = None if real[1] is None or found[1] is None else frechet_distance(real[1], found[1])
+        return Distance(frechet_distance(real[0], found[0]), inception)
+
+    def rebuilt(self, name: str, autoencoder: Autoencoder, quantizer: Quantizer, split: Split) -> Rebuilt:
+        """Both paths of a tokenizer, in eval mode, on a split of its side."""
+        kept: list[tuple[Tensor, ...]] = []
+        figures = measure(autoencoder, quantizer, split.images, lambda *batch: kept.append(batch))
+        continuous, discrete = (torch.cat(part) for part in zip(*kept, strict=True))
+        real = self.real(split)
+        return Rebuilt(figures, *(self.distance(real, self.features(name, each)) for each in (continuous, discrete)))
+
+    def drawn(self, subject: Subject, split: Split, seed: int) -> Drawn:
+        """Prompt i of the split is drawn with seed + i."""
+        began, count = time.monotonic(), len(split.prompts)
+        seeds = [seed + i for i in range(count)]
+        what = f"{subject.name}, {split.name}"
+        images = stacked(list(told(what, subject.draw(split.prompts, seeds), count)))
+        seconds = (time.monotonic() - began) / count
+        found = self.features(what, images)
+        return Drawn(self.distance(self.real(split), found), self.found(found[0], split, seed), count, seconds)
+
+    def natural(self, split: Split, seed: int) -> Drawn:
+        """What real pictures get: retrieval by the pictures themselves, and the distance of every second from the rest.
+
+        The distance is one of half as many pictures, so it is an upper bound of what a perfect generator would get.
+        """
+        real = self.real(split)
+        one, other = ((own[i::2], None if usual is None else usual[i::2]) for own, usual in [real] for i in (0, 1))
+        return Drawn(self.distance(one, other), self.found(real[0], split, seed), len(split.prompts), 0.0)
+
+    def found(self, features: Tensor, split: Split, seed: int) -> Retrieval:
+        pictures = self.judge.model.embed_images(features)
+        return retrieval(pictures, self.judge.embed_prompts(split.prompts), seed)
