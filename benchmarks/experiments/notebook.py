@@ -1,0 +1,137 @@
+"""What an experiment has measured so far, on disk, so that an interrupted one goes on; and its table.
+
+In: what is asked, and runs that are named by setting and seed. Out: OUT/results.json, OUT/table.md, OUT/*.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+
+from hart_edge.commands.train import StopSignal
+from hart_edge.training.checkpoints import check_state, load_state, states, write_atomically
+from hart_edge.training.loop import Habits, Task, train
+from runtime.errors import HartEdgeError, InputError
+
+log = logging.getLogger(__name__)
+
+Figures = dict[str, Any]
+
+
+class Mean(NamedTuple):
+    """value: over the seeds; spread: their standard deviation, None of a single seed."""
+
+    value: float
+    spread: float | None
+
+    def text(self, digits: int) -> str:
+        spread = "" if self.spread is None else f" ± {self.spread:.{digits}f}"
+        return f"{self.value:.{digits}f}{spread}"
+
+
+class Notebook:
+    """The results of an experiment in a folder. asked: all that they follow from; another question is refused."""
+
+    def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
+        self.folder, self.file = folder, folder / "results.json"
+        self.asked = json.loads(json.dumps(asked))
+        self.runs: dict[str, Figures] = {}
+        if self.file.exists():
+            try:
+                found = json.loads(self.file.read_text("utf-8"))
+                asked_then, self.runs = found["asked"], found["runs"]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{self.file}: expected results of an experiment, found {error}; remove it") from error
+            if asked_then != self.asked:
+                names = [n for n in sorted(asked_then.keys() | self.asked) if asked_then.get(n) != self.asked.get(n)]
+                raise InputError(
+                    f"{self.file}: expected results of the same experiment, found others ({', '.join(names)} differ); "
+                    "choose another --out, or the options of then"
+                )
+
+    def measure(self, setting: str, seed: int, run: Callable[[], Figures]) -> Figures:
+        """The figures of a run: those measured before, or those of run(), which are written at once."""
+        key = f"{setting}, seed {seed}"
+        if key not in self.runs:
+            log.info("%s: %d runs done, now %s", self.folder, len(self.runs), key)
+            self.runs[key] = run()
+            self.write("results.json", json.dumps(self.as_json(), indent=2) + "\n")
+        return self.runs[key]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"asked": self.asked, "machine": machine(), "runs": self.runs}
+
+    def write(self, name: str, text: str) -> None:
+        write_atomically(self.folder / name, lambda stream: stream.write(text.encode()))
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    return Mean(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first column is flush left, the others right."""
+    rule = ["---", *("--:" for _ in head[1:])]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
+
+
+def train_to_end(task: Task, folder: Path, habits: Habits) -> None:
+    """Train, from the newest state in the folder if there is one. KeyboardInterrupt where it was asked to stop."""
+    state = None
+    if found := states(folder):
+        state = load_state(found[-1])
+        check_state(found[-1], state, task.recipe, task.fingerprint)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    with StopSignal() as stop:
+        step = train(task, folder, accelerator, habits, state, stop)
+    if step < task.recipe.optimisation.steps:
+        raise KeyboardInterrupt
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What every experiment takes."""
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of hart-edge data")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for runs, table and plot")
+    parser.add_argument("--seeds", type=int, default=2, metavar="N", help="runs of each setting (default: 2)")
+    parser.add_argument("--threads", type=int, metavar="N", help="torch's threads")
+
+
+def command(
+    main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, arguments: list[str] | None
+) -> int:
+    """Run an experiment: exit status 0, 1 after an error, 130 when it was interrupted."""
+    a = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    try:
+        if a.seeds < 1 or (a.threads is not None and a.threads < 1):
+            raise InputError("--seeds, --threads: expected at least 1")
+        if a.threads is not None:
+            torch.set_num_threads(a.threads)
+        main(a)
+    except HartEdgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0

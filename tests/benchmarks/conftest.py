@@ -1,0 +1,5 @@
+"""Experiments on tiny models, one thread."""
+
+from tests import one_thread as threads
+
+one_thread = threads.one_thread
