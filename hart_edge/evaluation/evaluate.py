@@ -18,7 +18,7 @@ from torch import Tensor
 from hart_edge.data.pictures import Pictures
 from hart_edge.evaluation.evaluator import Judge
 from hart_edge.evaluation.frechet import Inception, frechet_distance
-from hart_edge.evaluation.progress import told
+from hart_edge.evaluation.progress import cuts_counted, told
 from hart_edge.evaluation.retrieval import Retrieval, retrieval
 from hart_edge.evaluation.subjects import Subject
 from hart_edge.model.autoencoder import Autoencoder
@@ -120,7 +120,8 @@ class Evaluation:
         began, count = time.monotonic(), len(split.prompts)
         seeds = [seed + i for i in range(count)]
         what = f"{subject.name}, {split.name}"
-        images = stacked(list(told(what, subject.draw(split.prompts, seeds), count)))
+        with cuts_counted(what):
+            images = stacked(list(told(what, subject.draw(split.prompts, seeds), count)))
         seconds = (time.monotonic() - began) / count
         found = self.features(what, images)
         return Drawn(self.distance(self.real(split), found), self.found(found[0], split, seed), count, seconds)
@@ -136,4 +137,6 @@ class Evaluation:
 
     def found(self, features: Tensor, split: Split, seed: int) -> Retrieval:
         pictures = self.judge.model.embed_images(features)
-        return retrieval(pictures, self.judge.embed_prompts(split.prompts), seed)
+        with cuts_counted("evaluator"):
+            prompts = self.judge.embed_prompts(split.prompts)
+        return retrieval(pictures, prompts, seed)

@@ -1,13 +1,16 @@
-"""How far a long step is and how long it will go on, as log lines."""
+"""How far a long step is and how long it will go on, and how many prompts were cut: log lines, a few of each."""
 
 from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from hart_edge.training.journal import duration
+from runtime.text import PromptTruncatedWarning
 
 log = logging.getLogger(__name__)
 
@@ -25,3 +28,17 @@ def told(what: str, items: Iterable[T], count: int) -> Iterator[T]:
         if now >= due and done < count:
             due = now + EVERY
             log.info("%s: %d of %d, %s left", what, done, count, duration((now - began) / done * (count - done)))
+
+
+@contextmanager
+def cuts_counted(what: str) -> Iterator[None]:
+    """One line with how many prompts were longer than `what` reads, in place of a warning each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PromptTruncatedWarning)
+        yield
+    cut = sum(issubclass(warning.category, PromptTruncatedWarning) for warning in caught)
+    for warning in caught:
+        if not issubclass(warning.category, PromptTruncatedWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if cut:
+        log.info("%s: %d prompts are read by their first tokens alone, being longer than it reads", what, cut)

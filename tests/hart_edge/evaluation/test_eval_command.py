@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from hart_edge.data.pictures import read_pictures
 from hart_edge.evaluation.evaluate import stacked
 from hart_edge.evaluation.evaluator import open_evaluator
 from hart_edge.evaluation.frechet import Inception, frechet_distance
+from hart_edge.evaluation.progress import cuts_counted
 from hart_edge.model.checkpoint import load_checkpoint
 from hart_edge.training.reconstruction import measure
 from runtime.pipeline import load
+from runtime.text import PromptTruncatedWarning
 from tests.hart_edge.command_line import Run
 from tests.hart_edge.training import tiny_evaluator, tiny_transformer
 from tests.runtime.words_bundle import make_words_bundle
@@ -109,6 +112,14 @@ def test_data_without_a_test_split(call: Any, tmp_path: Path, caplog: pytest.Log
     assert status == 0 and [each["split"] for each in json.loads(said)["generation"]] == ["validation"]
     assert "data: has no test/, so only validation is drawn" in caplog.text
     assert "6 pictures to draw" in caplog.text
+
+
+def test_prompts_that_are_cut_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), pytest.warns(UserWarning, match="another") as seen, cuts_counted("bundle"):
+        warnings.warn(PromptTruncatedWarning("the prompt has 30 tokens"), stacklevel=1)
+        warnings.warn("another", UserWarning, stacklevel=1)
+    assert len(seen) == 1
+    assert "bundle: 1 prompts are read by their first tokens alone" in caplog.text
 
 
 def test_inception_gives_a_second_distance(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
