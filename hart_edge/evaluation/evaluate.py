@@ -18,7 +18,7 @@ from torch import Tensor
 from hart_edge.data.pictures import Pictures
 from hart_edge.evaluation.evaluator import Judge
 from hart_edge.evaluation.frechet import Inception, frechet_distance
-from hart_edge.evaluation.progress import cuts_counted, told
+from hart_edge.evaluation.progress import Progress, cuts_counted, told
 from hart_edge.evaluation.retrieval import Retrieval, retrieval
 from hart_edge.evaluation.subjects import Subject
 from hart_edge.model.autoencoder import Autoencoder
@@ -109,8 +109,14 @@ class Evaluation:
 
     def rebuilt(self, name: str, autoencoder: Autoencoder, quantizer: Quantizer, split: Split) -> Rebuilt:
         """Both paths of a tokenizer, in eval mode, on a split of its side."""
-        kept: list[tuple[Tensor, ...]] = []
-        figures = measure(autoencoder, quantizer, split.images, lambda *batch: kept.append(batch))
+        kept: list[tuple[Tensor, Tensor]] = []
+        progress = Progress(f"{name}, {split.name}, both paths", len(split.images))
+
+        def see(continuous: Tensor, discrete: Tensor) -> None:
+            kept.append((continuous, discrete))
+            progress.at(sum(len(each) for each, _ in kept))
+
+        figures = measure(autoencoder, quantizer, split.images, see)
         continuous, discrete = (torch.cat(part) for part in zip(*kept, strict=True))
         real = self.real(split)
         return Rebuilt(figures, *(self.distance(real, self.features(name, each)) for each in (continuous, discrete)))
@@ -129,7 +135,7 @@ class Evaluation:
     def natural(self, split: Split, seed: int) -> Drawn:
         """What real pictures get: retrieval by the pictures themselves, and the distance of every second from the rest.
 
-        The distance is one of half as many pictures, so it is an upper bound of what a perfect generator would get.
+        The distance is one of half as many pictures, so it is above what a perfect generator would get.
         """
         real = self.real(split)
         one, other = ((own[i::2], None if usual is None else usual[i::2]) for own, usual in [real] for i in (0, 1))

@@ -19,15 +19,28 @@ FIRST, EVERY = 2.0, 15.0  # seconds until the first line, and between lines
 T = TypeVar("T")
 
 
+class Progress:
+    """Says how many of `count` there are and how long the rest will take at that speed."""
+
+    def __init__(self, what: str, count: int) -> None:
+        self.what, self.count = what, count
+        self.began = time.monotonic()
+        self.due = self.began + FIRST
+
+    def at(self, done: int) -> None:
+        now = time.monotonic()
+        if now >= self.due and done < self.count:
+            self.due = now + EVERY
+            left = duration((now - self.began) / done * (self.count - done))
+            log.info("%s: %d of %d, %s left", self.what, done, self.count, left)
+
+
 def told(what: str, items: Iterable[T], count: int) -> Iterator[T]:
-    """The items; a line says how many of `count` there are and how long the rest will take at that speed."""
-    began, due = time.monotonic(), time.monotonic() + FIRST
+    """The items, their progress told."""
+    progress = Progress(what, count)
     for done, item in enumerate(items, start=1):
         yield item
-        now = time.monotonic()
-        if now >= due and done < count:
-            due = now + EVERY
-            log.info("%s: %d of %d, %s left", what, done, count, duration((now - began) / done * (count - done)))
+        progress.at(done)
 
 
 @contextmanager

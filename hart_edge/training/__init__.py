@@ -10,5 +10,6 @@ reconstruction.py  how well pictures come back: PSNR, SSIM, codes in use
 transformer.py     the generator with its losses; transformer_pass.py, transformer_residual.py are its parts
 transformer_task.py   the same as a task; transformer_codes.py makes its data, transformer_start.py its first weights
 transformer_setup.py  data and tokenizer in, that task out
+evaluator.py       the judge of hart-edge eval with its loss; evaluator_task.py the same as a task, with its data
 text.py            captions -> ids -> context: a tokenizer and a small text model of its own
 """

@@ -7,6 +7,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from hart_edge.data.pictures import read_pictures
 from hart_edge.evaluation.evaluate import stacked
 from hart_edge.evaluation.evaluator import open_evaluator
 from hart_edge.evaluation.frechet import Inception, frechet_distance
-from hart_edge.evaluation.progress import cuts_counted
+from hart_edge.evaluation.progress import cuts_counted, told
 from hart_edge.model.checkpoint import load_checkpoint
 from hart_edge.training.reconstruction import measure
 from runtime.pipeline import load
@@ -112,6 +113,17 @@ def test_data_without_a_test_split(call: Any, tmp_path: Path, caplog: pytest.Log
     assert status == 0 and [each["split"] for each in json.loads(said)["generation"]] == ["validation"]
     assert "data: has no test/, so only validation is drawn" in caplog.text
     assert "6 pictures to draw" in caplog.text
+
+
+def test_progress_says_how_long_it_will_be(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([0.0, 1.0, 3.0, 10.0, 20.0, 30.0])  # at the start, and after each item
+    monkeypatch.setattr("hart_edge.evaluation.progress.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    with caplog.at_level(logging.INFO):
+        assert list(told("drawing", "abcde", 5)) == list("abcde")
+    assert [record.getMessage() for record in caplog.records] == [
+        "drawing: 2 of 5, 4 s left",  # after FIRST seconds
+        "drawing: 4 of 5, 5 s left",  # EVERY seconds later
+    ]
 
 
 def test_prompts_that_are_cut_are_counted(caplog: pytest.LogCaptureFixture) -> None:
