@@ -80,7 +80,8 @@ def as_text(report: Report) -> list[str]:
         lines += ["", *_without_empty(DRAWN_HEAD, rows), ""]
         one = (report.drawn[0][2] if report.drawn else report.real[0][1]).retrieval
         lines.append(f"R@k: whether a picture's own prompt is among the k closest of {one.among}; mean of {one.groups}")
-        lines.append("groups and their standard deviation. Real pictures: one half's Frechet distance from the other.")
+        lines.append("groups and their standard deviation. Real pictures: one half's Frechet distance from the other,")
+        lines.append("of half as many pictures, which makes it larger, most where there are few.")
     return lines
 
 
@@ -97,7 +98,8 @@ def _rebuilt_rows(name: str, split: Split, each: Rebuilt) -> list[list[str]]:
 
 def _drawn_row(name: str, split: Split, each: Drawn) -> list[str]:
     found = each.retrieval
-    cells = [f"{100 * found.at[k]:.1f} ± {100 * found.spread[k]:.1f}" for k in found.at]
+    around = {k: f" ± {100 * spread:.1f}" if found.groups > 1 else "" for k, spread in found.spread.items()}
+    cells = [f"{100 * value:.1f}{around[k]}" for k, value in found.at.items()]
     seconds = f"{each.seconds:.2f}" if each.seconds else ""
     return [name, split.name, str(each.pictures), *_distance_cells(each.distance), *cells, seconds]
 
@@ -126,7 +128,7 @@ def _drawn(each: Drawn) -> dict[str, Any]:
         "pictures": each.pictures,
         **_distance(each.distance),
         **{f"r@{k}": value for k, value in found.at.items()},
-        **{f"r@{k}_spread": value for k, value in found.spread.items()},
+        **{f"r@{k}_spread": value if found.groups > 1 else None for k, value in found.spread.items()},
         "among": found.among,
         "groups": found.groups,
         "seconds_per_picture": each.seconds or None,

@@ -65,6 +65,7 @@ def test_figures_of_a_checkpoint_and_a_bundle(call: Any, tmp_path: Path) -> None
     (row,) = [each for each in found["generation"] if (each["of"], each["split"]) == ("bundle", "validation")]
     assert row["frechet"] == pytest.approx(frechet_distance(real, features), rel=1e-4)
     assert (row["among"], row["groups"], row["pictures"]) == (6, 1, 6) and row["seconds_per_picture"] > 0
+    assert row["r@1_spread"] is None  # of one group
     assert found["real"][0]["frechet"] == pytest.approx(frechet_distance(real[::2], real[1::2]), rel=1e-4)
 
     hart = load_checkpoint(tmp_path / "checkpoint").model
@@ -86,7 +87,7 @@ def test_the_table_names_what_was_measured_with_what(call: Any, tmp_path: Path) 
     assert " ".join(lines[4].split()) == "reconstruction split pictures path PSNR dB SSIM Frechet codes used"
     assert " ".join(lines[8].split()) == "generation split pictures Frechet R@1 % R@5 % s/picture"
     assert [line.split()[0] for line in lines[9:13]] == ["real", "real", "checkpoint", "checkpoint"]
-    assert "is among the k closest of 4; mean of 1" in said
+    assert "is among the k closest of 4; mean of 1" in said and "±" not in said  # one group has no spread
 
 
 def test_same_seed_same_figures(call: Any) -> None:
