@@ -7,7 +7,7 @@ QuantizeLinear / DequantizeLinear nodes of that form. Precision is typed in the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +15,24 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from calib.forms import Form
+from calib.forms import EXACT_AFTER, Form
 from calib.graph_files import read_tensor
+from calib.half import FP16_SMALLEST, half_weight, to_half
 from calib.sites import SMALLEST_WEIGHT, Site, SiteKind, find_sites
 from runtime.errors import BuildError
+from runtime.manifest import Precision
 
-FP16_LARGEST = float(np.finfo(np.float16).max)
 MOST_PAIR = 128  # 255 * 128 is below 2^15
 
 Ranges = Mapping[str, tuple[float, float]]
 
 
-def apply_form(model: onnx.ModelProto, form: Form, ranges: Ranges, folder: Path = Path()) -> onnx.ModelProto:
+def apply_form(
+    model: onnx.ModelProto, form: Form, ranges: Ranges, folder: Path = Path(), wide: Collection[str] = frozenset()
+) -> onnx.ModelProto:
     """A copy of the graph in a form. Raises BuildError where a range is missing or a weight does not fit.
 
-    folder: where weights lie that the model has outside.
+    folder: where weights lie that the model has outside; wide: tensors that FP16 may not hold.
     """
     if form is Form.FLOAT32:
         return model
@@ -37,8 +40,11 @@ def apply_form(model: onnx.ModelProto, form: Form, ranges: Ranges, folder: Path 
     rewritten.CopyFrom(model)
     if form is Form.FLOAT16_WEIGHTS:
         _halve_weights(rewritten, folder)
-    else:
+    elif form.precision is Precision.INT8:
         _Quantizer(rewritten, form, ranges, folder).rewrite()
+    if form.half:
+        exact_after = None if form is Form.FLOAT16_PRODUCTS else EXACT_AFTER.get(model.graph.name)
+        to_half(rewritten, folder, exact_after, wide)
     return rewritten
 
 
@@ -49,18 +55,16 @@ def _halve_weights(model: onnx.ModelProto, folder: Path) -> None:
         if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < SMALLEST_WEIGHT:
             continue
         value = read_tensor(tensor, folder)
-        if not np.abs(value).max() <= FP16_LARGEST:  # NaN as well
-            raise BuildError(f"{graph.name}: weight {tensor.name} exceeds the range of FP16; build this model at fp32")
         name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(value.astype(np.float16), f"{name}:fp16"))
+        tensor.CopyFrom(numpy_helper.from_array(half_weight(graph.name, name, value), f"{name}:fp16"))
         casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
     _prepend(graph, casts)
 
 
 def quantize_weight(
-    weight: NDArray[np.float32], axis: int, *, paired: bool = False
+    weight: NDArray[np.float32], axis: int, *, paired: bool = False, half: bool = False
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric INT8 per slice along an axis: values in [-127, 127] and one scale a slice.
+    """Symmetric INT8 per slice along an axis: values in [-127, 127] and one scale a slice, which FP16 holds if half.
 
     paired: for products with UINT8. x86 without VNNI (pmaddubsw) adds two neighbouring products in 16 bits and cuts
     what exceeds them, so two neighbours of one sign come to at most MOST_PAIR.
@@ -71,9 +75,11 @@ def quantize_weight(
         in_order = weight.ndim == 2  # kernels put the values of a convolution in an order of their own
         scale = np.maximum(scale, _largest_pair(slices, in_order) / (MOST_PAIR - 1)).astype(np.float32)
     scale[scale == 0] = 1  # a slice of zeros
+    if half:
+        scale = half_scale(scale)
     shape = [1] * weight.ndim
     shape[axis] = -1
-    return np.round(weight / scale.reshape(shape)).astype(np.int8), scale
+    return np.round(weight / scale.reshape(shape)).clip(-127, 127).astype(np.int8), scale
 
 
 def _largest_pair(slices: NDArray[np.float32], in_order: bool) -> NDArray[np.float32]:
@@ -94,6 +100,17 @@ def activation_parameters(low: float, high: float) -> tuple[np.float32, np.uint8
     return np.float32(scale), np.uint8(np.clip(round(-low / scale), 0, 255))
 
 
+def half_scale(scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The nearest scales that FP16 holds as normal numbers."""
+    return np.maximum(scale, np.float32(FP16_SMALLEST)).astype(np.float16).astype(np.float32)
+
+
+def symmetric_parameters(low: float, high: float) -> tuple[np.float32, np.int8]:
+    """Scale, which FP16 holds, and zero point of INT8 that hold [low, high] with zero in the middle."""
+    scale = np.array(max(abs(low), abs(high)) / 127 or 1.0, np.float32)
+    return np.float32(half_scale(scale)), np.int8(0)
+
+
 class _Quantizer:
     """Rewrites one graph. Every weight and activation gets one quantised twin, however many nodes use it."""
 
@@ -111,6 +128,8 @@ class _Quantizer:
 
     def rewrite(self) -> None:
         for site in find_sites(self.graph):
+            if not self.form.holds_int8(site.kind, site.weight):
+                continue
             if site.kind is SiteKind.EMBEDDING:
                 self._embedding(site)
                 continue
@@ -118,7 +137,7 @@ class _Quantizer:
             if not self.form.quantizes(site.kind):
                 continue
             site.node.input[0] = self._activation(site.activation)
-            if site.bias is not None:
+            if site.bias is not None and not self.form.half:
                 site.node.input[2] = self._bias(site)
             if site.kind is SiteKind.CONV:
                 self._output(site)
@@ -129,7 +148,8 @@ class _Quantizer:
         """Initialisers of an activation's scale and zero point."""
         if tensor not in self.ranges:
             raise BuildError(f"{self.graph.name}: calibration has no range for {tensor}; collect ranges of this model")
-        scale, zero = activation_parameters(*self.ranges[tensor])
+        parameters = symmetric_parameters if self.form is Form.S8S8 else activation_parameters
+        scale, zero = parameters(*self.ranges[tensor])
         names = f"{tensor}:scale", f"{tensor}:zero"
         for name, value in zip(names, (np.array(scale), np.array(zero)), strict=True):
             if name not in self.initializers:
@@ -139,10 +159,10 @@ class _Quantizer:
     def _activation(self, tensor: str) -> str:
         if tensor not in self.activations:
             scale, zero = self._parameters(tensor)
-            quantized, restored = f"{tensor}:u8", f"{tensor}:restored"
+            quantized, restored = f"{tensor}:{'s8' if self.form is Form.S8S8 else 'u8'}", f"{tensor}:restored"
             nodes = [
-                helper.make_node("QuantizeLinear", [tensor, scale, zero], [quantized]),
-                helper.make_node("DequantizeLinear", [quantized, scale, zero], [restored]),
+                _node("QuantizeLinear", [tensor, scale, zero], [quantized]),
+                _node("DequantizeLinear", [quantized, scale, zero], [restored]),
             ]
             self.after.setdefault(tensor, []).extend(nodes)
             self.activations[tensor] = restored
@@ -166,7 +186,7 @@ class _Quantizer:
             taken = any(weight == name for weight, _ in self.twins)
             stem = f"{name}:axis{axis}" if taken else name
             value = read_tensor(self.initializers[name], self.folder)
-            quantized, scale = quantize_weight(value, axis, paired=name in self.paired)
+            quantized, scale = quantize_weight(value, axis, paired=name in self.paired, half=self.form.half)
             self._add(f"{stem}:s8", quantized)
             self._add(f"{stem}:scale", scale)
             self.twins[name, axis] = stem, scale
@@ -177,10 +197,10 @@ class _Quantizer:
         if key not in self.weights:
             stem, scale = self._twin(*key)
             self.weights[key] = f"{stem}:restored"
-            if self.form.quantizes(site.kind):
+            if self.form.quantizes(site.kind) or self.form.half:
                 self._add(f"{stem}:zero", np.zeros(len(scale), np.int8))
                 inputs = [f"{stem}:s8", f"{stem}:scale", f"{stem}:zero"]
-                nodes = [helper.make_node("DequantizeLinear", inputs, [self.weights[key]], axis=site.channel_axis)]
+                nodes = [_node("DequantizeLinear", inputs, [self.weights[key]], axis=site.channel_axis)]
             else:
                 # Not DequantizeLinear, which ONNX Runtime keeps for the integer kernels and computes at every run:
                 # what can be folded when the graph is opened costs nothing later.
@@ -254,6 +274,11 @@ class _Quantizer:
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
         del self.graph.node[:]
         self.graph.node.extend(copies)
+
+
+def _node(operator: str, inputs: list[str], outputs: list[str], **attributes: int) -> onnx.NodeProto:
+    """A node that is named after its output: builders report nodes by name."""
+    return helper.make_node(operator, inputs, outputs, name=f"node_{outputs[0]}", **attributes)
 
 
 def _prepend(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:

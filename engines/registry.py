@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-
-from engines.base import Availability, EngineLibrary
+from engines import tensorrt, tensorrt_rtx
+from engines.base import Availability, EngineBuilder, EngineLibrary
 from engines.onnxruntime import OnnxRuntimeLibrary
 from runtime.errors import BuildError
 from runtime.manifest import Target
@@ -15,24 +14,26 @@ LIBRARIES: dict[Target, EngineLibrary] = {
 }
 
 
+# Engines that are made ahead of their use, from graphs that ONNX Runtime checks on the CPU.
+BUILDERS: dict[Target, EngineBuilder] = {
+    Target.TENSORRT: tensorrt.BUILDER,
+    Target.TENSORRT_RTX: tensorrt_rtx.BUILDER,
+}
+
+
 def library(target: Target) -> EngineLibrary:
-    """The library that builds for a target. Raises BuildError for a target this version has none for."""
-    if target not in LIBRARIES:
-        known = " and ".join(LIBRARIES)
-        raise BuildError(f"target {target}: this version builds for {known}; choose one of them")
-    return LIBRARIES[target]
+    """The library that runs graphs written for a target: its own, or the CPU's where graphs become engines."""
+    return LIBRARIES[Target.CPU if target in BUILDERS else target]
+
+
+def builder(target: Target) -> EngineBuilder:
+    """The library that makes engines for a target. Raises BuildError for a target whose graphs run as they are."""
+    if target not in BUILDERS:
+        raise BuildError(f"target {target}: its graphs run as they are; engines are made for {' and '.join(BUILDERS)}")
+    return BUILDERS[target]
 
 
 def survey() -> list[Availability]:
-    """Every target, and whether this machine can use it."""
-    found = [entry.availability() for entry in LIBRARIES.values()]
-    for target in Target:
-        if target in LIBRARIES:
-            continue
-        package = str(target)
-        try:
-            state = f"{package} {importlib.metadata.version(package)} is installed"
-        except importlib.metadata.PackageNotFoundError:
-            state = f"{package} is not installed"
-        found.append(Availability(target, False, f"this version of hart-edge has no {target} engines; {state}"))
-    return found
+    """Every target, and whether this machine can use it: run graphs, or make engines."""
+    runs = [entry.availability() for entry in LIBRARIES.values()]
+    return [*runs, *(entry.availability() for entry in BUILDERS.values())]

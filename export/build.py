@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import os
-import platform
-import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,21 +19,27 @@ from pathlib import Path
 from torch import Tensor
 
 from calib.collect import RangeCollector
-from calib.forms import Form, form_of
-from calib.graph_files import EXTERNAL_FROM, read_graph, save_graph, weight_bytes
+from calib.forms import Form, form_of, held
+from calib.graph_files import read_graph, save_graph, weight_bytes
+from calib.half import half_tensors
+from calib.overflow import OverflowWatch
 from calib.prompts import FIRST_SEED
 from calib.quantize import apply_form
 from calib.ranges import CalibratedRanges, read_ranges
 from engines.registry import library
 from export.bundle import list_files, staged_folder, write_constants
-from export.card import write_card
+from export.card import describe_machine, write_card
+from export.engine_stage import build_for_engines
+from export.lint_tensorrt import require_clean
+from export.naming import bundle_name
 from export.onnx_export import export_graph
+from export.options import BuildOptions, Progress, StepDone
 from export.parity import ParityCheck, check_call, require_observed, walk
-from export.plan import build_plan
+from export.plan import build_plan, with_dtypes
 from export.source import PARITY_SEED, Inputs, random_source, read_source
-from hart_edge.model.sampling import DEFAULT_CFG_SCALE
 from runtime.errors import BuildError
 from runtime.manifest import (
+    ENGINE_TARGETS,
     FORMAT_VERSION,
     MANIFEST_FILE,
     Calibration,
@@ -49,48 +52,16 @@ from runtime.manifest import (
     Setting,
     Target,
     TargetSpec,
+    TensorSpec,
     Tokenizer,
     to_json,
 )
 
+__all__ = ["SHIPPED_MODEL", "BuildOptions", "Builder", "StepDone", "build", "bundle_name"]
+
 SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "hart_edge" / "models" / "hart-emoji"
-MOST_GUIDANCE = 100.0  # what the manifest allows
+OVERFLOW_PROMPTS = 4
 TOOLS = ("hart-edge", "torch", "onnx", "onnxscript", "onnxruntime", "transformers")
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What to build. checkpoint: its folder, or the name of a preset, which is built with random weights.
-
-    contexts: (N, T, D) and (N, T) arrays for a checkpoint without a text model.
-    """
-
-    checkpoint: Path | str
-    out: Path
-    precision: Precision = Precision.INT8
-    target: Target = Target.CPU
-    cfg_scale: float = DEFAULT_CFG_SCALE
-    prompts: Path | None = None
-    contexts: Path | None = None
-    ranges: Path | None = None
-    external_from: int = EXTERNAL_FROM
-    command: str = "python -m export.build"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.cfg_scale <= MOST_GUIDANCE:  # false for NaN as well
-            raise BuildError(f"cfg_scale: expected 0 to {MOST_GUIDANCE:g}, found {self.cfg_scale!r}")
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """One finished step of a build. size: bytes that it wrote or read, None where that says nothing."""
-
-    label: str
-    seconds: float
-    size: int | None
-
-
-Progress = Callable[[str | StepDone], None]  # a label when a step begins, a StepDone when it has ended
 
 
 @dataclass
@@ -113,6 +84,7 @@ class Builder:
             raise BuildError(f"target {self.options.target} cannot be checked on this machine: {found.detail}")
 
     def build(self) -> Manifest:
+        """Build a bundle of graphs under options.out and return its manifest."""
         with staged_folder(self.options.out) as folder:
             scratch = folder / "scratch"
             scratch.mkdir()
@@ -122,11 +94,17 @@ class Builder:
             self._trace(scratch)
             self._check("as traced", scratch, dict.fromkeys(self.graphs, Precision.FP32))
             ranges = self._ranges(scratch)
-            forms = {name: form_of(name, self.options.precision, self.options.target) for name in self.graphs}
-            sizes = self._write_forms(scratch, folder / "graphs", forms, ranges)
+            options = self.options
+            architectures = options.engines.architectures
+            forms = {name: form_of(name, options.precision, options.target, architectures) for name in self.graphs}
+            inputs = {name: held(graph.inputs, forms[name]) for name, graph in self.graphs.items()}
+            outputs = {name: held(graph.outputs, forms[name]) for name, graph in self.graphs.items()}
+            wide = self._wide(scratch, forms)
+            sizes = self._write_forms(scratch, folder / "graphs", forms, ranges, wide)
             shutil.rmtree(scratch)
             precisions = {name: form.precision for name, form in forms.items()}
-            check = self._check(f"at {self.options.precision}", folder / "graphs", precisions)
+            check = self._check(f"at {options.precision}", folder / "graphs", precisions, inputs)
+            self.plan = with_dtypes(self.plan, {name: (*inputs[name], *outputs[name]) for name in self.graphs})
             components = tuple(
                 Component(
                     ComponentName(name),
@@ -137,10 +115,10 @@ class Builder:
                     sizes[name],
                     check.worst[name].error,
                     check.worst[name].tensor,
-                    graph.inputs,
-                    graph.outputs,
+                    inputs[name],
+                    outputs[name],
                 )
-                for name, graph in self.graphs.items()
+                for name in self.graphs
             )
             return self._finish(folder, components, ranges)
 
@@ -187,11 +165,17 @@ class Builder:
         }
         return walk(self.plan, self.graphs, self.constants, values, inputs, [seed], observe)
 
-    def _check(self, label: str, folder: Path, precisions: Mapping[str, Precision]) -> ParityCheck:
+    def _check(
+        self,
+        label: str,
+        folder: Path,
+        precisions: Mapping[str, Precision],
+        inputs_of: Mapping[str, Sequence[TensorSpec]] | None = None,
+    ) -> ParityCheck:
         """Hold every graph of a folder against the reference."""
         with self._step(f"comparing every graph with the reference, {label}"):
             sessions = {name: self.library.open(folder / f"{name}.onnx") for name in self.graphs}
-            check = ParityCheck(sessions, precisions)
+            check = ParityCheck(sessions, precisions, inputs_of)
             for inputs in self.source.parity_inputs():
                 image = self._walk(inputs, PARITY_SEED, check)
                 check_call(check, self.graphs["encoder"], [image * 2 - 1])
@@ -203,7 +187,8 @@ class Builder:
         if self.options.precision is not Precision.INT8 or self.ranges is not None:
             return self.ranges
         inputs = self.calibration_inputs
-        forms = {name: form_of(name, Precision.INT8, self.options.target) for name in self.graphs}
+        # Ranges of the form with the most quantised activations serve every target's.
+        forms = {name: form_of(name, Precision.INT8, Target.CPU) for name in self.graphs}
         paths = {name: folder / f"{name}.onnx" for name in self.graphs}
         with (
             self._step(f"calibrating on {len(inputs)} prompts"),
@@ -218,15 +203,49 @@ class Builder:
                 collector.end_prompt()
             return CalibratedRanges(self.source.weights_sha256, collector.prompts, collector.ranges())
 
+    def _wide(self, folder: Path, forms: Mapping[str, Form]) -> dict[str, frozenset[str]]:
+        """Tensors that FP16 may not hold, because the loop brings them near its largest number."""
+        half = [name for name, form in forms.items() if form.half]
+        if not half:
+            return {}
+        paths = {name: folder / f"{name}.onnx" for name in half}
+        inputs = (self.calibration_inputs or self.source.parity_inputs())[:OVERFLOW_PROMPTS]
+        with self._step(f"looking for overflow of FP16 on {len(inputs)} prompts"):
+            tensors = {}
+            for name, path in paths.items():
+                tensors[name] = half_tensors(apply_form(read_graph(path), Form.FLOAT16, {}, folder))
+            with OverflowWatch(paths, tensors, self.library) as watch:
+                for index, one in enumerate(inputs):
+
+                    def observe(graph: str, feeds: dict[str, Tensor], _: dict[str, Tensor]) -> None:
+                        watch(graph, {name: tensor.numpy() for name, tensor in feeds.items()})
+
+                    image = self._walk(one, FIRST_SEED + index, observe)
+                    watch("encoder", {"image": (image * 2 - 1).numpy()})
+                wide = watch.wide()
+        for name, tensors_of in wide.items():
+            if tensors_of:
+                self.progress(StepDone(f"{name}: {', '.join(sorted(tensors_of))} stay in float32", 0.0, None))
+        return wide
+
     def _write_forms(
-        self, source: Path, destination: Path, forms: Mapping[str, Form], ranges: CalibratedRanges | None
+        self,
+        source: Path,
+        destination: Path,
+        forms: Mapping[str, Form],
+        ranges: CalibratedRanges | None,
+        wide: Mapping[str, frozenset[str]],
     ) -> dict[str, int]:
         sizes = {}
         with self._step(f"writing graphs at {self.options.precision}") as step:
             for name, form in forms.items():
                 own = ranges.graphs.get(name, {}) if ranges else {}
-                model = apply_form(read_graph(source / f"{name}.onnx"), form, own, source)
-                sizes[name] = save_graph(model, destination / f"{name}.onnx", source, self.options.external_from)
+                graph = read_graph(source / f"{name}.onnx")
+                model = apply_form(graph, form, own, source, wide.get(name, frozenset()))
+                path = destination / f"{name}.onnx"
+                sizes[name] = save_graph(model, path, source, self.options.external_from)
+                if self.options.target in ENGINE_TARGETS:
+                    require_clean(path)
             step.size = sum(sizes.values())
         return sizes
 
@@ -281,12 +300,13 @@ def build(options: BuildOptions, progress: Progress = lambda _: None) -> Manifes
     Raises CheckpointError, ParityError, BuildError or EngineError; then nothing is left under options.out, and what
     was there before is still there.
     """
-    return Builder(options, progress).build()
 
+    def build_graphs(graphs: BuildOptions) -> Manifest:
+        return Builder(graphs, progress).build()
 
-def bundle_name(out: Path) -> str:
-    """A manifest name from the folder's."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", out.name).lstrip("._-")[:100] or "bundle"
+    if options.target not in ENGINE_TARGETS:
+        return build_graphs(options)
+    return build_for_engines(options, progress, build_graphs, bundle_name(options.out), describe_machine())
 
 
 def tool_versions() -> dict[str, str]:
@@ -297,10 +317,6 @@ def tool_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:  # hart-edge itself, run from a tree that is not installed
             continue
     return found
-
-
-def describe_machine() -> str:
-    return f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.staging import require_free, take_name
 from runtime.errors import BuildError
 from runtime.manifest import ALIGNMENT, CONSTANTS_FILE, MANIFEST_FILE, Constant, Dtype, FileEntry
 
@@ -33,24 +34,12 @@ def staged_folder(final: Path) -> Iterator[Path]:
     """
     staging: Path | None = None
     try:
-        if final.exists() and not (final / MANIFEST_FILE).is_file() and (not final.is_dir() or any(final.iterdir())):
-            raise BuildError(f"{final}: exists and is not a bundle, so it is left alone; choose another --out")
+        require_free(final)
         final.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.building-", dir=final.parent))
         staging.chmod(0o755)
         yield staging
-        if final.exists():
-            replaced = Path(tempfile.mkdtemp(prefix=f".{final.name}.replaced-", dir=final.parent))
-            before = replaced / final.name
-            try:
-                final.rename(before)
-                staging.rename(final)
-            finally:
-                if before.exists() and not final.exists():
-                    before.rename(final)
-                shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            staging.rename(final)
+        take_name(staging, final)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BuildError(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+
 from runtime.manifest import Manifest
 
 
@@ -36,6 +39,14 @@ def write_card(manifest: Manifest, machine: str, seconds: float, command: str) -
         "the output's largest magnitude (at least 1).",
         "",
     ]
+    if m.target.engines:
+        e = m.target.engines
+        lines += [
+            f"Engines of {m.target.name} {e.version} for {', '.join(e.architectures)}, which take up to "
+            f"{e.images_at_once} images at once; engines/NAME.json tells what became of every node of a graph. The "
+            "errors are those of the graphs that the engines were made from, computed on a CPU.",
+            "",
+        ]
     if m.calibration:
         lines += [f"INT8 ranges: {m.calibration.prompts} prompts, sha256 {m.calibration.ranges_sha256[:16]}.", ""]
     lines += ["## Use", "", "    import hart_edge"]
@@ -50,3 +61,7 @@ def write_card(manifest: Manifest, machine: str, seconds: float, command: str) -
     tools = ", ".join(f"{name} {version}" for name, version in m.tools.items())
     lines += ["", "## Built", "", f"In {seconds:.0f} s on {machine}, with {tools}:", "", f"    {command}", ""]
     return "\n".join(lines)
+
+
+def describe_machine() -> str:
+    return f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"

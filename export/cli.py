@@ -10,11 +10,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from engines.arguments import add_engine_arguments, engine_settings
+from engines.base import BuildProgress
 from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build
 from hart_edge.model.presets import PRESETS
 from hart_edge.model.sampling import DEFAULT_CFG_SCALE
 from runtime.errors import HartEdgeError
-from runtime.manifest import Manifest, Precision, Target
+from runtime.manifest import ENGINE_TARGETS, Manifest, Precision, Target
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--prompts", type=Path, help="calibration prompts, one a line (default: the set that comes along)")
     p.add_argument("--contexts", type=Path, help="npz of calibration contexts, for a checkpoint without text_model/")
     p.add_argument("--ranges", type=Path, help="calibration.json of an earlier build of the same weights")
+    p.add_argument("--portable", action="store_true", help="graphs for tensorrt or tensorrt-rtx, and no engines yet")
+    add_engine_arguments(p)
     p.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
     return p
 
@@ -62,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             prompts=a.prompts,
             contexts=a.contexts,
             ranges=a.ranges,
+            engines=engine_settings(a),
+            portable=a.portable,
             command=shlex.join(["python", "-m", "export.build", *given]),
         )
         manifest = build(options, show)
@@ -84,7 +90,14 @@ class ProgressPrinter:
         self.as_json, self.terminal = as_json, sys.stdout.isatty() and not as_json
         self.open_line = False
 
-    def __call__(self, event: str | StepDone) -> None:
+    def __call__(self, event: str | StepDone | BuildProgress) -> None:
+        if isinstance(event, BuildProgress):
+            if self.terminal:
+                share = f"{event.done} of {event.total}" if event.total > 1 else ""
+                line = f"engine {event.component}: {event.phase} {share}"
+                print(f"\r\033[K  {event.seconds:6.1f} s  {line[:90]}", end="", flush=True)
+                self.open_line = True
+            return
         if isinstance(event, str):
             if self.terminal:
                 print(f"  {event} ...", end="", flush=True)
@@ -118,3 +131,10 @@ def report(manifest: Manifest, out: Path, seconds: float, *, as_json: bool) -> N
         f"{out}: {manifest.precision} for {manifest.target.name}, {size / 1e6:.1f} MB in {seconds:.0f} s; "
         f"largest error {worst.max_error:.1e} ({worst.name}, {worst.worst_tensor})"
     )
+    if manifest.target.engines is not None:
+        print(f"engines for {', '.join(manifest.target.engines.architectures)}")
+    elif manifest.target.name in ENGINE_TARGETS:
+        print(
+            "a portable bundle: it holds graphs and no engines yet. On a machine with the engine library:\n"
+            f"    hart-edge engines {out} --target {manifest.target.name}"
+        )

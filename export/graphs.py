@@ -81,7 +81,7 @@ class ContextGraph(GraphModule):
 
     def forward(self, context: Tensor, context_mask: Tensor) -> tuple[Tensor, ...]:
         context, mask = double_context(context, context_mask)
-        position_ids = mask.cumsum(1) - 1
+        position_ids = mask.float().cumsum(1).long() - 1  # in float: TensorRT sums no integers
         tokens = self.transformer.embed_context(context)
         cos, sin = context_rotary(position_ids, self.head_dim)
         results = (tokens + self.level, cos, sin, position_ids[:, -1:].float())
@@ -294,7 +294,7 @@ class DecoderGraph(GraphModule):
         decoded = self.decoder(self.post_quant_conv(f_hat))
         finite = (decoded - decoded == 0).float().flatten(1).amin(1) > 0  # NaN - NaN and inf - inf are not 0
         image = (decoded.clamp(-1, 1) + 1) / 2
-        pixels = (image * 255 + 0.5).floor().to(torch.uint8).permute(0, 2, 3, 1)
+        pixels = (image * 255 + 0.5).floor().permute(0, 2, 3, 1).to(torch.uint8)  # TensorRT has uint8 only at the end
         return image, pixels, finite
 
 

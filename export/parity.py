@@ -21,7 +21,7 @@ from engines.base import Session
 from export.graphs import GraphModule
 from hart_edge.model.noise import residual_normal, token_uniform
 from runtime.errors import BuildError, ParityError
-from runtime.manifest import Buffer, BufferKind, Distribution, Plan, Precision, Setting
+from runtime.manifest import Buffer, BufferKind, Distribution, Plan, Precision, Setting, TensorSpec
 
 # Largest difference that is accepted, relative to the largest magnitude of the output (at least 1).
 TOLERANCE = {Precision.FP32: 2e-4, Precision.FP16: 2e-2, Precision.INT8: 0.3}
@@ -92,14 +92,25 @@ def walk(
 class ParityCheck:
     """An observer that runs the exported graph beside the reference and keeps the largest error of each."""
 
-    def __init__(self, sessions: Mapping[str, Session], precisions: Mapping[str, Precision]) -> None:
+    def __init__(
+        self,
+        sessions: Mapping[str, Session],
+        precisions: Mapping[str, Precision],
+        inputs: Mapping[str, Sequence[TensorSpec]] | None = None,
+    ) -> None:
+        """inputs: per graph, as the sessions take them; without it they take what the reference does."""
         self.sessions, self.precisions = sessions, precisions
+        taken = (inputs or {}).items()
+        self.dtypes = {graph: {spec.name: spec.dtype.value for spec in specs} for graph, specs in taken}
         self.worst = {graph: GraphError() for graph in sessions}
         self.observed: set[str] = set()
 
     def __call__(self, graph: str, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
         self.observed.add(graph)
-        found = self.sessions[graph].run({name: t.numpy() for name, t in inputs.items()}, list(outputs))
+        dtypes = self.dtypes.get(graph, {})
+        feeds = {name: tensor.numpy() for name, tensor in inputs.items()}
+        feeds = {name: array.astype(dtypes.get(name, array.dtype), copy=False) for name, array in feeds.items()}
+        found = self.sessions[graph].run(feeds, list(outputs))
         expected = {name: tensor.numpy() for name, tensor in outputs.items()}
         self.worst[graph] = max(compare(graph, expected, found), self.worst[graph], key=lambda worst: worst.error)
         tolerance = TOLERANCE[self.precisions[graph]]

@@ -6,7 +6,8 @@ computed once, here, so that every runner only executes it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from runtime.manifest import (
     Plan,
     Setting,
     Step,
+    TensorSpec,
     bytes_per_image,
     lifetimes,
 )
@@ -184,3 +186,15 @@ def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, di
 def phi_of(model: HART, scale: int) -> int:
     """Index of a scale's phi in the latent graph, which holds one identity where there are none."""
     return model.quantizer.phi_index(scale) if model.quantizer.phi else 0
+
+
+def with_dtypes(plan: Plan, specs: Mapping[str, Sequence[TensorSpec]]) -> Plan:
+    """The plan with every buffer of the dtype that the graphs' final forms give it. specs: per graph, both sides."""
+    dtypes = {(graph, spec.name): spec.dtype for graph, tensors in specs.items() for spec in tensors}
+    buffers = dict(plan.buffers)
+    for step in plan.steps:
+        for tensor, name in (*step.inputs.items(), *step.outputs.items()):
+            dtype, buffer = dtypes[str(step.graph), tensor], buffers[name]
+            size = bytes_per_image(dtype, buffer.shape)
+            buffers[name] = replace(buffer, dtype=dtype, bytes_per_image=size)
+    return Plan(buffers, plan.steps)

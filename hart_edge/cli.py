@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engines.arguments import add_engine_arguments
 from hart_edge import __version__
 from runtime.errors import HartEdgeError
 
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     _add_generate(commands)
     _add_info(commands)
     _add_golden(commands)
+    _add_engines(commands)
     _add_doctor(commands)
     _add_data(commands)
     _add_train(commands)
@@ -103,6 +105,15 @@ def _add_golden(commands: Commands) -> None:
         help="hold this bundle's loop against the records instead of the reference",
     )
     p.add_argument("--json", action="store_true", help="print one JSON object a record instead of text")
+
+
+def _add_engines(commands: Commands) -> None:
+    p = _add(commands, "engines", "Make engines of a portable bundle for TensorRT or TensorRT-RTX.")
+    p.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle of graphs for that target")
+    p.add_argument("--target", choices=["tensorrt", "tensorrt-rtx"], required=True)
+    p.add_argument("--out", type=Path, metavar="DIR", help="folder of the result (default: BUNDLE-engines)")
+    add_engine_arguments(p)
+    p.add_argument("--json", action="store_true", help="print JSON objects instead of text")
 
 
 def _add_doctor(commands: Commands) -> None:
@@ -197,6 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a prompt that the terminal's encoding lacks is no error
     p = parser()
     a = p.parse_args(arguments)
+    a.given = list(sys.argv[1:] if arguments is None else arguments)
     if a.command == "generate" and bool(a.prompts) == (a.context is not None):
         p.error("generate: expected a PROMPT, or --context FILE.npz for a bundle without a text model")
     try:
@@ -222,6 +234,8 @@ def _run(a: argparse.Namespace) -> int:
             from hart_edge.commands.info import run
         case "golden":
             from hart_edge.commands.golden import run
+        case "engines":
+            from hart_edge.commands.engines import run
         case "data":
             from hart_edge.commands.data import run
         case "train":

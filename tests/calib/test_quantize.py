@@ -9,15 +9,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
 from calib.collect import RangeCollector
 from calib.forms import Form
-from calib.quantize import activation_parameters, apply_form, quantize_weight
+from calib.half import FP16_SMALLEST
+from calib.quantize import activation_parameters, apply_form, quantize_weight, symmetric_parameters
 from calib.sites import SMALLEST_WEIGHT
 from engines.registry import library
 from runtime.errors import BuildError
-from runtime.manifest import Target
+from runtime.manifest import Precision, Target
 from tests.calib.make_graphs import (
     INT64,
     conv_model,
@@ -122,7 +123,12 @@ def test_the_given_graph_is_not_changed(tmp_path: Path, form: Form) -> None:
     assert model.SerializeToString() == before
 
 
-@pytest.mark.parametrize(("form", "tolerance"), list(zip(REDUCED, (1e-3, 1e-2, 4e-2), strict=True)))
+TOLERANCES = {Precision.FP16: 1e-3, Precision.INT8: 1.5e-2}
+
+
+@pytest.mark.parametrize(
+    ("form", "tolerance"), [(f, 4e-2 if f in (Form.U8S8, Form.S8S8) else TOLERANCES[f.precision]) for f in REDUCED]
+)
 @pytest.mark.parametrize("make", [linear_model, conv_model])
 def test_result_is_near(tmp_path: Path, form: Form, tolerance: float, make) -> None:
     model = make()
@@ -368,3 +374,54 @@ def test_built_graphs_are_valid(request: pytest.FixtureRequest, precision: str) 
     assert len(paths) == 9
     for path in paths:
         check(onnx.load(path))
+
+
+# --- for TensorRT
+
+
+def test_symmetric_activations_hold_both_ends() -> None:
+    for low, high in ((-1.0, 3.0), (-5.0, 2.0), (0.0, 1e-9), (0.0, 0.0)):
+        scale, zero = symmetric_parameters(low, high)
+        assert zero == 0 and zero.dtype == np.int8 and scale.dtype == np.float32
+        assert np.float32(np.float16(scale)) == scale >= FP16_SMALLEST  # the same number in either type
+        assert 127 * scale >= 0.999 * max(abs(low), abs(high))
+
+
+def test_scales_of_weights_are_numbers_of_fp16() -> None:
+    value = np.random.default_rng(0).standard_normal((64, 6)).astype(np.float32)
+    value *= np.logspace(-8, 2, 6, dtype=np.float32)
+    quantized, scale = quantize_weight(value, 1, half=True)
+    assert (scale.astype(np.float16).astype(np.float32) == scale).all() and (scale >= FP16_SMALLEST).all()
+    assert np.abs(quantized.astype(int)).max() == 127
+    assert (np.abs(quantized * scale - value) <= scale * 0.51 + np.abs(value) * 2**-10).all()
+
+
+def test_s8s8_quantises_the_inputs_of_matrix_products_alone() -> None:
+    model = check(apply_form(linear_model(), Form.S8S8, {"x": (-2.0, 3.1), "r": (0.0, 5.1)}))
+    assert ops(model) == {"QuantizeLinear": 2, "DequantizeLinear": 4, "MatMul": 2, "Relu": 1, "Cast": 2}
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith(":zero"):
+            assert tensor.data_type == TensorProto.INT8 and not numpy_helper.to_array(tensor).any()
+    assert initializer(model, "x:scale") == pytest.approx(3.1 / 127, rel=1e-3)
+    convolutions = check(apply_form(conv_model(), Form.S8S8, {}))
+    assert ops(convolutions) == {"Conv": 2, "Cast": 2}  # float16, as in no component that holds any
+
+
+def test_weights_alone_are_restored_by_dequantize_linear() -> None:
+    """TensorRT fuses that node with the product; INT8 reaches it in no other way."""
+    model = check(apply_form(linear_model(), Form.INT8_WEIGHTS_FLOAT16, {}))
+    assert ops(model) == {"DequantizeLinear": 2, "MatMul": 2, "Relu": 1, "Cast": 4}
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    assert types["first:s8"] == TensorProto.INT8 and types["first:scale:fp16"] == TensorProto.FLOAT16
+
+
+def test_weights_that_tensorrt_rtx_cannot_build_stay_float16() -> None:
+    model = linear_model()
+    for tensor in model.graph.initializer:
+        tensor.name = f"residual.final.{tensor.name}"
+    for node in model.graph.node:
+        if node.op_type == "MatMul":
+            node.input[1] = f"residual.final.{node.input[1]}"
+    assert "DequantizeLinear" not in ops(apply_form(model, Form.INT8_WEIGHTS_FLOAT16, {}))
+    ranges = {"x": (-1.0, 1.0), "r": (0.0, 1.0)}
+    assert ops(apply_form(model, Form.S8S8, ranges))["DequantizeLinear"] == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper
 
 from engines.base import Availability
 from engines.onnxruntime import OnnxRuntimeLibrary
-from engines.registry import LIBRARIES, library, survey
+from engines.registry import LIBRARIES, builder, library, survey
 from runtime.errors import BuildError, EngineError
 from runtime.manifest import Target
 
@@ -40,8 +41,11 @@ def test_registry() -> None:
         Target.CUDA: Target.CUDA,
     }
     for target in (Target.TENSORRT, Target.TENSORRT_RTX):
-        with pytest.raises(BuildError, match=f"^target {target}: this version builds for cpu and cuda; choose one of"):
-            library(target)
+        assert library(target) is CPU  # which checks the graphs that engines are made of
+        assert builder(target).target is target
+    for target in LIBRARIES:
+        with pytest.raises(BuildError, match=f"^target {target}: its graphs run as they are; engines are made for"):
+            builder(target)
 
 
 def test_cpu_is_usable() -> None:
@@ -50,20 +54,14 @@ def test_cpu_is_usable() -> None:
     )
 
 
-def test_survey_names_every_target_once() -> None:
+def test_survey_names_every_target_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engines.device.architecture", lambda: None)
     found = {entry.target: entry for entry in survey()}
     assert len(survey()) == len(found) == len(Target)
     assert found[Target.CPU].usable
-    assert not found[Target.TENSORRT].usable and not found[Target.TENSORRT_RTX].usable
-    for target in (Target.TENSORRT, Target.TENSORRT_RTX):
-        state = rf"this version of hart-edge has no {target} engines; {target} (\S+ is installed|is not installed)"
-        assert re.fullmatch(state, found[target].detail)
-
-
-def test_survey_says_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engines.registry.importlib.metadata.version", lambda package: "10.7")
-    details = [entry.detail for entry in survey() if entry.target is Target.TENSORRT]
-    assert details == ["this version of hart-edge has no tensorrt engines; tensorrt 10.7 is installed"]
+    version = importlib.metadata.version("tensorrt-rtx")
+    expected = f"tensorrt_rtx {version} builds engines here; they run where there is an NVIDIA driver, and here is none"
+    assert found[Target.TENSORRT_RTX] == Availability(Target.TENSORRT_RTX, False, expected)
 
 
 @pytest.mark.parametrize(("target", "extra"), [(Target.CPU, "cpu"), (Target.CUDA, "gpu")])

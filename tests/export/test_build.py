@@ -144,14 +144,6 @@ def test_external_weights(small_bundle: Path, tmp_path: Path) -> None:
     assert pictures[0].tobytes() == pictures[1].tobytes()
 
 
-@pytest.mark.parametrize("target", [Target.TENSORRT, Target.TENSORRT_RTX])
-def test_targets_of_later_versions(tmp_path: Path, target: Target) -> None:
-    message = f"^target {target}: this version builds for cpu and cuda; choose one of them$"
-    with pytest.raises(BuildError, match=message):
-        build(BuildOptions(CHECKPOINT, tmp_path / "bundle", target=target))
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_no_licences_is_said(small_bundle: Path) -> None:
     assert open_bundle(small_bundle).manifest.licences == ()
     assert "The checkpoint states none (licences.json)" in (small_bundle / "README.md").read_text("utf-8")

@@ -81,7 +81,8 @@ def test_a_machine_with_a_gpu(capsys: pytest.CaptureFixture[str], monkeypatch: p
 
 
 def test_a_machine_that_can_use_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for module in ("onnxruntime", "tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, module, None)
     installed(monkeypatch, numpy="2.0.0")
     status, found = report(capsys)
     assert status == 1
@@ -89,7 +90,7 @@ def test_a_machine_that_can_use_nothing(capsys: pytest.CaptureFixture[str], monk
     detail = {each["target"]: each["detail"] for each in found["targets"]}
     assert detail["cpu"].startswith("onnxruntime is not installed (") and "hart-edge[cpu]" in detail["cpu"]
     assert "hart-edge[gpu]" in detail["cuda"]
-    assert "tensorrt-rtx is not installed" in detail["tensorrt-rtx"]
+    assert "tensorrt_rtx is not installed; pip install 'hart-edge[tensorrt-rtx]'" in detail["tensorrt-rtx"]
 
 
 def test_the_default_bundle_is_looked_for_here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

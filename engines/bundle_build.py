@@ -1,0 +1,211 @@
+"""A portable bundle becomes a bundle of engines: what `hart-edge engines` and export.build do, on host or device.
+
+In: the folder of a bundle of graphs, verified, with its manifest. Out: the folder of docs/bundle.md with an engine and
+a report per component. Engines are made one at a time in a hidden folder beside the result, each taking its name when
+it is whole, so a build that was interrupted goes on with the first engine that is missing.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engines import device
+from engines.base import EngineBuilder, EngineSettings, Profile, Watch
+from engines.profiles import profiles_of
+from engines.staging import require_free, take_name
+from runtime.errors import BuildError
+from runtime.manifest import (
+    ENGINE_TARGETS,
+    MANIFEST_FILE,
+    Component,
+    Engine,
+    Engines,
+    FileEntry,
+    Manifest,
+    Target,
+    TargetSpec,
+    to_json,
+)
+
+
+@dataclass(frozen=True)
+class EngineDone:
+    """One finished engine. again: it was there already, from a build that was interrupted."""
+
+    component: str
+    seconds: float
+    bytes: int
+    again: bool
+
+
+@dataclass(frozen=True)
+class EngineJob:
+    """What to make of a bundle. folder and manifest: of the portable bundle; card: writes the result's README.md."""
+
+    folder: Path
+    manifest: Manifest
+    target: Target
+    out: Path
+    name: str
+    settings: EngineSettings
+    card: Callable[[Manifest, float], str]
+
+
+def check_portable(manifest: Manifest, target: Target, settings: EngineSettings) -> None:
+    """Raise BuildError for a bundle that cannot become one of engines for these GPUs."""
+    found = manifest.target
+    if found.engines is not None:
+        raise BuildError(
+            f"{manifest.name}: it holds engines already, for {', '.join(found.engines.architectures)}; name the "
+            "portable bundle that they were made from"
+        )
+    if target not in ENGINE_TARGETS or found.name is not target:
+        raise BuildError(
+            f"{manifest.name}: its graphs were written for target {found.name}, and engines for {target} are made of "
+            f"graphs for {target}; build it with python -m export.build --target {target}"
+        )
+    turing = target is Target.TENSORRT_RTX and "sm_75" in settings.architectures
+    for component in manifest.components:
+        if turing and component.form.startswith("float32"):
+            raise BuildError(
+                f"{component.name}: it computes in float32, and TensorRT-RTX has no float32 products for sm_75; "
+                "build it with python -m export.build --target tensorrt-rtx --precision fp16 --architectures sm_75"
+            )
+        if turing and component.precision == "int8":
+            raise BuildError(
+                f"{component.name}: it holds INT8 weights, which TensorRT-RTX does not support on sm_75; "
+                "build the bundle at --precision fp16 --architectures sm_75"
+            )
+
+
+def build_engines(
+    job: EngineJob, builder: EngineBuilder, watch: Watch, done: Callable[[EngineDone], None]
+) -> Manifest:
+    """Make the engines and the bundle around them; returns its manifest. settings: as the builder prepared them.
+
+    Raises BuildError; finished engines are then kept for the next try, and nothing is under job.out that was not there.
+    """
+    begin, version = time.monotonic(), builder.version()
+    check_portable(job.manifest, job.target, job.settings)
+    require_free(job.out)
+    staging = job.out.parent / f".{job.out.name}.engines"
+    try:
+        (staging / "engines").mkdir(parents=True, exist_ok=True)
+        components = []
+        for component in job.manifest.components:
+            profiles = profiles_of(job.manifest, component, job.settings.images_at_once)
+            size = _engine(job, builder, staging, component, profiles, version, watch, done)
+            engine = Engine(tuple(profile.scale for profile in profiles))
+            components.append(replace(component, file=f"engines/{component.name}.engine", bytes=size, engine=engine))
+        manifest = _finish(job, staging, tuple(components), version, time.monotonic() - begin)
+        take_name(staging, job.out)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BuildError(f"{job.out}: the disk is full ({error}); make room and run this again") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise BuildError(f"{job.out}: the bundle cannot be written ({error}); choose another --out") from error
+        raise
+    return manifest
+
+
+def _engine(
+    job: EngineJob,
+    builder: EngineBuilder,
+    staging: Path,
+    component: Component,
+    profiles: tuple[Profile, ...],
+    version: str,
+    watch: Watch,
+    done: Callable[[EngineDone], None],
+) -> int:
+    """Make one engine, unless the very same one is there; returns its bytes."""
+    begin = time.monotonic()
+    out, noted = staging / f"engines/{component.name}.engine", staging / f"engines/{component.name}.json"
+    key = _key(job, component, profiles, version)
+    before = _read_report(noted)
+    if before.get("key") == key and out.is_file() and _sha256(out) == before.get("engine_sha256"):
+        size = out.stat().st_size
+        done(EngineDone(component.name, 0.0, size, again=True))
+        return size
+    noted.unlink(missing_ok=True)
+    out.unlink(missing_ok=True)
+    report = builder.build(job.folder / component.file, profiles, job.settings, out, watch)
+    report |= {"key": key, "engine_sha256": _sha256(out), "form": component.form}
+    part = noted.with_suffix(".part")
+    part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    part.replace(noted)
+    done(EngineDone(component.name, time.monotonic() - begin, report["engine_bytes"], again=False))
+    return int(report["engine_bytes"])
+
+
+def _key(job: EngineJob, component: Component, profiles: tuple[Profile, ...], version: str) -> str:
+    """What an engine depends on, as a hash: the graph and its weights, the shapes, the settings and the library."""
+    inside = {name: entry.sha256 for name, entry in job.manifest.files.items() if name.startswith(component.file)}
+    settings = {name: str(value) for name, value in asdict(job.settings).items() if name != "timing_cache"}
+    shapes = [[profile.scale, {name: list(s) for name, s in profile.shapes.items()}] for profile in profiles]
+    content = [job.target, version, device.host_platform(), inside, shapes, settings]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    try:
+        report = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def _finish(
+    job: EngineJob, staging: Path, components: tuple[Component, ...], version: str, seconds: float
+) -> Manifest:
+    """Everything of a bundle but its engines, the manifest last."""
+    graphs = {name for name in job.manifest.files for each in job.manifest.components if name.startswith(each.file)}
+    wanted = {f"engines/{each.name}.{kind}" for each in components for kind in ("engine", "json")}
+    for name in set(job.manifest.files) - graphs - {"README.md"}:
+        (staging / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(job.folder / name, staging / name)
+        wanted.add(name)
+    settings = job.settings
+    engines = Engines(
+        version,
+        device.host_platform(),
+        settings.architectures,
+        settings.hardware_compatibility,
+        settings.version_compatible,
+        settings.images_at_once,
+    )
+    manifest = replace(
+        job.manifest,
+        name=job.name,
+        target=TargetSpec(job.target, engines),
+        components=components,
+        files={},
+        tools={**job.manifest.tools, str(job.target): version},
+    )
+    (staging / "README.md").write_text(job.card(manifest, seconds), encoding="utf-8")
+    wanted.add("README.md")
+    for path in sorted(staging.rglob("*"), reverse=True):  # of an earlier try with other settings
+        if path.is_file() and path.relative_to(staging).as_posix() not in wanted:
+            path.unlink()
+    files = {name: FileEntry((staging / name).stat().st_size, _sha256(staging / name)) for name in sorted(wanted)}
+    manifest = replace(manifest, files=files)
+    (staging / MANIFEST_FILE).write_bytes(to_json(manifest))
+    return manifest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def engine_reports(folder: Path, manifest: Manifest) -> Mapping[str, dict[str, Any]]:
+    """The build report of every engine of a bundle, by component."""
+    return {str(each.name): _read_report(folder / f"engines/{each.name}.json") for each in manifest.components}

@@ -1,0 +1,42 @@
+"""Tensors that come near the end of FP16 in the loop are found and named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from calib.overflow import LARGEST_TRUSTED, OverflowWatch
+from engines.registry import library
+from runtime.manifest import Target
+from tests.calib.make_graphs import make_model, weight, write_model
+
+CPU = library(Target.CPU)
+NODES = [helper.make_node("MatMul", ["x", "first"], ["h"]), helper.make_node("Neg", ["h"], ["y"])]
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> dict[str, Path]:
+    return write_model(tmp_path, make_model(NODES, [weight("first", 64, 64)]))
+
+
+@pytest.mark.parametrize("value", [100 * LARGEST_TRUSTED, 3e38, float("nan")])
+def test_large_and_undefined_values_are_named(paths: dict[str, Path], value: float) -> None:
+    small = np.ones((1, 64), np.float32)
+    with OverflowWatch(paths, {"small": ["h", "y", "x:elsewhere"]}, CPU) as watch:
+        watch("small", {"x": small})
+        assert watch.wide() == {"small": frozenset()}
+        watch("small", {"x": small * np.float32(value)})
+        watch("another", {"x": small})
+        watch("small", {"x": small})
+        assert watch.wide() == {"small": frozenset({"h", "y"})}
+    assert [path.name for path in paths["small"].parent.iterdir()] == ["small.onnx"]
+
+
+def test_the_largest_magnitude_of_all_calls_is_kept(paths: dict[str, Path]) -> None:
+    with OverflowWatch(paths, {"small": ["h"]}, CPU) as watch:
+        for factor in (1, -30, 2):
+            watch("small", {"x": np.full((1, 64), factor, np.float32)})
+        assert 30 < watch.largest["small"]["h"] < 300
