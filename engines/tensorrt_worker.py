@@ -210,12 +210,15 @@ def _inspect(trt: Any, recorder: Any, out: Path) -> list[Any]:
 
 
 def _peak() -> int:
-    """Largest resident memory of this process so far, in bytes; 0 where the system does not say."""
-    if sys.platform == "win32":
-        return 0
-    import resource
+    """Largest resident memory of this process so far, in bytes; 0 where the system does not say.
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    Not getrusage: its number survives exec, and begins with what the process that started this one had.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 if __name__ == "__main__":

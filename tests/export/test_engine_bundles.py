@@ -1,0 +1,292 @@
+"""Builds for TensorRT and TensorRT-RTX: portable bundles, engines for real, and the command that makes them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from calib.forms import Form
+from calib.graph_files import read_graph, save_graph
+from calib.quantize import apply_form
+from engines.base import BuildProgress, EngineSettings
+from engines.bundle_build import EngineDone, EngineJob, build_engines, engine_reports
+from engines.profiles import profiles_of
+from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build
+from export.cli import main as export_main
+from export.lint_tensorrt import require_clean
+from export.onnx_export import export_graph
+from export.plan import build_plan
+from export.source import random_source
+from hart_edge.cli import main
+from runtime.bundle import open_bundle
+from runtime.errors import BuildError
+from runtime.manifest import ComponentName, Manifest, Precision, Target, TargetSpec, to_json
+from runtime.pipeline import Context, load
+from tests.engines.small_graphs import CLASSIC, RTX
+from tests.export.small_checkpoint import CHECKPOINT, contents
+from tests.hart_edge.tiny_hart import tiny_context
+
+FLOAT32 = ("tokens", "latent", "embed")
+Portable = Callable[[Target, Precision], Path]
+
+
+@pytest.fixture(scope="module")
+def portable(traced_once: None, tmp_path_factory: pytest.TempPathFactory) -> Portable:
+    """A portable bundle of the small checkpoint, built once. Tests must not change it."""
+    built: dict[tuple[Target, Precision], Path] = {}
+    context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (7, 3), seed=1)
+    contexts = tmp_path_factory.mktemp("given") / "contexts.npz"
+    np.savez(contexts, context=context, context_mask=mask)
+
+    def build_portable(target: Target, precision: Precision) -> Path:
+        if (target, precision) not in built:
+            out = tmp_path_factory.mktemp("portable") / f"{target}-{precision}"
+            build(BuildOptions(CHECKPOINT, out, precision, target, contexts=contexts, portable=True))
+            built[target, precision] = out
+        return built[target, precision]
+
+    return build_portable
+
+
+def require_whole(folder: Path) -> Manifest:
+    """A complete bundle of engines whose reports lose no node."""
+    manifest = open_bundle(folder).manifest
+    reports = engine_reports(folder, manifest)
+    for component in manifest.components:
+        report = reports[component.name]
+        assert report["engine_bytes"] == component.bytes == (folder / component.file).stat().st_size > 10_000
+        assert report["form"] == component.form and report["layers"] > 0
+        assert sum(report["fates"].values()) == len(report["nodes"]) > 20
+        assert set(report["fates"]) <= {"layer", "fused", "folded", "constant"}, component.name
+        products = [node for node in report["nodes"] if node["operator"] in ("MatMul", "Gemm", "Conv", "Softmax")]
+        assert products and {node["fate"] for node in products} <= {"layer", "fused"}, component.name
+        assert len(report["activation_bytes"]) == len(report["profiles"]) == len(component.engine.profiles)
+        assert report["architectures"] == list(manifest.target.engines.architectures)
+    return manifest
+
+
+# --- portable bundles
+
+
+def test_a_portable_bundle_holds_fp16_tensors(portable: Portable) -> None:
+    manifest = open_bundle(portable(Target.TENSORRT_RTX, Precision.FP16)).manifest
+    assert manifest.target == TargetSpec(Target.TENSORRT_RTX, None)
+    for component in manifest.components:
+        assert component.form == ("float32" if component.name in FLOAT32 else "float16, float32 statistics")
+        for tensor in (*component.inputs, *component.outputs):
+            cached = tensor.name.startswith(("past_key.", "past_value.", "present_key.", "present_value."))
+            assert (tensor.dtype == "float16") is cached, tensor.name
+    buffers = manifest.plan.buffers
+    halves = {name for name, buffer in buffers.items() if buffer.dtype == "float16"}
+    assert halves and all(name.startswith(("key.", "value.", "past.empty")) for name in halves)
+    wide = open_bundle(portable(Target.TENSORRT_RTX, Precision.FP32)).manifest.plan.buffers
+    assert all(2 * buffers[name].bytes_per_image == wide[name].bytes_per_image for name in halves)
+
+
+@pytest.mark.parametrize("target", [Target.TENSORRT, Target.TENSORRT_RTX])
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.INT8])
+def test_the_graphs_draw_on_a_cpu(
+    portable: Portable, small_bundle: Path, tmp_path: Path, target: Target, precision: Precision
+) -> None:
+    """The graphs that become engines, run by the loop of the CPU: buffers, dtypes and numbers fit together."""
+    folder = tmp_path / "here"
+    for name in contents(source := portable(target, precision)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((source / name).read_bytes())
+    manifest = open_bundle(source).manifest
+    (folder / "manifest.json").write_bytes(to_json(replace(manifest, target=TargetSpec(Target.CPU, None))))
+    context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
+    given, paths = Context(context[0], mask[0]), (small_bundle, folder)
+    pictures = [np.asarray(load(path).generate(given, seed=3)) for path in paths]
+    assert pictures[0].shape == pictures[1].shape == (64, 64, 3) and pictures[1].std() > 5
+    if precision is Precision.FP16:
+        assert np.abs(pictures[0].astype(int) - pictures[1]).mean() < 12  # steps of 255; ties turn some codes
+
+
+def test_int8_forms(portable: Portable) -> None:
+    forms = {
+        target: {c.name: c.form for c in open_bundle(portable(target, Precision.INT8)).manifest.components}
+        for target in (Target.TENSORRT, Target.TENSORRT_RTX)
+    }
+    assert forms[Target.TENSORRT]["transformer"] == "static S8S8 Q/DQ, float16 elsewhere"
+    assert forms[Target.TENSORRT_RTX]["transformer"] == "INT8 weights per channel, float16 arithmetic"
+    for found in forms.values():
+        assert found["decoder"] == found["encoder"] == "float16, float32 statistics"
+    ranges = [(portable(target, Precision.INT8) / "calibration.json").read_bytes() for target in forms]
+    assert ranges[0] == ranges[1]  # one set serves every form
+
+
+def test_without_the_library_the_bundle_is_portable_and_says_so(
+    traced_once: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    out = tmp_path / "bundle"
+    arguments = ["--checkpoint", str(CHECKPOINT), "--precision", "fp16", "--target", "tensorrt", "--out", str(out)]
+    assert export_main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "a portable bundle: it holds graphs and no engines yet. On a machine with the engine library:\n" in said
+    assert f"    hart-edge engines {out} --target tensorrt\n" in said
+    assert open_bundle(out).manifest.target == TargetSpec(Target.TENSORRT, None)
+    events: list[object] = []
+    build(BuildOptions(CHECKPOINT, out, Precision.FP16, Target.TENSORRT), events.append)
+    labels = [event.label for event in events if isinstance(event, StepDone)]
+    assert labels[-1].startswith("no engines: target tensorrt: tensorrt is not installed; install the tensorrt of")
+
+
+@pytest.mark.parametrize(
+    ("precision", "architectures", "message"),
+    [
+        (Precision.FP16, ("sm_87",), "sm_87 is Jetson Orin, where TensorRT-RTX does not run; build there with"),
+        (Precision.FP32, ("sm_75",), "it has no matrix products in float32 for sm_75; use --precision fp16"),
+        (Precision.INT8, ("sm_86", "sm_75"), "it supports no INT8 weights on sm_75; use --precision fp16"),
+    ],
+)
+def test_what_cannot_be_built_is_said_before_anything_is_read(
+    tmp_path: Path, precision: Precision, architectures: tuple[str, ...], message: str
+) -> None:
+    events: list[object] = []
+    settings = EngineSettings(architectures=architectures)
+    with pytest.raises(BuildError, match=f"^target tensorrt-rtx: {message}"):
+        build(BuildOptions(CHECKPOINT, tmp_path / "b", precision, Target.TENSORRT_RTX, engines=settings), events.append)
+    assert events == [] and list(tmp_path.iterdir()) == []
+
+
+# --- hart-edge engines
+
+
+def test_the_command_needs_neither_torch_nor_onnx(portable: Portable, tmp_path: Path) -> None:
+    """As on a device: numpy and the engine library."""
+    out = tmp_path / "engines"
+    block = "import sys; sys.modules.update(torch=None, onnx=None, onnxruntime=None, transformers=None); "
+    call = "from hart_edge.cli import main; raise SystemExit(main(sys.argv[1:]))"
+    source = str(portable(Target.TENSORRT_RTX, Precision.FP16))
+    options = ["--target", "tensorrt-rtx", "--architectures", "86", "--images", "2", "--out", str(out)]
+    command = [sys.executable, "-c", block + call, "engines", source, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    manifest = require_whole(out)
+    assert manifest.name == "engines" and manifest.target.engines.architectures == ("sm_86",)
+    assert manifest.target.engines.images_at_once == 2
+    assert "transformer: parsing" in done.stderr or "transformer: starting" in done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[-1] for line in lines[:8]] == [str(name) for name in ComponentName if name != "text_model"]
+    assert lines[-1].startswith(f"{out}: tensorrt-rtx {manifest.target.engines.version} for sm_86, ")
+    card = (out / "README.md").read_text("utf-8")
+    assert "Engines of tensorrt-rtx " in card and "for sm_86, which take up to 2 images at once" in card
+    assert f"hart-edge engines {source} --target tensorrt-rtx" in card
+
+
+def test_refusals_of_the_command(portable: Portable, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = str(portable(Target.TENSORRT_RTX, Precision.FP32))
+    for arguments, message in (
+        (["--target", "tensorrt-rtx", "--architectures", "sm_110"], "sm_110 is Jetson Thor, where TensorRT-RTX does"),
+        (["--target", "tensorrt-rtx", "--architectures", "7.5"], "it computes in float32, and TensorRT-RTX has no"),
+        (["--target", "tensorrt"], "target tensorrt: "),
+    ):
+        assert main(["engines", source, "--out", str(tmp_path / "out"), *arguments]) == 1
+        assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_graphs_take_the_path_of_classic_tensorrt(
+    portable: Portable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S8S8 graphs through the code, the parser and the builder that tensorrt's share with tensorrt-rtx."""
+    monkeypatch.setattr("engines.device.architecture", lambda: "sm_87")
+    folder, out = portable(Target.TENSORRT, Precision.INT8), tmp_path / "engines"
+    settings = CLASSIC.prepare(EngineSettings(timing_cache=tmp_path / "timings"))
+    job = EngineJob(folder, open_bundle(folder).manifest, Target.TENSORRT, out, "e", settings, lambda *_: "# e\n")
+    done: list[EngineDone] = []
+    build_engines(job, CLASSIC, lambda _: None, done.append)
+    manifest = require_whole(out)
+    assert manifest.target.name is Target.TENSORRT and manifest.target.engines.architectures == ("sm_87",)
+    report = engine_reports(out, manifest)["transformer"]
+    assert {node["fate"] for node in report["nodes"] if node["operator"] == "QuantizeLinear"} <= {"layer", "fused"}
+    assert len(done) == 8
+
+
+# --- the model that comes along
+
+
+def shipped(out: Path, precision: Precision, *architectures: str) -> tuple[Manifest, dict[str, dict]]:
+    seen: list[object] = []
+    settings = EngineSettings(architectures=architectures)
+    build(BuildOptions(SHIPPED_MODEL, out, precision, Target.TENSORRT_RTX, engines=settings), seen.append)
+    assert {event.component for event in seen if isinstance(event, BuildProgress)} == set(ComponentName)
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    manifest = require_whole(out)
+    assert [component.name for component in manifest.components] == list(ComponentName)
+    return manifest, engine_reports(out, manifest)
+
+
+def test_the_shipped_model_for_three_architectures(traced_once: None, tmp_path: Path) -> None:
+    manifest, reports = shipped(tmp_path / "bundle", Precision.FP16)
+    assert manifest.target.engines.architectures == ("sm_86", "sm_89", "sm_120")
+    profiles = {str(component.name): component.engine.profiles for component in manifest.components}
+    assert profiles["transformer"] == profiles["tokens"] == (0, 1, 2, 3, 4, 5, 6)
+    assert profiles["latent"] == (0, 1, 2, 3, 4, 5) and profiles["embed"] == (1, 2, 3, 4, 5, 6)
+    assert profiles["residual"] == (6,)
+    assert all(profiles[name] == (None,) for name in ("text_model", "context", "decoder", "encoder"))
+    for name in FLOAT32:
+        assert "Half" not in reports[name]["layers_by_precision"]
+    transformer = reports["transformer"]["layers_by_precision"]
+    assert transformer["Half"] > 10 * transformer["Float"]
+    weights = reports["transformer"]["weight_bytes"]
+    assert 2 * 8.5e6 < weights < 2.6 * 8.6e6  # the weights once, in two bytes each, for all seven profiles
+    card = (tmp_path / "bundle" / "README.md").read_text("utf-8")
+    assert "for sm_86, sm_89, sm_120, which take up to 1 images at once" in card
+    components = json.loads((tmp_path / "bundle" / "manifest.json").read_bytes())["components"]
+    assert all(component["max_error"] < 0.02 for component in components)
+
+
+@pytest.mark.slow
+def test_the_shipped_model_for_turing(traced_once: None, tmp_path: Path) -> None:
+    """Every matrix product in FP16, because there are none in float32."""
+    manifest, _ = shipped(tmp_path / "bundle", Precision.FP16, "sm_75")
+    forms = {str(component.name): component.form for component in manifest.components}
+    assert {name for name, form in forms.items() if form == "float16 products, float32 elsewhere"} == {
+        *FLOAT32,
+        "encoder",
+    }
+
+
+@pytest.mark.slow
+def test_the_shipped_model_in_int8(traced_once: None, tmp_path: Path) -> None:
+    manifest, reports = shipped(tmp_path / "bundle", Precision.INT8)
+    assert manifest.calibration is not None and manifest.calibration.prompts == 20
+    for component in manifest.components:
+        reduced = component.name in ("text_model", "context", "transformer", "residual")
+        assert component.form.startswith("INT8 weights") is reduced
+        dequantized = [n for n in reports[component.name]["nodes"] if n["operator"] == "DequantizeLinear"]
+        assert bool(dequantized) is reduced and {node["fate"] for node in dequantized} <= {"layer", "fused"}
+
+
+@pytest.mark.slow
+def test_the_published_transformer(tmp_path: Path) -> None:
+    """The 0.7B shape with random weights, FP16: one engine, a profile per scale over the same weights."""
+    source = random_source("hart-0.7b-256")
+    graph, (plan, _) = source.graphs["transformer"], build_plan(source.model, source.graphs)
+    parameters = sum(parameter.numel() for parameter in source.model.transformer.blocks.parameters())
+    export_graph(graph, tmp_path / "traced.onnx")
+    path = tmp_path / "transformer.onnx"
+    save_graph(apply_form(read_graph(tmp_path / "traced.onnx"), Form.FLOAT16, {}, tmp_path), path, tmp_path)
+    require_clean(path)
+    del source, graph
+    manifest, component = SimpleNamespace(plan=plan), SimpleNamespace(name="transformer", inputs=())
+    profiles = profiles_of(manifest, component, 1)  # type: ignore[arg-type]
+    assert [profile.scale for profile in profiles] == list(range(10))
+    settings = RTX.prepare(EngineSettings(architectures=("sm_86",)))
+    report = RTX.build(path, profiles, settings, tmp_path / "transformer.engine", lambda _: None)
+    assert set(report["fates"]) <= {"layer", "fused", "folded", "constant"}
+    assert 2 * parameters <= report["weight_bytes"] < 2.2 * parameters
+    assert report["engine_bytes"] < 1.5 * report["weight_bytes"]
+    assert len(report["activation_bytes"]) == 10
+    print({key: value for key, value in report.items() if key not in ("nodes", "profiles")})
