@@ -25,13 +25,13 @@ def build_for_engines(
 ) -> Manifest:
     """A bundle of engines under options.out; or the portable one, where it was asked for or is all that can be."""
     check_precision(options)
+    if options.portable:
+        return _portable(options, progress, build_graphs, f"target {options.target}: a portable bundle, as asked for")
     library = builder(options.target)
     try:
         settings = library.prepare(options.engines)
     except EngineError as reason:
         return _portable(options, progress, build_graphs, str(reason))
-    if options.portable:
-        return _portable(options, progress, build_graphs, f"target {options.target}: a portable bundle, as asked for")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{options.out.name}.graphs-", dir=options.out.parent) as folder:
         graphs = Path(folder) / options.out.name
