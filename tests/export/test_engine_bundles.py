@@ -236,25 +236,3 @@ def test_the_shipped_model_for_three_architectures(traced_once: None, tmp_path: 
     assert "for sm_86, sm_89, sm_120, which take up to 1 images at once" in card
     components = json.loads((tmp_path / "bundle" / "manifest.json").read_bytes())["components"]
     assert all(component["max_error"] < 0.02 for component in components)
-
-
-@pytest.mark.slow
-def test_the_shipped_model_for_turing(traced_once: None, tmp_path: Path) -> None:
-    """Every matrix product in FP16, because there are none in float32."""
-    manifest, _ = shipped(tmp_path / "bundle", Precision.FP16, "sm_75")
-    forms = {str(component.name): component.form for component in manifest.components}
-    assert {name for name, form in forms.items() if form == "float16 products, float32 elsewhere"} == {
-        *FLOAT32,
-        "encoder",
-    }
-
-
-@pytest.mark.slow
-def test_the_shipped_model_in_int8(traced_once: None, tmp_path: Path) -> None:
-    manifest, reports = shipped(tmp_path / "bundle", Precision.INT8)
-    assert manifest.calibration is not None and manifest.calibration.prompts == 20
-    for component in manifest.components:
-        reduced = component.name in ("text_model", "context", "transformer", "residual")
-        assert component.form.startswith("INT8 weights") is reduced
-        dequantized = [n for n in reports[component.name]["nodes"] if n["operator"] == "DequantizeLinear"]
-        assert bool(dequantized) is reduced and {node["fate"] for node in dequantized} <= {"layer", "fused"}
