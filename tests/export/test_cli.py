@@ -91,7 +91,7 @@ def test_error_on_standard_error(capsys: pytest.CaptureFixture[str], tmp_path: P
     ("arguments", "message"),
     [
         (["--cfg-scale", "nan"], "error: cfg_scale: expected 0 to 100, found nan\n"),
-        (["--target", "tensorrt"], "error: target tensorrt: this version builds for cpu and cuda; choose one of"),
+        (["--target", "tensorrt-rtx", "--architectures", "sm_87"], "target tensorrt-rtx: sm_87 is Jetson Orin"),
         (["--precision", "int8"], "no text_model/; name a file with --contexts"),
     ],
 )

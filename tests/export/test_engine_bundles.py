@@ -236,3 +236,14 @@ def test_the_shipped_model_for_three_architectures(traced_once: None, tmp_path: 
     assert "for sm_86, sm_89, sm_120, which take up to 1 images at once" in card
     components = json.loads((tmp_path / "bundle" / "manifest.json").read_bytes())["components"]
     assert all(component["max_error"] < 0.02 for component in components)
+
+
+@pytest.mark.slow
+def test_the_shipped_model_in_int8(traced_once: None, tmp_path: Path) -> None:
+    manifest, reports = shipped(tmp_path / "bundle", Precision.INT8)
+    assert manifest.calibration is not None and manifest.calibration.prompts == 20
+    for component in manifest.components:
+        reduced = component.name in ("text_model", "context", "transformer", "residual")
+        assert component.form.startswith("INT8 weights") is reduced
+        dequantized = [n for n in reports[component.name]["nodes"] if n["operator"] == "DequantizeLinear"]
+        assert bool(dequantized) is reduced and {node["fate"] for node in dequantized} <= {"layer", "fused"}
