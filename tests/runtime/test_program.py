@@ -1,0 +1,100 @@
+"""A plan made ready for a device, on the tiny bundle and on one with a cache of keys and values."""
+
+import dataclasses
+import itertools
+
+import pytest
+
+from runtime.bundle import open_bundle
+from runtime.errors import BundleError
+from runtime.manifest import Dtype, Manifest, Precision, TensorSpec
+from runtime.program import evaluate, make_program
+from tests.conftest import GOLDEN, BuildOnce
+from tests.runtime.make_bundle import make_bundle
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return open_bundle(make_bundle(tmp_path_factory.mktemp("program") / "tiny")).manifest
+
+
+def with_output(manifest: Manifest, graph: str, spec: TensorSpec) -> Manifest:
+    """The manifest of a graph that has one more output, which the plan does not name."""
+    changed = tuple(
+        dataclasses.replace(each, outputs=(*each.outputs, spec)) if each.name == graph else each
+        for each in manifest.components
+    )
+    return dataclasses.replace(manifest, components=changed)
+
+
+def test_groups_are_scales_and_what_stands_around_them(manifest: Manifest) -> None:
+    groups = make_program(manifest.plan, manifest.components).groups
+    assert [(g.scale, g.first, g.last, g.ends_scale) for g in groups] == [
+        (None, 0, 0, False),
+        (0, 1, 3, True),
+        (1, 4, 6, True),
+        (None, 7, 7, False),
+    ]
+    assert [g.uploads for g in groups] == [
+        ("input_ids",),
+        ("cfg_scale", "top_k.0", "uniform.0"),
+        ("top_k.1", "uniform.1"),  # cfg_scale is there by then
+        (),
+    ]
+
+
+def test_every_tensor_of_a_step_has_a_place_and_none_overlap(manifest: Manifest) -> None:
+    program = make_program(manifest.plan, manifest.components, batch=3)
+    for index, step in enumerate(manifest.plan.steps):
+        tensors = program.tensors(index)
+        assert tensors.keys() == step.inputs.keys() | step.outputs.keys()
+        ranges = sorted((each.offset, each.offset + each.size) for each in tensors.values())
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(ranges))
+    assert program.tensors(1)["logits"].shape == (6, 1, 16)
+    assert program.size >= program.least > sum(manifest.plan.buffers[name].bytes_per_image for name in program.resident)
+
+
+def test_what_is_uploaded_before_a_group_is_not_overwritten_within_it(manifest: Manifest) -> None:
+    """uniform.1 is read by the group's second step, and uploaded before its first."""
+    program = make_program(manifest.plan, manifest.components)
+    noise, logits = program.places["uniform.1"], program.places["logits.1"]
+    assert noise.offset + noise.size <= logits.offset or logits.offset + logits.size <= noise.offset
+
+
+def test_an_output_that_the_plan_does_not_name_gets_a_place(manifest: Manifest) -> None:
+    changed = with_output(manifest, "transformer", TensorSpec("present", Dtype.FLOAT32, ("2B", 2, "n + n", 8)))
+    program = make_program(changed.plan, changed.components)
+    assert [found.get("present") and found["present"].shape for found in program.unnamed] == [
+        None, (2, 2, 2, 8), None, None, (2, 2, 8, 8), None, None, None,
+    ]  # fmt: skip
+    places = program.tensors(4)
+    apart = [each for name, each in places.items() if name != "present"]
+    new = places["present"]
+    assert all(new.offset + new.size <= each.offset or each.offset + each.size <= new.offset for each in apart)
+
+
+def test_an_output_whose_size_nothing_tells_is_refused(manifest: Manifest) -> None:
+    changed = with_output(manifest, "tokens", TensorSpec("kept", Dtype.FLOAT32, ("k",)))
+    with pytest.raises(
+        BundleError, match="tokens: expected symbols of its other tensors in the shape of kept, found 'k'"
+    ):
+        make_program(changed.plan, changed.components)
+
+
+def test_sums_of_symbols() -> None:
+    assert evaluate("N + n", {"N": 5, "n": 4}, "g", "t") == 9
+    assert evaluate("N + 1", {"N": 5}, "g", "t") == 6
+    assert evaluate(7, {}, "g", "t") == 7
+
+
+def test_a_cache_is_handed_on_where_it_was_written(build_once: BuildOnce) -> None:
+    """What a scale writes as present is the very place that the next one reads as past."""
+    manifest = open_bundle(build_once(GOLDEN / "plain", Precision.FP32)).manifest
+    program = make_program(manifest.plan, manifest.components)
+    runs = [i for i, step in enumerate(manifest.plan.steps) if step.graph == "transformer"]
+    for before, after in itertools.pairwise(runs):
+        written, read = program.tensors(before), program.tensors(after)
+        assert written["present_key.0"] == read["past_key.0"]
+        assert written["present_value.0"] == read["past_value.0"]
+    caches = [place for name, place in program.places.items() if name.startswith(("key.", "value."))]
+    assert program.size < sum(place.size for place in caches) / 2  # generations take each other's place
