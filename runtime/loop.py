@@ -1,13 +1,14 @@
 """The loop: execute a bundle's plan, step by step, handing buffers from one graph to the next.
 
 In: a plan and somebody to fill the buffers that no step writes. Out: a scale number after every finished scale; the
-results lie in the buffers. Every runner, in every language, executes the same plan (docs/bundle.md).
+results lie in the buffers. Every runner, in every language, executes the same plan (docs/bundle.md): HostPass with the
+arrays of this file, a runner on a device with memory of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,30 @@ class Runner(Protocol):
 
     def run(self, graph: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Compute `outputs` in place; arrays are C-contiguous. Raises EngineError."""
+
+
+class Pass(Protocol):
+    """One picture that is being drawn."""
+
+    def scales(self) -> Iterator[int]:
+        """Draw; yields each scale when its f_hat can be read. Closing the iterator stops it. Raises EngineError."""
+
+    def read(self, name: str) -> Array:
+        """What a buffer holds now: the picture when scales() has ended, f_hat.{scale} when that scale was yielded."""
+
+
+@runtime_checkable
+class DeviceRunner(Protocol):
+    """A runner whose buffers are not arrays of this process, so that it draws a picture whole."""
+
+    def begin(self, fill: Fill) -> Pass: ...
+
+
+@runtime_checkable
+class Unloader(Protocol):
+    """A runner that can let go of a graph and load it again."""
+
+    def unload(self, graph: str) -> None: ...
 
 
 class Buffers:
@@ -63,16 +88,40 @@ class Buffers:
                 del self._arrays[name]
 
 
-def execute(plan: Plan, runner: Runner, buffers: Buffers) -> Iterator[int]:
+def execute(plan: Plan, runner: Runner, buffers: Buffers, done: Callable[[int], None] | None = None) -> Iterator[int]:
     """Run every step; yields the number of each scale as it is done, when its f_hat can be decoded.
 
     The decoder is the last step, so the picture is there when the iteration ends. Closing the iterator stops it.
+    done: called with the index of every step that has run.
     """
     for index, step in enumerate(plan.steps):
         inputs = {tensor: buffers.source(name) for tensor, name in step.inputs.items()}
         outputs = {tensor: buffers.target(name) for tensor, name in step.outputs.items()}
         runner.run(step.graph, inputs, outputs)
+        if done is not None:
+            done(index)
         if step.ends_scale:
             assert step.scale is not None  # the manifest's reader has checked it
             yield step.scale
         buffers.release(index, step)
+
+
+class HostPass:
+    """A picture drawn by a Runner, in arrays of this process."""
+
+    def __init__(self, plan: Plan, runner: Runner, fill: Fill, *, low_memory: bool = False) -> None:
+        """low_memory: let go of every graph after its last step, where the runner can."""
+        self._plan, self._runner = plan, runner
+        self._buffers = Buffers(plan, 1, fill, frozenset({"pixels", "finite"}))
+        self._unloader = runner if low_memory and isinstance(runner, Unloader) else None
+
+    def scales(self) -> Iterator[int]:
+        return execute(self._plan, self._runner, self._buffers, self._done)
+
+    def read(self, name: str) -> Array:
+        return self._buffers[name]
+
+    def _done(self, index: int) -> None:
+        graph = self._plan.steps[index].graph
+        if self._unloader is not None and all(step.graph != graph for step in self._plan.steps[index + 1 :]):
+            self._unloader.unload(graph)

@@ -66,6 +66,10 @@ class OnnxRuntimeRunner:
             ) from error
         self._sessions[graph] = session
 
+    def unload(self, graph: str) -> None:
+        """Give a graph's memory back; its next run loads it again."""
+        self._sessions.pop(graph, None)
+
     def run(self, graph: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         self.load(graph)
         session = self._sessions[graph]

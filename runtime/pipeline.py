@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.bundle import Bundle, open_bundle
-from runtime.errors import EngineError, GenerationError, InputError
-from runtime.loop import Array, Buffers, Runner, execute
+from runtime.errors import GenerationError, InputError
+from runtime.loop import Array, DeviceRunner, Fill, HostPass, Pass, Runner
 from runtime.manifest import Target
 from runtime.onnxruntime import OnnxRuntimeRunner, thread_count
 from runtime.plan import Buffer, BufferKind, Distribution
@@ -41,7 +41,7 @@ class Event:
     scales: int
     image: Image.Image | None
     _pipeline: Pipeline = field(repr=False)
-    _f_hat: Array = field(repr=False)
+    _f_hat: Array | None = field(repr=False)  # None where there is an image
 
     @property
     def done(self) -> bool:
@@ -49,15 +49,18 @@ class Event:
 
     def preview(self) -> Image.Image:
         """The picture as of this scale; costs one run of the decoder."""
-        return self.image or self._pipeline.decode(self._f_hat)
+        if self.image is not None:
+            return self.image
+        assert self._f_hat is not None  # an event has one of the two
+        return self._pipeline.decode(self._f_hat)
 
 
 class Pipeline:
     """A loaded bundle. One thread at a time may generate with it."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        self.bundle, self.manifest = bundle, bundle.manifest
-        self.runner = make_runner(bundle, threads)
+    def __init__(self, bundle: Bundle, threads: int | None = None, *, low_memory: bool = False) -> None:
+        self.bundle, self.manifest, self.low_memory = bundle, bundle.manifest, low_memory
+        self.runner = make_runner(bundle, threads, low_memory=low_memory)
         self._tokenizer: PromptTokenizer | None = None
 
     def generate(
@@ -80,10 +83,12 @@ class Pipeline:
         settings = check_settings(self.manifest.sampling, cfg_scale, top_k, top_p, smooth)
         if isinstance(prompt, str | bytes | Context) or not isinstance(prompt, Sequence):
             (own,) = check_seeds(seed, 1)
-            return self._last(self._run(self._inputs(prompt), own, settings))
+            return self._last(self._run(self._inputs(prompt), own, settings, previews=False))
         seeds = check_seeds(seed, len(prompt))
         inputs = [self._inputs(one) for one in prompt]  # all of them are checked before the first is drawn
-        return [self._last(self._run(one, own, settings)) for one, own in zip(inputs, seeds, strict=True)]
+        return [
+            self._last(self._run(one, own, settings, previews=False)) for one, own in zip(inputs, seeds, strict=True)
+        ]
 
     def stream(
         self,
@@ -101,7 +106,7 @@ class Pipeline:
         """
         settings = check_settings(self.manifest.sampling, cfg_scale, top_k, top_p, smooth)
         (own,) = check_seeds(seed, 1)
-        return self._run(self._inputs(prompt), own, settings)
+        return self._run(self._inputs(prompt), own, settings, previews=True)
 
     def decode(self, f_hat: NDArray[np.float32]) -> Image.Image:
         """f_hat: (1, Z, P, P) float32 -> picture"""
@@ -132,7 +137,9 @@ class Pipeline:
             )
         return {"input_ids": self._tokenizer.encode(prompt)}
 
-    def _run(self, inputs: dict[str, Array], seed: int, settings: Settings) -> Iterator[Event]:
+    def _run(self, inputs: dict[str, Array], seed: int, settings: Settings, *, previews: bool) -> Iterator[Event]:
+        """previews: tell every scale, whose f_hat a device must then hand over, and not the last one alone."""
+
         def fill(name: str, buffer: Buffer) -> Array:
             if buffer.kind is BufferKind.INPUT:
                 return inputs[name]
@@ -143,16 +150,18 @@ class Pipeline:
                 return noise(buffer, seed)
             return settings.value(buffer, self.manifest.sampling)
 
-        plan, scales = self.manifest.plan, len(self.manifest.patch_nums)
-        buffers = Buffers(plan, 1, fill, frozenset({"pixels", "finite"}))
-        last = None
-        for scale in execute(plan, self.runner, buffers):
-            f_hat = buffers[f"f_hat.{scale}"]
-            if scale < scales - 1:
-                yield Event(scale, scales, None, self, f_hat)
-            last = f_hat
-        assert last is not None  # a plan has scales
-        yield Event(scales - 1, scales, to_image(buffers["pixels"], buffers["finite"]), self, last)
+        scales = len(self.manifest.patch_nums)
+        drawing = self._begin(fill)
+        for scale in drawing.scales():
+            if previews and scale < scales - 1:
+                yield Event(scale, scales, None, self, drawing.read(f"f_hat.{scale}"))
+        image = to_image(drawing.read("pixels"), drawing.read("finite"))
+        yield Event(scales - 1, scales, image, self, None)
+
+    def _begin(self, fill: Fill) -> Pass:
+        if isinstance(self.runner, DeviceRunner):
+            return self.runner.begin(fill)
+        return HostPass(self.manifest.plan, self.runner, fill, low_memory=self.low_memory)
 
     def _last(self, events: Iterator[Event]) -> Image.Image:
         image = [event for event in events][-1].image
@@ -160,20 +169,23 @@ class Pipeline:
         return image
 
 
-def load(path: str | Path, *, threads: int | None = None) -> Pipeline:
+def load(path: str | Path, *, threads: int | None = None, low_memory: bool = False) -> Pipeline:
     """Open and verify a bundle and return a reusable pipeline.
 
-    threads: threads inside an operator, None for one a core. Raises BundleError, EngineError.
+    threads: threads inside an operator, None for one a core; engines on a GPU have none. low_memory: every graph is
+    let go after its last step, the text model before the first scale, and loaded again for the next picture: less
+    memory, more time (docs/memory.md). Raises BundleError, EngineError.
     """
-    return Pipeline(open_bundle(path), thread_count(threads))
+    return Pipeline(open_bundle(path), thread_count(threads), low_memory=low_memory)
 
 
-def make_runner(bundle: Bundle, threads: int | None) -> Runner:
+def make_runner(bundle: Bundle, threads: int | None, *, low_memory: bool = False) -> Runner:
     """The runner for a bundle's target."""
-    target = bundle.manifest.target.name
-    if target in (Target.CPU, Target.CUDA):
+    if bundle.manifest.target.name in (Target.CPU, Target.CUDA):
         return OnnxRuntimeRunner(bundle, threads)
-    raise EngineError(f"this version runs bundles for cpu and cuda, found one for {target}; build for cpu instead")
+    from runtime.tensorrt_runner import TensorRTRunner
+
+    return TensorRTRunner(bundle, low_memory=low_memory)
 
 
 def noise(buffer: Buffer, seed: int) -> Array:
