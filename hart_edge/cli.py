@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_generate(commands)
     _add_info(commands)
+    _add_plan(commands)
     _add_golden(commands)
     _add_engines(commands)
     _add_doctor(commands)
@@ -67,6 +68,7 @@ def _add_generate(commands: Commands) -> None:
         help="mix codes instead of choosing one (default: the bundle's)",
     )
     p.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one a core)")
+    p.add_argument("--low-memory", action="store_true", help="let every graph go after its last step: slower, smaller")
     p.add_argument(
         "--context",
         type=Path,
@@ -88,6 +90,17 @@ def _add_info(commands: Commands) -> None:
     p = _add(commands, "info", "Verify a bundle and show what is in it; or count a model's arithmetic.")
     p.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder; with --macs a checkpoint or a preset")
     p.add_argument("--macs", action="store_true", help="multiply-accumulates per component and scale")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+
+
+def _add_plan(commands: Commands) -> None:
+    p = _add(
+        commands, "plan", "Say how much memory a bundle takes while it runs and is built; exit 1 if it does not fit."
+    )
+    p.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder")
+    p.add_argument("--memory", required=True, metavar="SIZE", help="what the device has free: 8GiB, 512MiB, 4GB")
+    p.add_argument("--low-memory", action="store_true", help="as generate --low-memory runs")
+    p.add_argument("--workspace", default="0", metavar="SIZE", help="that the engine builder may use (default: 0)")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
@@ -232,6 +245,8 @@ def _run(a: argparse.Namespace) -> int:
             from hart_edge.commands.generate import run
         case "info":
             from hart_edge.commands.info import run
+        case "plan":
+            from hart_edge.commands.plan import run
         case "golden":
             from hart_edge.commands.golden import run
         case "engines":

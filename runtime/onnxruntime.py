@@ -24,8 +24,11 @@ MOST_THREADS = 1024
 class OnnxRuntimeRunner:
     """One session per graph, made when the graph first runs."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        """threads: threads inside an operator; None leaves the choice to ONNX Runtime (one a core)."""
+    def __init__(self, bundle: Bundle, threads: int | None = None, *, low_memory: bool = False) -> None:
+        """threads: threads inside an operator; None leaves the choice to ONNX Runtime (one a core).
+
+        low_memory: graphs give activations back after every run instead of keeping them for the next.
+        """
         # From 1.29 on, official builds send what they run to their makers, names and hashes of graphs included.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
@@ -49,6 +52,8 @@ class OnnxRuntimeRunner:
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None:
             self._options.intra_op_num_threads = threads
+        if low_memory:
+            self._options.enable_cpu_mem_arena = self._options.enable_mem_pattern = False
         self._provider = PROVIDERS[target]
         self._paths = {str(each.name): bundle.path(each.file) for each in bundle.manifest.components}
         self._sessions: dict[str, Any] = {}

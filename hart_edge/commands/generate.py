@@ -42,7 +42,7 @@ def run(a: argparse.Namespace) -> int:
     with Bar() as bar:
         bar.say("loading the bundle")
         folder = find_bundle(a.bundle)
-        pipeline = load(folder, threads=a.threads)
+        pipeline = load(folder, threads=a.threads, low_memory=a.low_memory)
         settings: dict[str, Any] = {"cfg_scale": a.cfg_scale, "top_k": a.top_k, "top_p": a.top_p, "smooth": a.smooth}
         begun = [begin(pipeline, prompt, a.seed, settings, bar) for prompt in prompts]
         for prompt, (events, notes), file in zip(prompts, begun, files, strict=True):

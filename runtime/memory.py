@@ -1,0 +1,209 @@
+"""How much memory a bundle takes while it runs, and its engines while they are built: arithmetic on the manifest.
+
+In: the manifest, and per step the activations that a builder reported or hart_edge/activations.py computed. Out: a
+Forecast per component and scale, and what to change where it does not fit. Source of the factors: docs/memory.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runtime.errors import BuildError
+from runtime.manifest import Manifest
+from runtime.plan import Component, Plan, Precision
+from runtime.program import Program, make_program
+from runtime.target import Target
+
+Activations = Mapping[tuple[str, int | None], int]  # (graph, scale): bytes between the nodes
+
+
+@dataclass(frozen=True)
+class Rules:
+    """process: bytes of interpreter, libraries and contexts. weights, activations: bytes held for each byte counted."""
+
+    process: int
+    weights: float
+    activations: float
+    shared: bool  # one block of activations serves all graphs; else each keeps its own
+    measured: bool
+
+
+# ONNX Runtime packs matrices anew while it holds the file's, and keeps what a second run of a shape did not need.
+RULES = {
+    Target.CPU: Rules(80_000_000, 1.33, 2.0, False, True),
+    Target.CUDA: Rules(500_000_000, 1.0, 2.0, False, False),
+    Target.TENSORRT: Rules(400_000_000, 1.0, 1.0, True, False),
+    Target.TENSORRT_RTX: Rules(400_000_000, 1.0, 1.0, True, False),
+}
+BUILDER_PROCESS = 400_000_000  # bytes: the builder's process, before it has a graph
+BUILD_COPIES = 2  # of a component's weights: the parsed network's, and the engine that is being written
+
+
+@dataclass(frozen=True)
+class ComponentMemory:
+    """weights: bytes held while loaded; activations: the most of any scale, and `scale` where that is."""
+
+    name: str
+    weights: int
+    activations: int
+    scale: int | None
+    build: int
+
+
+@dataclass(frozen=True)
+class ScaleMemory:
+    """A group of steps. weights and activations as held then, cache: keys and values, buffers: all of the plan's."""
+
+    scale: int | None
+    weights: int
+    activations: int
+    cache: int
+    buffers: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """peak: bytes at the worst moment of a picture; build: of making the engines on this machine."""
+
+    components: tuple[ComponentMemory, ...]
+    scales: tuple[ScaleMemory, ...]
+    process: int
+    buffers: int
+    cache: int
+    peak: int
+    build: int
+    measured: bool
+
+
+def forecast(
+    manifest: Manifest, weights: Mapping[str, int], activations: Activations, *, low_memory: bool, workspace: int = 0
+) -> Forecast:
+    """weights: bytes of every component's as the graph holds them. workspace: that a builder may use."""
+    rules = RULES[manifest.target.name]
+    program = make_program(manifest.plan, manifest.components)
+    held = {name: int(size * rules.weights) for name, size in weights.items()}
+    factor = 1.0 if low_memory else rules.activations
+    worked = {key: int(size * factor) for key, size in activations.items()}
+    steps = manifest.plan.steps
+    used = [str(name) for name in dict.fromkeys(step.graph for step in steps)]
+    scales = tuple(_scale(program, index, held, worked, rules, low_memory) for index in range(len(program.groups)))
+    components = tuple(
+        _component(each, held[each.name], worked, workspace) for each in manifest.components if each.name in used
+    )
+    return Forecast(
+        components,
+        scales,
+        rules.process,
+        program.size,
+        cache_peak(manifest.plan),
+        max(each.total for each in scales),
+        max(build_memory(each, workspace) for each in manifest.components),
+        rules.measured,
+    )
+
+
+def _component(component: Component, held: int, worked: Activations, workspace: int) -> ComponentMemory:
+    most, scale = max(((size, scale) for (name, scale), size in worked.items() if name == component.name),
+                      key=lambda pair: pair[0])  # fmt: skip
+    return ComponentMemory(str(component.name), held, most, scale, build_memory(component, workspace))
+
+
+def _scale(
+    program: Program, number: int, held: Mapping[str, int], worked: Activations, rules: Rules, low_memory: bool
+) -> ScaleMemory:
+    """The worst moment of a group of steps."""
+    plan, group = program.plan, program.groups[number]
+    inside = range(group.first, group.last + 1)
+    if low_memory:
+        loaded = {
+            index: sum(held[graph] for graph in held if _alive(plan, graph, index)) for index in inside
+        }  # a graph is loaded at its first step and let go after its last
+    else:
+        loaded = dict.fromkeys(inside, sum(held[graph] for graph in {str(step.graph) for step in plan.steps}))
+    at_work = {index: worked[str(plan.steps[index].graph), plan.steps[index].scale] for index in inside}
+    if not low_memory:  # what a graph has taken for one scale it keeps for the next
+        every = [max(size for (name, _), size in worked.items() if name == graph) for graph in _graphs(plan)]
+        at_work = dict.fromkeys(inside, max(every) if rules.shared else sum(every))
+    worst = max(inside, key=lambda index: loaded[index] + at_work[index])
+    cache = max(cache_bytes(plan, index) for index in inside)
+    total = rules.process + loaded[worst] + at_work[worst] + program.size
+    return ScaleMemory(group.scale, loaded[worst], at_work[worst], cache, program.size, total)
+
+
+def _graphs(plan: Plan) -> list[str]:
+    return [str(name) for name in dict.fromkeys(step.graph for step in plan.steps)]
+
+
+def _alive(plan: Plan, graph: str, index: int) -> bool:
+    runs = [number for number, step in enumerate(plan.steps) if step.graph == graph]
+    return bool(runs) and runs[0] <= index <= runs[-1]
+
+
+def cache_bytes(plan: Plan, index: int) -> int:
+    """Bytes of keys and values that are alive at a step: what is read as past and what is written as present."""
+    step = plan.steps[index]
+    names = {name for tensor, name in (*step.inputs.items(), *step.outputs.items()) if tensor.startswith(PREFIXES)}
+    return sum(plan.buffers[name].bytes_per_image for name in names)
+
+
+PREFIXES = ("past_key", "past_value", "present_key", "present_value")
+
+
+def cache_peak(plan: Plan) -> int:
+    return max(cache_bytes(plan, index) for index in range(len(plan.steps)))
+
+
+def build_memory(component: Component, workspace: int) -> int:
+    """Bytes at the worst moment of building a component's engine, each in a process of its own."""
+    return BUILDER_PROCESS + BUILD_COPIES * component.bytes + workspace
+
+
+def require_build_memory(components: Mapping[str, Component], available: int, workspace: int = 0) -> None:
+    """Raise BuildError before a build begins that cannot fit; name the component and the remedy."""
+    name, component = max(components.items(), key=lambda pair: pair[1].bytes)
+    needed = build_memory(component, workspace)
+    if needed > available:
+        raise BuildError(
+            f"{name}: building its engine takes {needed / 2**30:.1f} GiB, found {available / 2**30:.1f} GiB free; "
+            "close other programs, lower the workspace, build at a lower --precision, or build on a larger machine of "
+            "the same architecture"
+        )
+
+
+def advice(manifest: Manifest, needed: Forecast, low: Forecast, memory: int) -> list[str]:
+    """What to change where a bundle does not fit: only what this product can do, with what it brings."""
+    if needed.peak <= memory:
+        return []
+    found = []
+    if low.peak < needed.peak:
+        found.append(
+            f"generate --low-memory: every graph is let go after its last step, the text model before the first scale; "
+            f"peak {size(low.peak)}, {fits(low.peak, memory)}"
+        )
+    if manifest.precision is not Precision.INT8:
+        saved = sum(each.weights for each in low.components) * (1 - INT8_SHARE[manifest.precision])
+        smaller = int(low.peak - saved) if low.peak - saved > low.process else low.process
+        found.append(
+            f"build at --precision int8: weights take about {INT8_SHARE[manifest.precision]:.0%} of these; with "
+            f"--low-memory a peak of about {size(smaller)}, {fits(smaller, memory)}"
+        )
+    least = low.process + low.buffers
+    if least > memory:
+        found.append(
+            f"a checkpoint of smaller pictures: buffers and libraries alone take {size(least)} at "
+            f"{manifest.image_size} x {manifest.image_size} pixels"
+        )
+    return found or [f"a device with {size(min(low.peak, needed.peak))} free: nothing in this bundle can be left out"]
+
+
+INT8_SHARE = {Precision.FP32: 0.25, Precision.FP16: 0.5}
+
+
+def fits(peak: int, memory: int) -> str:
+    return "which fits" if peak <= memory else "which does not fit either"
+
+
+def size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

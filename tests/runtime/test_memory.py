@@ -1,0 +1,121 @@
+"""The arithmetic of the memory planner, on the tiny bundle: every number can be added up by hand."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import BuildError
+from runtime.manifest import Manifest, Precision, Target, TargetSpec, parse
+from runtime.memory import BUILDER_PROCESS, RULES, advice, cache_bytes, forecast, require_build_memory, size
+from runtime.program import make_program
+from tests.runtime.make_bundle import make_bundle
+
+MB = 10**6
+WEIGHTS = {"text_model": 100 * MB, "transformer": 40 * MB, "tokens": 3 * MB, "latent": 2 * MB, "decoder": 30 * MB}
+ACTIVATIONS = {
+    ("text_model", None): 5 * MB,
+    ("transformer", 0): 1 * MB,
+    ("transformer", 1): 8 * MB,
+    ("tokens", 0): 2 * MB,
+    ("tokens", 1): 3 * MB,
+    ("latent", 0): 1 * MB,
+    ("latent", 1): 1 * MB,
+    ("decoder", None): 20 * MB,
+}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    folder = make_bundle(tmp_path_factory.mktemp("memory") / "tiny")
+    return parse((folder / "manifest.json").read_bytes())
+
+
+def of_target(manifest: Manifest, target: Target) -> Manifest:
+    return dataclasses.replace(manifest, target=TargetSpec(target, None))
+
+
+def test_graphs_on_a_cpu_keep_weights_packed_and_activations_twice(manifest: Manifest) -> None:
+    found = forecast(manifest, WEIGHTS, ACTIVATIONS, low_memory=False)
+    buffers = make_program(manifest.plan, manifest.components).size
+    weights = sum(int(each * 1.33) for each in WEIGHTS.values())
+    assert found.peak == RULES[Target.CPU].process + weights + 2 * (5 + 8 + 3 + 1 + 20) * MB + buffers
+    assert [each.total for each in found.scales] == [found.peak] * 4 and found.measured
+    assert {each.name: (each.activations, each.scale) for each in found.components} == {
+        "text_model": (10 * MB, None),
+        "transformer": (16 * MB, 1),
+        "tokens": (6 * MB, 1),
+        "latent": (2 * MB, 0),
+        "decoder": (40 * MB, None),
+    }
+
+
+def test_low_memory_holds_what_a_moment_needs(manifest: Manifest) -> None:
+    found = forecast(manifest, WEIGHTS, ACTIVATIONS, low_memory=True)
+    base = RULES[Target.CPU].process + found.buffers
+    assert [each.total - base for each in found.scales] == [
+        133 * MB + 5 * MB,  # the text model alone
+        int(1.33 * 45 * MB) + 1 * MB,  # the three graphs of the loop are there when latent runs
+        int(1.33 * 45 * MB) + 8 * MB,
+        int(1.33 * 30 * MB) + 20 * MB,  # the decoder alone
+    ]
+    assert found.peak == max(each.total for each in found.scales)
+
+
+def test_engines_share_one_block_of_activations(manifest: Manifest) -> None:
+    found = forecast(of_target(manifest, Target.TENSORRT), WEIGHTS, ACTIVATIONS, low_memory=False)
+    rules = RULES[Target.TENSORRT]
+    assert found.peak == rules.process + sum(WEIGHTS.values()) + 20 * MB + found.buffers
+    assert not found.measured
+
+
+def test_keys_and_values_are_counted_exactly(manifest: Manifest) -> None:
+    plan = manifest.plan
+    step = dataclasses.replace(plan.steps[1], outputs={"present_key.0": "logits.0", "present_value.0": "logits.1"})
+    changed = dataclasses.replace(plan, steps=(plan.steps[0], step, *plan.steps[2:]))
+    assert cache_bytes(changed, 1) == 2 * 1 * 16 * 4 + 2 * 4 * 16 * 4
+    assert cache_bytes(plan, 1) == 0
+
+
+def test_what_to_change_is_only_what_helps(manifest: Manifest) -> None:
+    usual = forecast(manifest, WEIGHTS, ACTIVATIONS, low_memory=False)
+    low = forecast(manifest, WEIGHTS, ACTIVATIONS, low_memory=True)
+    assert advice(manifest, usual, low, usual.peak) == []
+    assert advice(manifest, usual, low, usual.peak - 1) == [
+        "generate --low-memory: every graph is let go after its last step, the text model before the first scale; peak "
+        f"{size(low.peak)}, which fits",
+        "build at --precision int8: weights take about 25% of these; with --low-memory a peak of about "
+        f"{size(max(low.peak - int(0.75 * sum(each.weights for each in low.components)), low.process))}, which fits",
+    ]
+    smallest = dataclasses.replace(manifest, precision=Precision.INT8)
+    assert advice(smallest, low, low, low.peak - 1) == [
+        f"a device with {size(low.peak)} free: nothing in this bundle can be left out"
+    ]
+    assert advice(smallest, low, low, 10 * MB) == [
+        f"a checkpoint of smaller pictures: buffers and libraries alone take {size(low.process + low.buffers)} at 32 "
+        "x 32 pixels"
+    ]
+
+
+def test_a_build_that_cannot_fit_is_refused_before_it_begins(manifest: Manifest) -> None:
+    large = {str(each.name): dataclasses.replace(each, bytes=3 * 2**30) for each in manifest.components[1:2]}
+    needed = BUILDER_PROCESS + 2 * 3 * 2**30 + 2**30
+    require_build_memory(large, needed, workspace=2**30)
+    with pytest.raises(BuildError) as refused:
+        require_build_memory(large, needed - 1, workspace=2**30)
+    assert str(refused.value) == (
+        "transformer: building its engine takes 7.4 GiB, found 7.4 GiB free; close other programs, lower the "
+        "workspace, build at a lower --precision, or build on a larger machine of the same architecture"
+    )
+
+
+def test_sizes_for_people() -> None:
+    assert (size(3 * 2**29), size(700 * 2**20)) == ("1.50 GiB", "700 MiB")
+
+
+def test_the_folder_is_not_needed(manifest: Manifest, tmp_path: Path) -> None:
+    """A forecast is arithmetic: the same numbers for the same manifest, wherever it lies."""
+    again = parse((make_bundle(tmp_path / "again") / "manifest.json").read_bytes())
+    assert forecast(again, WEIGHTS, ACTIVATIONS, low_memory=True) == forecast(
+        manifest, WEIGHTS, ACTIVATIONS, low_memory=True
+    )
