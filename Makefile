@@ -3,13 +3,14 @@
 # make lint    ruff and mypy alone
 # make native  the C library: build/native/libhart_edge.so; install it with cmake --install build/native --prefix PREFIX
 # make native-check  its robustness, half an hour: sanitizers, valgrind, fuzzing, failures, growth (docs/robustness.md)
+# make gpu-check GPU_BUNDLE=DIR GPU_REFERENCE=DIR  engines on this machine's GPU against ONNX Runtime (docs/desktop.md)
 # make clean   removes bundles, pictures and caches; the environment stays (make distclean removes it too)
 #
 # PYTHON=/path/to/python3.11 chooses the interpreter; the first usable of python3.11, python3.12, python3 otherwise.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test lint native native-check native-requirements clean distclean help
+.PHONY: demo test lint gpu-check native native-check native-requirements clean distclean help
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -36,6 +37,14 @@ lint: $(VENV)/.installed-dev
 native: native-requirements
 	cmake -S runtime/native -B build/native -DCMAKE_BUILD_TYPE=Release
 	cmake --build build/native --parallel
+
+# GPU_BUNDLE=bundles/... GPU_REFERENCE=bundles/... name the engines and the graphs they were made from; GPU_AGAINST=
+# the FP16 engines beside INT8. The report lands in gpu-check.json, the table on standard output.
+gpu-check: $(VENV)/.installed-dev
+	$(BIN)/python -m hart_edge doctor --gpu-check "$(GPU_BUNDLE)" --reference "$(GPU_REFERENCE)" \
+		$(if $(GPU_AGAINST),--against "$(GPU_AGAINST)") --report gpu-check.json
+	HART_EDGE_GPU_BUNDLE="$(GPU_BUNDLE)" HART_EDGE_GPU_REFERENCE="$(GPU_REFERENCE)" \
+		$(BIN)/python -m pytest -q -m gpu tests/gpu
 
 native-check: $(VENV)/.installed-dev native-requirements
 	$(BIN)/python -m pytest -m '' -o log_cli=true -o log_cli_level=INFO tests/runtime/native/robustness

@@ -130,7 +130,19 @@ def _add_engines(commands: Commands) -> None:
 
 
 def _add_doctor(commands: Commands) -> None:
-    p = _add(commands, "doctor", "Show which targets this machine can use, and why not the others; exit 1 if none.")
+    p = _add(
+        commands,
+        "doctor",
+        "Show which targets this machine can use, and why not the others; exit 1 if none. With --gpu-check: hold "
+        "engines against ONNX Runtime on this GPU and measure them; exit 1 beyond tolerance.",
+    )
+    p.add_argument("--gpu-check", type=Path, metavar="BUNDLE", help="bundle of TensorRT or TensorRT-RTX engines")
+    p.add_argument("--reference", type=Path, metavar="GRAPHS", help="the bundle of graphs that they were made from")
+    p.add_argument("--against", type=Path, metavar="BUNDLE", help="engines to compare speed with: FP16 beside INT8")
+    p.add_argument("--mixed", type=Path, metavar="OUT", help="write a bundle that takes slower graphs from --against")
+    p.add_argument("--prompt", default="man astronaut", help="what they draw (default: man astronaut)")
+    p.add_argument("--pictures", type=int, default=10, metavar="N", help="that times are medians of (default: 10)")
+    p.add_argument("--report", type=Path, metavar="FILE.json", help="write the report there as well")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 

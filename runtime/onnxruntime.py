@@ -38,10 +38,11 @@ class OnnxRuntimeRunner:
                 f"this bundle needs ONNX Runtime, which is not installed ({error}); pip install 'hart-edge[cpu]'"
             ) from error
         target = bundle.manifest.target.name
-        if PROVIDERS[target] not in onnxruntime.get_available_providers():
+        provider = PROVIDERS.get(target, PROVIDERS[Target.CPU])  # graphs for TensorRT, held against its engines
+        if provider not in onnxruntime.get_available_providers():
             found = ", ".join(onnxruntime.get_available_providers())
             raise EngineError(
-                f"this bundle was built for {target}: expected {PROVIDERS[target]} in ONNX Runtime "
+                f"this bundle was built for {target}: expected {provider} in ONNX Runtime "
                 f"{onnxruntime.__version__}, found {found}; pip install 'hart-edge[gpu]' or build for cpu"
             )
         self._library = onnxruntime
@@ -54,7 +55,7 @@ class OnnxRuntimeRunner:
             self._options.intra_op_num_threads = threads
         if low_memory:
             self._options.enable_cpu_mem_arena = self._options.enable_mem_pattern = False
-        self._provider = PROVIDERS[target]
+        self._provider = provider
         self._paths = {str(each.name): bundle.path(each.file) for each in bundle.manifest.components}
         self._sessions: dict[str, Any] = {}
 

@@ -58,9 +58,12 @@ class Event:
 class Pipeline:
     """A loaded bundle. One thread at a time may generate with it."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, *, low_memory: bool = False) -> None:
+    def __init__(
+        self, bundle: Bundle, threads: int | None = None, *, low_memory: bool = False, runner: Runner | None = None
+    ) -> None:
+        """runner: in place of the one for the bundle's target."""
         self.bundle, self.manifest, self.low_memory = bundle, bundle.manifest, low_memory
-        self.runner = make_runner(bundle, threads, low_memory=low_memory)
+        self.runner = runner or make_runner(bundle, threads, low_memory=low_memory)
         self._tokenizer: PromptTokenizer | None = None
 
     def generate(
@@ -137,9 +140,12 @@ class Pipeline:
             )
         return {"input_ids": self._tokenizer.encode(prompt)}
 
-    def _run(self, inputs: dict[str, Array], seed: int, settings: Settings, *, previews: bool) -> Iterator[Event]:
-        """previews: tell every scale, whose f_hat a device must then hand over, and not the last one alone."""
+    def fill(self, prompt: str | Context, seed: int) -> Fill:
+        """What makes the arrays of a picture's inputs, settings and noise, for whoever runs the plan by himself."""
+        (own,) = check_seeds(seed, 1)
+        return self._fill(self._inputs(prompt), own, check_settings(self.manifest.sampling, None, None, None, None))
 
+    def _fill(self, inputs: dict[str, Array], seed: int, settings: Settings) -> Fill:
         def fill(name: str, buffer: Buffer) -> Array:
             if buffer.kind is BufferKind.INPUT:
                 return inputs[name]
@@ -150,8 +156,12 @@ class Pipeline:
                 return noise(buffer, seed)
             return settings.value(buffer, self.manifest.sampling)
 
+        return fill
+
+    def _run(self, inputs: dict[str, Array], seed: int, settings: Settings, *, previews: bool) -> Iterator[Event]:
+        """previews: tell every scale, whose f_hat a device must then hand over, and not the last one alone."""
         scales = len(self.manifest.patch_nums)
-        drawing = self._begin(fill)
+        drawing = self._begin(self._fill(inputs, seed, settings))
         for scale in drawing.scales():
             if previews and scale < scales - 1:
                 yield Event(scale, scales, None, self, drawing.read(f"f_hat.{scale}"))

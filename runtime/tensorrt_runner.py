@@ -109,6 +109,13 @@ class TensorRTRunner:
     def run_group(self, number: int, fill: Fill) -> None:
         """Enqueue a group's uploads and steps. Nothing is waited for."""
         group = self.program.groups[number]
+        self.upload(group, fill)
+        self._execute(number, group)
+        if self.low_memory:
+            self._unload(group)
+
+    def upload(self, group: Group, fill: Fill) -> None:
+        """Enqueue what the host fills for a group."""
         self._prepare(group)
         for name in group.uploads:
             buffer, place = self.program.plan.buffers[name], self.program.places[name]
@@ -117,9 +124,10 @@ class TensorRTRunner:
             for (graph, tensor), hosted in self._hosted.items():
                 if any(step.graph == graph and step.inputs.get(tensor) == name for step in self._steps(group)):
                     hosted[...] = array
-        self._execute(number, group)
-        if self.low_memory:
-            self._unload(group)
+
+    def run_step(self, index: int) -> None:
+        """Enqueue one step of a group that is uploaded; places are shared, so steps must come in their order."""
+        self._enqueue(self._contexts[index], self._label(index))
 
     def read(self, name: str) -> Array:
         """A copy of a buffer; waits until what was enqueued is done."""

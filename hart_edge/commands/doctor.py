@@ -20,6 +20,10 @@ BUILD_PACKAGES = ("torch", "onnx", "onnxscript", "transformers", "safetensors") 
 
 
 def run(a: argparse.Namespace) -> int:
+    if a.gpu_check is not None:
+        from hart_edge.commands.gpu_check import run as run_check
+
+        return run_check(a)
     found = examine()
     if a.json:
         print(json.dumps(found, indent=1))

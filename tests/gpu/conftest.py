@@ -1,0 +1,29 @@
+"""A GPU and what to check on it, or the reason why not: `make gpu-check` names the bundles."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runtime.cuda import Cuda
+from runtime.errors import EngineError
+
+BUNDLE, REFERENCE = "HART_EDGE_GPU_BUNDLE", "HART_EDGE_GPU_REFERENCE"
+
+
+@pytest.fixture(scope="session")
+def gpu() -> Cuda:
+    try:
+        return Cuda("tensorrt")
+    except EngineError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def bundles(gpu: Cuda) -> tuple[Path, Path]:
+    """Engines for this GPU, and the graphs that they were made from."""
+    if BUNDLE not in os.environ or REFERENCE not in os.environ:
+        pytest.skip(f"{BUNDLE} and {REFERENCE} name no bundles; use make gpu-check GPU_BUNDLE=DIR GPU_REFERENCE=DIR")
+    return Path(os.environ[BUNDLE]), Path(os.environ[REFERENCE])
