@@ -34,6 +34,7 @@ from runtime.manifest import (
     TargetSpec,
     to_json,
 )
+from runtime.memory import available_memory, require_build_memory
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def build_engines(
     """
     begin, version = time.monotonic(), builder.version()
     check_portable(job.manifest, job.target, job.settings)
+    require_build_memory(job.manifest.components, available_memory(), job.settings.workspace or 0)
     require_free(job.out)
     staging = job.out.parent / f".{job.out.name}.engines"
     try:

@@ -5,13 +5,12 @@ Every call into the binding (cuda.bindings.runtime of cuda-python) is in this fi
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from runtime.errors import EngineError
 from runtime.loop import Array
+from runtime.memory import available_memory
 
 OUT_OF_MEMORY = 2
 NO_DRIVER = {35, 100, 803}  # cudaErrorInsufficientDriver, cudaErrorNoDevice, cudaErrorSystemDriverMismatch
@@ -79,7 +78,7 @@ class Cuda:
         """Bytes that can be allocated now. Where GPU and processor share memory, caches of files count as free."""
         free = int(self._call("cudaMemGetInfo")[0])
         if self._call("cudaGetDeviceProperties", self._index).integrated:
-            return max(free, _available())
+            return max(free, available_memory() or 0)
         return free
 
     def driver_version(self) -> int:
@@ -152,11 +151,3 @@ def not_enough_memory(what: str, needed: int, free: int) -> EngineError:
         "close what else uses it, load with low_memory=True (hart-edge generate --low-memory), or see what would fit: "
         "hart-edge plan BUNDLE --memory SIZE"
     )
-
-
-def _available(file: Path = Path("/proc/meminfo")) -> int:
-    """MemAvailable in bytes; 0 where the system does not say."""
-    if sys.platform != "linux":
-        return 0
-    words = [line.split() for line in file.read_text().splitlines()]
-    return next((int(each[1]) * 1024 for each in words if each[0] == "MemAvailable:"), 0)

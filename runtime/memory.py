@@ -6,8 +6,9 @@ Forecast per component and scale, and what to change where it does not fit. Sour
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from runtime.errors import BuildError
 from runtime.manifest import Manifest
@@ -160,11 +161,14 @@ def build_memory(component: Component, workspace: int) -> int:
     return BUILDER_PROCESS + BUILD_COPIES * component.bytes + workspace
 
 
-def require_build_memory(components: Mapping[str, Component], available: int, workspace: int = 0) -> None:
-    """Raise BuildError before a build begins that cannot fit; name the component and the remedy."""
-    name, component = max(components.items(), key=lambda pair: pair[1].bytes)
-    needed = build_memory(component, workspace)
-    if needed > available:
+def require_build_memory(components: Sequence[Component], available: int | None, workspace: int = 0) -> None:
+    """Raise BuildError before a build begins that cannot fit; name the component and the remedy.
+
+    available: bytes, None where the system does not say, and then nothing is refused.
+    """
+    largest = max(components, key=lambda component: component.bytes)
+    needed, name = build_memory(largest, workspace), largest.name
+    if available is not None and needed > available:
         raise BuildError(
             f"{name}: building its engine takes {needed / 2**30:.1f} GiB, found {available / 2**30:.1f} GiB free; "
             "close other programs, lower the workspace, build at a lower --precision, or build on a larger machine of "
@@ -196,6 +200,15 @@ def advice(manifest: Manifest, needed: Forecast, low: Forecast, memory: int) -> 
             f"{manifest.image_size} x {manifest.image_size} pixels"
         )
     return found or [f"a device with {size(min(low.peak, needed.peak))} free: nothing in this bundle can be left out"]
+
+
+def available_memory(file: Path = Path("/proc/meminfo")) -> int | None:
+    """Bytes that this machine's processor could take now, caches of files included; None where it does not say."""
+    try:
+        words = [line.split() for line in file.read_text().splitlines()]
+    except OSError:
+        return None
+    return next((int(each[1]) * 1024 for each in words if each[:1] == ["MemAvailable:"]), None)
 
 
 INT8_SHARE = {Precision.FP32: 0.25, Precision.FP16: 0.5}

@@ -14,7 +14,8 @@ PACKAGES = ("hart_edge", "export", "calib", "engines", "runtime")
 OURS = (*PACKAGES, "tests", "benchmarks", "examples")
 
 # What a package may import of ours, besides itself: a module, and everything below it.
-FORMAT = ("runtime.manifest", "runtime.plan", "runtime.errors")  # the bundle's format, and what refuses it
+# The bundle's format, what refuses it, and arithmetic on it.
+FORMAT = ("runtime.manifest", "runtime.plan", "runtime.errors", "runtime.memory")
 ALLOWED = {
     "runtime": (),
     "engines": FORMAT,

@@ -1,7 +1,6 @@
 """The binding's errors become messages; the rest of runtime/cuda.py is used by every test of the runner."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,15 +46,8 @@ def test_what_the_device_is(fake: FakeCuda) -> None:
 
 def test_shared_memory_counts_caches_of_files_as_free(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.integrated, fake.memory = 1, 1000
-    monkeypatch.setattr(cuda, "_available", lambda: 5000)
+    monkeypatch.setattr(cuda, "available_memory", lambda: 5000)
     assert Cuda("tensorrt").free_memory() == 5000
-
-
-def test_available_memory_from_a_file(tmp_path: Path) -> None:
-    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   6 kB\n")
-    assert cuda._available(tmp_path / "meminfo") == 6144
-    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\n")
-    assert cuda._available(tmp_path / "meminfo") == 0
 
 
 def test_not_enough_memory_says_how_much_and_for_what(fake: FakeCuda) -> None:

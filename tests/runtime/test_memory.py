@@ -7,7 +7,16 @@ import pytest
 
 from runtime.errors import BuildError
 from runtime.manifest import Manifest, Precision, Target, TargetSpec, parse
-from runtime.memory import BUILDER_PROCESS, RULES, advice, cache_bytes, forecast, require_build_memory, size
+from runtime.memory import (
+    BUILDER_PROCESS,
+    RULES,
+    advice,
+    available_memory,
+    cache_bytes,
+    forecast,
+    require_build_memory,
+    size,
+)
 from runtime.program import make_program
 from tests.runtime.make_bundle import make_bundle
 
@@ -98,7 +107,8 @@ def test_what_to_change_is_only_what_helps(manifest: Manifest) -> None:
 
 
 def test_a_build_that_cannot_fit_is_refused_before_it_begins(manifest: Manifest) -> None:
-    large = {str(each.name): dataclasses.replace(each, bytes=3 * 2**30) for each in manifest.components[1:2]}
+    large = [dataclasses.replace(each, bytes=3 * 2**30) for each in manifest.components[1:2]]
+    require_build_memory(large, None)
     needed = BUILDER_PROCESS + 2 * 3 * 2**30 + 2**30
     require_build_memory(large, needed, workspace=2**30)
     with pytest.raises(BuildError) as refused:
@@ -107,6 +117,14 @@ def test_a_build_that_cannot_fit_is_refused_before_it_begins(manifest: Manifest)
         "transformer: building its engine takes 7.4 GiB, found 7.4 GiB free; close other programs, lower the "
         "workspace, build at a lower --precision, or build on a larger machine of the same architecture"
     )
+
+
+def test_what_this_machine_has(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\n\nMemAvailable:   6 kB\n")
+    assert available_memory(tmp_path / "meminfo") == 6144
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\n")
+    assert available_memory(tmp_path / "meminfo") is None
+    assert available_memory(tmp_path / "none") is None
 
 
 def test_sizes_for_people() -> None:

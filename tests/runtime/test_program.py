@@ -97,4 +97,4 @@ def test_a_cache_is_handed_on_where_it_was_written(build_once: BuildOnce) -> Non
         assert written["present_key.0"] == read["past_key.0"]
         assert written["present_value.0"] == read["past_value.0"]
     caches = [place for name, place in program.places.items() if name.startswith(("key.", "value."))]
-    assert program.size < sum(place.size for place in caches) / 2  # generations take each other's place
+    assert len({place.offset for place in caches}) < len(caches)  # generations take each other's place
