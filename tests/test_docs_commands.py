@@ -1,0 +1,59 @@
+"""The commands of docs/jetson.md and docs/desktop.md: those marked `runs here` are run, all others must parse.
+
+CHECKPOINT of the pages is a small checkpoint here; everything else is run as it stands, in order, in an empty folder.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import export.cli
+import hart_edge.cli
+from tests.conftest import GOLDEN
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = ("jetson.md", "desktop.md")
+BLOCK = re.compile(r"(<!-- runs here -->\n)?```sh\n(.*?)```", re.DOTALL)
+FOREIGN = {"rsync", "sudo", "pip", "python3", "python3.11", "make"}  # of other programs
+
+
+def commands(page: str, *, marked: bool) -> Iterator[list[str]]:
+    """The command lines of a page's blocks, split as a shell does."""
+    for mark, block in BLOCK.findall((DOCS / page).read_text("utf-8")):
+        if bool(mark) is marked:
+            yield from (shlex.split(line) for line in block.splitlines() if line.strip())
+
+
+def ours(words: list[str]) -> bool:
+    return words[0] == "hart-edge" or words[:3] == ["python", "-m", "export.build"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_marked_commands_run(
+    page: str, traced_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = list(commands(page, marked=True))
+    assert len(found) >= 3 and all(ours(words) for words in found)
+    for words in found:
+        given = [str(GOLDEN / "plain") if word == "CHECKPOINT" else word for word in words]
+        run = hart_edge.cli.main if words[0] == "hart-edge" else export.cli.main
+        status = run(given[1:] if words[0] == "hart-edge" else given[3:])
+        captured = capsys.readouterr()
+        assert status == 0, (shlex.join(words), captured.err)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_all_other_commands_parse(page: str) -> None:
+    for words in commands(page, marked=False):
+        if words[0] == "hart-edge":
+            assert hart_edge.cli.parser().parse_args(words[1:]).command == words[1]
+        elif ours(words):
+            assert export.cli.parser().parse_args(words[3:]).out
+        else:
+            assert words[0] in FOREIGN, words
