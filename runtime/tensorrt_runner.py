@@ -7,34 +7,22 @@ second picture. The host uploads noise and settings, and downloads pixels.
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from runtime.bundle import Bundle
+from runtime.capture import Captures
 from runtime.compatibility import check_machine
-from runtime.cuda import Cuda, CudaError, Device, not_enough_memory
+from runtime.cuda import Cuda, Device, not_enough_memory
 from runtime.errors import EngineError
 from runtime.loop import Array, Fill
 from runtime.plan import BufferKind, Component
-from runtime.program import Group, Place, make_program
+from runtime.program import Group, Place, make_program, size_of
 from runtime.tensorrt import TensorRT
-
-log = logging.getLogger(__name__)
-
-
-@dataclass
-class Capture:
-    """What became of a group: runs so far, its graph, or None for good where it cannot be captured."""
-
-    runs: int = 0
-    graph: Any = None
-    possible: bool = True
 
 
 class TensorRTRunner:
@@ -52,9 +40,10 @@ class TensorRTRunner:
         self._bundle = bundle
         self._components = {str(each.name): each for each in manifest.components}
         self._engines: dict[str, Any] = {}
-        self._contexts: dict[int, Any] = {}
+        self._contexts: dict[int, Any] = {}  # of the plan's steps
+        self._spare: dict[tuple[str, int], Any] = {}  # (graph, profile): for host arrays
         self._hosted: dict[tuple[str, str], Array] = {}  # (graph, tensor): what TensorRT reads on the processor
-        self._captures: dict[int, Capture] = {}
+        self._captures = Captures(self.cuda)
         self._scratch, self._scratch_size = 0, 0
         self._owned: set[int] = set()  # addresses that end with the runner
         weakref.finalize(self, release, self.cuda, self._owned).atexit = False  # the driver may be gone by then
@@ -70,20 +59,22 @@ class TensorRTRunner:
     def run(self, graph: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Compute `outputs` in place from host arrays: for previews and checks. Copies in and out."""
         engine, component = self._engine(graph), self._components[graph]
-        context = self._context(graph, self._profile(component, self._scale(graph, inputs)), graph)
+        context = self._spare_context(graph, self._profile(component, self._scale(graph, inputs)))
         self.library.shape_inputs(context, {name: array.shape for name, array in inputs.items()}, graph)
-        arrays = {**inputs, **outputs}
-        for tensor in component.outputs:
-            if tensor.name not in arrays:  # an engine writes all of them
-                arrays[tensor.name] = np.empty(tuple(context.get_tensor_shape(tensor.name)), tensor.dtype.value)
         addresses: dict[str, int] = {}
         try:
-            for name, array in arrays.items():
+            for name, array in inputs.items():
                 addresses[name] = self.cuda.allocate(max(array.nbytes, 1), f"{graph}: {name}")
-                if name in inputs:
-                    self.cuda.upload(addresses[name], array)
-                on_host = name in inputs and self.library.on_host(engine, name)
+                self.cuda.upload(addresses[name], array)
+                on_host = self.library.on_host(engine, name)
                 self._bind(context, name, array.ctypes.data if on_host else addresses[name], graph)
+            for tensor in component.outputs:  # an engine writes all of them
+                shape = tuple(context.get_tensor_shape(tensor.name))
+                if tensor.name in outputs and outputs[tensor.name].shape != shape:
+                    raise EngineError(f"{graph}: {tensor.name} is {shape}, found {outputs[tensor.name].shape} for it")
+                size = max(size_of(tensor.dtype, shape), 1)
+                addresses[tensor.name] = self.cuda.allocate(size, f"{graph}: {tensor.name}")
+                self._bind(context, tensor.name, addresses[tensor.name], graph)
             self._enqueue(context, graph)
             for name, array in outputs.items():
                 self.cuda.download(addresses[name], array)
@@ -103,8 +94,7 @@ class TensorRTRunner:
 
     def captured(self) -> list[int | None]:
         """Scales whose steps are one CUDA graph by now; None for what stands before or behind the scales."""
-        groups = self.program.groups
-        return [groups[number].scale for number, found in sorted(self._captures.items()) if found.graph is not None]
+        return [self.program.groups[number].scale for number in self._captures.numbers()]
 
     def run_group(self, number: int, fill: Fill) -> None:
         """Enqueue a group's uploads and steps. Nothing is waited for."""
@@ -140,45 +130,19 @@ class TensorRTRunner:
         return list(self.program.plan.steps[group.first : group.last + 1])
 
     def _execute(self, number: int, group: Group) -> None:
-        state = self._captures.setdefault(number, Capture())
-        if state.graph is not None:
-            self.cuda.launch(state.graph)
-            return
-        state.runs += 1
-        if state.runs == 2 and not self.low_memory and self._can_capture(group):  # the first run settles what is lazy
-            state.graph = self._capture(group)
-            if state.graph is not None:
-                self.cuda.launch(state.graph)
-                return
-        for index in range(group.first, group.last + 1):
-            self._enqueue(self._contexts[index], self._label(index))
-
-    def _can_capture(self, group: Group) -> bool:
-        graphs = {str(step.graph) for step in self._steps(group)}
-        if any(graph in graphs for graph, _ in self._hosted):
-            return False  # a graph would hold the values of this picture
         indices = range(group.first, group.last + 1)
-        return all(self.library.capturable(self._contexts[index], self.cuda.handle) for index in indices)
 
-    def _capture(self, group: Group) -> Any:
-        """The group as a CUDA graph, None where it cannot be one. Capturing runs nothing."""
-        self.cuda.begin_capture()
-        reason = None
-        try:
-            for index in range(group.first, group.last + 1):
-                self._enqueue(self._contexts[index], self._label(index))
-        except EngineError as error:
-            reason = error
-        try:
-            graph = self.cuda.end_capture()
-        except CudaError as error:
-            reason, graph = reason or error, None
-        if reason is None:
-            return graph
-        if graph is not None:
-            self.cuda.destroy(graph)
-        log.info("scale %s is enqueued step by step, because it cannot be a CUDA graph: %s", group.scale, reason)
-        return None
+        def enqueue() -> None:
+            for index in indices:
+                self.run_step(index)
+
+        def allowed() -> bool:
+            graphs = {str(step.graph) for step in self._steps(group)}
+            if self.low_memory or any(graph in graphs for graph, _ in self._hosted):
+                return False  # engines go after their last step; a graph would hold the values of this picture
+            return all(self.library.capturable(self._contexts[index], self.cuda.handle) for index in indices)
+
+        self._captures.run(number, f"scale {group.scale}", enqueue, allowed)
 
     def _prepare(self, group: Group) -> None:
         """Engines, and per step a context whose shapes and addresses are set."""
@@ -236,12 +200,18 @@ class TensorRTRunner:
         context.set_device_memory(self._scratch, self._scratch_size)
         return context
 
+    def _spare_context(self, graph: str, profile: int) -> Any:
+        """For `run`: kept, because TensorRT-RTX compiles kernels for every context."""
+        if (graph, profile) not in self._spare:
+            self._spare[graph, profile] = self._context(graph, profile, graph)
+        return self._spare[graph, profile]
+
     def _grow(self, size: int) -> None:
         """One block of activations for all contexts, because only one of them runs at a time."""
         if size <= self._scratch_size:
             return
         self.cuda.synchronize()
-        self._drop_graphs()
+        self._captures.drop()
         if self._scratch_size:
             self._owned.discard(self._scratch)
             self.cuda.free(self._scratch)
@@ -249,15 +219,8 @@ class TensorRTRunner:
         self._scratch = self.cuda.allocate(size, "activations")
         self._scratch_size = size
         self._owned.add(self._scratch)
-        for context in self._contexts.values():
+        for context in (*self._contexts.values(), *self._spare.values()):
             context.set_device_memory(self._scratch, size)
-
-    def _drop_graphs(self) -> None:
-        """Graphs hold addresses; what no longer holds is captured again."""
-        for state in self._captures.values():
-            if state.graph is not None:
-                self.cuda.destroy(state.graph)
-        self._captures.clear()
 
     def _unload(self, group: Group) -> None:
         """Let go of the engines that no later step of the picture runs."""
@@ -267,6 +230,8 @@ class TensorRTRunner:
             self.cuda.synchronize()
         for index in [i for i in self._contexts if self.program.plan.steps[i].graph in gone]:
             del self._contexts[index]
+        for key in [key for key in self._spare if key[0] in gone]:
+            del self._spare[key]
         for graph in gone:
             del self._engines[graph]
 

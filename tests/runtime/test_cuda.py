@@ -87,3 +87,20 @@ def test_the_real_binding_on_a_machine_without_a_driver() -> None:
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(EngineError, match="expected an NVIDIA GPU with a driver for CUDA 1"):
         Cuda("tensorrt-rtx")
+
+
+def test_the_real_binding_has_all_that_is_called() -> None:
+    """The names and fields that runtime/cuda.py and the fake agree on."""
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    called = {name for name in dir(FakeCuda) if name.startswith("cuda")}
+    assert len(called) > 20 and not [name for name in called if not hasattr(runtime, name)]
+    properties = runtime.cudaDeviceProp()
+    assert [int(getattr(properties, name)) for name in ("major", "minor", "totalGlobalMem", "integrated")] == [0] * 4
+    assert isinstance(properties.name, bytes)
+    assert runtime.cudaMemcpyKind.cudaMemcpyHostToDevice and runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+    assert runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    assert int(runtime.cudaStream_t(7)) == 7
+    assert (int(runtime.cudaError_t.cudaErrorMemoryAllocation), runtime.cudaStreamNonBlocking) == (
+        cuda.OUT_OF_MEMORY,
+        1,
+    )

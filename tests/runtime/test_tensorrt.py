@@ -126,3 +126,31 @@ def test_the_real_library_refuses_what_is_no_engine(tmp_path: Path) -> None:
         EngineError, match=r"x.engine: TensorRT-RTX .* cannot run this engine on this machine: malformed;"
     ):
         TensorRT(Target.TENSORRT_RTX).open(tmp_path / "x.engine")
+
+
+def test_the_real_library_has_all_that_is_called() -> None:
+    library = pytest.importorskip("tensorrt_rtx")
+    names = {
+        library.ICudaEngine: (
+            "num_io_tensors", "get_tensor_name", "get_tensor_dtype", "get_tensor_location", "create_runtime_config",
+            "get_device_memory_size_for_profile_v2", "create_execution_context",
+        ),
+        library.IExecutionContext: (
+            "set_optimization_profile_async", "set_device_memory", "set_input_shape", "get_tensor_shape",
+            "set_tensor_address", "execute_async_v3", "is_stream_capturable",
+        ),
+        library.IRuntimeConfig: (
+            "set_execution_context_allocation_strategy", "cuda_graph_strategy",
+            "dynamic_shapes_kernel_specialization_strategy",
+        ),
+        library.Runtime: ("deserialize_cuda_engine", "get_engine_validity", "engine_header_size"),
+        library.IStreamReaderV2: ("read", "seek"),
+        library.SeekPosition: ("SET", "CUR", "END"),
+        library.EngineValidity: ("VALID", "SUBOPTIMAL", "INVALID"),
+        library.TensorLocation: ("HOST", "DEVICE"),
+        library.ExecutionContextAllocationStrategy: ("USER_MANAGED",),
+        library.CudaGraphStrategy: ("DISABLED",),
+        library.DynamicShapesKernelSpecializationStrategy: ("EAGER",),
+    }  # fmt: skip
+    assert [name for owner, wanted in names.items() for name in wanted if not hasattr(owner, name)] == []
+    assert np.dtype(library.nptype(library.DataType.BOOL)).name == "bool"

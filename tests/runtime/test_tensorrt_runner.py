@@ -119,7 +119,7 @@ def test_a_scale_that_cannot_be_captured_runs_step_by_step(
 ) -> None:
     getattr(fake, how).add("tokens")
     pipeline = load(engines)
-    with caplog.at_level("INFO", "runtime.tensorrt_runner"):
+    with caplog.at_level("INFO", "runtime.capture"):
         assert pictures(pipeline) == pictures(load(words, threads=1))
     assert runner_of(pipeline).captured() == [None, None]  # what stands around the scales
     assert ("cannot be a CUDA graph: " in caplog.text) == (how == "spoils_capture")
