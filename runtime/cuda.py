@@ -44,7 +44,7 @@ class Cuda:
             from cuda.bindings import runtime
         except ImportError as error:
             raise EngineError(
-                f"this bundle needs {PACKAGE} (CUDA for Python), which is not installed ({error}); "
+                f"engines need {PACKAGE} (CUDA for Python), which is not installed ({error}); "
                 f"pip install 'hart-edge[{extra}]', with a {PACKAGE} of the major version of the machine's CUDA"
             ) from error
         self._library = runtime

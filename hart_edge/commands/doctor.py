@@ -14,6 +14,8 @@ from engines.registry import survey
 from hart_edge import __version__
 from hart_edge.api import DEFAULT_BUNDLE
 from hart_edge.commands.layout import size, table
+from runtime.cuda import Cuda
+from runtime.errors import EngineError
 from runtime.manifest import MANIFEST_FILE
 
 BUILD_PACKAGES = ("torch", "onnx", "onnxscript", "transformers", "safetensors")  # what export.build imports
@@ -44,6 +46,7 @@ def examine() -> dict[str, Any]:
         "memory_bytes": total,
         "memory_available_bytes": available,
         "targets": [{"target": each.target, "usable": each.usable, "detail": each.detail} for each in survey()],
+        "gpu": gpu(),
         "build_packages": {name: version(name) for name in BUILD_PACKAGES},
         "default_bundle": {"path": str(DEFAULT_BUNDLE), "present": (DEFAULT_BUNDLE / MANIFEST_FILE).is_file()},
     }
@@ -69,7 +72,25 @@ def as_text(found: dict[str, Any]) -> list[str]:
         ("bundles", building),
         ("default", f"{bundle['path']} is {'here' if bundle['present'] else 'not here'}{remedy}"),
     ]  # fmt: skip
-    return [*(f"{name:10} {value}" for name, value in facts), "", *table(("target", "usable", "because"), rows)]
+    return [
+        *(f"{name:10} {value}" for name, value in facts),
+        "",
+        *table(("target", "usable", "because"), rows),
+        "",
+        f"{'gpu':10} {found['gpu']['detail']}",
+    ]
+
+
+def gpu() -> dict[str, Any]:
+    """The first GPU as engines see it, or why there is none to run them on."""
+    try:
+        cuda = Cuda("tensorrt")
+    except EngineError as error:
+        return {"usable": False, "architecture": None, "detail": str(error)}
+    device, driver = cuda.device(), cuda.driver_version()
+    known = f"CUDA driver {driver // 1000}.{driver % 1000 // 10}"
+    detail = f"{device.name}, {device.architecture}, {size(device.memory)}, {known}"
+    return {"usable": True, "architecture": device.architecture, "detail": detail}
 
 
 def version(package: str) -> str | None:

@@ -13,6 +13,8 @@ import hart_edge
 from hart_edge.api import DEFAULT_BUNDLE
 from hart_edge.cli import main
 from hart_edge.commands import doctor
+from tests.runtime.engine_bundle import install_cuda
+from tests.runtime.fake_cuda import FakeCuda
 
 
 def fake_onnxruntime(*providers: str) -> Any:
@@ -109,3 +111,21 @@ def test_memory_from_a_file(tmp_path: Path) -> None:
     file.write_text("MemTotal:       8000 kB\n")
     assert doctor.memory(file) == (8000 * 1024, None)
     assert doctor.memory(tmp_path / "none") == (None, None)
+
+
+def test_the_gpu_that_engines_would_run_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = install_cuda(monkeypatch, FakeCuda())
+    assert report(capsys)[1]["gpu"] == {
+        "usable": True,
+        "architecture": "sm_89",
+        "detail": "Fake GPU, sm_89, 8.6 GB, CUDA driver 13.0",
+    }
+    fake.devices = 0
+    found = report(capsys)[1]["gpu"]
+    assert not found["usable"] and found["detail"].startswith(
+        "expected an NVIDIA GPU with a driver for CUDA 13, found none"
+    )
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    assert main(["doctor"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("gpu        engines need cuda-bindings") and "pip install 'hart-edge[tensorrt]'" in last

@@ -68,10 +68,15 @@ def install(
     """Put the fakes where runtime/ imports the libraries from."""
     cuda = cuda or FakeCuda()
     library = FakeTensorRT(cuda, options.pop("version", VERSIONS[target]), **options)
+    install_cuda(patch, cuda)
+    patch.setitem(sys.modules, MODULES[target], library)
+    return library
+
+
+def install_cuda(patch: pytest.MonkeyPatch, cuda: FakeCuda) -> FakeCuda:
     bindings = types.ModuleType("cuda.bindings")
     bindings.runtime = cuda  # type: ignore[attr-defined]
     patch.setitem(sys.modules, "cuda", types.ModuleType("cuda"))
     patch.setitem(sys.modules, "cuda.bindings", bindings)
     patch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
-    patch.setitem(sys.modules, MODULES[target], library)
-    return library
+    return cuda

@@ -20,7 +20,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 def test_without_the_binding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     with pytest.raises(
-        EngineError, match=r"needs cuda-bindings \(CUDA for Python\), which is not installed .*; pip install"
+        EngineError, match=r"engines need cuda-bindings \(CUDA for Python\), which is not installed .*; pip install"
     ):
         Cuda("tensorrt")
 

@@ -1,0 +1,61 @@
+"""Low memory: graphs go after their last step and come back; the pictures are the same."""
+
+from pathlib import Path
+
+import pytest
+
+from hart_edge.cli import main
+from runtime.onnxruntime import OnnxRuntimeRunner
+from runtime.pipeline import load
+from tests.runtime.words_bundle import make_words_bundle
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_words_bundle(tmp_path_factory.mktemp("low") / "words")
+
+
+def test_the_same_pictures(words: Path) -> None:
+    usual, low = load(words), load(words, low_memory=True)
+    for seed in range(3):
+        pair = [one.generate("w1 w2", seed=seed).tobytes() for one in (usual, low)]  # type: ignore[union-attr]
+        assert pair[0] == pair[1]
+
+
+def test_a_graph_is_there_from_its_first_step_to_its_last(words: Path) -> None:
+    pipeline = load(words, low_memory=True)
+    runner = pipeline.runner
+    assert isinstance(runner, OnnxRuntimeRunner)
+    held: list[set[str]] = []
+    run = runner.run
+
+    def watch(graph: str, *given: object) -> None:
+        run(graph, *given)  # type: ignore[arg-type]
+        held.append(set(runner._sessions))
+
+    runner.run = watch  # type: ignore[method-assign, assignment]
+    pipeline.generate("w1")
+    loop = {"transformer", "tokens", "latent"}
+    assert held == [
+        {"text_model"},
+        {"transformer"}, {"transformer", "tokens"}, loop,
+        loop, {"tokens", "latent"}, {"latent"},
+        {"decoder"},
+    ]  # fmt: skip
+    assert runner._sessions == {}
+
+
+def test_the_library_keeps_no_memory_between_runs(words: Path) -> None:
+    runner = load(words, low_memory=True).runner
+    assert isinstance(runner, OnnxRuntimeRunner)
+    assert not runner._options.enable_cpu_mem_arena and not runner._options.enable_mem_pattern
+    usual = load(words).runner
+    assert isinstance(usual, OnnxRuntimeRunner)
+    assert usual._options.enable_cpu_mem_arena and usual._options.enable_mem_pattern
+
+
+def test_on_the_command_line(words: Path, tmp_path: Path) -> None:
+    for option in ([], ["--low-memory"]):
+        out = str(tmp_path / f"{len(option)}.png")
+        assert main(["generate", "w1", "--bundle", str(words), "--out", out, *option]) == 0
+    assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
