@@ -219,4 +219,6 @@ def fits(peak: int, memory: int) -> str:
 
 
 def size(count: int) -> str:
+    if count < 10 * 2**20:
+        return f"{count / 2**20:.2f} MiB"
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -66,7 +66,13 @@ def read_reports(bundle: Bundle) -> tuple[dict[str, int], Activations]:
                 "not known; plan with the bundle of graphs that the engines were made from"
             )
         report: dict[str, Any] = json.loads(bundle.path(name).read_bytes())
-        activations[str(step.graph), step.scale] = max(report.get("activation_bytes") or [0])
+        engine = next(each.engine for each in m.components if each.name == step.graph)
+        assert engine is not None  # a bundle of engines, by its manifest
+        reported: list[int] = report.get("activation_bytes") or [0]
+        each_profile = len(reported) == len(engine.profiles)  # else the builder told one number for all
+        activations[str(step.graph), step.scale] = (
+            reported[engine.profiles.index(step.scale)] if each_profile else max(reported)
+        )
     return weights, activations
 
 

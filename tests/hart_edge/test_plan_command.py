@@ -75,6 +75,9 @@ def test_engines_are_planned_from_their_builders_reports(
     assert status == 0
     engines = sum(each.bytes for each in manifest.components)
     assert found["peak"] == found["process"] + engines + 7_000_000 + found["buffers"]
+    most = {each["name"]: (each["activations"], each["scale"]) for each in found["components"]}
+    assert most["tokens"] == (7_000_000, 0)  # the second profile of this engine, which serves scale 0
+    assert most["decoder"] == (7_000_000, None)  # two numbers for one profile: the larger
 
 
 @pytest.mark.parametrize(

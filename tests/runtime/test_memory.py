@@ -128,7 +128,7 @@ def test_what_this_machine_has(tmp_path: Path) -> None:
 
 
 def test_sizes_for_people() -> None:
-    assert (size(3 * 2**29), size(700 * 2**20)) == ("1.50 GiB", "700 MiB")
+    assert [size(3 * 2**29), size(700 * 2**20), size(2**19)] == ["1.50 GiB", "700 MiB", "0.50 MiB"]
 
 
 def test_the_folder_is_not_needed(manifest: Manifest, tmp_path: Path) -> None:
