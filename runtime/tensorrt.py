@@ -56,8 +56,11 @@ LIBRARIES = {
 class TensorRT:
     """One of the two libraries, with a runtime."""
 
-    def __init__(self, target: Target) -> None:
-        """Raises EngineError without the library, with one that is too old, or with none of its own parts loading."""
+    def __init__(self, target: Target, built_with: str | None = None) -> None:
+        """built_with: the version that built the engines, for the message where the library is missing.
+
+        Raises EngineError without the library, with one that is too old, or with one whose own parts do not load.
+        """
         self.facts = facts = LIBRARIES[target]
         oldest = ".".join(map(str, facts.oldest))
         remedy = f"pip install 'hart-edge[{facts.extra}]'"
@@ -66,8 +69,9 @@ class TensorRT:
         try:
             self._library: Any = importlib.import_module(facts.module)
         except (ImportError, OSError) as error:  # OSError: the package is there, a shared library of it is not
+            wanted = built_with or f"{oldest} or later"
             raise EngineError(
-                f"this bundle needs {facts.product} {oldest} or later (package {facts.package}), which cannot be "
+                f"this bundle needs {facts.product} {wanted} (package {facts.package}), which cannot be "
                 f"imported ({error}); {remedy}"
             ) from error
         self.version = str(self._library.__version__)

@@ -31,7 +31,8 @@ class TensorRTRunner:
     def __init__(self, bundle: Bundle, *, low_memory: bool = False) -> None:
         """Raises EngineError where this machine cannot run the bundle, with the reason."""
         manifest = bundle.manifest
-        self.library = TensorRT(manifest.target.name)
+        needed = manifest.target.engines
+        self.library = TensorRT(manifest.target.name, needed.version if needed else None)
         self.cuda = Cuda(self.library.facts.extra)
         self.device: Device = self.cuda.device()
         check_machine(manifest.target, self.library.version, self.device.architecture)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,3 +58,6 @@ def test_all_other_commands_parse(page: str) -> None:
             assert export.cli.parser().parse_args(words[3:]).out
         else:
             assert words[0] in FOREIGN, words
+            if words[0] == "make":
+                done = subprocess.run(["make", "-n", *words[1:]], cwd=DOCS.parent, capture_output=True, text=True)
+                assert done.returncode == 0 and "--gpu-check" in done.stdout, done.stderr

@@ -7,6 +7,7 @@ are those of the product.
 import dataclasses
 import gc
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,16 @@ def test_too_little_memory_for_activations(words: Path, tmp_path: Path, monkeypa
         EngineError, match=r"not enough memory on the GPU: expected 4 MB for activations, found 1 MB free"
     ):
         load(bundle).generate("w1")
+
+
+def test_a_missing_library_is_named_with_the_version_that_built_the_engines(
+    engines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(
+        EngineError, match=r"needs TensorRT-RTX 1.7.1.116 \(package tensorrt-rtx\), which cannot be imp"
+    ):
+        load(engines)
 
 
 def test_a_context_that_fails_says_where(engines: Path, fake: FakeTensorRT, monkeypatch: pytest.MonkeyPatch) -> None:
