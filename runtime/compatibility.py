@@ -22,12 +22,7 @@ def check_machine(target: TargetSpec, version: str, architecture: str, machine: 
 
     version: of the installed library; architecture: `sm_87`; machine: `linux-x86_64`, by default this one.
     """
-    engines = target.engines
-    if engines is None:
-        raise EngineError(
-            f"this bundle holds graphs for {target.name}, no engines; build them on this machine with "
-            f"hart-edge engines BUNDLE --target {target.name}"
-        )
+    engines = require_engines(target)
     product, here = PRODUCTS[target.name], machine or this_platform()
     remedy = f"build the engines for this machine with hart-edge engines BUNDLE --target {target.name}"
     if target.name is Target.TENSORRT_RTX:
@@ -40,6 +35,16 @@ def check_machine(target: TargetSpec, version: str, architecture: str, machine: 
             built = "desktop GPUs from sm_80 on"
         raise EngineError(f"engines built for {built}, found a GPU of {named(architecture)}; {remedy}")
     check_version(engines, version, product, remedy)
+
+
+def require_engines(target: TargetSpec) -> Engines:
+    """What the engines need; EngineError for a portable bundle, whatever is installed here."""
+    if target.engines is None:
+        raise EngineError(
+            f"this bundle holds graphs for {target.name}, no engines; build them on this machine with "
+            f"hart-edge engines BUNDLE --target {target.name}"
+        )
+    return target.engines
 
 
 def check_rtx(architecture: str) -> None:

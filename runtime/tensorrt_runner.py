@@ -16,7 +16,7 @@ import numpy as np
 
 from runtime.bundle import Bundle
 from runtime.capture import Captures
-from runtime.compatibility import check_machine
+from runtime.compatibility import check_machine, require_engines
 from runtime.cuda import Cuda, Device, not_enough_memory
 from runtime.errors import EngineError
 from runtime.loop import Array, Fill
@@ -31,8 +31,7 @@ class TensorRTRunner:
     def __init__(self, bundle: Bundle, *, low_memory: bool = False) -> None:
         """Raises EngineError where this machine cannot run the bundle, with the reason."""
         manifest = bundle.manifest
-        needed = manifest.target.engines
-        self.library = TensorRT(manifest.target.name, needed.version if needed else None)
+        self.library = TensorRT(manifest.target.name, require_engines(manifest.target).version)
         self.cuda = Cuda(self.library.facts.extra)
         self.device: Device = self.cuda.device()
         check_machine(manifest.target, self.library.version, self.device.architecture)
