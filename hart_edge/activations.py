@@ -53,7 +53,7 @@ class Graph:
         weights = {"matrices": 0, "kernels": 0, "tables": 0}
         for name, kind in self._uses().items():
             weights[kind] += sizes.get(name, self.weights.get(name, 0))
-        return GraphMemory(_peak(graph, sizes, frozenset(provided)), **weights)
+        return GraphMemory(_peak(graph, sizes, frozenset(provided), self._constant), **weights)
 
     def _resolve(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, dict[str, int]]:
         """The graph with its shapes computed by ONNX Runtime, and bytes of every tensor. No weight is read for it."""
@@ -99,8 +99,8 @@ class Graph:
         return uses
 
 
-def _peak(graph: Any, sizes: Mapping[str, int], provided: frozenset[str]) -> int:
-    """The most bytes that are alive at a time."""
+def _peak(graph: Any, sizes: Mapping[str, int], provided: frozenset[str], constant: frozenset[str]) -> int:
+    """The most bytes that are alive at a time. constant: tensors that are weights, not activations."""
     last = {name: index for index, node in enumerate(graph.node) for name in node.input}
     last |= {value.name: len(graph.node) for value in graph.output}
     held: dict[str, int] = {}  # bytes of buffers that are alive, by the tensor that made them
@@ -108,6 +108,8 @@ def _peak(graph: Any, sizes: Mapping[str, int], provided: frozenset[str]) -> int
     ends: dict[str, int] = {}  # of every buffer, the node that reads it last
     most = 0
     for index, node in enumerate(graph.node):
+        if all(name in constant for name in node.output):
+            continue
         for name in node.output:
             size = sizes.get(name, 0)
             owners = [root[each] for each in node.input if each in root]
