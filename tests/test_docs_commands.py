@@ -34,6 +34,7 @@ def ours(words: list[str]) -> bool:
     return words[0] == "hart-edge" or words[:3] == ["python", "-m", "export.build"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_marked_commands_run(
     page: str, traced_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -218,6 +218,7 @@ def shipped(out: Path, precision: Precision, *architectures: str) -> tuple[Manif
     return manifest, engine_reports(out, manifest)
 
 
+@pytest.mark.slow
 def test_the_shipped_model_for_three_architectures(traced_once: None, tmp_path: Path) -> None:
     manifest, reports = shipped(tmp_path / "bundle", Precision.FP16)
     assert manifest.target.engines.architectures == ("sm_86", "sm_89", "sm_120")
