@@ -57,7 +57,7 @@ def _halve_weights(model: onnx.ModelProto, folder: Path) -> None:
         value = read_tensor(tensor, folder)
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(half_weight(graph.name, name, value), f"{name}:fp16"))
-        casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
+        casts.append(_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
     _prepend(graph, casts)
 
 
@@ -175,8 +175,8 @@ class _Quantizer:
         raw, quantized = f"{tensor}:raw", f"{tensor}:raw:u8"
         site.node.output[0] = raw
         self.after[raw] = [
-            helper.make_node("QuantizeLinear", [raw, scale, zero], [quantized]),
-            helper.make_node("DequantizeLinear", [quantized, scale, zero], [tensor]),
+            _node("QuantizeLinear", [raw, scale, zero], [quantized]),
+            _node("DequantizeLinear", [quantized, scale, zero], [tensor]),
         ]
         self.activations[tensor] = tensor  # it has been through Q/DQ already
 
@@ -208,8 +208,8 @@ class _Quantizer:
                 shape[site.channel_axis] = -1
                 self._add(f"{stem}:scales", scale.reshape(shape))
                 nodes = [
-                    helper.make_node("Cast", [f"{stem}:s8"], [f"{stem}:f32"], to=TensorProto.FLOAT),
-                    helper.make_node("Mul", [f"{stem}:f32", f"{stem}:scales"], [self.weights[key]]),
+                    _node("Cast", [f"{stem}:s8"], [f"{stem}:f32"], to=TensorProto.FLOAT),
+                    _node("Mul", [f"{stem}:f32", f"{stem}:scales"], [self.weights[key]]),
                 ]
             self.first += nodes
         return self.weights[key]
@@ -230,7 +230,7 @@ class _Quantizer:
             self._add(f"{name}:scale", scale)
             self._add(f"{name}:zero", np.zeros(len(scale), np.int32))
             inputs = [f"{name}:s32", f"{name}:scale", f"{name}:zero"]
-            self.first.append(helper.make_node("DequantizeLinear", inputs, [restored], axis=0))
+            self.first.append(_node("DequantizeLinear", inputs, [restored], axis=0))
         return restored
 
     def _embedding(self, site: Site) -> None:
@@ -239,10 +239,10 @@ class _Quantizer:
         stem, _ = self._twin(site.weight, 0)
         site.node.input[0], site.node.output[0] = f"{stem}:s8", f"{output}:s8"
         self.after[f"{output}:s8"] = [
-            helper.make_node("Cast", [f"{output}:s8"], [f"{output}:f32"], to=TensorProto.FLOAT),
-            helper.make_node("Gather", [f"{stem}:scale", indices], [f"{output}:scale"]),
-            helper.make_node("Unsqueeze", [f"{output}:scale", self._last_axis()], [f"{output}:scales"]),
-            helper.make_node("Mul", [f"{output}:f32", f"{output}:scales"], [output]),
+            _node("Cast", [f"{output}:s8"], [f"{output}:f32"], to=TensorProto.FLOAT),
+            _node("Gather", [f"{stem}:scale", indices], [f"{output}:scale"]),
+            _node("Unsqueeze", [f"{output}:scale", self._last_axis()], [f"{output}:scales"]),
+            _node("Mul", [f"{output}:f32", f"{output}:scales"], [output]),
         ]
 
     def _last_axis(self) -> str:
@@ -277,8 +277,8 @@ class _Quantizer:
 
 
 def _node(operator: str, inputs: list[str], outputs: list[str], **attributes: int) -> onnx.NodeProto:
-    """A node that is named after its output: builders report nodes by name."""
-    return helper.make_node(operator, inputs, outputs, name=f"node_{outputs[0]}", **attributes)
+    """A node with a name of its own, which builders report: none of the exporter's, that may name the same output."""
+    return helper.make_node(operator, inputs, outputs, name=f"{operator}:{outputs[0]}", **attributes)
 
 
 def _prepend(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:

@@ -87,9 +87,7 @@ def check_portable(manifest: Manifest, target: Target, settings: EngineSettings)
             )
 
 
-def build_engines(
-    job: EngineJob, builder: EngineBuilder, watch: Watch, done: Callable[[EngineDone], None]
-) -> Manifest:
+def build_engines(job: EngineJob, builder: EngineBuilder, watch: Watch, done: Callable[[EngineDone], None]) -> Manifest:
     """Make the engines and the bundle around them; returns its manifest. settings: as the builder prepared them.
 
     Raises BuildError; finished engines are then kept for the next try, and nothing is under job.out that was not there.
@@ -165,9 +163,7 @@ def _read_report(path: Path) -> dict[str, Any]:
     return report if isinstance(report, dict) else {}
 
 
-def _finish(
-    job: EngineJob, staging: Path, components: tuple[Component, ...], version: str, seconds: float
-) -> Manifest:
+def _finish(job: EngineJob, staging: Path, components: tuple[Component, ...], version: str, seconds: float) -> Manifest:
     """Everything of a bundle but its engines, the manifest last."""
     graphs = {name for name in job.manifest.files for each in job.manifest.components if name.startswith(each.file)}
     wanted = {f"engines/{each.name}.{kind}" for each in components for kind in ("engine", "json")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ GOLDEN = Path(__file__).parent / "golden"
 FLAVOURS = ("adaln", "shared-adaln", "plain")
 
 BuildOnce = Callable[[Path, Precision], Path]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as jobs that a script puts into the background have it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

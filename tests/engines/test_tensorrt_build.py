@@ -47,8 +47,8 @@ def test_an_engine_for_three_architectures(tmp_path: Path) -> None:
     assert {node["fate"] for node in report["nodes"]} <= {"layer", "fused"}
     assert report["layers_by_precision"]["Half"] >= 1 and report["layers"] >= 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.engine", "small.onnx"]
-    phases = [progress.phase for progress in seen]
-    assert phases[:2] == ["starting", "parsing"] and len(set(phases)) > 3
+    phases = list(dict.fromkeys(progress.phase for progress in seen))  # a slow one is reported more than once
+    assert phases[:2] == ["starting", "parsing"] and len(phases) > 3
     assert all(0 <= progress.done <= progress.total and progress.component == "small" for progress in seen)
     assert [progress.seconds for progress in seen] == sorted(progress.seconds for progress in seen)
 

@@ -209,5 +209,9 @@ def test_what_x86_computes_with_is_not_for_tensorrt(fp32_bundle: Path, tmp_path:
     model = read_graph(fp32_bundle / "graphs" / "context.onnx")
     ranges = {site.activation: (-1.0, 2.0) for site in find_sites(model.graph)}
     onnx.save_model(apply_form(model, Form.U8S8, ranges), tmp_path / "context.onnx")
-    with pytest.raises(BuildError, match="zero point is UINT8, and TensorRT quantises to INT8"):
+    for major in (10, 11):
+        found = lint(tmp_path / "context.onnx", RULES[major])
+        assert any("zero point is UINT8, and TensorRT quantises to INT8" in finding for finding in found)
+        assert any("reads INT32, and TensorRT takes INT8" in finding for finding in found)
+    with pytest.raises(BuildError, match=r"^context: TensorRT would refuse this graph: node .* \(\d+ findings\)$"):
         require_clean(tmp_path / "context.onnx")
