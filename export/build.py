@@ -92,7 +92,7 @@ class Builder:
             self._read()
             self.plan, self.constants = build_plan(self.source.model, self.graphs)
             self._trace(scratch)
-            self._check("as traced", scratch, dict.fromkeys(self.graphs, Precision.FP32))
+            self._check("as traced", scratch, dict.fromkeys(self.graphs, Form.FLOAT32))
             ranges = self._ranges(scratch)
             options = self.options
             architectures = options.engines.architectures
@@ -102,8 +102,7 @@ class Builder:
             wide = self._wide(scratch, forms)
             sizes = self._write_forms(scratch, folder / "graphs", forms, ranges, wide)
             shutil.rmtree(scratch)
-            precisions = {name: form.precision for name, form in forms.items()}
-            check = self._check(f"at {options.precision}", folder / "graphs", precisions, inputs)
+            check = self._check(f"at {options.precision}", folder / "graphs", forms, inputs)
             self.plan = with_dtypes(self.plan, {name: (*inputs[name], *outputs[name]) for name in self.graphs})
             components = tuple(
                 Component(
@@ -169,13 +168,13 @@ class Builder:
         self,
         label: str,
         folder: Path,
-        precisions: Mapping[str, Precision],
+        forms: Mapping[str, Form],
         inputs_of: Mapping[str, Sequence[TensorSpec]] | None = None,
     ) -> ParityCheck:
         """Hold every graph of a folder against the reference."""
         with self._step(f"comparing every graph with the reference, {label}"):
             sessions = {name: self.library.open(folder / f"{name}.onnx") for name in self.graphs}
-            check = ParityCheck(sessions, precisions, inputs_of)
+            check = ParityCheck(sessions, forms, inputs_of)
             for inputs in self.source.parity_inputs():
                 image = self._walk(inputs, PARITY_SEED, check)
                 check_call(check, self.graphs["encoder"], [image * 2 - 1])

@@ -8,20 +8,29 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from calib.forms import Form
+from calib.graph_files import read_graph, save_graph
+from calib.quantize import apply_form
 from engines.base import BuildProgress, EngineSettings
 from engines.bundle_build import EngineDone, EngineJob, build_engines, engine_reports
+from engines.profiles import profiles_of
 from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build
 from export.cli import main as export_main
+from export.lint_tensorrt import require_clean
+from export.onnx_export import export_graph
+from export.plan import build_plan
+from export.source import random_source
 from hart_edge.cli import main
 from runtime.bundle import open_bundle
 from runtime.errors import BuildError
 from runtime.manifest import ComponentName, Manifest, Precision, Target, TargetSpec, to_json
 from runtime.pipeline import Context, load
-from tests.engines.small_graphs import CLASSIC
+from tests.engines.small_graphs import CLASSIC, RTX
 from tests.export.small_checkpoint import CHECKPOINT, contents
 from tests.hart_edge.tiny_hart import tiny_context
 
@@ -240,6 +249,17 @@ def test_the_shipped_model_for_three_architectures(traced_once: None, tmp_path: 
 
 
 @pytest.mark.slow
+def test_the_shipped_model_for_turing(traced_once: None, tmp_path: Path) -> None:
+    """Every matrix product in FP16, because there are none in float32."""
+    manifest, _ = shipped(tmp_path / "bundle", Precision.FP16, "sm_75")
+    forms = {str(component.name): component.form for component in manifest.components}
+    assert {name for name, form in forms.items() if form == "float16 products, float32 elsewhere"} == {
+        *FLOAT32,
+        "encoder",
+    }
+
+
+@pytest.mark.slow
 def test_the_shipped_model_in_int8(traced_once: None, tmp_path: Path) -> None:
     manifest, reports = shipped(tmp_path / "bundle", Precision.INT8)
     assert manifest.calibration is not None and manifest.calibration.prompts == 20
@@ -248,3 +268,26 @@ def test_the_shipped_model_in_int8(traced_once: None, tmp_path: Path) -> None:
         assert component.form.startswith("INT8 weights") is reduced
         dequantized = [n for n in reports[component.name]["nodes"] if n["operator"] == "DequantizeLinear"]
         assert bool(dequantized) is reduced and {node["fate"] for node in dequantized} <= {"layer", "fused"}
+
+
+@pytest.mark.slow
+def test_the_published_transformer(tmp_path: Path) -> None:
+    """The 0.7B shape with random weights, FP16: one engine, a profile per scale over the same weights."""
+    source = random_source("hart-0.7b-256")
+    graph, (plan, _) = source.graphs["transformer"], build_plan(source.model, source.graphs)
+    parameters = sum(parameter.numel() for parameter in source.model.transformer.blocks.parameters())
+    export_graph(graph, tmp_path / "traced.onnx")
+    path = tmp_path / "transformer.onnx"
+    save_graph(apply_form(read_graph(tmp_path / "traced.onnx"), Form.FLOAT16, {}, tmp_path), path, tmp_path)
+    require_clean(path)
+    del source, graph
+    manifest, component = SimpleNamespace(plan=plan), SimpleNamespace(name="transformer", inputs=())
+    profiles = profiles_of(manifest, component, 1)  # type: ignore[arg-type]
+    assert [profile.scale for profile in profiles] == list(range(10))
+    settings = RTX.prepare(EngineSettings(architectures=("sm_86",)))
+    report = RTX.build(path, profiles, settings, tmp_path / "transformer.engine", lambda _: None)
+    assert set(report["fates"]) <= {"layer", "fused", "folded", "constant"}
+    assert 1.99 * parameters <= report["weight_bytes"] < 2.2 * parameters
+    assert report["engine_bytes"] < 1.5 * report["weight_bytes"]
+    assert len(report["activation_bytes"]) == 10
+    print({key: value for key, value in report.items() if key not in ("nodes", "profiles")})

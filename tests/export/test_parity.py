@@ -12,9 +12,18 @@ import torch
 from onnx import numpy_helper
 
 import export.build
+from calib.forms import Form
 from export.build import BuildOptions, build
 from export.graphs import GraphModule
-from export.parity import DIFFERING_CHOICES, TOLERANCE, GraphError, ParityCheck, compare, require_observed
+from export.parity import (
+    DIFFERING_CHOICES,
+    TOLERANCE,
+    GraphError,
+    ParityCheck,
+    compare,
+    require_observed,
+    tolerance_of,
+)
 from runtime.errors import BuildError, ParityError
 from runtime.manifest import Precision
 from tests.conftest import GOLDEN, BuildOnce
@@ -149,7 +158,7 @@ class Fixed:
 
 
 def test_check_keeps_the_worst_call_and_stops_at_the_tolerance() -> None:
-    check = ParityCheck({"embed": Fixed({"x": np.zeros(1, np.float32)})}, {"embed": Precision.FP16})
+    check = ParityCheck({"embed": Fixed({"x": np.zeros(1, np.float32)})}, {"embed": Form.FLOAT16})
     for value in (0.001, 0.015, 0.002):
         check("embed", {}, {"x": torch.tensor([value])})
     assert check.worst["embed"] == GraphError(pytest.approx(0.015, rel=1e-5), "x")
@@ -160,9 +169,23 @@ def test_check_keeps_the_worst_call_and_stops_at_the_tolerance() -> None:
     assert TOLERANCE[Precision.FP32] < TOLERANCE[Precision.FP16] < TOLERANCE[Precision.INT8]
 
 
+def test_a_head_in_fp16_may_move_the_smooth_latent_farther() -> None:
+    wider = {(graph, form) for graph in ("tokens", "latent", "encoder") for form in Form}
+    wider = {(graph, form) for graph, form in wider if tolerance_of(graph, form) != TOLERANCE[form.precision]}
+    assert wider == {("tokens", Form.FLOAT16_PRODUCTS)}
+    answer = {"latent": np.full((1, 2, 1), 1.04, np.float32), "indices": np.array([[3, 4]])}
+    expected = {"latent": torch.ones(1, 2, 1), "indices": torch.tensor([[3, 4]])}
+    ParityCheck({"tokens": Fixed(answer)}, {"tokens": Form.FLOAT16_PRODUCTS})("tokens", {}, expected)
+    with pytest.raises(ParityError, match=r"^graph tokens, tensor latent: error 4\.00e-02 .* tolerance 2e-02 at fp16"):
+        ParityCheck({"tokens": Fixed(answer)}, {"tokens": Form.FLOAT16})("tokens", {}, expected)
+    answer["indices"] = np.array([[5, 6]])
+    with pytest.raises(ParityError, match=r"^graph tokens, tensor indices: 2 of 2 codes differ"):
+        ParityCheck({"tokens": Fixed(answer)}, {"tokens": Form.FLOAT16_PRODUCTS})("tokens", {}, expected)
+
+
 def test_every_graph_must_have_been_compared() -> None:
     sessions = {name: Fixed({"x": np.zeros(1, np.float32)}) for name in ("embed", "latent", "encoder")}
-    check = ParityCheck(sessions, dict.fromkeys(sessions, Precision.FP32))
+    check = ParityCheck(sessions, dict.fromkeys(sessions, Form.FLOAT32))
     check("latent", {}, {"x": torch.zeros(1)})  # exact to the last bit, and compared all the same
     assert check.worst["latent"] == GraphError(0.0, "x")
     with pytest.raises(BuildError, match=r"^graphs embed, encoder were never compared with the reference; please"):
