@@ -49,14 +49,19 @@ class Graph:
 
     def memory(self, shapes: Mapping[str, tuple[int, ...]], provided: Iterable[str]) -> GraphMemory:
         """shapes: of every input. provided: outputs that the caller has memory for."""
-        graph, sizes = self._resolve(shapes)
+        graph = self.resolve(shapes)
+        sizes = dict(self.weights)
+        for value in (*graph.value_info, *graph.input, *graph.output):
+            tensor = value.type.tensor_type
+            sizes[value.name] = _bytes(tensor.elem_type, [entry.dim_value for entry in tensor.shape.dim])
         weights = {"matrices": 0, "kernels": 0, "tables": 0}
         for name, kind in self._uses().items():
             weights[kind] += sizes.get(name, self.weights.get(name, 0))
         return GraphMemory(_peak(graph, sizes, frozenset(provided), self._constant), **weights)
 
-    def _resolve(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, dict[str, int]]:
-        """The graph with its shapes computed by ONNX Runtime, and bytes of every tensor. No weight is read for it."""
+    def resolve(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+        """The graph with its shapes computed by ONNX Runtime and constants folded. No weight is read for it; weights
+        are inputs."""
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         for value in model.graph.input:
@@ -73,12 +78,7 @@ class Graph:
             options.optimized_model_filepath = f"{folder}/graph.onnx"
             onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
             folded = onnx.load(options.optimized_model_filepath)
-        resolved = onnx.shape_inference.infer_shapes(folded, data_prop=True).graph
-        found = dict(self.weights)
-        for value in (*resolved.value_info, *resolved.input, *resolved.output):
-            tensor = value.type.tensor_type
-            found[value.name] = _bytes(tensor.elem_type, [entry.dim_value for entry in tensor.shape.dim])
-        return resolved, found
+        return onnx.shape_inference.infer_shapes(folded, data_prop=True).graph
 
     def _uses(self) -> dict[str, str]:
         """What kind of operation reads each constant tensor at run time."""

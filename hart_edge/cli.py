@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     _add_generate(commands)
     _add_info(commands)
     _add_plan(commands)
+    _add_bench(commands)
     _add_golden(commands)
     _add_engines(commands)
     _add_doctor(commands)
@@ -101,6 +102,17 @@ def _add_plan(commands: Commands) -> None:
     p.add_argument("--memory", required=True, metavar="SIZE", help="what the device has free: 8GiB, 512MiB, 4GB")
     p.add_argument("--low-memory", action="store_true", help="as generate --low-memory runs")
     p.add_argument("--workspace", default="0", metavar="SIZE", help="that the engine builder may use (default: 0)")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+
+
+def _add_bench(commands: Commands) -> None:
+    p = _add(commands, "bench", "Measure how fast bundles draw on this machine, side by side, graph by graph.")
+    p.add_argument("bundle", type=Path, nargs="+", metavar="BUNDLE", help="bundle folder; ratios are to the first")
+    p.add_argument("--reference", metavar="DIR|PRESET", help="measure the reference in PyTorch, float32, as well")
+    p.add_argument("--prompt", default="man astronaut", help="what they draw (default: man astronaut)")
+    p.add_argument("--pictures", type=int, default=5, metavar="N", help="timed a process, after one (default: 5)")
+    p.add_argument("--rounds", type=int, default=1, metavar="N", help="processes of each, in turn (default: 1)")
+    p.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one a core)")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
@@ -257,6 +269,8 @@ def _run(a: argparse.Namespace) -> int:
             from hart_edge.commands.generate import run
         case "info":
             from hart_edge.commands.info import run
+        case "bench":
+            from hart_edge.commands.bench import run
         case "plan":
             from hart_edge.commands.plan import run
         case "golden":

@@ -29,8 +29,7 @@ class OnnxRuntimeRunner:
 
         low_memory: graphs give activations back after every run instead of keeping them for the next.
         """
-        # From 1.29 on, official builds send what they run to their makers, names and hashes of graphs included.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        _refuse_telemetry()
         try:
             import onnxruntime
         except ImportError as error:
@@ -46,13 +45,7 @@ class OnnxRuntimeRunner:
                 f"{onnxruntime.__version__}, found {found}; pip install 'hart-edge[gpu]' or build for cpu"
             )
         self._library = onnxruntime
-        self._options = onnxruntime.SessionOptions()
-        self._options.log_severity_level = 3  # errors; they are raised as well
-        # Idle threads sleep. By default those of one graph's session keep turning while the next graph runs, and take
-        # the cores from it: five times slower on two cores.
-        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if threads is not None:
-            self._options.intra_op_num_threads = threads
+        self._options = session_options(threads)
         if low_memory:
             self._options.enable_cpu_mem_arena = self._options.enable_mem_pattern = False
         self._provider = provider
@@ -89,6 +82,26 @@ class OnnxRuntimeRunner:
         except Exception as error:  # as above
             shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items() if array.size)
             raise EngineError(f"{graph}: ONNX Runtime failed while running ({error}); inputs were {shapes}") from error
+
+
+def session_options(threads: int | None) -> Any:
+    """ONNX Runtime's SessionOptions as every graph of a bundle has them."""
+    _refuse_telemetry()
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; they are raised as well
+    # Idle threads sleep. By default those of one graph's session keep turning while the next graph runs, and take
+    # the cores from it: five times slower on two cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
+
+
+def _refuse_telemetry() -> None:
+    """From 1.29 on, official builds send what they run to their makers, names and hashes of graphs included."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def thread_count(threads: int | None) -> int | None:

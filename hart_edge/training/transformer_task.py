@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from hart_edge.model.checkpoint import TOKENIZER_WEIGHTS, find_weights, published_transformer
+from hart_edge.model.draw import draw_latent
 from hart_edge.model.hart import HART, SampleSettings
-from hart_edge.model.noise import residual_normal, token_uniform
 from hart_edge.training.checkpoints import State, publish, write_atomically
 from hart_edge.training.loop import Session
 from hart_edge.training.order import Purpose, random_of
@@ -210,13 +210,6 @@ def sample(
     model: HART, context: Tensor, mask: Tensor, seeds: list[int], settings: SampleSettings = SHEET_SETTINGS
 ) -> NDArray[np.uint8]:
     """A picture a prompt: (B, 16P, 16P, 3). context: (B, T, D); mask: (B, T); seeds: B."""
-    last, vocab_size = len(model.patch_nums) - 1, model.tokenizer_config.vocab_size
-    steps, tokens, z = model.config.num_sampling_steps + 1, model.patch_nums[-1] ** 2, model.tokenizer_config.z_channels
-    noise = residual_normal(seeds, last, steps, tokens, z)  # (B, N + 1, n, Z)
-
-    def uniform(scale: int, shape: tuple[int, int, int]) -> Tensor:
-        return token_uniform(seeds, scale, shape[1], vocab_size)
-
-    *_, result = model.scales(context, mask, uniform, list(noise.transpose(0, 1).flatten(1, 2)), settings)
-    pictures = (model.decode(result.f_hat) * 255).round().to(torch.uint8)
+    f_hat = draw_latent(model, context, mask, seeds, settings)
+    pictures = (model.decode(f_hat) * 255).round().to(torch.uint8)
     return pictures.permute(0, 2, 3, 1).numpy()
