@@ -286,8 +286,8 @@ def test_the_published_transformer(tmp_path: Path) -> None:
     assert [profile.scale for profile in profiles] == list(range(10))
     settings = RTX.prepare(EngineSettings(architectures=("sm_86",)))
     report = RTX.build(path, profiles, settings, tmp_path / "transformer.engine", lambda _: None)
+    (tmp_path / "transformer.json").write_text(json.dumps(report))  # figures for docs/engines.md
     assert set(report["fates"]) <= {"layer", "fused", "folded", "constant"}
     assert 1.99 * parameters <= report["weight_bytes"] < 2.2 * parameters
     assert report["engine_bytes"] < 1.5 * report["weight_bytes"]
     assert len(report["activation_bytes"]) == 10
-    print({key: value for key, value in report.items() if key not in ("nodes", "profiles")})
