@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper
+
+from runtime.onnxruntime import load_library
+
+onnxruntime = load_library()
 
 EXTERNAL = TensorProto.EXTERNAL
 SMALL = 1024  # bytes; initialisers up to here may be shapes, which inference reads

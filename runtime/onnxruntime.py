@@ -29,9 +29,8 @@ class OnnxRuntimeRunner:
 
         low_memory: graphs give activations back after every run instead of keeping them for the next.
         """
-        _refuse_telemetry()
         try:
-            import onnxruntime
+            onnxruntime = load_library()
         except ImportError as error:
             raise EngineError(
                 f"this bundle needs ONNX Runtime, which is not installed ({error}); pip install 'hart-edge[cpu]'"
@@ -45,7 +44,7 @@ class OnnxRuntimeRunner:
                 f"{onnxruntime.__version__}, found {found}; pip install 'hart-edge[gpu]' or build for cpu"
             )
         self._library = onnxruntime
-        self._options = session_options(threads)
+        self._options = session_options(onnxruntime, threads)
         if low_memory:
             self._options.enable_cpu_mem_arena = self._options.enable_mem_pattern = False
         self._provider = provider
@@ -84,11 +83,20 @@ class OnnxRuntimeRunner:
             raise EngineError(f"{graph}: ONNX Runtime failed while running ({error}); inputs were {shapes}") from error
 
 
-def session_options(threads: int | None) -> Any:
-    """ONNX Runtime's SessionOptions as every graph of a bundle has them."""
-    _refuse_telemetry()
+def load_library() -> Any:
+    """The module onnxruntime. Raises ImportError.
+
+    From 1.29 on, official builds send what they run to their makers, names and hashes of graphs included, unless this
+    variable is there when they load.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    return onnxruntime
+
+
+def session_options(onnxruntime: Any, threads: int | None) -> Any:
+    """The library's SessionOptions as every graph of a bundle has them."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they are raised as well
     # Idle threads sleep. By default those of one graph's session keep turning while the next graph runs, and take
@@ -97,11 +105,6 @@ def session_options(threads: int | None) -> Any:
     if threads is not None:
         options.intra_op_num_threads = threads
     return options
-
-
-def _refuse_telemetry() -> None:
-    """From 1.29 on, official builds send what they run to their makers, names and hashes of graphs included."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def thread_count(threads: int | None) -> int | None:

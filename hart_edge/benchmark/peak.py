@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calib.forms import Form
 from calib.quantize import apply_form
-from runtime.onnxruntime import session_options
+from runtime.onnxruntime import load_library, session_options
 
 ROWS, WIDTH, COLUMNS = 512, 1024, 4096  # a feed-forward product of the published transformer, and its rows at 256 px
 RUNS = 7
@@ -65,10 +65,9 @@ def _model(nodes: list[onnx.NodeProto], *constants: onnx.TensorProto) -> onnx.Mo
 
 
 def _seconds(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], threads: int | None) -> float:
-    import onnxruntime
-
-    options = session_options(threads)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    library = load_library()
+    options = session_options(library, threads)
+    session = library.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     times = []
     for _ in range(1 + RUNS):
         begin = time.perf_counter()

@@ -25,6 +25,14 @@ handle = Handle(load(sys.argv[2]), sys.argv[1])
 handle.generate("ab", seed=7)
 """
 
+# What hart-edge plan and bench count graphs with.
+COUNTING = """
+import sys
+from pathlib import Path
+from hart_edge.activations import Graph
+Graph(Path(sys.argv[1]) / "graphs" / "decoder.onnx")
+"""
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("program", [PYTHON, C], ids=["python", "c"])
@@ -48,7 +56,7 @@ def test_nobody_is_called(built: Build, engine: Path, tmp_path: Path, program: s
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0")])
-@pytest.mark.parametrize("program", [PYTHON, C], ids=["python", "c"])
+@pytest.mark.parametrize("program", [PYTHON, C, COUNTING], ids=["python", "c", "counting"])
 def test_a_choice_of_the_users_stands(
     built: Build, engine: Path, tmp_path: Path, program: str, given: str | None, expected: str
 ) -> None:
