@@ -17,6 +17,7 @@ from typing import Any
 
 from engines.tensorrt_report import inspected_layers, read_layers, report
 from runtime.errors import BuildError
+from runtime.memory import peak_memory
 
 NEWS = 0.1  # seconds between the steps that are told; a phase has thousands
 
@@ -44,7 +45,7 @@ def build(job: dict[str, Any], emit: Any) -> dict[str, Any]:
     """Build the engine of a job and return its report. Raises BuildError with the library's reason."""
     trt = importlib.import_module(job["module"])
     name, begin = job["component"], time.monotonic()
-    idle = _peak()
+    idle = peak_memory()
     recorder = _recorder(trt)
     builder = trt.Builder(recorder)
     network = builder.create_network(_network_flags(trt, name))
@@ -72,7 +73,7 @@ def build(job: dict[str, Any], emit: Any) -> dict[str, Any]:
         "version": trt.__version__,
         "engine_bytes": size,
         "seconds": round(time.monotonic() - begin, 2),
-        "process_peak_bytes": _peak() - idle,
+        "process_peak_bytes": peak_memory() - idle,
         "network_layers": parsed,
         **told,
     }
@@ -207,18 +208,6 @@ def _inspect(trt: Any, recorder: Any, out: Path) -> list[Any]:
     if engine is None:
         return []
     return inspected_layers(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
-
-
-def _peak() -> int:
-    """Largest resident memory of this process so far, in bytes; 0 where the system does not say.
-
-    Not getrusage: its number survives exec, and begins with what the process that started this one had.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 if __name__ == "__main__":

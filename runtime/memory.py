@@ -6,6 +6,7 @@ Forecast per component and scale, and what to change where it does not fit. Sour
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,6 +210,22 @@ def available_memory(file: Path = Path("/proc/meminfo")) -> int | None:
     except OSError:
         return None
     return next((int(each[1]) * 1024 for each in words if each[:1] == ["MemAvailable:"]), None)
+
+
+def peak_memory() -> int:
+    """The most resident bytes of this process so far; 0 where the system does not say.
+
+    On Linux not getrusage's number, which survives exec and begins with what the process that started this one had.
+    """
+    if sys.platform == "darwin":
+        import resource  # which Windows has not
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        words = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
+    except OSError:
+        return 0
+    return next((int(each[1]) * 1024 for each in words if each[:1] == ["VmHWM:"]), 0)
 
 
 INT8_SHARE = {Precision.FP32: 0.25, Precision.FP16: 0.5}

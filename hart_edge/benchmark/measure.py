@@ -5,7 +5,6 @@ In: a bundle, a checkpoint or a preset. Out: Measured.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from hart_edge.gpu_check import sample_prompt
 from runtime.bundle import open_bundle
 from runtime.loop import Array, Runner
+from runtime.memory import peak_memory
 from runtime.onnxruntime import thread_count
 from runtime.pipeline import Pipeline
 
@@ -98,16 +98,4 @@ def _draw(draw: Callable[[], object], seconds: list[float], opened: float, pictu
         draw()
         times.append(time.perf_counter() - begin)
         steps.append(tuple(seconds))
-    return Measured(opened, times[0], tuple(times[1:]), tuple(steps[1:]), peak_bytes())
-
-
-def peak_bytes() -> int:
-    """The most resident bytes of this process. On Linux not getrusage's, which begins with the parent's."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    import resource  # which Windows has not
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return Measured(opened, times[0], tuple(times[1:]), tuple(steps[1:]), peak_memory())
