@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
+from runtime.bundle import Bundle
 from runtime.onnxruntime import load_library
+from runtime.plan import Step
+from runtime.program import buffer_shape
 
 onnxruntime = load_library()
 
@@ -100,6 +103,18 @@ class Graph:
                     )
                     uses[name] = min(uses.get(name, kind), kind)  # kernels before matrices before tables
         return uses
+
+
+def steps_of(bundle: Bundle) -> Iterator[tuple[Step, Graph, dict[str, tuple[int, ...]]]]:
+    """Every step of a bundle's plan with its graph, which is read once, and the shapes of its inputs for one image."""
+    m = bundle.manifest
+    graphs: dict[str, Graph] = {}
+    for step in m.plan.steps:
+        if step.graph not in graphs:
+            file = next(each.file for each in m.components if each.name == step.graph)
+            graphs[step.graph] = Graph(bundle.path(file))
+        shapes = {tensor: buffer_shape(m.plan.buffers[name], 1) for tensor, name in step.inputs.items()}
+        yield step, graphs[step.graph], shapes
 
 
 def _peak(graph: Any, sizes: Mapping[str, int], provided: frozenset[str], constant: frozenset[str]) -> int:

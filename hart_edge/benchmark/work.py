@@ -11,22 +11,13 @@ from typing import Any
 
 import onnx
 
-from hart_edge.activations import CONVOLUTIONS, MATRICES, Graph
+from hart_edge.activations import CONVOLUTIONS, MATRICES, Graph, steps_of
 from runtime.bundle import Bundle
-from runtime.program import buffer_shape
 
 
 def count_steps(bundle: Bundle) -> list[int]:
     """Of one picture, a number a step."""
-    m = bundle.manifest
-    graphs: dict[str, Graph] = {}
-    counts = []
-    for step in m.plan.steps:
-        if step.graph not in graphs:
-            graphs[step.graph] = Graph(bundle.path(next(each.file for each in m.components if each.name == step.graph)))
-        shapes = {tensor: buffer_shape(m.plan.buffers[name], 1) for tensor, name in step.inputs.items()}
-        counts.append(count(graphs[step.graph], shapes))
-    return counts
+    return [count(graph, shapes) for _, graph, shapes in steps_of(bundle)]
 
 
 def count(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> int:

@@ -13,7 +13,6 @@ from hart_edge.commands.layout import table
 from runtime.bundle import Bundle, open_bundle
 from runtime.errors import InputError
 from runtime.memory import Activations, Forecast, advice, fits, forecast, size
-from runtime.program import buffer_shape
 
 UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 HEAD = ("component", "weights", "activations", "most at", "its build")
@@ -79,23 +78,18 @@ def read_reports(bundle: Bundle) -> tuple[dict[str, int], Activations]:
 def read_graphs(bundle: Bundle, bar: Bar) -> tuple[dict[str, int], Activations]:
     """Of graphs: what hart_edge/activations.py computes, which needs onnx and ONNX Runtime."""
     try:
-        from hart_edge.activations import Graph
+        from hart_edge.activations import steps_of
     except ImportError as error:
         raise InputError(
             f"planning with a bundle of graphs needs onnx and onnxruntime ({error}); pip install 'hart-edge[export]', "
             "or plan on the workstation that built it"
         ) from error
     m = bundle.manifest
-    graphs: dict[str, Graph] = {}
     weights = {str(each.name): each.bytes for each in m.components}
     activations: dict[tuple[str, int | None], int] = {}
-    for index, step in enumerate(m.plan.steps):
-        bar.say(f"step {index + 1} of {len(m.plan.steps)}")
-        if step.graph not in graphs:
-            file = next(each.file for each in m.components if each.name == step.graph)
-            graphs[step.graph] = Graph(bundle.path(file))
-        shapes = {tensor: buffer_shape(m.plan.buffers[name], 1) for tensor, name in step.inputs.items()}
-        found = graphs[step.graph].memory(shapes, step.outputs)
+    for number, (step, graph, shapes) in enumerate(steps_of(bundle), start=1):
+        bar.say(f"step {number} of {len(m.plan.steps)}")
+        found = graph.memory(shapes, step.outputs)
         weights[step.graph] = found.matrices + found.kernels + found.tables
         activations[step.graph, step.scale] = found.activations
     return weights, activations
