@@ -25,7 +25,17 @@ from runtime.errors import EngineError, InputError
 from runtime.manifest import Target
 from runtime.onnxruntime import thread_count
 
-SUBJECTS = ("bundle", "MB", "open, s", "first picture, s", "picture, s", "loop, s", "decoder, s", "against the first")
+SUBJECTS = (
+    "bundle",
+    "MB",
+    "open, s",
+    "first picture, s",
+    "picture, s",
+    "loop, s",
+    "decoder, s",
+    "against the first",
+    "peak, MB",
+)
 GRAPHS = ("graph", "form", "runs", "ms", "of the picture", "GMAC", "GMAC/s", "of the peak")
 SCALES = ("scale", "tokens", "ms", "of the picture", "GMAC", "GMAC/s")
 
@@ -67,7 +77,7 @@ def measure(asked: Asked, say: Callable[[str], None]) -> dict[str, Any]:
     named = zip(asked.bundles, bundles, runs, strict=False)
     subjects = [{"name": str(folder), **_bundle_row(bundle, found, peak)} for folder, bundle, found in named]
     if asked.reference is not None:
-        subjects.append({"name": f"torch, {asked.reference}", "bytes": None, **_times(runs[-1], decoder=[1], loop=[0])})
+        subjects.append({"name": f"torch, {asked.reference}", "bytes": None, **_times(runs[-1])})
     for subject in subjects:
         subject["against_the_first"] = subjects[0]["picture_s"] / subject["picture_s"]
     return {
@@ -94,15 +104,15 @@ def _apart(work: Callable[..., Any], *given: Any) -> Any:
             ) from error
 
 
-def _times(runs: Sequence[Measured], *, loop: Sequence[int], decoder: Sequence[int]) -> dict[str, Any]:
-    """loop, decoder: numbers of their steps."""
+def _times(runs: Sequence[Measured]) -> dict[str, Any]:
+    """The decoder is the last step, the loop all before it."""
     steps = [picture for run in runs for picture in run.steps]
     return {
         "open_s": median(run.opened for run in runs),
         "first_s": median(run.first for run in runs),
         "picture_s": median(seconds for run in runs for seconds in run.pictures),
-        "loop_s": median(sum(picture[index] for index in loop) for picture in steps),
-        "decoder_s": median(sum(picture[index] for index in decoder) for picture in steps),
+        "loop_s": median(sum(picture[:-1]) for picture in steps),
+        "decoder_s": median(picture[-1] for picture in steps),
         "peak_bytes": max(run.peak for run in runs),
     }
 
@@ -111,10 +121,8 @@ def _bundle_row(bundle: Bundle, runs: Sequence[Measured], peak: dict[str, float]
     m = bundle.manifest
     steps, work = m.plan.steps, count_steps(bundle)
     seconds = [median(picture[index] for run in runs for picture in run.steps) for index in range(len(steps))]
-    decoder = [index for index, step in enumerate(steps) if step.graph == "decoder"]
-    loop = [index for index in range(len(steps)) if index not in decoder]
-    times = _times(runs, loop=loop, decoder=decoder)
-    highest = {True: max(value for name, value in peak.items() if name != Form.FLOAT32), False: peak[Form.FLOAT32]}
+    times = _times(runs)
+    float_peak, int8_peak = peak[Form.FLOAT32], max(value for name, value in peak.items() if name != Form.FLOAT32)
 
     def group(chosen: list[int]) -> dict[str, Any]:
         taken, macs = sum(seconds[index] for index in chosen), sum(work[index] for index in chosen)
@@ -125,7 +133,7 @@ def _bundle_row(bundle: Bundle, runs: Sequence[Measured], peak: dict[str, float]
         chosen = [index for index, step in enumerate(steps) if step.graph == component.name]
         if chosen:  # the encoder draws nothing
             found = group(chosen)
-            of_peak = found["macs_per_second"] / highest[component.form == Form.U8S8]
+            of_peak = found["macs_per_second"] / (int8_peak if component.form == Form.U8S8 else float_peak)
             name = {"graph": str(component.name), "form": component.form, "runs": len(chosen)}
             graphs.append({**name, **found, "share_of_peak": of_peak})
     scales = []
@@ -145,7 +153,7 @@ def as_markdown(report: dict[str, Any]) -> list[str]:
         "first, batch 1 with guidance",
         f"peak of matrix products in ONNX Runtime, GMAC/s: {peak}",
         "",
-        *_head((*SUBJECTS, "peak, MB"), left=1),
+        *_head(SUBJECTS, left=1),
     ]
     for each in report["subjects"]:
         size = "" if each["bytes"] is None else f"{each['bytes'] / 1e6:.1f}"
