@@ -1,28 +1,29 @@
-"""Activations of the real loop -> ranges: smallest and largest value of every tensor that INT8 would hold.
+"""Activations of the real loop -> what is known of every tensor that INT8 would hold.
 
-In: the fp32 graphs, and every call that the loop makes of them. Out: per graph and tensor a (low, high) pair. The
-graph itself is run with a ReduceMin and a ReduceMax behind each tensor, so memory does not grow with the prompts.
+In: the fp32 graphs, and every call that the loop makes of them. Out: TensorStatistics per graph and tensor, which
+ranges are chosen from. On its own:
+
+    python -m calib.collect --checkpoint DIR --out calibration.json
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
 
 from calib.forms import Form
 from calib.graph_files import read_graph
+from calib.observation import PARTS, PICK, with_observers
 from calib.sites import SiteKind, find_sites
+from calib.statistics import ROWS, TensorStatistics
 from engines.base import EngineLibrary, Session
 from runtime.errors import BuildError
-
-Ranges = dict[str, tuple[float, float]]
 
 
 def observed_tensors(model: onnx.ModelProto, form: Form) -> list[str]:
@@ -37,33 +38,19 @@ def observed_tensors(model: onnx.ModelProto, form: Form) -> list[str]:
     return list(names)
 
 
-def with_observers(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """The graph with outputs `NAME:low` and `NAME:high` behind each named tensor, and no others."""
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
-    del observed.graph.output[:]
-    for name in names:
-        for op, suffix in (("ReduceMin", "low"), ("ReduceMax", "high")):
-            output = f"{name}:{suffix}"
-            observed.graph.node.append(helper.make_node(op, [name], [output], keepdims=0))
-            observed.graph.output.append(helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, []))
-    return observed
+class Collector:
+    """Runs every graph once more with observers behind its tensors. Every call of a prompt is kept apart.
 
-
-class RangeCollector:
-    """Averages the extremes of every call over the prompts; the widest call of a prompt then makes the range.
-
-    Every scale has the same say, although the last ones hold most tokens, and one unusual prompt does not stretch a
-    range for all others. Call it with (graph, inputs), and end_prompt() after each prompt; use it as a context manager.
+    Call it with (graph, inputs), and end_prompt() after each prompt; use it as a context manager.
     """
 
     def __init__(self, graphs: Mapping[str, Path], forms: Mapping[str, Form], library: EngineLibrary) -> None:
         """graphs: the fp32 files by name. NAME.observed.onnx lies beside each until the end, on the same weights."""
         self.prompts = 0
+        self.statistics: dict[str, dict[str, TensorStatistics]] = {}
         self._files: list[Path] = []
         self._sessions: dict[str, Session] = {}
         self._calls: Counter[str] = Counter()  # of each graph, within this prompt
-        self._sums: dict[tuple[str, int], dict[str, float]] = {}
         for graph, path in graphs.items():
             model = read_graph(path)
             names = observed_tensors(model, forms[graph])
@@ -72,8 +59,9 @@ class RangeCollector:
             self._files.append(path.with_suffix(".observed.onnx"))
             onnx.save_model(with_observers(model, names), self._files[-1])
             self._sessions[graph] = library.open(self._files[-1])
+            self.statistics[graph] = {name: TensorStatistics() for name in names}
 
-    def __enter__(self) -> RangeCollector:
+    def __enter__(self) -> Collector:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,31 +70,31 @@ class RangeCollector:
             file.unlink(missing_ok=True)
 
     def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> None:
+        """Raises BuildError where a tensor is not finite."""
         if graph not in self._sessions:
             return
-        sums = self._sums.setdefault((graph, self._calls[graph]), {})
+        index = self._calls[graph]
         self._calls[graph] += 1
-        for name, value in self._sessions[graph].run(inputs).items():
-            if not np.isfinite(value):
+        chance = np.random.Generator(np.random.Philox(key=[self.prompts, index]))
+        # One of every ROWS-th part: both halves of the guidance have the same number. Below 1 in float32 as well.
+        pick = ((np.arange(ROWS) + 0.99 * chance.random(ROWS)) / ROWS).astype(np.float32)
+        found = self._sessions[graph].run({**inputs, PICK: pick})
+        for name, statistics in self.statistics[graph].items():
+            low, high, mean, rows = (found[f"{name}:{part}"] for part in PARTS)
+            if not np.isfinite([low.min(), high.max()]).all():
                 raise BuildError(
-                    f"calibration prompt {self.prompts + 1}: graph {graph}, tensor {name.rpartition(':')[0]} reached "
-                    f"{value}; the fp32 model itself overflows there: check it with `hart-edge golden`"
+                    f"calibration prompt {self.prompts + 1}: graph {graph}, tensor {name} reached "
+                    f"{low.min()} to {high.max()}; the fp32 model itself overflows there: check it with "
+                    "`hart-edge golden`"
                 )
-            sums[name] = sums.get(name, 0.0) + float(value)
+            statistics.call(index).add(low, high, mean, rows, chance.random(ROWS))
 
     def end_prompt(self) -> None:
         self.prompts += 1
         self._calls.clear()
 
-    def ranges(self) -> dict[str, Ranges]:
-        """Per graph and tensor (low, high). Raises BuildError when no prompt was run."""
-        if not self.prompts:
-            raise BuildError("calibration: expected at least one prompt, found none; name a file with --prompts")
-        found: dict[str, Ranges] = {graph: {} for graph in self._sessions}
-        for (graph, _), sums in self._sums.items():
-            for name, total in sums.items():
-                tensor, _, end = name.rpartition(":")
-                value = total / self.prompts
-                low, high = found[graph].get(tensor, (value, value))
-                found[graph][tensor] = (min(low, value), high) if end == "low" else (low, max(high, value))
-        return found
+
+if __name__ == "__main__":  # the command runs the whole chain up to here; the module knows nothing of it
+    from export.calibration import main
+
+    raise SystemExit(main())

@@ -35,12 +35,14 @@ class Form(StrEnum):
     INT8_WEIGHTS_FLOAT16 = "INT8 weights per channel, float16 arithmetic"
     # Activations UINT8 per tensor from calibration, weights INT8 per channel: the operands of x86 VNNI.
     U8S8 = "static U8S8 Q/DQ"
+    # The same, with ranges of what is there at run time: for matrix products alone.
+    DYNAMIC = "dynamic U8S8"
     # Activations and weights INT8 with zero points 0: the operands of tensor cores; float16 around them.
     S8S8 = "static S8S8 Q/DQ, float16 elsewhere"
 
     def quantizes(self, kind: SiteKind) -> bool:
         """Whether activations of such a site are quantised."""
-        if self is Form.S8S8:
+        if self in (Form.S8S8, Form.DYNAMIC):
             return kind is SiteKind.LINEAR
         return self is Form.U8S8 and kind is not SiteKind.EMBEDDING
 
@@ -49,6 +51,11 @@ class Form(StrEnum):
         if self is Form.INT8_WEIGHTS_FLOAT16 and weight.startswith(UNBUILT):
             return False
         return self.precision is Precision.INT8 and (not self.half or kind is SiteKind.LINEAR)
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether activations are UINT8."""
+        return self in (Form.U8S8, Form.DYNAMIC)
 
     @property
     def half(self) -> bool:

@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from calib.collect import with_observers
 from calib.graph_files import read_graph
 from calib.half import FP16_LARGEST
+from calib.observation import with_extremes
 from engines.base import EngineLibrary, Session
 
 MARGIN = 4.0  # a prompt that nobody calibrated on may reach this much farther
@@ -37,7 +37,7 @@ class OverflowWatch:
             model = read_graph(graphs[graph])
             made = {output for node in model.graph.node for output in node.output}
             self._files.append(graphs[graph].with_suffix(".watched.onnx"))
-            onnx.save_model(with_observers(model, [name for name in names if name in made]), self._files[-1])
+            onnx.save_model(with_extremes(model, [name for name in names if name in made]), self._files[-1])
             self._sessions[graph] = library.open(self._files[-1])
 
     def __enter__(self) -> OverflowWatch:

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from calib.collect import RangeCollector
 from calib.forms import Form, form_of, held
 from calib.graph_files import read_graph, save_graph, weight_bytes
 from calib.half import half_tensors
@@ -28,6 +27,7 @@ from calib.quantize import apply_form
 from calib.ranges import CalibratedRanges, read_ranges
 from engines.registry import library
 from export.bundle import list_files, staged_folder, write_constants
+from export.calibration import calibrate
 from export.card import describe_machine, write_card
 from export.engine_stage import build_for_engines
 from export.lint_tensorrt import require_clean
@@ -50,7 +50,6 @@ from runtime.manifest import (
     Precision,
     Residual,
     Setting,
-    Target,
     TargetSpec,
     TensorSpec,
     Tokenizer,
@@ -186,21 +185,8 @@ class Builder:
         if self.options.precision is not Precision.INT8 or self.ranges is not None:
             return self.ranges
         inputs = self.calibration_inputs
-        # Ranges of the form with the most quantised activations serve every target's.
-        forms = {name: form_of(name, Precision.INT8, Target.CPU) for name in self.graphs}
-        paths = {name: folder / f"{name}.onnx" for name in self.graphs}
-        with (
-            self._step(f"calibrating on {len(inputs)} prompts"),
-            RangeCollector(paths, forms, self.library) as collector,
-        ):
-            for index, one in enumerate(inputs):
-
-                def observe(graph: str, feeds: dict[str, Tensor], _: dict[str, Tensor]) -> None:
-                    collector(graph, {name: tensor.numpy() for name, tensor in feeds.items()})
-
-                self._walk(one, FIRST_SEED + index, observe)
-                collector.end_prompt()
-            return CalibratedRanges(self.source.weights_sha256, collector.prompts, collector.ranges())
+        with self._step(f"calibrating on {len(inputs)} prompts"):
+            return calibrate(self.source, folder, inputs, self._walk, self.library, self.options.observer)
 
     def _wide(self, folder: Path, forms: Mapping[str, Form]) -> dict[str, frozenset[str]]:
         """Tensors that FP16 may not hold, because the loop brings them near its largest number."""

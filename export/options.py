@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calib.graph_files import EXTERNAL_FROM
+from calib.observers import Observer
 from engines.base import BuildProgress, EngineSettings
 from hart_edge.model.sampling import DEFAULT_CFG_SCALE
 from runtime.errors import BuildError
@@ -32,6 +33,7 @@ class BuildOptions:
     prompts: Path | None = None
     contexts: Path | None = None
     ranges: Path | None = None
+    observer: Observer | None = None
     engines: EngineSettings = ANY_GPU
     portable: bool = False
     external_from: int = EXTERNAL_FROM

@@ -84,12 +84,15 @@ def test_what_a_form_says() -> None:
         Form.INT8_WEIGHTS: Precision.INT8,
         Form.INT8_WEIGHTS_FLOAT16: Precision.INT8,
         Form.U8S8: Precision.INT8,
+        Form.DYNAMIC: Precision.INT8,
         Form.S8S8: Precision.INT8,
     }
     assert [kind for kind in SiteKind if Form.S8S8.quantizes(kind)] == [SiteKind.LINEAR]
     assert [kind for kind in SiteKind if Form.U8S8.holds_int8(kind, "w")] == list(SiteKind)
     assert [kind for kind in SiteKind if Form.INT8_WEIGHTS_FLOAT16.holds_int8(kind, "w")] == [SiteKind.LINEAR]
     assert [kind for kind in SiteKind if Form.U8S8.quantizes(kind)] == [SiteKind.LINEAR, SiteKind.CONV]
+    assert [kind for kind in SiteKind if Form.DYNAMIC.quantizes(kind)] == [SiteKind.LINEAR]
+    assert [form for form in Form if form.unsigned] == [Form.U8S8, Form.DYNAMIC]
     for form in (Form.FLOAT32, Form.FLOAT16_WEIGHTS, Form.INT8_WEIGHTS):
         assert not any(form.quantizes(kind) for kind in SiteKind)
     assert {str(form) for form in Form} >= {"static U8S8 Q/DQ", "float16 weights, float32 arithmetic"}

@@ -7,18 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from calib.collect import RangeCollector
+from calib.collect import Collector
 from calib.forms import Form
-from calib.half import FP16_SMALLEST
-from calib.quantize import activation_parameters, apply_form, quantize_weight, symmetric_parameters
+from calib.quantize import apply_form
 from calib.sites import SMALLEST_WEIGHT
 from engines.registry import library
 from runtime.errors import BuildError
 from runtime.manifest import Precision, Target
+from tests.calib.kernels import optimised
 from tests.calib.make_graphs import (
     INT64,
     conv_model,
@@ -34,10 +33,10 @@ REDUCED = [form for form in Form if form is not Form.FLOAT32]
 
 
 def collected(folder: Path, model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
-    with RangeCollector(write_model(folder, model), {"small": Form.U8S8}, library(Target.CPU)) as collector:
+    with Collector(write_model(folder, model), {"small": Form.U8S8}, library(Target.CPU)) as collector:
         collector("small", inputs)
         collector.end_prompt()
-        return collector.ranges().get("small", {})
+    return {name: statistics.extremes() for name, statistics in collector.statistics["small"].items()}
 
 
 def check(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -52,59 +51,6 @@ def check(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def ops(model: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in model.graph.node)
-
-
-# --- numbers
-
-
-@pytest.mark.parametrize("axis", [0, 1])
-def test_weight_is_at_most_half_a_step_away(axis: int) -> None:
-    value = np.random.default_rng(0).standard_normal((40, 50)).astype(np.float32)
-    value *= np.logspace(-6, 6, value.shape[axis]).reshape((-1, 1) if axis == 0 else (1, -1)).astype(np.float32)
-    quantized, scale = quantize_weight(value, axis)
-    assert quantized.dtype == np.int8 and scale.shape == (value.shape[axis],) and scale.dtype == np.float32
-    assert np.abs(quantized.astype(int)).max(axis=1 - axis).tolist() == [127] * len(scale)  # each uses its whole range
-    steps = np.expand_dims(scale, 1 - axis)
-    assert (np.abs(quantized * steps - value) <= steps * 0.5001).all()
-
-
-@pytest.mark.parametrize(("shape", "axis"), [((401, 50), 1), ((50, 400), 0), ((48, 8, 3, 3), 0)])
-def test_paired_neighbours_fit_into_16_bits_with_uint8(shape: tuple[int, ...], axis: int) -> None:
-    """Along the contraction for a matrix, any two for a convolution; and as finely as that allows."""
-    value = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    quantized, scale = quantize_weight(value, axis, paired=True)
-    slices = np.moveaxis(quantized, axis, 0).reshape(shape[axis], -1).astype(int)
-    slices = np.pad(slices, ((0, 0), (0, slices.shape[1] % 2)))
-    if len(shape) == 4:
-        slices = np.sort(slices, axis=1)  # neighbours are then the largest two, and the smallest two
-    pairs = slices[:, 0::2] + slices[:, 1::2]
-    same_sign = slices[:, 0::2] * slices[:, 1::2] > 0
-    largest = np.where(same_sign, np.abs(pairs), np.abs(slices).reshape(*pairs.shape, 2).max(2)).max(1)
-    assert largest.max() <= 128 and largest.min() >= 125
-    shaped = scale.reshape([-1 if i == axis else 1 for i in range(len(shape))])
-    assert (np.abs(quantized * shaped - value) <= shaped * 0.5001).all()
-    assert (scale / quantize_weight(value, axis)[1]).max() <= 2.0
-
-
-def test_zero_channels_stay_zero() -> None:
-    value = np.ones((3, 4, 1, 1), np.float32)
-    value[1] = 0
-    quantized, scale = quantize_weight(value, 0)
-    assert scale[1] == 1 and not quantized[1].any()
-    assert np.isfinite(scale).all() and (scale > 0).all()
-
-
-@pytest.mark.parametrize(
-    ("low", "high"), [(-1.0, 3.0), (0.0, 5.0), (-7.0, 0.0), (2.0, 5.0), (-6.0, -1.0), (-1e-3, 1e4), (0.0, 0.0)]
-)
-def test_activations_hold_zero_exactly(low: float, high: float) -> None:
-    scale, zero = activation_parameters(low, high)
-    assert scale.dtype == np.float32 and zero.dtype == np.uint8 and scale > 0
-    smallest, largest = (0 - int(zero)) * scale, (255 - int(zero)) * scale
-    assert smallest <= 0 <= largest
-    assert smallest - scale <= min(low, 0) and max(high, 0) <= largest + scale  # within a step of the range
-    if (low, high) != (0.0, 0.0):
-        assert largest - smallest == pytest.approx(max(high, 0) - min(low, 0), rel=1e-5)
 
 
 # --- linear layers
@@ -321,52 +267,6 @@ def test_largest_fp16_fits() -> None:
     assert initializer(reduced, "first:fp16").max() == 65504
 
 
-# --- what ONNX Runtime makes of the shipped model
-
-INTEGER_KERNELS = ("MatMulIntegerToFloat", "QLinearMatMul", "QGemm", "QLinearConv", "MatMulInteger")
-FLOAT_KERNELS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv", "FusedConv", "TransposeMatMul")
-
-
-def optimised(folder: Path, model: onnx.ModelProto | Path) -> Counter[str]:
-    """Operators after ONNX Runtime's own optimisation; those of FLOAT_KERNELS only where they read a weight."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # it warns that such a file is for this machine only
-    options.optimized_model_filepath = str(folder / "optimised.onnx")
-    source = model if isinstance(model, Path) else folder / "given.onnx"
-    if isinstance(model, onnx.ModelProto):
-        onnx.save_model(model, source)
-    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
-    graph = onnx.load(folder / "optimised.onnx").graph
-    large = {tensor.name for tensor in graph.initializer if np.prod(tensor.dims) >= SMALLEST_WEIGHT}
-    restored = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in large}
-    return Counter(
-        node.op_type for node in graph.node if node.op_type not in FLOAT_KERNELS or {*node.input} & (large | restored)
-    )
-
-
-@pytest.mark.parametrize("component", ["transformer", "text_model", "residual", "context"])
-def test_built_graphs_run_on_integer_kernels(int8_bundle: Path, tmp_path: Path, component: str) -> None:
-    """No product with a weight is left in float: such a layer would be slower than at fp32."""
-    path = int8_bundle / "graphs" / f"{component}.onnx"
-    graph = onnx.load(path).graph
-    quantized = {tensor.name for tensor in graph.initializer if tensor.name.endswith(":s8")}
-    restored = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in quantized}
-    sites = sum(len(node.input) > 1 and node.input[1] in restored for node in graph.node)
-    assert sites >= {"transformer": 50, "text_model": 21, "residual": 50, "context": 1}[component]
-    found = optimised(tmp_path, path)
-    assert {name: found[name] for name in FLOAT_KERNELS if found[name]} == {}
-    assert sum(found[name] for name in INTEGER_KERNELS) == sites, found
-
-
-@pytest.mark.parametrize("component", ["decoder", "encoder"])
-def test_weights_of_built_graphs_are_restored_once(
-    int8_bundle: Path, fp32_bundle: Path, tmp_path: Path, component: str
-) -> None:
-    """The convolutions see constants, and run on the same kernels as at fp32."""
-    paths = [bundle / "graphs" / f"{component}.onnx" for bundle in (fp32_bundle, int8_bundle)]
-    assert optimised(tmp_path, paths[0]) == optimised(tmp_path, paths[1])
-
-
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_built_graphs_are_valid(request: pytest.FixtureRequest, precision: str) -> None:
     folder = request.getfixturevalue(f"{precision}_bundle")
@@ -377,23 +277,6 @@ def test_built_graphs_are_valid(request: pytest.FixtureRequest, precision: str) 
 
 
 # --- for TensorRT
-
-
-def test_symmetric_activations_hold_both_ends() -> None:
-    for low, high in ((-1.0, 3.0), (-5.0, 2.0), (0.0, 1e-9), (0.0, 0.0)):
-        scale, zero = symmetric_parameters(low, high)
-        assert zero == 0 and zero.dtype == np.int8 and scale.dtype == np.float32
-        assert np.float32(np.float16(scale)) == scale >= FP16_SMALLEST  # the same number in either type
-        assert 127 * scale >= 0.999 * max(abs(low), abs(high))
-
-
-def test_scales_of_weights_are_numbers_of_fp16() -> None:
-    value = np.random.default_rng(0).standard_normal((64, 6)).astype(np.float32)
-    value *= np.logspace(-8, 2, 6, dtype=np.float32)
-    quantized, scale = quantize_weight(value, 1, half=True)
-    assert (scale.astype(np.float16).astype(np.float32) == scale).all() and (scale >= FP16_SMALLEST).all()
-    assert np.abs(quantized.astype(int)).max() == 127
-    assert (np.abs(quantized * scale - value) <= scale * 0.51 + np.abs(value) * 2**-10).all()
 
 
 def test_s8s8_quantises_the_inputs_of_matrix_products_alone() -> None:

@@ -9,11 +9,18 @@ from typing import Any
 
 import pytest
 
-from calib.ranges import CalibratedRanges, hash_files, read_ranges
+from calib.ranges import ActivationRange, CalibratedRanges, hash_files, read_ranges
 from runtime.errors import BuildError
 
 OWNER = "a" * 64
-RANGES = CalibratedRanges(OWNER, 20, {"transformer": {"x": (-1.25, 3.0000001), "h": (0.0, 1e-30)}, "context": {}})
+GRAPHS = {
+    "transformer": {
+        "x": ActivationRange(-1.25, 3.0000001, (0, -3, 17), (0.5, -1.25, 1e-05)),
+        "h": ActivationRange(0.0, 1e-30),
+    },
+    "context": {},
+}
+RANGES = CalibratedRanges(OWNER, 20, "c" * 64, {"transformer": "mse", "context": "min-max"}, GRAPHS)
 
 
 def write(folder: Path, **changed: Any) -> Path:
@@ -32,6 +39,11 @@ def test_round_trip(tmp_path: Path) -> None:
     assert RANGES.sha256() == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_factors_are_powers_of_the_eighth_root_of_two() -> None:
+    assert ActivationRange(0, 1).factors() is None
+    assert ActivationRange(0, 1, (0, 8, -16, 4)).factors() == pytest.approx([1, 2, 0.25, 2**0.5])
+
+
 def test_other_weights(tmp_path: Path) -> None:
     message = r"ranges belong to weights a{12}\.\.\., this checkpoint's are b{12}\.\.\.; calibrate this checkpoint$"
     with pytest.raises(BuildError, match=message):
@@ -39,8 +51,8 @@ def test_other_weights(tmp_path: Path) -> None:
 
 
 def test_other_version(tmp_path: Path) -> None:
-    for version in (2, "1", True):
-        with pytest.raises(BuildError, match=rf"expected format version 1, found {version!r}; calibrate again$"):
+    for version in (1, 3, "2", True):
+        with pytest.raises(BuildError, match=rf"expected format version 2, found {version!r}; calibrate again$"):
             read_ranges(write(tmp_path, format_version=version), OWNER)
 
 
@@ -49,8 +61,16 @@ def test_other_version(tmp_path: Path) -> None:
     [
         {"graphs": None},
         {"graphs": []},
-        {"graphs": {"transformer": {"x": [1]}}},
-        {"graphs": {"transformer": {"x": ["low", "high"]}}},
+        {"graphs": {"transformer": {"x": [1, 2]}}},
+        {"graphs": {"transformer": {"x": {"low": 1}}}},
+        {"graphs": {"transformer": {"x": {"low": "low", "high": 1}}}},
+        {"graphs": {"transformer": {"x": {"low": 0, "high": 1, "middle": 0.5}}}},
+        {"graphs": {"transformer": {"x": {"low": 0, "high": 1, "exponents": "0 1.5"}}}},
+        {"graphs": {"transformer": {"x": {"low": 0, "high": 1, "exponents": "100000"}}}},
+        {"graphs": {"transformer": {"x": {"low": 0, "high": 1, "means": "nan"}}}},
+        {"graphs": {"transformer": {"x": {"low": 0, "high": 1, "means": [0.5]}}}},
+        {"observers": None},
+        {"observers": ["mse"]},
         {"graphs": {"transformer": 3}},
         {"prompts": "many"},
         {"weights_sha256": None},
@@ -65,9 +85,9 @@ def test_misshapen(tmp_path: Path, changed: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"graphs": {"transformer": {"x": [float("nan"), 1]}}},
-        {"graphs": {"transformer": {"x": [0, float("inf")]}}},
-        {"graphs": {"transformer": {"x": [2, 1]}}},
+        {"graphs": {"transformer": {"x": {"low": float("nan"), "high": 1}}}},
+        {"graphs": {"transformer": {"x": {"low": 0, "high": float("inf")}}}},
+        {"graphs": {"transformer": {"x": {"low": 2, "high": 1}}}},
         {"prompts": 0},
     ],
 )

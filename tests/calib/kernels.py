@@ -1,0 +1,32 @@
+"""Which kernels ONNX Runtime makes of a graph, as its own optimiser leaves it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from calib.sites import SMALLEST_WEIGHT
+
+INTEGER_KERNELS = ("MatMulIntegerToFloat", "QLinearMatMul", "QGemm", "QLinearConv", "MatMulInteger")
+FLOAT_KERNELS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv", "FusedConv", "TransposeMatMul")
+
+
+def optimised(folder: Path, model: onnx.ModelProto | Path) -> Counter[str]:
+    """Operators after ONNX Runtime's own optimisation; those of FLOAT_KERNELS only where they read a weight."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # it warns that such a file is for this machine only
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    source = model if isinstance(model, Path) else folder / "given.onnx"
+    if isinstance(model, onnx.ModelProto):
+        onnx.save_model(model, source)
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    graph = onnx.load(folder / "optimised.onnx").graph
+    large = {tensor.name for tensor in graph.initializer if np.prod(tensor.dims) >= SMALLEST_WEIGHT}
+    restored = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in large}
+    return Counter(
+        node.op_type for node in graph.node if node.op_type not in FLOAT_KERNELS or {*node.input} & (large | restored)
+    )
