@@ -35,8 +35,8 @@ FP16_HEAD = 5e-2
 FP32_RESIDUAL = 1e-3
 # Share of drawn codes that may differ from the reference's, given the same inputs: ties within rounding.
 DIFFERING_CHOICES = 0.01
-# How much farther from the latent an encoder's codes may end than the reference's, where some differ. A tie that turns at
-# a coarse scale changes all finer ones, for better or worse: at INT8 eight pictures came to 0.93 to 1.12 times.
+# How much farther from the latent an encoder's codes may end than the reference's, where some differ. A tie that turns
+# at a coarse scale changes all finer ones, for better or worse: at INT8 eight pictures came to 0.93 to 1.12 times.
 WORSE_QUANTISATION = 1.25
 
 Arrays = dict[str, NDArray[Any]]
