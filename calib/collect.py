@@ -95,6 +95,6 @@ class Collector:
 
 
 if __name__ == "__main__":  # the command runs the whole chain up to here; the module knows nothing of it
-    from export.calibration import main
+    from export.collect_cli import main
 
     raise SystemExit(main())

@@ -120,6 +120,15 @@ class Builder:
             )
             return self._finish(folder, components, ranges)
 
+    def calibrate(self, scratch: Path) -> CalibratedRanges:
+        """The ranges of options.checkpoint alone; its graphs are left in an empty folder."""
+        self._read()
+        self.plan, self.constants = build_plan(self.source.model, self.graphs)
+        self._trace(scratch)
+        ranges = self._ranges(scratch)
+        assert ranges is not None  # of precision int8
+        return ranges
+
     @contextmanager
     def _step(self, label: str) -> Iterator[_Step]:
         self.progress(label)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from calib.observers import Observer
 from engines.arguments import add_engine_arguments, engine_settings
 from engines.base import BuildProgress
 from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build
@@ -35,13 +36,24 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--cfg-scale", type=float, default=DEFAULT_CFG_SCALE, help="guidance that the bundle uses by default"
     )
-    p.add_argument("--prompts", type=Path, help="calibration prompts, one a line (default: the set that comes along)")
-    p.add_argument("--contexts", type=Path, help="npz of calibration contexts, for a checkpoint without text_model/")
+    add_calibration_arguments(p)
     p.add_argument("--ranges", type=Path, help="calibration.json of an earlier build of the same weights")
     p.add_argument("--portable", action="store_true", help="graphs for tensorrt or tensorrt-rtx, and no engines yet")
     add_engine_arguments(p)
     p.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
     return p
+
+
+def add_calibration_arguments(p: argparse.ArgumentParser) -> None:
+    """What calibration is run on, and how ranges are made of it; `python -m calib.collect` has the same."""
+    p.add_argument("--prompts", type=Path, help="calibration prompts, one a line (default: the set that comes along)")
+    p.add_argument("--contexts", type=Path, help="npz of calibration contexts, for a checkpoint without text_model/")
+    p.add_argument(
+        "--observer",
+        type=Observer,
+        choices=list(Observer),
+        help="rule that makes ranges, for every component (default: each its own, docs/int8.md)",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             prompts=a.prompts,
             contexts=a.contexts,
             ranges=a.ranges,
+            observer=a.observer,
             engines=engine_settings(a),
             portable=a.portable,
             command=shlex.join(["python", "-m", "export.build", *given]),
