@@ -30,12 +30,14 @@ from export.bundle import list_files, staged_folder, write_constants
 from export.calibration import calibrate
 from export.card import describe_machine, write_card
 from export.engine_stage import build_for_engines
+from export.int8_stage import Decision, Int8Stage, weights_like
 from export.lint_tensorrt import require_clean
 from export.naming import bundle_name
 from export.onnx_export import export_graph
 from export.options import BuildOptions, Progress, StepDone
 from export.parity import ParityCheck, check_call, require_observed, walk
 from export.plan import build_plan, with_dtypes
+from export.recording import Recording
 from export.source import PARITY_SEED, Inputs, random_source, read_source
 from runtime.errors import BuildError
 from runtime.manifest import (
@@ -96,10 +98,12 @@ class Builder:
             options = self.options
             architectures = options.engines.architectures
             forms = {name: form_of(name, options.precision, options.target, architectures) for name in self.graphs}
+            decisions = self._decide(scratch, forms, ranges)
+            forms = {name: decision.form for name, decision in decisions.items()}
             inputs = {name: held(graph.inputs, forms[name]) for name, graph in self.graphs.items()}
             outputs = {name: held(graph.outputs, forms[name]) for name, graph in self.graphs.items()}
             wide = self._wide(scratch, forms)
-            sizes = self._write_forms(scratch, folder / "graphs", forms, ranges, wide)
+            sizes = self._write_forms(scratch, folder / "graphs", decisions, ranges, wide)
             shutil.rmtree(scratch)
             check = self._check(f"at {options.precision}", folder / "graphs", forms, inputs)
             self.plan = with_dtypes(self.plan, {name: (*inputs[name], *outputs[name]) for name in self.graphs})
@@ -197,6 +201,28 @@ class Builder:
         with self._step(f"calibrating on {len(inputs)} prompts"):
             return calibrate(self.source, folder, inputs, self._walk, self.library, self.options.observer)
 
+    def _decide(self, scratch: Path, forms: Mapping[str, Form], ranges: CalibratedRanges | None) -> dict[str, Decision]:
+        """What every component becomes. At INT8 that is measured, unless a form was asked for."""
+        options = self.options
+        kept = weights_like({name: scratch / f"{name}.onnx" for name in forms}, options.keep)
+        decisions = {name: Decision(form, "", kept[name]) for name, form in forms.items()}
+        if ranges is None:
+            return decisions
+        with self._step("choosing forms of INT8"):
+            # Logits of random weights mean nothing, and neither does their divergence.
+            budget = None if self.source.random else options.int8_budget
+            stage = Int8Stage(scratch, scratch, ranges, self.library, budget, self._say)
+
+            def walk(recording: Recording) -> None:
+                for inputs in self.source.parity_inputs():
+                    self._walk(inputs, PARITY_SEED, recording)
+                    recording.end_prompt()
+
+            return stage.decide(decisions, options.int8_form, walk)
+
+    def _say(self, line: str) -> None:
+        self.progress(StepDone(line, 0.0, None))
+
     def _wide(self, folder: Path, forms: Mapping[str, Form]) -> dict[str, frozenset[str]]:
         """Tensors that FP16 may not hold, because the loop brings them near its largest number."""
         half = [name for name, form in forms.items() if form.half]
@@ -226,16 +252,16 @@ class Builder:
         self,
         source: Path,
         destination: Path,
-        forms: Mapping[str, Form],
+        decisions: Mapping[str, Decision],
         ranges: CalibratedRanges | None,
         wide: Mapping[str, frozenset[str]],
     ) -> dict[str, int]:
         sizes = {}
         with self._step(f"writing graphs at {self.options.precision}") as step:
-            for name, form in forms.items():
+            for name, decision in decisions.items():
                 own = ranges.graphs.get(name, {}) if ranges else {}
                 graph = read_graph(source / f"{name}.onnx")
-                model = apply_form(graph, form, own, source, wide.get(name, frozenset()))
+                model = apply_form(graph, decision.form, own, source, wide.get(name, frozenset()), decision.kept)
                 path = destination / f"{name}.onnx"
                 sizes[name] = save_graph(model, path, source, self.options.external_from)
                 if self.options.target in ENGINE_TARGETS:

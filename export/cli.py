@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from calib.forms import Int8Form
 from calib.observers import Observer
 from engines.arguments import add_engine_arguments, engine_settings
 from engines.base import BuildProgress
@@ -38,6 +39,27 @@ def parser() -> argparse.ArgumentParser:
     )
     add_calibration_arguments(p)
     p.add_argument("--ranges", type=Path, help="calibration.json of an earlier build of the same weights")
+    p.add_argument(
+        "--int8-form",
+        type=Int8Form,
+        choices=list(Int8Form),
+        default=Int8Form.MEASURED,
+        help="how activations of INT8 layers are held on a CPU (default: as is fastest on this machine)",
+    )
+    p.add_argument(
+        "--int8-budget",
+        type=float,
+        default=0.02,
+        metavar="NATS",
+        help="divergence of the logits beyond which layers are kept out of INT8 (default: 0.02)",
+    )
+    p.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="keep weights out of INT8, as in transformer.blocks.0.*; may be repeated",
+    )
     p.add_argument("--portable", action="store_true", help="graphs for tensorrt or tensorrt-rtx, and no engines yet")
     add_engine_arguments(p)
     p.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
@@ -79,6 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             contexts=a.contexts,
             ranges=a.ranges,
             observer=a.observer,
+            int8_form=a.int8_form,
+            int8_budget=a.int8_budget,
+            keep=tuple(a.keep),
             engines=engine_settings(a),
             portable=a.portable,
             command=shlex.join(["python", "-m", "export.build", *given]),

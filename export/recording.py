@@ -5,6 +5,7 @@ In: an observer's calls. Out: the same inputs and outputs, mapped from files: me
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ class Recording:
     def __init__(self, folder: Path, graphs: Collection[str]) -> None:
         self.folder = folder
         self._counts = dict.fromkeys(graphs, 0)
+        self._first = dict(self._counts)  # how many of them are the first prompt's
+        self._prompts = 0
         folder.mkdir()
 
     def __call__(self, graph: str, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
@@ -42,6 +45,15 @@ class Recording:
             for name, tensor in tensors.items():
                 np.save(place / f"{name}.npy", tensor.numpy())
         self._counts[graph] += 1
+
+    def end_prompt(self) -> None:
+        self._prompts += 1
+        if self._prompts == 1:
+            self._first = dict(self._counts)
+
+    def first(self, graph: str) -> list[Call]:
+        """The calls of the first prompt."""
+        return list(itertools.islice(self.calls(graph), self._first[graph]))
 
     def calls(self, graph: str) -> Iterator[Call]:
         """The calls of a graph, in order."""

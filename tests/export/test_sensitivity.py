@@ -1,0 +1,95 @@
+"""Divergence of logits per layer, and which layers a budget leaves out, against what can be computed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from calib.forms import Form
+from export.recording import Recording
+from export.sensitivity import LogitsJudge, choose_kept, kl_divergence, layer_name, layers_of, measure_layers
+from tests.calib.make_graphs import linear_model
+
+LAYERS = [("a", ("wa",)), ("b", ("wb", "wb2")), ("c", ("wc",)), ("d", ("wd",))]
+SHIFTS = {"wa": 0.1, "wb": 0.2, "wb2": 0.2, "wc": 0.02, "wd": 0.01}
+
+
+class Head:
+    """logits = hidden: the first code's is what INT8 moves."""
+
+    def run(self, inputs: Mapping[str, np.ndarray], outputs: Collection[str]) -> dict[str, np.ndarray]:
+        assert list(outputs) == ["logits"] and not inputs["guidance_ratio"].any()
+        return {"logits": inputs["hidden"]}
+
+
+class Transformer:
+    """hidden of the reference, with the first channel moved by every layer that INT8 is in."""
+
+    def __init__(self, without: Collection[str]) -> None:
+        self.shift = sum(shift for weight, shift in SHIFTS.items() if weight not in without)
+
+    def run(self, inputs: Mapping[str, np.ndarray], outputs: Collection[str]) -> dict[str, np.ndarray]:
+        hidden = inputs["x"].copy()
+        hidden[..., 0] += self.shift
+        return {"hidden": hidden}
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> LogitsJudge:
+    recording = Recording(tmp_path / "calls", ["transformer", "tokens"])
+    generator = torch.Generator().manual_seed(0)
+    for tokens in (1, 4, 9):
+        hidden = torch.randn(1, tokens, 16, generator=generator)
+        recording("transformer", {"x": hidden, "past_key.0": torch.zeros(1, 2, 0, 8)}, {"hidden": hidden})
+        recording("tokens", {"hidden": hidden, "guidance_ratio": torch.ones(1)}, {"indices": torch.zeros(1, tokens)})
+        recording("decoder", {}, {})  # nobody asked for it
+    return LogitsJudge(recording, Head())
+
+
+def test_a_recording_gives_back_what_it_saw(judge: LogitsJudge) -> None:
+    calls = list(judge.recording.calls("transformer"))
+    assert [call.inputs["x"].shape for call in calls] == [(1, 1, 16), (1, 4, 16), (1, 9, 16)]
+    assert calls[0].inputs["past_key.0"].shape == (1, 2, 0, 8)
+    assert np.array_equal(calls[2].inputs["x"], calls[2].outputs["hidden"])
+    assert isinstance(calls[2].inputs["x"], np.memmap)
+    assert sorted(path.name for path in judge.recording.folder.iterdir()) == ["tokens", "transformer"]
+
+
+def test_kl_against_torch() -> None:
+    reference, found = np.random.default_rng(0).standard_normal((2, 3, 5, 40)).astype(np.float32)
+    logs = [torch.from_numpy(each).double().log_softmax(-1) for each in (found, reference)]
+    wanted = torch.nn.functional.kl_div(*logs, log_target=True, reduction="sum") / 15
+    assert kl_divergence(reference, found) == pytest.approx(wanted.item(), rel=1e-6)
+    assert kl_divergence(reference, reference) == 0
+    assert kl_divergence(reference, reference + 100) == pytest.approx(0, abs=1e-9)
+
+
+def test_every_layer_alone_the_most_sensitive_first(judge: LogitsJudge) -> None:
+    said: list[str] = []
+    found = measure_layers(LAYERS, Transformer, judge, said.append)
+    assert [layer.name for layer in found] == ["b", "a", "c", "d"]
+    assert said[1] == "layer 2 of 4: b"
+    divergence = judge.divergence(Transformer([w for w in SHIFTS if w not in ("wb", "wb2")]))
+    assert divergence.shape == (3,)
+    assert found[0].kl == pytest.approx(divergence.mean())
+    assert found[0].kl > 10 * found[1].kl > 0  # the square of the shift, nearly
+
+
+@pytest.mark.parametrize("wanted", [[], ["b"], ["b", "a"], ["b", "a", "c", "d"]])
+def test_as_few_layers_are_kept_as_the_budget_asks_for(judge: LogitsJudge, wanted: list[str]) -> None:
+    layers = measure_layers(LAYERS, Transformer, judge, lambda _: None)
+    left = judge.divergence(Transformer([w for name, weights in LAYERS if name in wanted for w in weights])).mean()
+    kept, found = choose_kept(layers, Transformer, judge, budget=float(left))
+    assert [layer.name for layer in kept] == wanted
+    assert found == left
+
+
+def test_names_of_layers() -> None:
+    block = "transformer.blocks.3.mlp"
+    assert layer_name([f"{block}.down.weight.T"]) == "blocks.3.mlp.down"
+    assert layer_name([f"{block}.gate.weight.T", f"{block}.up.weight.T"]) == "blocks.3.mlp.gate+up"
+    assert layers_of(linear_model(), Form.U8S8) == [("first", ("first",)), ("second", ("second",))]
