@@ -19,7 +19,7 @@ from calib.forms import Form
 from calib.numbers import quantize_weight
 from calib.observers import Observer, Range, find_range, held
 from calib.ranges import OCTAVE, ActivationRange, factors_of
-from calib.sites import Site, SiteKind, find_sites
+from calib.sites import Site, SiteKind, describe_tensor, find_sites
 from calib.statistics import TensorStatistics
 
 STRENGTHS = (0.0, 0.3, 0.5, 0.65, 0.8)  # 0 leaves a layer as it is
@@ -76,7 +76,8 @@ def choose_ranges(
         found |= _Search(layer, statistics, read, observer).best(strengths)
     for name in statistics:
         if name not in found:
-            found[name] = ActivationRange(*find_range(observer, statistics[name].summary(), name))
+            shown = describe_tensor(find_sites(model.graph), name)
+            found[name] = ActivationRange(*find_range(observer, statistics[name].summary(), shown))
     return {name: found[name] for name in statistics}
 
 
@@ -134,7 +135,7 @@ class _Search:
         ranges, rounded = {}, {}
         for name, own in self.statistics.items():
             summary = own.summary() if exponents is None else own.smoothed(factors)
-            ranges[name] = find_range(self.observer, summary, name)
+            ranges[name] = find_range(self.observer, summary, describe_tensor(self.layer.sites, name))
             low, high = min(ranges[name][0], 0.0), max(ranges[name][1], 0.0)
             rounded[name] = held((self.rows[name] / factors).astype(np.float64), low, high).astype(np.float32)
         held_weights = {name: self._held(weight * factors[:, None]) for name, weight in self.weights.items()}
