@@ -22,7 +22,7 @@ from calib.ranges import OCTAVE, ActivationRange, factors_of
 from calib.sites import Site, SiteKind, describe_tensor, find_sites
 from calib.statistics import TensorStatistics
 
-STRENGTHS = (0.0, 0.3, 0.5, 0.65, 0.8)  # 0 leaves a layer as it is
+STRENGTHS = (0.5, 0.65, 0.8, 0.9, 1.0)
 GAIN = 0.95  # share of the error without it that smoothing has to stay below, since it costs a multiplication
 BIAS_GAIN = 0.99
 SEARCH_ROWS = 128  # of each activation that strengths are tried on
@@ -109,10 +109,9 @@ class _Search:
     def best(self, strengths: Sequence[float]) -> dict[str, ActivationRange]:
         plain = best = self._try(None)
         for strength in strengths:
-            if strength:
-                trial = self._try(self._exponents(strength))
-                if trial.error < min(best.error, GAIN * plain.error):
-                    best = trial
+            trial = self._try(self._exponents(strength))
+            if trial.error < min(best.error, GAIN * plain.error):
+                best = trial
         exponents = () if best.exponents is None else tuple(int(each) for each in best.exponents)
         return {
             name: ActivationRange(

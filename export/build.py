@@ -30,7 +30,7 @@ from export.bundle import list_files, staged_folder, write_constants
 from export.calibration import calibrate
 from export.card import describe_machine, write_card
 from export.engine_stage import build_for_engines
-from export.int8_stage import Decision, Int8Stage, weights_like
+from export.int8_stage import Decision, Int8Stage, LogitLimits, weights_like
 from export.lint_tensorrt import require_clean
 from export.naming import bundle_name
 from export.onnx_export import export_graph
@@ -210,8 +210,9 @@ class Builder:
             return decisions
         with self._step("choosing forms of INT8"):
             # Logits of random weights mean nothing, and neither does their divergence.
-            budget = None if self.source.random else options.int8_budget
-            stage = Int8Stage(scratch, scratch, ranges, self.library, budget, self._say)
+            specs = {name: graph.inputs for name, graph in self.graphs.items()}
+            limits = None if self.source.tokenizer is None else LogitLimits(0.95, options.int8_budget)
+            stage = Int8Stage(scratch, scratch, specs, ranges, self.library, limits, self._say)
 
             def walk(recording: Recording) -> None:
                 for inputs in self.source.parity_inputs():

@@ -11,8 +11,11 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from calib.forms import Form, Int8Form, candidates
+from numpy.typing import NDArray
+
+from calib.forms import Form, Int8Form, candidates, held
 from calib.graph_files import read_graph, save_graph
 from calib.quantize import apply_form
 from calib.ranges import CalibratedRanges
@@ -21,8 +24,16 @@ from engines.base import EngineLibrary, Session
 from export.choice import choose_form
 from export.parity import compare, tolerance_of
 from export.recording import Recording
-from export.sensitivity import LogitsJudge, choose_kept, layers_of, measure_layers
+from export.sensitivity import (
+    LayerFigures,
+    LogitFigures,
+    LogitsJudge,
+    fewest_kept,
+    layers_of,
+    measure_layers,
+)
 from runtime.errors import BuildError
+from runtime.manifest import TensorSpec
 
 WalkAll = Callable[[Recording], None]  # runs the loop on prompts, showing every call to its argument
 
@@ -37,22 +48,49 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class LogitLimits:
+    """How near the transformer's logits have to come at every scale: those of the parity gate, or nearer."""
+
+    min_top_1: float
+    max_kl: float
+
+    def hold(self, figures: Sequence[LogitFigures]) -> bool:
+        """One token of a scale may always differ, as the gate has it."""
+        return all(
+            scale.kl <= self.max_kl and (scale.differing <= max(1, (1 - self.min_top_1) * scale.tokens))
+            for scale in figures
+        )
+
+    def __str__(self) -> str:
+        return f"limits {self.max_kl:g} nats, top-1 {self.min_top_1:.3g}"
+
+
+def describe(figures: Sequence[LogitFigures]) -> str:
+    """The worst scale of each figure."""
+    return (
+        f"divergence {max(scale.kl for scale in figures):.4f} nats, "
+        f"top-1 {min(1 - scale.differing / scale.tokens for scale in figures):.3f} at the worst scales"
+    )
+
+
+@dataclass(frozen=True)
 class Int8Stage:
-    """Decides with candidate graphs in `scratch`, made of those in `folder`. budget: nats, None: no layer is kept."""
+    """Decides with candidate graphs in `scratch`, made of those in `folder`, whose inputs are `inputs`. limits: None where logits mean nothing."""
 
     folder: Path
     scratch: Path
+    inputs: Mapping[str, Sequence[TensorSpec]]
     ranges: CalibratedRanges
     library: EngineLibrary
-    budget: float | None
+    limits: LogitLimits | None
     say: Callable[[str], None]
 
     def decide(self, decisions: Mapping[str, Decision], wanted: Int8Form, walk: WalkAll) -> dict[str, Decision]:
-        """The decisions with every component's fastest form, and the transformer's layers within the budget."""
+        """The decisions with every component's fastest form, and the transformer's layers within the limits."""
         open_forms = {name: candidates(name, each.form, wanted) for name, each in decisions.items()}
         found = {name: replace(each, form=open_forms[name][0]) for name, each in decisions.items()}
         compared = {name for name, forms in open_forms.items() if len(forms) > 1}
-        judged = self.budget is not None and found["transformer"].form.quantizes(SiteKind.LINEAR)
+        judged = self.limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR)
         if not compared and not judged:
             return found
         recording = Recording(self.scratch / "calls", compared | {"transformer", "tokens"})
@@ -61,8 +99,8 @@ class Int8Stage:
             if name in compared:
                 found[name] = self._fastest(name, found[name], forms, recording)
                 self.say(f"{name}: {found[name].form}: {found[name].reason}")
-        if self.budget is not None and found["transformer"].form.quantizes(SiteKind.LINEAR):
-            found["transformer"] = self._within_budget(found["transformer"], recording, self.budget)
+        if self.limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR):
+            found["transformer"] = self._within_limits(found["transformer"], recording, self.limits)
         shutil.rmtree(self.scratch / "calls")
         return found
 
@@ -87,24 +125,28 @@ class Int8Stage:
         reasons = [choice.reason, *refused] if choice.reason else refused
         return replace(decision, form=choice.form, reason="; ".join(reasons))
 
-    def _within_budget(self, decision: Decision, recording: Recording, budget: float) -> Decision:
-        """Keep the most sensitive layers out of INT8 until the logits' divergence is within the budget."""
+    def _within_limits(self, decision: Decision, recording: Recording, limits: LogitLimits) -> Decision:
+        """Keep the most sensitive layers out of INT8 until the logits are near enough at every scale."""
         judge = LogitsJudge(recording, self.library.open(self.folder / "tokens.onnx"))
+        figures: list[LogitFigures] = []
 
         def open_without(weights: Collection[str]) -> Session:
             return self._open("transformer", decision.form, decision.kept | set(weights))
 
-        whole = float(judge.divergence(open_without(())).mean())
-        if whole <= budget:
-            kept, left = [], whole
-        else:
+        def accept(session: Session) -> bool:
+            figures[:] = judge.figures(session)
+            return limits.hold(figures)
+
+        kept: list[LayerFigures] = []
+        if not accept(open_without(())):
             layers = layers_of(read_graph(self.folder / "transformer.onnx"), decision.form)
             layers = [layer for layer in layers if not decision.kept.issuperset(layer[1])]
-            self.say(f"divergence {whole:.4f} nats, budget {budget:g}: looking at each of {len(layers)} layers")
-            figures = measure_layers(layers, open_without, judge, self.say)
-            kept, left = choose_kept(figures, open_without, judge, budget)
+            self.say(f"transformer: {describe(figures)}; {limits}: looking at each of {len(layers)} layers")
+            kept = fewest_kept(measure_layers(layers, open_without, judge, lambda _: None), open_without, accept)
+            accept(open_without({weight for layer in kept for weight in layer.weights}))
         names = f"; not in INT8: {', '.join(layer.name for layer in kept)}" if kept else ""
-        reason = f"divergence {left:.4f} nats, budget {budget:g}{names}"
+        reason = f"{describe(figures)}, {limits}{names}"
+        self.say(f"transformer: {reason}")
         weights = {weight for layer in kept for weight in layer.weights}
         return replace(
             decision, reason="; ".join(filter(None, (decision.reason, reason))), kept=decision.kept | weights
@@ -118,7 +160,21 @@ class Int8Stage:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         save_graph(model, place / f"{name}.onnx", self.folder)
-        return self.library.open(place / f"{name}.onnx")
+        session = self.library.open(place / f"{name}.onnx")
+        return CastingSession(session, held(self.inputs[name], form)) if form.half else session
+
+
+@dataclass(frozen=True)
+class CastingSession:
+    """A session that takes the reference's inputs in the types that its graph has them in."""
+
+    session: Session
+    inputs: Sequence[TensorSpec]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        dtypes = {spec.name: spec.dtype.value for spec in self.inputs}
+        cast = {name: value.astype(dtypes[name], copy=False) for name, value in inputs.items()}
+        return self.session.run(cast, outputs)
 
 
 def weights_like(graphs: Mapping[str, Path], patterns: Iterable[str]) -> dict[str, frozenset[str]]:

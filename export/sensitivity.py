@@ -1,13 +1,13 @@
 """How much each layer of the transformer suffers from INT8, and which ones stay out of it.
 
-In: recorded calls, and graphs with INT8 in some layers. Out: the divergence of the logits from the reference's,
-teacher-forced: at every scale the true inputs and the true cache, so that a layer is judged by what it does itself.
+In: recorded calls, and graphs with INT8 in some layers. Out: how far the logits are from the reference's, teacher-
+forced: at every scale the true inputs and the true cache, so that a layer is judged by what it does itself.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,19 @@ from numpy.typing import NDArray
 from calib.forms import Form
 from calib.smoothing import find_layers
 from engines.base import Session
-from export.recording import Recording
+from export.recording import Call, Recording
 
 # A session of the transformer with INT8 in all layers but those that read these weights.
 OpenWithout = Callable[[Collection[str]], Session]
+
+
+@dataclass(frozen=True)
+class LogitFigures:
+    """Of one scale: mean KL(reference || found) in nats, and how many of its tokens have another likeliest code."""
+
+    kl: float
+    differing: int
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -38,33 +47,49 @@ class LogitsJudge:
     def __init__(self, recording: Recording, head: Session) -> None:
         """head: the tokens graph in float32, which is run without guidance."""
         self.recording, self.head = recording, head
+        self.scales = len(recording.first("transformer"))
 
-    def divergence(self, transformer: Session) -> NDArray[np.float64]:
-        """Mean KL(reference || found) per call, in nats: scale by scale, prompt after prompt."""
-        found = []
-        for call, logits in zip(self.recording.calls("transformer"), self._reference(), strict=True):
+    def figures(self, transformer: Session, *, first_prompt: bool = False) -> list[LogitFigures]:
+        """Scale by scale, over all prompts or the first one."""
+        found: list[list[LogitFigures]] = [[] for _ in range(self.scales)]
+        calls = zip(self._calls("transformer", first_prompt), self._calls("tokens", first_prompt), strict=True)
+        for index, (call, head) in enumerate(calls):
+            wanted = self._logits(head, head.inputs["hidden"])
             hidden = transformer.run(call.inputs, ["hidden"])["hidden"]
-            found.append(kl_divergence(logits[0], self._logits(logits[1], hidden)))
-        return np.array(found)
+            found[index % self.scales].append(compare_logits(wanted, self._logits(head, hidden)))
+        return [
+            LogitFigures(
+                float(np.mean([each.kl for each in own])),
+                sum(each.differing for each in own),
+                sum(each.tokens for each in own),
+            )
+            for own in found
+        ]
 
-    def _reference(self) -> Iterator[tuple[NDArray[np.float32], dict[str, NDArray]]]:
-        for call in self.recording.calls("tokens"):
-            yield self._logits(call.inputs, call.inputs["hidden"]), call.inputs
+    def _calls(self, graph: str, first_prompt: bool) -> Iterable[Call]:
+        return self.recording.first(graph) if first_prompt else self.recording.calls(graph)
 
-    def _logits(self, inputs: dict[str, NDArray], hidden: NDArray) -> NDArray[np.float32]:
-        unguided = {**inputs, "hidden": hidden, "guidance_ratio": np.zeros(1, np.float32)}
+    def _logits(self, head: Call, hidden: NDArray) -> NDArray[np.float32]:
+        unguided = {**head.inputs, "hidden": hidden, "guidance_ratio": np.zeros(1, np.float32)}
         return self.head.run(unguided, ["logits"])["logits"]
 
 
-def kl_divergence(reference: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """Mean over tokens of KL(softmax(reference) || softmax(found)) along the last axis, in nats."""
+def compare_logits(reference: NDArray[np.float32], found: NDArray[np.float32]) -> LogitFigures:
+    """Of logits (B, n, V); the divergence is that of their softmax along the last axis."""
     wanted, other = (_log_softmax(logits.astype(np.float64)) for logits in (reference, found))
-    return float((np.exp(wanted) * (wanted - other)).sum(-1).mean())
+    kl = float((np.exp(wanted) * (wanted - other)).sum(-1).mean())
+    differing = reference.argmax(-1) != found.argmax(-1)
+    return LogitFigures(kl, int(differing.sum()), differing.size)
 
 
 def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def mean_kl(figures: Sequence[LogitFigures]) -> float:
+    """Over the scales, each with the same say."""
+    return float(np.mean([scale.kl for scale in figures]))
 
 
 def layers_of(model: onnx.ModelProto, form: Form) -> list[tuple[str, tuple[str, ...]]]:
@@ -90,28 +115,26 @@ def measure_layers(
     judge: LogitsJudge,
     progress: Callable[[str], None],
 ) -> list[LayerFigures]:
-    """Every layer with INT8 in it alone, the most sensitive first."""
+    """Every layer with INT8 in it alone, on the first prompt, the most sensitive first."""
     every = {weight for _, weights in layers for weight in weights}
     found = []
     for number, (name, weights) in enumerate(layers, 1):
         progress(f"layer {number} of {len(layers)}: {name}")
         session = open_without(every.difference(weights))
-        found.append(LayerFigures(name, weights, float(judge.divergence(session).mean())))
+        found.append(LayerFigures(name, weights, mean_kl(judge.figures(session, first_prompt=True))))
     return sorted(found, key=lambda layer: -layer.kl)
 
 
-def choose_kept(
-    layers: Sequence[LayerFigures], open_without: OpenWithout, judge: LogitsJudge, budget: float
-) -> tuple[list[LayerFigures], float]:
-    """The layers that stay out of INT8, and the divergence that is left. layers: the most sensitive first.
+def fewest_kept(
+    layers: Sequence[LayerFigures], open_without: OpenWithout, accept: Callable[[Session], bool]
+) -> list[LayerFigures]:
+    """The fewest of the most sensitive layers without which the graph is accepted; all of them, if it never is.
 
-    Divergences of layers nearly add up, so their sum says where to begin; what is measured decides where to end.
+    layers: the most sensitive first. The more of them are left out the nearer the graph comes, so halving finds it.
     """
-    sums = np.cumsum([layer.kl for layer in reversed(layers)])[::-1]  # of a layer and all less sensitive ones
-    count = int(np.searchsorted(-sums, -budget))
-    while True:
-        kept = list(layers[:count])
-        left = float(judge.divergence(open_without({w for layer in kept for w in layer.weights})).mean())
-        if left <= budget or count == len(layers):
-            return kept, left
-        count += 1
+    low, high = 0, len(layers)  # `low` - 1 layers are too few, as far as is known; `high` are enough
+    while low < high:
+        count = (low + high) // 2
+        enough = accept(open_without({w for layer in layers[:count] for w in layer.weights}))
+        low, high = (low, count) if enough else (count + 1, high)
+    return list(layers[:low])

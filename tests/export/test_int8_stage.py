@@ -17,7 +17,7 @@ from export.choice import Choice
 from export.int8_stage import Decision, Int8Stage, weights_like
 from export.recording import Recording
 from runtime.errors import BuildError
-from runtime.manifest import Target
+from runtime.manifest import Dtype, Target, TensorSpec
 from tests.calib.make_graphs import linear_model
 
 X = np.random.default_rng(0).standard_normal((32, 64)).astype(np.float32)
@@ -32,7 +32,8 @@ def stage(folder: Path, ranges: dict[str, ActivationRange], name: str = "residua
     scratch = folder / "scratch"
     scratch.mkdir()
     calibrated = CalibratedRanges("a" * 64, 1, "b" * 64, {}, {name: ranges})
-    return Int8Stage(folder, scratch, calibrated, library(Target.CPU), None, said.append), said
+    inputs = {name: (TensorSpec("x", Dtype.FLOAT32, ("B", 64)),)}
+    return Int8Stage(folder, scratch, inputs, calibrated, library(Target.CPU), None, said.append), said
 
 
 def walk(recording: Recording) -> None:

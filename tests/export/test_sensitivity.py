@@ -11,7 +11,15 @@ import torch
 
 from calib.forms import Form
 from export.recording import Recording
-from export.sensitivity import LogitsJudge, choose_kept, kl_divergence, layer_name, layers_of, measure_layers
+from export.sensitivity import (
+    LogitFigures,
+    LogitsJudge,
+    compare_logits,
+    fewest_kept,
+    layer_name,
+    layers_of,
+    measure_layers,
+)
 from tests.calib.make_graphs import linear_model
 
 LAYERS = [("a", ("wa",)), ("b", ("wb", "wb2")), ("c", ("wc",)), ("d", ("wd",))]
@@ -42,30 +50,44 @@ class Transformer:
 def judge(tmp_path: Path) -> LogitsJudge:
     recording = Recording(tmp_path / "calls", ["transformer", "tokens"])
     generator = torch.Generator().manual_seed(0)
-    for tokens in (1, 4, 9):
-        hidden = torch.randn(1, tokens, 16, generator=generator)
-        recording("transformer", {"x": hidden, "past_key.0": torch.zeros(1, 2, 0, 8)}, {"hidden": hidden})
-        recording("tokens", {"hidden": hidden, "guidance_ratio": torch.ones(1)}, {"indices": torch.zeros(1, tokens)})
-        recording("decoder", {}, {})  # nobody asked for it
+    for _ in range(2):
+        for tokens in (1, 4, 9):
+            hidden = torch.randn(1, tokens, 16, generator=generator)
+            recording("transformer", {"x": hidden, "past_key.0": torch.zeros(1, 2, 0, 8)}, {"hidden": hidden})
+            recording("tokens", {"hidden": hidden, "guidance_ratio": torch.ones(1)}, {"indices": torch.zeros(1)})
+            recording("decoder", {}, {})  # nobody asked for it
+        recording.end_prompt()
     return LogitsJudge(recording, Head())
 
 
 def test_a_recording_gives_back_what_it_saw(judge: LogitsJudge) -> None:
     calls = list(judge.recording.calls("transformer"))
-    assert [call.inputs["x"].shape for call in calls] == [(1, 1, 16), (1, 4, 16), (1, 9, 16)]
+    assert [call.inputs["x"].shape for call in calls] == [(1, 1, 16), (1, 4, 16), (1, 9, 16)] * 2
+    assert len(judge.recording.first("transformer")) == 3
     assert calls[0].inputs["past_key.0"].shape == (1, 2, 0, 8)
     assert np.array_equal(calls[2].inputs["x"], calls[2].outputs["hidden"])
     assert isinstance(calls[2].inputs["x"], np.memmap)
     assert sorted(path.name for path in judge.recording.folder.iterdir()) == ["tokens", "transformer"]
 
 
-def test_kl_against_torch() -> None:
+def test_figures_against_torch() -> None:
     reference, found = np.random.default_rng(0).standard_normal((2, 3, 5, 40)).astype(np.float32)
     logs = [torch.from_numpy(each).double().log_softmax(-1) for each in (found, reference)]
     wanted = torch.nn.functional.kl_div(*logs, log_target=True, reduction="sum") / 15
-    assert kl_divergence(reference, found) == pytest.approx(wanted.item(), rel=1e-6)
-    assert kl_divergence(reference, reference) == 0
-    assert kl_divergence(reference, reference + 100) == pytest.approx(0, abs=1e-9)
+    figures = compare_logits(reference, found)
+    assert figures.kl == pytest.approx(wanted.item(), rel=1e-6)
+    assert (figures.differing, figures.tokens) == (int((logs[0].argmax(-1) != logs[1].argmax(-1)).sum()), 15)
+    assert compare_logits(reference, reference) == LogitFigures(0.0, 0, 15)
+    assert compare_logits(reference, reference + 100).kl == pytest.approx(0, abs=1e-9)
+
+
+def test_scales_are_those_of_all_prompts_together(judge: LogitsJudge) -> None:
+    whole, first = (judge.figures(Transformer(()), first_prompt=flag) for flag in (False, True))
+    assert [scale.tokens for scale in whole] == [2, 8, 18]
+    assert [scale.tokens for scale in first] == [1, 4, 9]
+    assert all(scale.kl > 0 for scale in whole)
+    exact = judge.figures(Transformer(SHIFTS))
+    assert exact == [LogitFigures(0.0, 0, tokens) for tokens in (2, 8, 18)]
 
 
 def test_every_layer_alone_the_most_sensitive_first(judge: LogitsJudge) -> None:
@@ -73,19 +95,25 @@ def test_every_layer_alone_the_most_sensitive_first(judge: LogitsJudge) -> None:
     found = measure_layers(LAYERS, Transformer, judge, said.append)
     assert [layer.name for layer in found] == ["b", "a", "c", "d"]
     assert said[1] == "layer 2 of 4: b"
-    divergence = judge.divergence(Transformer([w for w in SHIFTS if w not in ("wb", "wb2")]))
-    assert divergence.shape == (3,)
-    assert found[0].kl == pytest.approx(divergence.mean())
+    alone = judge.figures(Transformer([w for w in SHIFTS if w not in ("wb", "wb2")]), first_prompt=True)
+    assert found[0].kl == pytest.approx(np.mean([scale.kl for scale in alone]))
     assert found[0].kl > 10 * found[1].kl > 0  # the square of the shift, nearly
 
 
-@pytest.mark.parametrize("wanted", [[], ["b"], ["b", "a"], ["b", "a", "c", "d"]])
-def test_as_few_layers_are_kept_as_the_budget_asks_for(judge: LogitsJudge, wanted: list[str]) -> None:
+@pytest.mark.parametrize("enough", [0, 1, 2, 3, 4, 9])
+def test_as_few_layers_are_kept_as_are_enough(judge: LogitsJudge, enough: int) -> None:
     layers = measure_layers(LAYERS, Transformer, judge, lambda _: None)
-    left = judge.divergence(Transformer([w for name, weights in LAYERS if name in wanted for w in weights])).mean()
-    kept, found = choose_kept(layers, Transformer, judge, budget=float(left))
-    assert [layer.name for layer in kept] == wanted
-    assert found == left
+    order = [{"wb", "wb2"}, {"wa"}, {"wc"}, {"wd"}]
+    asked: list[set[str]] = []
+
+    def open_without(weights: Collection[str]) -> Transformer:
+        asked.append(set(weights))
+        return Transformer(weights)
+
+    kept = fewest_kept(layers, open_without, lambda session: len(asked[-1] & {"wb", "wa", "wc", "wd"}) >= enough)
+    assert [layer.name for layer in kept] == ["b", "a", "c", "d"][:enough]
+    assert all(weights == set().union(*order[: len(weights & {"wb", "wa", "wc", "wd"})]) for weights in asked)
+    assert len(asked) <= 3
 
 
 def test_names_of_layers() -> None:
