@@ -75,7 +75,10 @@ def describe(figures: Sequence[LogitFigures]) -> str:
 
 @dataclass(frozen=True)
 class Int8Stage:
-    """Decides with candidate graphs in `scratch`, made of those in `folder`, whose inputs are `inputs`. limits: None where logits mean nothing."""
+    """Decides with candidate graphs in `scratch`, made of those in `folder`.
+
+    inputs: of the graphs as traced; limits: None where logits mean nothing; say: takes what a user should know.
+    """
 
     folder: Path
     scratch: Path
