@@ -11,7 +11,7 @@ import dataclasses
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,12 +30,13 @@ from export.bundle import list_files, staged_folder, write_constants
 from export.calibration import calibrate
 from export.card import describe_machine, write_card
 from export.engine_stage import build_for_engines
-from export.int8_stage import Decision, Int8Stage, LogitLimits, weights_like
+from export.int8_stage import Decision, Int8Stage, weights_like
 from export.lint_tensorrt import require_clean
 from export.naming import bundle_name
 from export.onnx_export import export_graph
 from export.options import BuildOptions, Progress, StepDone
-from export.parity import ParityCheck, check_call, require_observed, walk
+from export.parity import walk
+from export.parity_stage import ParityStage
 from export.plan import build_plan, with_dtypes
 from export.recording import Recording
 from export.source import PARITY_SEED, Inputs, random_source, read_source
@@ -50,10 +51,10 @@ from runtime.manifest import (
     Manifest,
     PaddingSide,
     Precision,
+    Quality,
     Residual,
     Setting,
     TargetSpec,
-    TensorSpec,
     Tokenizer,
     to_json,
 )
@@ -93,7 +94,9 @@ class Builder:
             self._read()
             self.plan, self.constants = build_plan(self.source.model, self.graphs)
             self._trace(scratch)
-            self._check("as traced", scratch, dict.fromkeys(self.graphs, Form.FLOAT32))
+            parity = ParityStage(self.source, self.plan, self._walk, self.library, scratch)
+            with self._step("comparing every graph with the reference, as traced"):
+                parity.check_traced()
             ranges = self._ranges(scratch)
             options = self.options
             architectures = options.engines.architectures
@@ -104,8 +107,9 @@ class Builder:
             outputs = {name: held(graph.outputs, forms[name]) for name, graph in self.graphs.items()}
             wide = self._wide(scratch, forms)
             sizes = self._write_forms(scratch, folder / "graphs", decisions, ranges, wide)
+            with self._step(f"comparing every graph with the reference, at {options.precision}"):
+                worst, quality = parity.check_final(folder / "graphs", forms, inputs, options.held_to)
             shutil.rmtree(scratch)
-            check = self._check(f"at {options.precision}", folder / "graphs", forms, inputs)
             self.plan = with_dtypes(self.plan, {name: (*inputs[name], *outputs[name]) for name in self.graphs})
             components = tuple(
                 Component(
@@ -115,14 +119,14 @@ class Builder:
                     str(forms[name]),
                     self.parameters[name],
                     sizes[name],
-                    check.worst[name].error,
-                    check.worst[name].tensor,
+                    worst[name].error,
+                    worst[name].tensor,
                     inputs[name],
                     outputs[name],
                 )
                 for name in self.graphs
             )
-            return self._finish(folder, components, ranges)
+            return self._finish(folder, components, ranges, quality)
 
     def calibrate(self, scratch: Path) -> CalibratedRanges:
         """The ranges of options.checkpoint alone; its graphs are left in an empty folder."""
@@ -176,23 +180,6 @@ class Builder:
         }
         return walk(self.plan, self.graphs, self.constants, values, inputs, [seed], observe)
 
-    def _check(
-        self,
-        label: str,
-        folder: Path,
-        forms: Mapping[str, Form],
-        inputs_of: Mapping[str, Sequence[TensorSpec]] | None = None,
-    ) -> ParityCheck:
-        """Hold every graph of a folder against the reference."""
-        with self._step(f"comparing every graph with the reference, {label}"):
-            sessions = {name: self.library.open(folder / f"{name}.onnx") for name in self.graphs}
-            check = ParityCheck(sessions, forms, inputs_of)
-            for inputs in self.source.parity_inputs():
-                image = self._walk(inputs, PARITY_SEED, check)
-                check_call(check, self.graphs["encoder"], [image * 2 - 1])
-            require_observed(check)
-        return check
-
     def _ranges(self, folder: Path) -> CalibratedRanges | None:
         """The ranges of INT8: read before, or collected by running the real loop."""
         if self.options.precision is not Precision.INT8 or self.ranges is not None:
@@ -209,17 +196,15 @@ class Builder:
         if ranges is None:
             return decisions
         with self._step("choosing forms of INT8"):
-            # Logits of random weights mean nothing, and neither does their divergence.
-            specs = {name: graph.inputs for name, graph in self.graphs.items()}
-            limits = None if self.source.tokenizer is None else LogitLimits(0.95, options.int8_budget)
-            stage = Int8Stage(scratch, scratch, specs, ranges, self.library, limits, self._say)
+            limits = options.layers_held_to if self.source.tokenizer is not None else None  # else logits mean nothing
+            stage = Int8Stage(scratch, scratch, self.graphs, ranges, self.library, self._say)
 
             def walk(recording: Recording) -> None:
                 for inputs in self.source.parity_inputs():
                     self._walk(inputs, PARITY_SEED, recording)
                     recording.end_prompt()
 
-            return stage.decide(decisions, options.int8_form, walk)
+            return stage.decide(decisions, options.int8_form, walk, limits)
 
     def _say(self, line: str) -> None:
         self.progress(StepDone(line, 0.0, None))
@@ -270,7 +255,9 @@ class Builder:
             step.size = sum(sizes.values())
         return sizes
 
-    def _finish(self, folder: Path, components: tuple[Component, ...], ranges: CalibratedRanges | None) -> Manifest:
+    def _finish(
+        self, folder: Path, components: tuple[Component, ...], ranges: CalibratedRanges | None, quality: Quality
+    ) -> Manifest:
         """Constants, tokenizer, card and manifest."""
         with self._step(f"writing {self.options.out}") as step:
             model, prompts = self.source.model, self.source.tokenizer
@@ -303,11 +290,12 @@ class Builder:
                 constants=write_constants(folder, self.constants),
                 plan=self.plan,
                 calibration=calibration,
+                quality=quality,
                 licences=self.source.licences,
                 tools=tool_versions(),
             )
             seconds = time.monotonic() - self.started
-            card = write_card(manifest, describe_machine(), seconds, self.options.command)
+            card = write_card(manifest, describe_machine(), seconds, self.options.command, self.options.held_to)
             (folder / "README.md").write_text(card, encoding="utf-8")
             manifest = dataclasses.replace(manifest, files=list_files(folder))
             (folder / MANIFEST_FILE).write_bytes(to_json(manifest))

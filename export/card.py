@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import platform
 
-from runtime.manifest import Manifest
+from export.gate import LIMITS, Limits, decibels, percent
+from runtime.manifest import Manifest, Quality
 
 
-def write_card(manifest: Manifest, machine: str, seconds: float, command: str) -> str:
-    """Markdown. machine, seconds and command: where, how long and with what the bundle was built."""
+def write_card(manifest: Manifest, machine: str, seconds: float, command: str, limits: Limits | None = None) -> str:
+    """Markdown. machine, seconds and command: where, how long and with what the bundle was built.
+
+    limits: what the graphs were held to, where that is known; else the precision's are shown.
+    """
     m, sampling = manifest, manifest.sampling
     total = sum(component.bytes for component in m.components)
     asks = "a prompt" if m.tokenizer else f"a context array ({m.context_tokens}, {m.context_dim}) and its mask"
@@ -39,6 +43,8 @@ def write_card(manifest: Manifest, machine: str, seconds: float, command: str) -
         "the output's largest magnitude (at least 1).",
         "",
     ]
+    if m.quality:
+        lines += _quality(m, m.quality, limits or LIMITS[m.precision])
     if m.target.engines:
         e = m.target.engines
         lines += [
@@ -61,6 +67,32 @@ def write_card(manifest: Manifest, machine: str, seconds: float, command: str) -
     tools = ", ".join(f"{name} {version}" for name, version in m.tools.items())
     lines += ["", "## Built", "", f"In {seconds:.0f} s on {machine}, with {tools}:", "", f"    {command}", ""]
     return "\n".join(lines)
+
+
+def _quality(m: Manifest, quality: Quality, limits: Limits) -> list[str]:
+    """A table by scale, the decoder, and what they are held to."""
+    lines = [
+        "| scale | tokens | cosine | largest error | top-1 | KL, nats | guided top-1 | guided KL |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for scale, (side, q) in enumerate(zip(m.patch_nums, quality.scales, strict=True)):
+        lines.append(
+            f"| {scale} | {quality.prompts * side**2:,} | {q.cosine:.6f} | {q.largest_error:.1e} | {percent(q.top_1)} "
+            f"| {q.kl:.1e} | {percent(q.guided_top_1)} | {q.guided_kl:.1e} |"
+        )
+    lines += [
+        f"| limit | | | | {percent(limits.min_top_1)} | {limits.max_kl:.1e} | | |",
+        "",
+        f"Decoder: {decibels(quality.decoder_psnr)}, limit {limits.min_psnr:g} dB.",
+        "",
+        "Logits that predict codes, and the picture, against the PyTorch reference's on the same inputs and the same "
+        f"KV cache, on {quality.prompts} prompts that calibration has not seen. Top-1: how many tokens have the "
+        "reference's likeliest code; one of a scale may always differ. Guided: after the default guidance.",
+        "",
+    ]
+    if m.tokenizer is None:
+        lines += ["Noise stood in for prompts, as there is no text model: the limits on logits were not applied.", ""]
+    return lines
 
 
 def describe_machine() -> str:

@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from calib.forms import Int8Form
@@ -15,6 +16,7 @@ from calib.observers import Observer
 from engines.arguments import add_engine_arguments, engine_settings
 from engines.base import BuildProgress
 from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build
+from export.gate import in_words, limits_for
 from hart_edge.model.presets import PRESETS
 from hart_edge.model.sampling import DEFAULT_CFG_SCALE
 from runtime.errors import HartEdgeError
@@ -49,9 +51,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--int8-budget",
         type=float,
-        default=0.02,
         metavar="NATS",
-        help="divergence of the logits beyond which layers are kept out of INT8 (default: 0.02)",
+        help="KL divergence of the logits beyond which layers are kept out of INT8 (default: --max-kl)",
     )
     p.add_argument(
         "--keep",
@@ -61,6 +62,10 @@ def parser() -> argparse.ArgumentParser:
         help="keep weights out of INT8, as in transformer.blocks.0.*; may be repeated",
     )
     p.add_argument("--portable", action="store_true", help="graphs for tensorrt or tensorrt-rtx, and no engines yet")
+    gate = p.add_argument_group("limits on the figures of every build (default: the precision's, docs/parity.md)")
+    gate.add_argument("--min-top1", type=float, help="least top-1 agreement with the reference at any scale, 0 to 1")
+    gate.add_argument("--max-kl", type=float, help="largest mean KL divergence from the reference at any scale, nats")
+    gate.add_argument("--min-psnr", type=float, help="least PSNR of the decoder against the reference's, dB")
     add_engine_arguments(p)
     p.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
     return p
@@ -106,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             keep=tuple(a.keep),
             engines=engine_settings(a),
             portable=a.portable,
+            limits=limits_for(Precision(a.precision), a.min_top1, a.max_kl, a.min_psnr),
             command=shlex.join(["python", "-m", "export.build", *given]),
         )
         manifest = build(options, show)
@@ -161,14 +167,17 @@ def report(manifest: Manifest, out: Path, seconds: float, *, as_json: bool) -> N
             c.name: {"precision": c.precision, "bytes": c.bytes, "max_error": c.max_error, "in": c.worst_tensor}
             for c in manifest.components
         }
+        quality = None if manifest.quality is None else asdict(manifest.quality)
         line = {"bundle": str(out), "bytes": size, "seconds": round(seconds, 1), "components": components}
-        print(json.dumps(line))
+        print(json.dumps({**line, "quality": quality}))
         return
     worst = max(manifest.components, key=lambda component: component.max_error)
     print(
         f"{out}: {manifest.precision} for {manifest.target.name}, {size / 1e6:.1f} MB in {seconds:.0f} s; "
         f"largest error {worst.max_error:.1e} ({worst.name}, {worst.worst_tensor})"
     )
+    if manifest.quality is not None:
+        print(f"against the reference: {in_words(manifest.quality)}")
     if manifest.target.engines is not None:
         print(f"engines for {', '.join(manifest.target.engines.architectures)}")
     elif manifest.target.name in ENGINE_TARGETS:

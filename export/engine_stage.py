@@ -42,7 +42,7 @@ def build_for_engines(
             progress(StepDone(label, engine.seconds, engine.bytes))
 
         def card(finished: Manifest, seconds: float) -> str:
-            return write_card(finished, machine, seconds, options.command)
+            return write_card(finished, machine, seconds, options.command, options.held_to)
 
         job = EngineJob(graphs, manifest, options.target, options.out, name, settings, card)
         return build_engines(job, library, progress, done)

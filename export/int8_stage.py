@@ -22,11 +22,13 @@ from calib.ranges import CalibratedRanges
 from calib.sites import SiteKind, find_sites
 from engines.base import EngineLibrary, Session
 from export.choice import choose_form
+from export.gate import Limits, beyond, percent
+from export.graphs import GraphModule
 from export.parity import compare, tolerance_of
+from export.quality import LogitError
 from export.recording import Recording
 from export.sensitivity import (
     LayerFigures,
-    LogitFigures,
     LogitsJudge,
     fewest_kept,
     layers_of,
@@ -47,29 +49,16 @@ class Decision:
     kept: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True)
-class LogitLimits:
-    """How near the transformer's logits have to come at every scale: those of the parity gate, or nearer."""
-
-    min_top_1: float
-    max_kl: float
-
-    def hold(self, figures: Sequence[LogitFigures]) -> bool:
-        """One token of a scale may always differ, as the gate has it."""
-        return all(
-            scale.kl <= self.max_kl and (scale.differing <= max(1, (1 - self.min_top_1) * scale.tokens))
-            for scale in figures
-        )
-
-    def __str__(self) -> str:
-        return f"limits {self.max_kl:g} nats, top-1 {self.min_top_1:.3g}"
+def hold(errors: Sequence[LogitError], limits: Limits) -> bool:
+    """Whether every scale is within the limits on logits."""
+    return not any(beyond(scale.same / scale.tokens, scale.kl / scale.tokens, scale.tokens, limits) for scale in errors)
 
 
-def describe(figures: Sequence[LogitFigures]) -> str:
+def describe(errors: Sequence[LogitError]) -> str:
     """The worst scale of each figure."""
+    most = max(scale.kl / scale.tokens for scale in errors)
     return (
-        f"divergence {max(scale.kl for scale in figures):.4f} nats, "
-        f"top-1 {min(1 - scale.differing / scale.tokens for scale in figures):.3f} at the worst scales"
+        f"KL {most:.1e} nats, top-1 {percent(min(scale.same / scale.tokens for scale in errors))} at the worst scales"
     )
 
 
@@ -77,23 +66,27 @@ def describe(figures: Sequence[LogitFigures]) -> str:
 class Int8Stage:
     """Decides with candidate graphs in `scratch`, made of those in `folder`.
 
-    inputs: of the graphs as traced; limits: None where logits mean nothing; say: takes what a user should know.
+    graphs: the reference's; say: takes what a user should know.
     """
 
     folder: Path
     scratch: Path
-    inputs: Mapping[str, Sequence[TensorSpec]]
+    graphs: Mapping[str, GraphModule]
     ranges: CalibratedRanges
     library: EngineLibrary
-    limits: LogitLimits | None
     say: Callable[[str], None]
 
-    def decide(self, decisions: Mapping[str, Decision], wanted: Int8Form, walk: WalkAll) -> dict[str, Decision]:
-        """The decisions with every component's fastest form, and the transformer's layers within the limits."""
+    def decide(
+        self, decisions: Mapping[str, Decision], wanted: Int8Form, walk: WalkAll, limits: Limits | None
+    ) -> dict[str, Decision]:
+        """The decisions with every component's fastest form, and the transformer's layers within the limits.
+
+        limits: on its logits; None where they mean nothing.
+        """
         open_forms = {name: candidates(name, each.form, wanted) for name, each in decisions.items()}
         found = {name: replace(each, form=open_forms[name][0]) for name, each in decisions.items()}
         compared = {name for name, forms in open_forms.items() if len(forms) > 1}
-        judged = self.limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR)
+        judged = limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR)
         if not compared and not judged:
             return found
         recording = Recording(self.scratch / "calls", compared | {"transformer", "tokens"})
@@ -102,8 +95,8 @@ class Int8Stage:
             if name in compared:
                 found[name] = self._fastest(name, found[name], forms, recording)
                 self.say(f"{name}: {found[name].form}: {found[name].reason}")
-        if self.limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR):
-            found["transformer"] = self._within_limits(found["transformer"], recording, self.limits)
+        if limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR):
+            found["transformer"] = self._within_limits(found["transformer"], recording, limits)
         shutil.rmtree(self.scratch / "calls")
         return found
 
@@ -128,27 +121,27 @@ class Int8Stage:
         reasons = [choice.reason, *refused] if choice.reason else refused
         return replace(decision, form=choice.form, reason="; ".join(reasons))
 
-    def _within_limits(self, decision: Decision, recording: Recording, limits: LogitLimits) -> Decision:
+    def _within_limits(self, decision: Decision, recording: Recording, limits: Limits) -> Decision:
         """Keep the most sensitive layers out of INT8 until the logits are near enough at every scale."""
-        judge = LogitsJudge(recording, self.library.open(self.folder / "tokens.onnx"))
-        figures: list[LogitFigures] = []
+        judge = LogitsJudge(recording, self.graphs["tokens"])
+        errors: list[LogitError] = []
 
         def open_without(weights: Collection[str]) -> Session:
             return self._open("transformer", decision.form, decision.kept | set(weights))
 
         def accept(session: Session) -> bool:
-            figures[:] = judge.figures(session)
-            return limits.hold(figures)
+            errors[:] = judge.errors(session)
+            return hold(errors, limits)
 
         kept: list[LayerFigures] = []
         if not accept(open_without(())):
             layers = layers_of(read_graph(self.folder / "transformer.onnx"), decision.form)
             layers = [layer for layer in layers if not decision.kept.issuperset(layer[1])]
-            self.say(f"transformer: {describe(figures)}; {limits}: looking at each of {len(layers)} layers")
+            self.say(f"transformer: {describe(errors)}; looking at each of {len(layers)} layers")
             kept = fewest_kept(measure_layers(layers, open_without, judge, lambda _: None), open_without, accept)
             accept(open_without({weight for layer in kept for weight in layer.weights}))
         names = f"; not in INT8: {', '.join(layer.name for layer in kept)}" if kept else ""
-        reason = f"{describe(figures)}, {limits}{names}"
+        reason = f"{describe(errors)}{names}"
         self.say(f"transformer: {reason}")
         weights = {weight for layer in kept for weight in layer.weights}
         return replace(
@@ -164,7 +157,7 @@ class Int8Stage:
         place.mkdir()
         save_graph(model, place / f"{name}.onnx", self.folder)
         session = self.library.open(place / f"{name}.onnx")
-        return CastingSession(session, held(self.inputs[name], form)) if form.half else session
+        return CastingSession(session, held(self.graphs[name].inputs, form)) if form.half else session
 
 
 @dataclass(frozen=True)

@@ -12,24 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from calib.forms import Form
 from calib.smoothing import find_layers
 from engines.base import Session
+from export.graphs import GraphModule
+from export.quality import LogitError, compare_logits
 from export.recording import Call, Recording
 
 # A session of the transformer with INT8 in all layers but those that read these weights.
 OpenWithout = Callable[[Collection[str]], Session]
-
-
-@dataclass(frozen=True)
-class LogitFigures:
-    """Of one scale: mean KL(reference || found) in nats, and how many of its tokens have another likeliest code."""
-
-    kl: float
-    differing: int
-    tokens: int
 
 
 @dataclass(frozen=True)
@@ -44,52 +39,45 @@ class LayerFigures:
 class LogitsJudge:
     """Holds hidden states of recorded calls against the reference's, by the logits that the head makes of them."""
 
-    def __init__(self, recording: Recording, head: Session) -> None:
-        """head: the tokens graph in float32, which is run without guidance."""
+    def __init__(self, recording: Recording, head: GraphModule) -> None:
+        """head: the reference's tokens graph, which is run without guidance."""
         self.recording, self.head = recording, head
         self.scales = len(recording.first("transformer"))
 
-    def figures(self, transformer: Session, *, first_prompt: bool = False) -> list[LogitFigures]:
+    def errors(self, transformer: Session, *, first_prompt: bool = False) -> list[LogitError]:
         """Scale by scale, over all prompts or the first one."""
-        found: list[list[LogitFigures]] = [[] for _ in range(self.scales)]
+        found: list[list[LogitError]] = [[] for _ in range(self.scales)]
         calls = zip(self._calls("transformer", first_prompt), self._calls("tokens", first_prompt), strict=True)
         for index, (call, head) in enumerate(calls):
             wanted = self._logits(head, head.inputs["hidden"])
             hidden = transformer.run(call.inputs, ["hidden"])["hidden"]
             found[index % self.scales].append(compare_logits(wanted, self._logits(head, hidden)))
-        return [
-            LogitFigures(
-                float(np.mean([each.kl for each in own])),
-                sum(each.differing for each in own),
-                sum(each.tokens for each in own),
-            )
-            for own in found
-        ]
+        return [add_errors(own) for own in found]
 
     def _calls(self, graph: str, first_prompt: bool) -> Iterable[Call]:
         return self.recording.first(graph) if first_prompt else self.recording.calls(graph)
 
-    def _logits(self, head: Call, hidden: NDArray) -> NDArray[np.float32]:
-        unguided = {**head.inputs, "hidden": hidden, "guidance_ratio": np.zeros(1, np.float32)}
-        return self.head.run(unguided, ["logits"])["logits"]
+    def _logits(self, head: Call, hidden: NDArray) -> Tensor:
+        """(B, n, V)"""
+        inputs = {**head.inputs, "hidden": hidden, "cfg_scale": np.zeros(1, np.float32)}
+        with torch.no_grad():
+            return self.head(*(torch.tensor(inputs[tensor.name]) for tensor in self.head.inputs))[0]
 
 
-def compare_logits(reference: NDArray[np.float32], found: NDArray[np.float32]) -> LogitFigures:
-    """Of logits (B, n, V); the divergence is that of their softmax along the last axis."""
-    wanted, other = (_log_softmax(logits.astype(np.float64)) for logits in (reference, found))
-    kl = float((np.exp(wanted) * (wanted - other)).sum(-1).mean())
-    differing = reference.argmax(-1) != found.argmax(-1)
-    return LogitFigures(kl, int(differing.sum()), differing.size)
+def add_errors(errors: Sequence[LogitError]) -> LogitError:
+    """Of the tokens of several calls together."""
+    return LogitError(
+        tokens=sum(each.tokens for each in errors),
+        same=sum(each.same for each in errors),
+        cosine=sum(each.cosine for each in errors),
+        largest=max(each.largest for each in errors),
+        kl=sum(each.kl for each in errors),
+    )
 
 
-def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-
-
-def mean_kl(figures: Sequence[LogitFigures]) -> float:
-    """Over the scales, each with the same say."""
-    return float(np.mean([scale.kl for scale in figures]))
+def mean_kl(errors: Sequence[LogitError]) -> float:
+    """In nats, each scale with the same say."""
+    return float(np.mean([scale.kl / scale.tokens for scale in errors]))
 
 
 def layers_of(model: onnx.ModelProto, form: Form) -> list[tuple[str, tuple[str, ...]]]:
@@ -121,7 +109,7 @@ def measure_layers(
     for number, (name, weights) in enumerate(layers, 1):
         progress(f"layer {number} of {len(layers)}: {name}")
         session = open_without(every.difference(weights))
-        found.append(LayerFigures(name, weights, mean_kl(judge.figures(session, first_prompt=True))))
+        found.append(LayerFigures(name, weights, mean_kl(judge.errors(session, first_prompt=True))))
     return sorted(found, key=lambda layer: -layer.kl)
 
 

@@ -28,7 +28,17 @@ from hart_edge.model.text import PromptTokenizer, load_text_model
 from runtime.errors import BuildError, CheckpointError
 from runtime.manifest import Licence, Sampling
 
-PARITY_PROMPTS = ("a blue circle", "woman astronaut: dark skin tone")  # not among the calibration prompts
+# Version 2. None is among the calibration prompts, in these words or nearly; the first two are drawn by every check.
+PARITY_PROMPTS = (
+    "yellow banana",
+    "woman astronaut: dark skin tone",
+    "crying cat face",
+    "flag: Canada",
+    "snow-capped mountain",
+    "raised fist: medium skin tone",
+    "alarm clock",
+    "a purple octopus",
+)
 PARITY_SEED = 1
 WEIGHTS_SEED = 0  # of presets
 

@@ -64,8 +64,10 @@ __all__ = [
     "PaddingSide",
     "Plan",
     "Precision",
+    "Quality",
     "Residual",
     "Sampling",
+    "ScaleQuality",
     "Setting",
     "Step",
     "Target",
@@ -86,6 +88,8 @@ ALIGNMENT = 64  # of constants; a cache line, and what accelerators ask of host 
 
 Count = Annotated[int, integer(1, 2**20)]
 Factor = Annotated[float, number(0, 1000)]
+Share = Annotated[float, number(0, 1)]
+Nats = Annotated[float, number(0, 1e30)]
 Sha256 = Annotated[str, text(64, r"[0-9a-f]{64}", "64 lower-case hex digits,")]
 
 
@@ -134,6 +138,27 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class ScaleQuality:
+    """How near a scale's logits come to the reference's: unguided, and with the guidance of the bundle's defaults."""
+
+    cosine: Annotated[float, number(-1, 1)]
+    largest_error: Annotated[float, number(0, 1e30)]
+    top_1: Share
+    kl: Nats
+    guided_top_1: Share
+    guided_kl: Nats
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Of the graphs, on prompts that calibration has not seen. decoder_psnr: dB, None where nothing differs."""
+
+    prompts: Count
+    scales: Annotated[tuple[ScaleQuality, ...], Length(1, 64)]
+    decoder_psnr: Annotated[float, number(0, 1000)] | None
+
+
+@dataclass(frozen=True)
 class Licence:
     part: Line
     spdx: Line
@@ -160,6 +185,7 @@ class Manifest:
     constants: dict[Name, Constant]
     plan: Plan
     calibration: Calibration | None
+    quality: Quality | None
     licences: Annotated[tuple[Licence, ...], Length(0, 100)]
     tools: Annotated[dict[Line, Line], Length(0, 1000)]
 
@@ -241,6 +267,8 @@ def _check_tables(manifest: Manifest) -> None:
     for index, top_k in enumerate(sampling.top_k):
         if top_k > manifest.vocab_size:
             refuse(f"sampling.top_k[{index}]", f"at most {manifest.vocab_size}, the vocab_size", f"{top_k}")
+    if manifest.quality is not None and len(manifest.quality.scales) != len(sides):
+        refuse("quality.scales", f"{len(sides)} entries, one per scale", f"{len(manifest.quality.scales)}")
     steps = manifest.residual.timesteps
     _check_rising("residual.timesteps", steps)
     if manifest.residual.noise_steps != len(steps) + 1:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from typing import Any
 
+from export.gate import in_words
 from hart_edge.commands.layout import size, table
 from runtime.bundle import Bundle, open_bundle
 from runtime.manifest import Engines, Manifest
@@ -47,6 +49,7 @@ def as_text(bundle: Bundle) -> list[str]:
                      f"smooth {'on' if m.sampling.smooth else 'off'}; {len(m.residual.timesteps)} residual steps"),
         ("calibration", "none" if m.calibration is None else
          f"{m.calibration.prompts} prompts, ranges {m.calibration.ranges_sha256[:12]}"),
+        ("quality", "not measured" if m.quality is None else in_words(m.quality)),
         ("licences", "; ".join(f"{each.part}: {each.spdx}" for each in m.licences) or "none stated"),
         ("built with", ", ".join(f"{name} {version}" for name, version in m.tools.items()) or "not stated"),
         ("files", f"{len(m.files)} of {size(_total(m))}, sizes and SHA-256 verified"),
@@ -79,6 +82,7 @@ def as_json(bundle: Bundle) -> dict[str, Any]:
         "sampling": vars(m.sampling),
         "residual_steps": len(m.residual.timesteps),
         "calibration": None if m.calibration is None else vars(m.calibration),
+        "quality": None if m.quality is None else asdict(m.quality),
         "components": [{key: getattr(c, key) for key in keys} for c in m.components],
         "parameters": sum(c.parameters for c in m.components),
         "bytes": _total(m),

@@ -17,7 +17,7 @@ from export.choice import Choice
 from export.int8_stage import Decision, Int8Stage, weights_like
 from export.recording import Recording
 from runtime.errors import BuildError
-from runtime.manifest import Dtype, Target, TensorSpec
+from runtime.manifest import Target
 from tests.calib.make_graphs import linear_model
 
 X = np.random.default_rng(0).standard_normal((32, 64)).astype(np.float32)
@@ -32,8 +32,7 @@ def stage(folder: Path, ranges: dict[str, ActivationRange], name: str = "residua
     scratch = folder / "scratch"
     scratch.mkdir()
     calibrated = CalibratedRanges("a" * 64, 1, "b" * 64, {}, {name: ranges})
-    inputs = {name: (TensorSpec("x", Dtype.FLOAT32, ("B", 64)),)}
-    return Int8Stage(folder, scratch, inputs, calibrated, library(Target.CPU), None, said.append), said
+    return Int8Stage(folder, scratch, {}, calibrated, library(Target.CPU), said.append), said
 
 
 def walk(recording: Recording) -> None:
@@ -48,7 +47,7 @@ def walk(recording: Recording) -> None:
 def decide(folder: Path, ranges: dict[str, ActivationRange], wanted: Int8Form, form: Form = Form.U8S8) -> Decision:
     made, _ = stage(folder, ranges)
     decisions = {"residual": Decision(form), "transformer": Decision(Form.FLOAT32)}
-    return made.decide(decisions, wanted, walk)["residual"]
+    return made.decide(decisions, wanted, walk, None)["residual"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ def test_the_fastest_is_taken_and_said(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(export.int8_stage, "choose_form", choose)
     made, said = stage(tmp_path, GOOD)
     decisions = {"residual": Decision(Form.U8S8), "transformer": Decision(Form.FLOAT32)}
-    found = made.decide(decisions, Int8Form.MEASURED, walk)["residual"]
+    found = made.decide(decisions, Int8Form.MEASURED, walk, None)["residual"]
     assert found == Decision(fastest, "1.0 ms; others: 2.0 ms")
     assert said == [f"residual: {fastest}: 1.0 ms; others: 2.0 ms"]
     assert not (tmp_path / "scratch" / "calls").exists()

@@ -58,7 +58,9 @@ def test_altered_weight_fails_the_build(
             onnx.save_model(model, path)
 
     monkeypatch.setattr(export.build, "export_graph", trace_altered)
-    message = rf"^graph {graph}, tensor (\S+): error (\S+) against the reference, tolerance 2e-04 at fp32; nothing was"
+    message = (
+        rf"^graph {graph}(, scale \d)?, tensor (\S+): error (\S+) against the reference, tolerance 2e-04 at fp32; noth"
+    )
     with pytest.raises(ParityError, match=message) as caught:
         build(BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP32))
     assert f"tensor {tensor}:" in str(caught.value)
@@ -138,10 +140,10 @@ def encoded(distance: float, index: int) -> dict[str, np.ndarray]:
 
 
 def test_encoder_may_choose_other_codes_that_are_as_near() -> None:
-    assert compare("encoder", encoded(1.0, 0), encoded(1.04, 1)).error == 0  # 1.04 squared is within 1.1
-    message = r"^graph encoder, tensor f_hat: mean square distance to the latent 1\.21e\+00, the reference's is 1\.00"
+    assert compare("encoder", encoded(1.0, 0), encoded(1.04, 1)).error == 0  # 1.04 squared is within 1.25
+    message = r"^graph encoder, tensor f_hat: mean square distance to the latent 1\.44e\+00, the reference's is 1\.00"
     with pytest.raises(ParityError, match=message):
-        compare("encoder", encoded(1.0, 0), encoded(1.1, 1))
+        compare("encoder", encoded(1.0, 0), encoded(1.2, 1))
     with pytest.raises(ParityError, match="graph encoder, tensor f_hat"):
         compare("encoder", encoded(1.0, 0), encoded(math.nan, 1))
     assert compare("encoder", encoded(1.0, 0), encoded(1.04, 0)).error == pytest.approx(0.04, rel=1e-4)  # same codes

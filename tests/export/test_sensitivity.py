@@ -12,14 +12,13 @@ import torch
 from calib.forms import Form
 from export.recording import Recording
 from export.sensitivity import (
-    LogitFigures,
     LogitsJudge,
-    compare_logits,
     fewest_kept,
     layer_name,
     layers_of,
     measure_layers,
 )
+from runtime.manifest import Dtype, TensorSpec
 from tests.calib.make_graphs import linear_model
 
 LAYERS = [("a", ("wa",)), ("b", ("wb", "wb2")), ("c", ("wc",)), ("d", ("wd",))]
@@ -29,9 +28,11 @@ SHIFTS = {"wa": 0.1, "wb": 0.2, "wb2": 0.2, "wc": 0.02, "wd": 0.01}
 class Head:
     """logits = hidden: the first code's is what INT8 moves."""
 
-    def run(self, inputs: Mapping[str, np.ndarray], outputs: Collection[str]) -> dict[str, np.ndarray]:
-        assert list(outputs) == ["logits"] and not inputs["guidance_ratio"].any()
-        return {"logits": inputs["hidden"]}
+    inputs = (TensorSpec("hidden", Dtype.FLOAT32, ("2B", "n", 16)), TensorSpec("cfg_scale", Dtype.FLOAT32, (1,)))
+
+    def __call__(self, hidden: torch.Tensor, cfg_scale: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        assert not cfg_scale.any()
+        return hidden, torch.zeros(1)
 
 
 class Transformer:
@@ -54,7 +55,7 @@ def judge(tmp_path: Path) -> LogitsJudge:
         for tokens in (1, 4, 9):
             hidden = torch.randn(1, tokens, 16, generator=generator)
             recording("transformer", {"x": hidden, "past_key.0": torch.zeros(1, 2, 0, 8)}, {"hidden": hidden})
-            recording("tokens", {"hidden": hidden, "guidance_ratio": torch.ones(1)}, {"indices": torch.zeros(1)})
+            recording("tokens", {"hidden": hidden, "cfg_scale": torch.ones(1)}, {"indices": torch.zeros(1)})
             recording("decoder", {}, {})  # nobody asked for it
         recording.end_prompt()
     return LogitsJudge(recording, Head())
@@ -70,24 +71,13 @@ def test_a_recording_gives_back_what_it_saw(judge: LogitsJudge) -> None:
     assert sorted(path.name for path in judge.recording.folder.iterdir()) == ["tokens", "transformer"]
 
 
-def test_figures_against_torch() -> None:
-    reference, found = np.random.default_rng(0).standard_normal((2, 3, 5, 40)).astype(np.float32)
-    logs = [torch.from_numpy(each).double().log_softmax(-1) for each in (found, reference)]
-    wanted = torch.nn.functional.kl_div(*logs, log_target=True, reduction="sum") / 15
-    figures = compare_logits(reference, found)
-    assert figures.kl == pytest.approx(wanted.item(), rel=1e-6)
-    assert (figures.differing, figures.tokens) == (int((logs[0].argmax(-1) != logs[1].argmax(-1)).sum()), 15)
-    assert compare_logits(reference, reference) == LogitFigures(0.0, 0, 15)
-    assert compare_logits(reference, reference + 100).kl == pytest.approx(0, abs=1e-9)
-
-
 def test_scales_are_those_of_all_prompts_together(judge: LogitsJudge) -> None:
-    whole, first = (judge.figures(Transformer(()), first_prompt=flag) for flag in (False, True))
+    whole, first = (judge.errors(Transformer(()), first_prompt=flag) for flag in (False, True))
     assert [scale.tokens for scale in whole] == [2, 8, 18]
     assert [scale.tokens for scale in first] == [1, 4, 9]
     assert all(scale.kl > 0 for scale in whole)
-    exact = judge.figures(Transformer(SHIFTS))
-    assert exact == [LogitFigures(0.0, 0, tokens) for tokens in (2, 8, 18)]
+    exact = judge.errors(Transformer(SHIFTS))
+    assert [(scale.same, scale.largest, scale.kl) for scale in exact] == [(2, 0, 0), (8, 0, 0), (18, 0, 0)]
 
 
 def test_every_layer_alone_the_most_sensitive_first(judge: LogitsJudge) -> None:
@@ -95,8 +85,8 @@ def test_every_layer_alone_the_most_sensitive_first(judge: LogitsJudge) -> None:
     found = measure_layers(LAYERS, Transformer, judge, said.append)
     assert [layer.name for layer in found] == ["b", "a", "c", "d"]
     assert said[1] == "layer 2 of 4: b"
-    alone = judge.figures(Transformer([w for w in SHIFTS if w not in ("wb", "wb2")]), first_prompt=True)
-    assert found[0].kl == pytest.approx(np.mean([scale.kl for scale in alone]))
+    alone = judge.errors(Transformer([w for w in SHIFTS if w not in ("wb", "wb2")]), first_prompt=True)
+    assert found[0].kl == pytest.approx(np.mean([scale.kl / scale.tokens for scale in alone]))
     assert found[0].kl > 10 * found[1].kl > 0  # the square of the shift, nearly
 
 

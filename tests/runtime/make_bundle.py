@@ -33,8 +33,10 @@ from runtime.manifest import (
     PaddingSide,
     Plan,
     Precision,
+    Quality,
     Residual,
     Sampling,
+    ScaleQuality,
     Setting,
     Step,
     Target,
@@ -56,6 +58,8 @@ ONNX_DTYPES = {
     Dtype.BOOL: TensorProto.BOOL,
 }
 F32 = Dtype.FLOAT32
+EXACT, ROUGH = ScaleQuality(1.0, 0.0, 1.0, 0.0, 1.0, 0.0), ScaleQuality(0.9, 2.5, 0.75, 0.5, 0.5, 4.5)
+QUALITY = Quality(8, (EXACT, ROUGH), 42.5)
 Specs = tuple[TensorSpec, ...]
 
 
@@ -86,6 +90,7 @@ def make_bundle(folder: Path) -> Path:
         constants=constants,
         plan=Plan(_buffers(steps, constants), steps),
         calibration=None,
+        quality=QUALITY,
         licences=(Licence("weights", "MIT", "nobody"),),
         tools={"onnx": onnx.__version__},
     )

@@ -18,7 +18,9 @@ from runtime.manifest import (
     HardwareCompatibility,
     Manifest,
     Precision,
+    Quality,
     Residual,
+    ScaleQuality,
     Target,
     TargetSpec,
     parse,
@@ -145,6 +147,17 @@ def test_a_bundle_may_take_a_context_array(data: bytes) -> None:
     assert parse(json.dumps(value).encode()).tokenizer is None
 
 
+def test_quality_may_be_unknown_and_a_decoder_exact(either: bytes) -> None:
+    value = json.loads(either)
+    value["quality"]["decoder_psnr"] = None
+    quality = parse(json.dumps(value).encode()).quality
+    assert quality is not None and quality.decoder_psnr is None
+    assert quality.scales[1] == ScaleQuality(0.9, 2.5, 0.75, 0.5, guided_top_1=0.5, guided_kl=4.5)
+    value["quality"] = None
+    manifest = parse(json.dumps(value).encode())
+    assert manifest.quality is None and parse(to_json(manifest)) == manifest
+
+
 @pytest.mark.parametrize("corruption", [*STRUCTURE, *CONSISTENCY, *BYTES], ids=lambda each: each.name)
 def test_a_spoilt_manifest_is_refused(pristine: Path, tmp_path: Path, corruption: Corruption) -> None:
     with pytest.raises(BundleError) as refusal:
@@ -245,6 +258,8 @@ def test_the_page_names_every_key_and_every_enum() -> None:
         assert f'"{target}"' in PAGE
     for field in dataclasses.fields(Engines):
         assert f"\n| {field.name} | " in PAGE, field.name
+    for field in (*dataclasses.fields(Quality), *dataclasses.fields(ScaleQuality)):
+        assert f'"{field.name}"' in PAGE or f"`{field.name}`" in PAGE, field.name
     for compatibility in HardwareCompatibility:
         assert f"`{compatibility}`" in PAGE
 

@@ -89,13 +89,48 @@ constexpr std::array<Field<Checked>, 2> CALIBRATION{{
     {"ranges_sha256", [](Checked &, const Value &value, const Where &where) { read_sha256(value, where); }},
 }};
 
+template <int LOW, int HIGH>
+void check_number(Checked &, const Value &value, const Where &where) {
+    number(value, where, LOW, HIGH);
+}
+
+void check_most(Checked &, const Value &value, const Where &where) {
+    number(value, where, 0, 1e30);
+}
+
+constexpr std::array<Field<Checked>, 6> SCALE_QUALITY{{
+    {"cosine", check_number<-1, 1>},
+    {"largest_error", check_most},
+    {"top_1", check_number<0, 1>},
+    {"kl", check_most},
+    {"guided_top_1", check_number<0, 1>},
+    {"guided_kl", check_most},
+}};
+
+struct Quality {
+    std::size_t scales = 0;
+};
+
+constexpr std::array<Field<Quality>, 3> QUALITY{{
+    {"prompts", [](Quality &, const Value &value, const Where &where) { read_count(value, where); }},
+    {"scales",
+     [](Quality &into, const Value &value, const Where &where) {
+         const auto entry = [](const Value &each, const Where &at) { return read(SCALE_QUALITY, each, at); };
+         into.scales = many(value, where, {1, 64}, entry).size();
+     }},
+    {"decoder_psnr",
+     [](Quality &, const Value &value, const Where &where) {
+         if (value.as<json::Null>() == nullptr) number(value, where, 0, 1000);
+     }},
+}};
+
 constexpr std::array<Field<Checked>, 3> LICENCE{{
     {"part", [](Checked &, const Value &value, const Where &where) { read_line(value, where); }},
     {"spdx", [](Checked &, const Value &value, const Where &where) { read_line(value, where); }},
     {"attribution", [](Checked &, const Value &value, const Where &where) { text(value, where, 100'000); }},
 }};
 
-constexpr std::array<Field<Manifest>, 20> MANIFEST{{
+constexpr std::array<Field<Manifest>, 21> MANIFEST{{
     {"format_version",
      [](Manifest &, const Value &value, const Where &where) { integer(value, where, FORMAT_VERSION, FORMAT_VERSION); }},
     {"name",
@@ -141,6 +176,10 @@ constexpr std::array<Field<Manifest>, 20> MANIFEST{{
     {"calibration",
      [](Manifest &, const Value &value, const Where &where) {
          if (value.as<json::Null>() == nullptr) read(CALIBRATION, value, where);
+     }},
+    {"quality",
+     [](Manifest &into, const Value &value, const Where &where) {
+         if (value.as<json::Null>() == nullptr) into.scales_of_quality = read(QUALITY, value, where).scales;
      }},
     {"licences",
      [](Manifest &, const Value &value, const Where &where) {

@@ -55,7 +55,7 @@ struct FileEntry {
     std::string sha256;
 };
 
-// Calibration, licences and tools are checked and left: a runner has no use for them.
+// Calibration, quality, licences and tools are checked and left: a runner has no use for them.
 struct Manifest {
     std::string name;
     Precision precision{};
@@ -73,6 +73,7 @@ struct Manifest {
     Table<FileEntry> files;
     Table<Constant> constants;
     Plan plan;
+    std::optional<std::size_t> scales_of_quality;  // entries of its table, where there is one
 };
 
 // The manifest in the bytes of a manifest.json; the bundle error names the JSON path of a fault.

@@ -80,6 +80,11 @@ void check_tables(const Manifest &manifest) {
         refuse(Where(top_k, index), "at most " + number(manifest.vocab_size) + ", the vocab_size",
                number(manifest.sampling.top_k[index]));
     }
+    if (manifest.scales_of_quality && *manifest.scales_of_quality != sides.size()) {
+        const Where quality(TOP, "quality");
+        refuse(Where(quality, "scales"), number(sides.size()) + " entries, one per scale",
+               number(*manifest.scales_of_quality));
+    }
     const Where residual(TOP, "residual");
     const std::vector<std::int64_t> &steps = manifest.residual.timesteps;
     check_rising(Where(residual, "timesteps"), steps);
