@@ -123,6 +123,8 @@ class Builder:
                     worst[name].tensor,
                     inputs[name],
                     outputs[name],
+                    decisions[name].reason,
+                    tuple(sorted(decisions[name].kept)),
                 )
                 for name in self.graphs
             )

@@ -45,6 +45,9 @@ def write_card(manifest: Manifest, machine: str, seconds: float, command: str, l
     ]
     if m.quality:
         lines += _quality(m, m.quality, limits or LIMITS[m.precision])
+    reasons = [f"- {c.name}: {c.reason}" for c in m.components if c.reason]
+    if reasons:
+        lines += ["What the forms were chosen by, on the machine that built them:", "", *reasons, ""]
     if m.target.engines:
         e = m.target.engines
         lines += [
