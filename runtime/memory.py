@@ -150,7 +150,9 @@ def cache_bytes(plan: Plan, index: int) -> int:
     return sum(plan.buffers[name].bytes_per_image for name in names)
 
 
-PREFIXES = ("past_key", "past_value", "present_key", "present_value")
+PREFIXES = tuple(
+    f"{when}_{part}" for when in ("past", "present") for part in ("key", "value", "null_key", "null_value")
+)
 
 
 def cache_peak(plan: Plan) -> int:
