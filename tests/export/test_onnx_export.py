@@ -179,7 +179,7 @@ def test_transformer_weights_exist_once(flavour: tuple[Path, Mapping[str, GraphM
     large = {name: value for name, value in blocks.items() if value.size >= 1024}
     names = {f"transformer.blocks.{name}.T" for name in large if name not in modulation}
     assert names <= {tensor.name for tensor in held["transformer"]}  # so that messages name them as the reference does
-    assert len(large) >= 5 * graphs["transformer"].depth
+    assert len(large) >= 5 * len(graphs["transformer"].transformer.blocks)
     for name, value in large.items():
         homes = [
             graph
