@@ -91,10 +91,8 @@ class Builder:
             scratch = folder / "scratch"
             scratch.mkdir()
             (folder / "graphs").mkdir()
-            self._read()
-            self.plan, self.constants = build_plan(self.source.model, self.graphs)
-            self._trace(scratch)
-            parity = ParityStage(self.source, self.plan, self._walk, self.library, scratch)
+            self.prepare(scratch)
+            parity = ParityStage(self.source, self.plan, self.walk, self.library, scratch)
             with self._step("comparing every graph with the reference, as traced"):
                 parity.check_traced()
             ranges = self._ranges(scratch)
@@ -130,11 +128,15 @@ class Builder:
             )
             return self._finish(folder, components, ranges, quality)
 
-    def calibrate(self, scratch: Path) -> CalibratedRanges:
-        """The ranges of options.checkpoint alone; its graphs are left in an empty folder."""
+    def prepare(self, scratch: Path) -> None:
+        """Read the checkpoint, plan the loop and leave the traced graphs in an empty folder."""
         self._read()
         self.plan, self.constants = build_plan(self.source.model, self.graphs)
         self._trace(scratch)
+
+    def calibrate(self, scratch: Path) -> CalibratedRanges:
+        """The ranges of options.checkpoint alone; its graphs are left in an empty folder."""
+        self.prepare(scratch)
         ranges = self._ranges(scratch)
         assert ranges is not None  # of precision int8
         return ranges
@@ -171,7 +173,8 @@ class Builder:
                 step.size = weight_bytes(read_graph(path))
                 self.parameters[name] = step.size // 4
 
-    def _walk(self, inputs: Inputs, seed: int, observe: Callable[..., None]) -> Tensor:
+    def walk(self, inputs: Inputs, seed: int, observe: Callable[..., None]) -> Tensor:
+        """Execute the plan with the reference, showing every call (graph, inputs, outputs). Returns the image."""
         values = {
             Setting.CFG_SCALE: [self.sampling.cfg_scale],
             Setting.TOP_P: [self.sampling.top_p],
@@ -188,7 +191,7 @@ class Builder:
             return self.ranges
         inputs = self.calibration_inputs
         with self._step(f"calibrating on {len(inputs)} prompts"):
-            return calibrate(self.source, folder, inputs, self._walk, self.library, self.options.observer)
+            return calibrate(self.source, folder, inputs, self.walk, self.library, self.options.observer)
 
     def _decide(self, scratch: Path, forms: Mapping[str, Form], ranges: CalibratedRanges | None) -> dict[str, Decision]:
         """What every component becomes. At INT8 that is measured, unless a form was asked for."""
@@ -201,12 +204,13 @@ class Builder:
             limits = options.layers_held_to if self.source.tokenizer is not None else None  # else logits mean nothing
             stage = Int8Stage(scratch, scratch, self.graphs, ranges, self.library, self._say)
 
-            def walk(recording: Recording) -> None:
-                for inputs in self.source.parity_inputs():
-                    self._walk(inputs, PARITY_SEED, recording)
-                    recording.end_prompt()
+            return stage.decide(decisions, options.int8_form, self.record, limits)
 
-            return stage.decide(decisions, options.int8_form, walk, limits)
+    def record(self, recording: Recording) -> None:
+        """Record the calls of the parity prompts."""
+        for inputs in self.source.parity_inputs():
+            self.walk(inputs, PARITY_SEED, recording)
+            recording.end_prompt()
 
     def _say(self, line: str) -> None:
         self.progress(StepDone(line, 0.0, None))
@@ -228,7 +232,7 @@ class Builder:
                     def observe(graph: str, feeds: dict[str, Tensor], _: dict[str, Tensor]) -> None:
                         watch(graph, {name: tensor.numpy() for name, tensor in feeds.items()})
 
-                    image = self._walk(one, FIRST_SEED + index, observe)
+                    image = self.walk(one, FIRST_SEED + index, observe)
                     watch("encoder", {"image": (image * 2 - 1).numpy()})
                 wide = watch.wide()
         for name, tensors_of in wide.items():
