@@ -279,7 +279,7 @@ class Builder:
             timesteps = model.residual.schedule.timesteps
             manifest = Manifest(
                 format_version=FORMAT_VERSION,
-                name=bundle_name(self.options.out),
+                name=bundle_name(self.options.out, random=self.source.random),
                 precision=self.options.precision,
                 target=TargetSpec(self.options.target, None),
                 image_size=model.image_size,
@@ -321,7 +321,8 @@ def build(options: BuildOptions, progress: Progress = lambda _: None) -> Manifes
 
     if options.target not in ENGINE_TARGETS:
         return build_graphs(options)
-    return build_for_engines(options, progress, build_graphs, bundle_name(options.out), describe_machine())
+    name = bundle_name(options.out, random=isinstance(options.checkpoint, str))
+    return build_for_engines(options, progress, build_graphs, name, describe_machine())
 
 
 def tool_versions() -> dict[str, str]:

@@ -20,7 +20,7 @@ from export.gate import in_words, limits_for
 from hart_edge.model.presets import PRESETS
 from hart_edge.model.sampling import DEFAULT_CFG_SCALE
 from runtime.errors import HartEdgeError
-from runtime.manifest import ENGINE_TARGETS, Manifest, Precision, Target
+from runtime.manifest import ENGINE_TARGETS, RANDOM_ENDING, Manifest, Precision, Target
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--random-weights", action="store_true", help="fill the preset: for benchmarks and planning")
     p.add_argument("--precision", choices=[str(x) for x in Precision], default="int8")
     p.add_argument("--target", choices=[str(x) for x in Target], default="cpu")
-    p.add_argument("--out", type=Path, help="bundle folder (default: bundles/NAME-PRECISION, with -TARGET unless cpu)")
+    p.add_argument("--out", type=Path, help="bundle folder (default: bundles/NAME-PRECISION[-TARGET][-random])")
     p.add_argument(
         "--cfg-scale", type=float, default=DEFAULT_CFG_SCALE, help="guidance that the bundle uses by default"
     )
@@ -90,8 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     a = p.parse_args(given)
     if bool(a.preset) != a.random_weights:
         p.error("--preset and --random-weights go together: this project ships no weights for these shapes")
-    suffix = "" if a.target == "cpu" else f"-{a.target}"
-    name = f"{a.preset}-random" if a.preset else a.checkpoint.resolve().name
+    suffix = ("" if a.target == "cpu" else f"-{a.target}") + (RANDOM_ENDING if a.preset else "")
+    name = a.preset or a.checkpoint.resolve().name
     out = a.out or Path("bundles") / f"{name}-{a.precision}{suffix}"
     show = ProgressPrinter(as_json=a.json)
     begin = time.monotonic()
@@ -178,6 +178,8 @@ def report(manifest: Manifest, out: Path, seconds: float, *, as_json: bool) -> N
     )
     if manifest.quality is not None:
         print(f"against the reference: {in_words(manifest.quality)}")
+    if manifest.random:
+        print("its weights are random: good for measuring time and memory, and for no picture")
     if manifest.target.engines is not None:
         print(f"engines for {', '.join(manifest.target.engines.architectures)}")
     elif manifest.target.name in ENGINE_TARGETS:
