@@ -16,7 +16,7 @@ OURS = (*PACKAGES, "tests", "benchmarks", "examples")
 
 # What a package may import of ours, besides itself: a module, and everything below it.
 # The bundle's format, what refuses it, and arithmetic on it.
-FORMAT = ("runtime.manifest", "runtime.plan", "runtime.errors", "runtime.memory")
+FORMAT = ("runtime.manifest", "runtime.plan", "runtime.errors", "runtime.memory", "runtime.allocator")
 ALLOWED = {
     "runtime": (),
     "engines": FORMAT,
