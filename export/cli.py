@@ -19,6 +19,7 @@ from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build
 from export.gate import in_words, limits_for
 from hart_edge.model.presets import PRESETS
 from hart_edge.model.sampling import DEFAULT_CFG_SCALE
+from runtime.allocator import map_large_blocks
 from runtime.errors import HartEdgeError
 from runtime.manifest import ENGINE_TARGETS, RANDOM_ENDING, Manifest, Precision, Target
 
@@ -94,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = a.preset or a.checkpoint.resolve().name
     out = a.out or Path("bundles") / f"{name}-{a.precision}{suffix}"
     show = ProgressPrinter(as_json=a.json)
+    map_large_blocks()
     begin = time.monotonic()
     try:
         options = BuildOptions(
