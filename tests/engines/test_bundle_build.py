@@ -16,7 +16,7 @@ from engines.profiles import profiles_of
 from runtime.bundle import open_bundle
 from runtime.errors import BuildError
 from runtime.manifest import Manifest, Target, TargetSpec, to_json
-from tests.runtime.make_bundle import give_engines, make_bundle
+from tests.runtime.make_bundle import QUALITY, give_engines, make_bundle
 
 NAMES = ["text_model", "transformer", "tokens", "latent", "decoder"]
 SETTINGS = EngineSettings(architectures=("sm_86",), images_at_once=2)
@@ -88,6 +88,7 @@ def test_the_result_is_a_whole_bundle(portable: Path, tmp_path: Path) -> None:
         *("README.md", "constants.bin", "tokenizer.json"),
     }
     assert (out / "README.md").read_text() == "# engines\n"
+    assert manifest.quality == QUALITY == open_bundle(portable).manifest.quality
     assert manifest.tools["tensorrt-rtx"] == "1.7.1"
     assert bundle.constant("up.1").tobytes() == open_bundle(portable).constant("up.1").tobytes()
     assert [(each.component, each.again) for each in done] == [(name, False) for name in NAMES]

@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calib.forms import Form
 from calib.prompts import read_prompts
 from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build, bundle_name
 from export.cli import main
-from export.parity import TOLERANCE
+from export.gate import LIMITS, find_breach
+from export.parity import tolerance_of
+from export.source import PARITY_PROMPTS
 from hart_edge.cli import main as generate
 from runtime.bundle import open_bundle
 from runtime.errors import BuildError
@@ -45,13 +48,17 @@ def test_manifest_and_card(request: pytest.FixtureRequest, precision: Precision)
     for component in manifest.components:
         reduced = precision is not Precision.FP32 and component.name in INT8_COMPONENTS
         assert component.precision is (precision if reduced else Precision.FP32), component.name
-        assert 0 <= component.max_error <= TOLERANCE[component.precision], component.name
+        assert 0 <= component.max_error <= tolerance_of(component.name, Form(component.form)), component.name
         assert component.worst_tensor in {tensor.name for tensor in component.outputs}, component.name
         assert component.bytes == manifest.files[component.file].bytes
         row = f"| {component.name} | {component.precision} | {component.form} | {component.parameters:,} | "
         assert f"{row}{component.bytes:,} | {component.max_error:.1e} | {component.worst_tensor} |\n" in card
     total = sum(component.bytes for component in manifest.components)
     assert f"{total:,} |" in card
+    limits, quality = LIMITS[precision], manifest.quality
+    assert quality is not None and quality.prompts == len(PARITY_PROMPTS) == 8
+    assert find_breach(quality, limits, manifest.patch_nums, logits=True) is None
+    assert f"limit {limits.min_psnr:g} dB." in card and "Noise stood in" not in card
     assert set(manifest.files) == set(contents(folder)) - {"manifest.json"}
     assert {"torch", "onnx", "onnxruntime"} <= set(manifest.tools)
     licences = json.loads((SHIPPED_MODEL / "licences.json").read_text("utf-8"))

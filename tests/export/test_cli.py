@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import export.build
 import export.cli
 from export.cli import main
+from export.gate import LIMITS, Limits
 from runtime.bundle import open_bundle
 from runtime.manifest import Precision
 from tests.conftest import GOLDEN, BuildOnce
@@ -32,12 +34,13 @@ class Terminal(io.StringIO):
 
 
 def test_quiet_when_not_a_terminal(traced: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """One line: what was made, how large, how good."""
+    """Two lines: what was made, how large, how good."""
     out = tmp_path / "bundle"
     assert main(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(out), "--cfg-scale", "3"]) == 0
     said = capsys.readouterr()
     line = rf"{re.escape(str(out))}: fp32 for cpu, \d+\.\d MB in \d+ s; largest error \d\.\de-\d\d \(\w+, \S+\)\n"
-    assert re.fullmatch(line, said.out), said.out
+    near = r"against the reference: top-1 100 % .*, KL \S+ .*, decoder \d+\.\d dB, on 1 prompts\n"
+    assert re.fullmatch(line + near, said.out), said.out
     assert said.err == ""
     assert open_bundle(out).manifest.sampling.cfg_scale == 3
     command = f"python -m export.build --checkpoint {CHECKPOINT} --precision fp32 --out {out} --cfg-scale 3"
@@ -60,6 +63,7 @@ def test_json(traced: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     ]
     assert all(set(step) == {"step", "seconds", "bytes"} and step["seconds"] >= 0 for step in steps)
     manifest = open_bundle(out).manifest
+    assert manifest.quality is not None and last["quality"] == asdict(manifest.quality)
     assert last["bundle"] == str(out)
     assert last["bytes"] == sum(entry.bytes for entry in manifest.files.values())
     assert last["components"] == {
@@ -74,7 +78,7 @@ def test_terminal_shows_every_step(traced: None, monkeypatch: pytest.MonkeyPatch
     assert main(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(tmp_path / "bundle")]) == 0
     lines = screen.getvalue().split("\n")
     assert re.fullmatch(r"  tracing transformer \.\.\.\r\033\[K +\d+\.\d s +\d+\.\d MB +tracing transformer", lines[2])
-    assert len(lines) == 13 + 2  # a line a step, the report, and nothing after it
+    assert len(lines) == 13 + 3  # a line a step, two of the report, and nothing after it
 
 
 def test_error_on_standard_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -91,6 +95,7 @@ def test_error_on_standard_error(capsys: pytest.CaptureFixture[str], tmp_path: P
     ("arguments", "message"),
     [
         (["--cfg-scale", "nan"], "error: cfg_scale: expected 0 to 100, found nan\n"),
+        (["--min-top1", "1.5"], "error: min_top1: expected 0 to 1, found 1.5\n"),
         (["--target", "tensorrt-rtx", "--architectures", "sm_87"], "target tensorrt-rtx: sm_87 is Jetson Orin"),
         (["--precision", "int8"], "no text_model/; name a file with --contexts"),
     ],
@@ -153,6 +158,19 @@ def test_default_name(monkeypatch: pytest.MonkeyPatch, arguments: list[str], nam
     monkeypatch.setattr(export.cli, "build", stop)
     assert main(arguments) == 130
     assert asked == [Path("bundles") / name]
+
+
+def test_limits_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Limits] = []
+
+    def stop(options: export.build.BuildOptions, _: object) -> None:
+        asked.append(options.held_to)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export.cli, "build", stop)
+    for arguments in ([], ["--precision", "fp16", "--min-top1", "0.9", "--max-kl", "0.5", "--min-psnr", "30"]):
+        assert main(arguments) == 130
+    assert asked == [LIMITS[Precision.INT8], Limits(0.9, 0.5, 30.0)]
 
 
 @pytest.mark.parametrize("arguments", [["--preset", "hart-0.7b-256"], ["--random-weights"]])

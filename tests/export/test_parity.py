@@ -25,7 +25,7 @@ from export.parity import (
     tolerance_of,
 )
 from runtime.errors import BuildError, ParityError
-from runtime.manifest import Precision
+from runtime.manifest import Dtype, Precision, TensorSpec
 from tests.conftest import GOLDEN, BuildOnce
 
 CHECKPOINT = GOLDEN / "adaln"
@@ -164,6 +164,7 @@ def test_check_keeps_the_worst_call_and_stops_at_the_tolerance() -> None:
     for value in (0.001, 0.015, 0.002):
         check("embed", {}, {"x": torch.tensor([value])})
     assert check.worst["embed"] == GraphError(pytest.approx(0.015, rel=1e-5), "x")
+    assert check.calls == {"embed": 3}
     with pytest.raises(ParityError, match=r"graph embed, tensor x: error 3\.00e-02 .* tolerance 2e-02 at fp16"):
         check("embed", {}, {"x": torch.tensor([0.03])})
     with pytest.raises(ParityError, match="graph embed, tensor x: error inf"):
@@ -171,10 +172,33 @@ def test_check_keeps_the_worst_call_and_stops_at_the_tolerance() -> None:
     assert TOLERANCE[Precision.FP32] < TOLERANCE[Precision.FP16] < TOLERANCE[Precision.INT8]
 
 
+def test_a_call_is_named_by_its_scale() -> None:
+    """Every graph by its own calls, image after image; what the graph takes is cast to what its session takes."""
+    seen: list[tuple[str, int | None]] = []
+
+    def explain(graph: str, exact: dict[str, np.ndarray], feeds: dict[str, np.ndarray]) -> str:
+        assert [each["past"].dtype for each in (exact, feeds)] == [np.float32, np.float16]
+        return f"{graph} it is; "
+
+    sessions = {name: Fixed({"x": np.zeros(1, np.float32)}) for name in ("embed", "decoder")}
+    inputs = {"embed": (TensorSpec("past", Dtype.FLOAT16, (1,)),)}
+    scales = {"embed": (1, 2), "decoder": (None,)}
+    forms = dict.fromkeys(sessions, Form.FLOAT16)
+    check = ParityCheck(sessions, forms, inputs, scales, lambda *call: seen.append(call[:2]), explain)
+    for _ in range(2):
+        for graph in ("embed", "embed", "decoder"):
+            check(graph, {"past": torch.ones(1)}, {"x": torch.zeros(1)})
+    assert seen == [("embed", 1), ("embed", 2), ("decoder", None)] * 2
+    check("embed", {"past": torch.ones(1)}, {"x": torch.zeros(1)})
+    message = r"^graph embed, scale 2, tensor x: error 1\.00e\+00 .*; embed it is; nothing was written\. Try --prec"
+    with pytest.raises(ParityError, match=message):
+        check("embed", {"past": torch.ones(1)}, {"x": torch.ones(1)})
+
+
 def test_a_head_in_fp16_may_move_the_smooth_latent_farther() -> None:
-    wider = {(graph, form) for graph in ("tokens", "latent", "encoder") for form in Form}
+    wider = {(graph, form) for graph in ("tokens", "latent", "encoder", "residual") for form in Form}
     wider = {(graph, form) for graph, form in wider if tolerance_of(graph, form) != TOLERANCE[form.precision]}
-    assert wider == {("tokens", Form.FLOAT16_PRODUCTS)}
+    assert wider == {("tokens", Form.FLOAT16_PRODUCTS), ("residual", Form.FLOAT32)}
     answer = {"latent": np.full((1, 2, 1), 1.04, np.float32), "indices": np.array([[3, 4]])}
     expected = {"latent": torch.ones(1, 2, 1), "indices": torch.tensor([[3, 4]])}
     ParityCheck({"tokens": Fixed(answer)}, {"tokens": Form.FLOAT16_PRODUCTS})("tokens", {}, expected)

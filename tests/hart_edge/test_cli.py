@@ -109,6 +109,8 @@ def test_info_is_a_table(run: Run, int8_bundle: Path) -> None:
     assert facts["takes"] == "a prompt of up to 24 tokens"
     assert facts["sampling"] == "cfg_scale 4.5, top_k 600, top_p 1, smooth on; 8 residual steps"
     assert facts["calibration"].startswith("20 prompts, ranges ")
+    near = r"top-1 \S+ % \(scale \d\) or more, KL \S+ \(scale \d\) or less, decoder \S+ dB, on 8 prompts"
+    assert re.fullmatch(near, facts["quality"])
     assert "onnxruntime " in facts["built with"]
     head, *rows = out.split("\n\n")[1].splitlines()
     assert head.split() == ["component", "precision", "held", "as", "parameters", "bytes", "error", "of"]
@@ -132,7 +134,18 @@ def test_info_as_json(run: Run, int8_bundle: Path) -> None:
     status, out, _ = run("info", int8_bundle, "--json")
     found, manifest = json.loads(out), json.loads((int8_bundle / "manifest.json").read_bytes())
     assert status == 0
-    same = ("name", "precision", "target", "image_size", "patch_nums", "sampling", "calibration", "licences", "tools")
+    same = (
+        "name",
+        "precision",
+        "target",
+        "image_size",
+        "patch_nums",
+        "sampling",
+        "calibration",
+        "quality",
+        "licences",
+        "tools",
+    )
     for key in same:
         assert found[key] == manifest[key], key
     assert found["bytes"] == sum(entry["bytes"] for entry in manifest["files"].values())
