@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calib.forms import Form
+from calib.forms import Form, Int8Form
 from calib.prompts import read_prompts
 from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build, bundle_name
 from export.cli import main
@@ -90,7 +90,8 @@ def test_calibration_is_stated(int8_bundle: Path, fp16_bundle: Path) -> None:
 def test_ranges_can_be_used_again(traced_once: None, int8_bundle: Path, tmp_path: Path) -> None:
     """--ranges: no calibration, the same graphs byte for byte."""
     labels: list[str] = []
-    options = BuildOptions(SHIPPED_MODEL, tmp_path / "again", ranges=int8_bundle / "calibration.json")
+    ranges = int8_bundle / "calibration.json"
+    options = BuildOptions(SHIPPED_MODEL, tmp_path / "again", ranges=ranges, int8_form=Int8Form.STATIC)
     manifest = build(options, lambda event: labels.append(event) if isinstance(event, str) else None)
     assert not [label for label in labels if "calibrating" in label]
     first, again = contents(int8_bundle), contents(tmp_path / "again")
