@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from calib.forms import Form
 from calib.graph_files import read_graph
 from calib.observation import PARTS, PICK, with_observers
-from calib.sites import SiteKind, find_sites
+from calib.sites import SiteKind, describe_tensor, find_sites
 from calib.statistics import ROWS, TensorStatistics
 from engines.base import EngineLibrary, Session
 from runtime.errors import BuildError
@@ -50,6 +50,7 @@ class Collector:
         self.statistics: dict[str, dict[str, TensorStatistics]] = {}
         self._files: list[Path] = []
         self._sessions: dict[str, Session] = {}
+        self._names: dict[str, dict[str, str]] = {}  # of each graph's tensors, for messages
         self._calls: Counter[str] = Counter()  # of each graph, within this prompt
         for graph, path in graphs.items():
             model = read_graph(path)
@@ -60,6 +61,8 @@ class Collector:
             onnx.save_model(with_observers(model, names), self._files[-1])
             self._sessions[graph] = library.open(self._files[-1])
             self.statistics[graph] = {name: TensorStatistics() for name in names}
+            sites = find_sites(model.graph)
+            self._names[graph] = {name: describe_tensor(sites, name) for name in names}
 
     def __enter__(self) -> Collector:
         return self
@@ -83,7 +86,7 @@ class Collector:
             low, high, mean, rows = (found[f"{name}:{part}"] for part in PARTS)
             if not np.isfinite([low.min(), high.max()]).all():
                 raise BuildError(
-                    f"calibration prompt {self.prompts + 1}: graph {graph}, tensor {name} reached "
+                    f"calibration prompt {self.prompts + 1}: graph {graph}, tensor {self._names[graph][name]} reached "
                     f"{low.min()} to {high.max()}; the fp32 model itself overflows there: check it with "
                     "`hart-edge golden`"
                 )
@@ -95,6 +98,6 @@ class Collector:
 
 
 if __name__ == "__main__":  # the command runs the whole chain up to here; the module knows nothing of it
-    from export.calibration import main
+    from export.collect_cli import main
 
     raise SystemExit(main())

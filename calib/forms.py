@@ -70,13 +70,23 @@ class Form(StrEnum):
         return Precision.FP16 if is_fp16 else Precision.INT8
 
 
+class Int8Form(StrEnum):
+    """How activations of INT8 layers are held on a CPU."""
+
+    MEASURED = "measured"  # whichever is fastest on this machine
+    STATIC = "static"
+    DYNAMIC = "dynamic"
+    WEIGHTS = "weights"  # not at all
+
+
 ALWAYS_FLOAT32 = frozenset({"tokens", "latent", "embed"})
 # Run once a picture, with activations that INT8 coarsens visibly: the decoder would show grain on plain grounds, and
 # the encoder would choose other codes.
 WEIGHTS_ONLY = frozenset({"decoder", "encoder"})
 # What follows this tensor stays in float32: distances to the codebook decide the encoder's codes.
 EXACT_AFTER = {"encoder": "latent"}
-CACHE = ("past_key.", "past_value.", "present_key.", "present_value.")
+CACHE = ("past_key.", "past_value.", "present_key.", "present_value.", "null_key.", "null_value.")
+CACHE += ("past_null_key.", "past_null_value.", "present_null_key.", "present_null_value.")
 # Turing: TensorRT-RTX compiles no matrix product in float32 for it.
 NO_FLOAT32_PRODUCTS = frozenset({"sm_75"})
 
@@ -92,6 +102,21 @@ def form_of(component: str, precision: Precision, target: Target, architectures:
     if component in WEIGHTS_ONLY or target is not Target.CPU:
         return Form.INT8_WEIGHTS
     return Form.U8S8
+
+
+def candidates(component: str, form: Form, wanted: Int8Form) -> tuple[Form, ...]:
+    """The forms that a component could have instead of the one that form_of gives it, in the order of preference.
+
+    What is static is computed alike for one picture and for many at once; of weights alone nothing is lost but speed.
+    """
+    if form is not Form.U8S8:
+        return (form,)
+    return {
+        Int8Form.MEASURED: (Form.U8S8, Form.DYNAMIC, Form.INT8_WEIGHTS),
+        Int8Form.STATIC: (Form.U8S8,),
+        Int8Form.DYNAMIC: (Form.DYNAMIC,),
+        Int8Form.WEIGHTS: (Form.INT8_WEIGHTS,),
+    }[wanted]
 
 
 def _engine_form(component: str, precision: Precision, target: Target, architectures: Sequence[str]) -> Form:

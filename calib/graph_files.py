@@ -1,4 +1,4 @@
-"""Graphs on disk: weights inside the .onnx file, or beside it where one file cannot hold them.
+"""Graphs on disk: weights inside the .onnx file, or beside it where they are many.
 
 While a bundle is built every graph has its weights beside it, and they are read one by one: a graph of 2.7 GB is
 rewritten without ever being whole in memory.
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
 
-# protobuf holds less than 2 GiB in one message; what comes near goes to NAME.onnx.data.
-EXTERNAL_FROM = 2**31 - 2**27
+# Bytes from which weights go to NAME.onnx.data. ONNX Runtime maps that file, where it would hold what lies in the graph
+# a second time while it loads; and protobuf takes less than 2 GiB in one message.
+EXTERNAL_FROM = 2**25
 
 
 def read_graph(path: Path) -> onnx.ModelProto:

@@ -5,6 +5,7 @@ In: an fp32 graph, a form of INT8 and the ranges of the activations. The graph i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from calib.numbers import activation_parameters, quantize_weight, symmetric_para
 from calib.ranges import ActivationRange
 from calib.sites import Site, SiteKind, find_sites
 from runtime.errors import BuildError
+
+# Elements. The kernels of so many channels work on small maps: restoring them is little beside what they compute.
+LARGE_KERNEL = 2**20
 
 
 class Quantizer:
@@ -226,13 +230,13 @@ class Quantizer:
         if key not in self.weights:
             stem, scale = self._twin(*key)
             self.weights[key] = f"{stem}:restored"
-            if self.form.quantizes(site.kind) or self.form.half:
+            if self.form.quantizes(site.kind) or self.form.half or self._large(site):
                 self._add(f"{stem}:zero", np.zeros(len(scale), np.int8))
                 inputs = [f"{stem}:s8", f"{stem}:scale", f"{stem}:zero"]
                 nodes = [make_node("DequantizeLinear", inputs, [self.weights[key]], axis=site.channel_axis)]
             else:
                 # Not DequantizeLinear, which ONNX Runtime keeps for the integer kernels and computes at every run:
-                # what can be folded when the graph is opened costs nothing later.
+                # what can be folded when the graph is opened costs nothing later, but memory.
                 shape = [1] * len(self.initializers[site.weight].dims)
                 shape[site.channel_axis] = -1
                 self._add(f"{stem}:scales", scale.reshape(shape))
@@ -242,6 +246,10 @@ class Quantizer:
                 ]
             self.first += nodes
         return self.weights[key]
+
+    def _large(self, site: Site) -> bool:
+        """Whether a convolution's weight is restored at every run, so that it stays INT8 in memory."""
+        return site.kind is SiteKind.CONV and math.prod(self.initializers[site.weight].dims) >= LARGE_KERNEL
 
     def _bias(self, site: Site, correction: NDArray[np.float32] | None) -> str:
         """INT32 with the product of the operands' scales, which integer kernels add before scaling back."""

@@ -18,7 +18,7 @@ Range = tuple[float, float]
 
 LEVELS = 256
 SHARES = np.linspace(1.0, 0.2, 65)  # of the largest magnitude: where MSE and entropy look at clipping
-OUTSIDE = 1e-5  # share of values that the percentile leaves beyond each end
+OUTSIDE = 1e-4  # share of values that the percentile leaves beyond each end
 
 
 class Observer(StrEnum):
@@ -31,7 +31,7 @@ class Observer(StrEnum):
 
 
 # Of each component; what is not named takes MIN_MAX.
-DEFAULT: Mapping[str, Observer] = {}
+DEFAULT: Mapping[str, Observer] = {"text_model": Observer.MSE, "context": Observer.MSE}
 
 
 def find_range(observer: Observer, summary: Summary, tensor: str) -> Range:

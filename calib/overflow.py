@@ -53,7 +53,9 @@ class OverflowWatch:
             return
         largest = self.largest[graph]
         for name, value in self._sessions[graph].run(inputs).items():
-            tensor = name.rpartition(":")[0]
+            tensor, _, extreme = name.rpartition(":")
+            if value == (np.inf if extreme == "low" else -np.inf):  # of an empty tensor, as at scale 0
+                continue
             magnitude = abs(float(value)) if np.isfinite(value) else float("inf")
             largest[tensor] = max(largest.get(tensor, 0.0), magnitude)
 

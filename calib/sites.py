@@ -6,6 +6,7 @@ In: an ONNX graph. Out: Site objects that collect.py observes and quantize.py re
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -65,3 +66,9 @@ def find_sites(graph: onnx.GraphProto) -> list[Site]:
                 continue
         sites.append(Site(kind, node, node.input[0], node.input[1], bias, axis))
     return sites
+
+
+def describe_tensor(sites: Iterable[Site], name: str) -> str:
+    """A tensor by the layers that read or write it, since exporters number what lies between: `x of mlp.down`."""
+    weights = [site.weight for site in sites if name in (site.activation, site.node.output[0])]
+    return f"{name} of {weights[0]}" if weights else name

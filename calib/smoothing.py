@@ -19,10 +19,10 @@ from calib.forms import Form
 from calib.numbers import quantize_weight
 from calib.observers import Observer, Range, find_range, held
 from calib.ranges import OCTAVE, ActivationRange, factors_of
-from calib.sites import Site, SiteKind, find_sites
+from calib.sites import Site, SiteKind, describe_tensor, find_sites
 from calib.statistics import TensorStatistics
 
-STRENGTHS = (0.0, 0.3, 0.5, 0.65, 0.8)  # 0 leaves a layer as it is
+STRENGTHS = (0.5, 0.65, 0.8)  # beyond, ranges rest on outliers that few rows show: the logits come out worse
 GAIN = 0.95  # share of the error without it that smoothing has to stay below, since it costs a multiplication
 BIAS_GAIN = 0.99
 SEARCH_ROWS = 128  # of each activation that strengths are tried on
@@ -76,7 +76,8 @@ def choose_ranges(
         found |= _Search(layer, statistics, read, observer).best(strengths)
     for name in statistics:
         if name not in found:
-            found[name] = ActivationRange(*find_range(observer, statistics[name].summary(), name))
+            shown = describe_tensor(find_sites(model.graph), name)
+            found[name] = ActivationRange(*find_range(observer, statistics[name].summary(), shown))
     return {name: found[name] for name in statistics}
 
 
@@ -108,10 +109,9 @@ class _Search:
     def best(self, strengths: Sequence[float]) -> dict[str, ActivationRange]:
         plain = best = self._try(None)
         for strength in strengths:
-            if strength:
-                trial = self._try(self._exponents(strength))
-                if trial.error < min(best.error, GAIN * plain.error):
-                    best = trial
+            trial = self._try(self._exponents(strength))
+            if trial.error < min(best.error, GAIN * plain.error):
+                best = trial
         exponents = () if best.exponents is None else tuple(int(each) for each in best.exponents)
         return {
             name: ActivationRange(
@@ -134,7 +134,7 @@ class _Search:
         ranges, rounded = {}, {}
         for name, own in self.statistics.items():
             summary = own.summary() if exponents is None else own.smoothed(factors)
-            ranges[name] = find_range(self.observer, summary, name)
+            ranges[name] = find_range(self.observer, summary, describe_tensor(self.layer.sites, name))
             low, high = min(ranges[name][0], 0.0), max(ranges[name][1], 0.0)
             rounded[name] = held((self.rows[name] / factors).astype(np.float64), low, high).astype(np.float32)
         held_weights = {name: self._held(weight * factors[:, None]) for name, weight in self.weights.items()}

@@ -26,6 +26,8 @@ class OnnxRuntimeSession:
         self._name = graph.stem
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; they are raised as well
+        # A build runs every shape a few times: what a run took is given back, and not kept for the next.
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
         try:
             self._session = onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDERS[target]])
         except Exception as error:  # the library's exceptions share no base of their own

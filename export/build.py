@@ -30,6 +30,7 @@ from export.bundle import list_files, staged_folder, write_constants
 from export.calibration import calibrate
 from export.card import describe_machine, write_card
 from export.engine_stage import build_for_engines
+from export.int8_stage import Decision, Int8Stage, weights_like
 from export.lint_tensorrt import require_clean
 from export.naming import bundle_name
 from export.onnx_export import export_graph
@@ -37,7 +38,8 @@ from export.options import BuildOptions, Progress, StepDone
 from export.parity import walk
 from export.parity_stage import ParityStage
 from export.plan import build_plan, with_dtypes
-from export.source import Inputs, random_source, read_source
+from export.recording import Recording
+from export.source import PARITY_SEED, Inputs, random_source, read_source
 from runtime.errors import BuildError
 from runtime.manifest import (
     ENGINE_TARGETS,
@@ -89,20 +91,20 @@ class Builder:
             scratch = folder / "scratch"
             scratch.mkdir()
             (folder / "graphs").mkdir()
-            self._read()
-            self.plan, self.constants = build_plan(self.source.model, self.graphs)
-            self._trace(scratch)
-            parity = ParityStage(self.source, self.plan, self._walk, self.library, scratch)
+            self.prepare(scratch)
+            parity = ParityStage(self.source, self.plan, self.walk, self.library, scratch)
             with self._step("comparing every graph with the reference, as traced"):
                 parity.check_traced()
             ranges = self._ranges(scratch)
             options = self.options
             architectures = options.engines.architectures
             forms = {name: form_of(name, options.precision, options.target, architectures) for name in self.graphs}
+            decisions = self._decide(scratch, forms, ranges)
+            forms = {name: decision.form for name, decision in decisions.items()}
             inputs = {name: held(graph.inputs, forms[name]) for name, graph in self.graphs.items()}
             outputs = {name: held(graph.outputs, forms[name]) for name, graph in self.graphs.items()}
             wide = self._wide(scratch, forms)
-            sizes = self._write_forms(scratch, folder / "graphs", forms, ranges, wide)
+            sizes = self._write_forms(scratch, folder / "graphs", decisions, ranges, wide)
             with self._step(f"comparing every graph with the reference, at {options.precision}"):
                 worst, quality = parity.check_final(folder / "graphs", forms, inputs, options.held_to)
             shutil.rmtree(scratch)
@@ -119,10 +121,25 @@ class Builder:
                     worst[name].tensor,
                     inputs[name],
                     outputs[name],
+                    decisions[name].reason,
+                    tuple(sorted(decisions[name].kept)),
                 )
                 for name in self.graphs
             )
             return self._finish(folder, components, ranges, quality)
+
+    def prepare(self, scratch: Path) -> None:
+        """Read the checkpoint, plan the loop and leave the traced graphs in an empty folder."""
+        self._read()
+        self.plan, self.constants = build_plan(self.source.model, self.graphs)
+        self._trace(scratch)
+
+    def calibrate(self, scratch: Path) -> CalibratedRanges:
+        """The ranges of options.checkpoint alone; its graphs are left in an empty folder."""
+        self.prepare(scratch)
+        ranges = self._ranges(scratch)
+        assert ranges is not None  # of precision int8
+        return ranges
 
     @contextmanager
     def _step(self, label: str) -> Iterator[_Step]:
@@ -156,7 +173,8 @@ class Builder:
                 step.size = weight_bytes(read_graph(path))
                 self.parameters[name] = step.size // 4
 
-    def _walk(self, inputs: Inputs, seed: int, observe: Callable[..., None]) -> Tensor:
+    def walk(self, inputs: Inputs, seed: int, observe: Callable[..., None]) -> Tensor:
+        """Execute the plan with the reference, showing every call (graph, inputs, outputs). Returns the image."""
         values = {
             Setting.CFG_SCALE: [self.sampling.cfg_scale],
             Setting.TOP_P: [self.sampling.top_p],
@@ -173,7 +191,29 @@ class Builder:
             return self.ranges
         inputs = self.calibration_inputs
         with self._step(f"calibrating on {len(inputs)} prompts"):
-            return calibrate(self.source, folder, inputs, self._walk, self.library, self.options.observer)
+            return calibrate(self.source, folder, inputs, self.walk, self.library, self.options.observer)
+
+    def _decide(self, scratch: Path, forms: Mapping[str, Form], ranges: CalibratedRanges | None) -> dict[str, Decision]:
+        """What every component becomes. At INT8 that is measured, unless a form was asked for."""
+        options = self.options
+        kept = weights_like({name: scratch / f"{name}.onnx" for name in forms}, options.keep)
+        decisions = {name: Decision(form, "", kept[name]) for name, form in forms.items()}
+        if ranges is None:
+            return decisions
+        with self._step("choosing forms of INT8"):
+            limits = options.layers_held_to if self.source.tokenizer is not None else None  # else logits mean nothing
+            stage = Int8Stage(scratch, scratch, self.graphs, ranges, self.library, self._say)
+
+            return stage.decide(decisions, options.int8_form, self.record, limits)
+
+    def record(self, recording: Recording) -> None:
+        """Record the calls of the parity prompts."""
+        for inputs in self.source.parity_inputs():
+            self.walk(inputs, PARITY_SEED, recording)
+            recording.end_prompt()
+
+    def _say(self, line: str) -> None:
+        self.progress(StepDone(line, 0.0, None))
 
     def _wide(self, folder: Path, forms: Mapping[str, Form]) -> dict[str, frozenset[str]]:
         """Tensors that FP16 may not hold, because the loop brings them near its largest number."""
@@ -192,7 +232,7 @@ class Builder:
                     def observe(graph: str, feeds: dict[str, Tensor], _: dict[str, Tensor]) -> None:
                         watch(graph, {name: tensor.numpy() for name, tensor in feeds.items()})
 
-                    image = self._walk(one, FIRST_SEED + index, observe)
+                    image = self.walk(one, FIRST_SEED + index, observe)
                     watch("encoder", {"image": (image * 2 - 1).numpy()})
                 wide = watch.wide()
         for name, tensors_of in wide.items():
@@ -204,16 +244,16 @@ class Builder:
         self,
         source: Path,
         destination: Path,
-        forms: Mapping[str, Form],
+        decisions: Mapping[str, Decision],
         ranges: CalibratedRanges | None,
         wide: Mapping[str, frozenset[str]],
     ) -> dict[str, int]:
         sizes = {}
         with self._step(f"writing graphs at {self.options.precision}") as step:
-            for name, form in forms.items():
+            for name, decision in decisions.items():
                 own = ranges.graphs.get(name, {}) if ranges else {}
                 graph = read_graph(source / f"{name}.onnx")
-                model = apply_form(graph, form, own, source, wide.get(name, frozenset()))
+                model = apply_form(graph, decision.form, own, source, wide.get(name, frozenset()), decision.kept)
                 path = destination / f"{name}.onnx"
                 sizes[name] = save_graph(model, path, source, self.options.external_from)
                 if self.options.target in ENGINE_TARGETS:
@@ -239,7 +279,7 @@ class Builder:
             timesteps = model.residual.schedule.timesteps
             manifest = Manifest(
                 format_version=FORMAT_VERSION,
-                name=bundle_name(self.options.out),
+                name=bundle_name(self.options.out, random=self.source.random),
                 precision=self.options.precision,
                 target=TargetSpec(self.options.target, None),
                 image_size=model.image_size,
@@ -281,7 +321,8 @@ def build(options: BuildOptions, progress: Progress = lambda _: None) -> Manifes
 
     if options.target not in ENGINE_TARGETS:
         return build_graphs(options)
-    return build_for_engines(options, progress, build_graphs, bundle_name(options.out), describe_machine())
+    name = bundle_name(options.out, random=isinstance(options.checkpoint, str))
+    return build_for_engines(options, progress, build_graphs, name, describe_machine())
 
 
 def tool_versions() -> dict[str, str]:

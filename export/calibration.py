@@ -14,12 +14,13 @@ import numpy as np
 from torch import Tensor
 
 from calib.collect import Collector
-from calib.forms import form_of
+from calib.forms import Form, form_of
 from calib.graph_files import read_graph, read_tensor
 from calib.observers import DEFAULT, Observer
 from calib.prompts import FIRST_SEED
-from calib.ranges import CalibratedRanges
+from calib.ranges import ActivationRange, CalibratedRanges
 from calib.smoothing import STRENGTHS, choose_ranges
+from calib.statistics import TensorStatistics
 from engines.base import EngineLibrary
 from export.source import Inputs, Source
 from runtime.errors import BuildError
@@ -43,10 +44,20 @@ def calibrate(
     """
     if not inputs:
         raise BuildError("calibration: expected at least one prompt, found none; name a file with --prompts")
-    # What the form with the most INT8 activations needs serves every target.
-    forms = {name: form_of(name, Precision.INT8, Target.CPU) for name in source.graphs}
+    statistics = watch_loop(source, folder, inputs, walk, library)
+    observers = {name: observer or DEFAULT.get(name, Observer.MIN_MAX) for name in statistics}
+    strengths = () if source.random else STRENGTHS  # random weights have no outliers to move
+    found = {name: ranges_of(name, folder, own, observers[name], strengths) for name, own in statistics.items()}
+    used = {name: str(rule) for name, rule in observers.items()}
+    return CalibratedRanges(source.weights_sha256, len(inputs), hash_inputs(inputs), used, found)
+
+
+def watch_loop(
+    source: Source, folder: Path, inputs: Sequence[Inputs], walk: Walk, library: EngineLibrary
+) -> dict[str, dict[str, TensorStatistics]]:
+    """Statistics of every tensor that INT8 would hold, per graph."""
+    forms = {name: calibrated_form(name) for name in source.graphs}
     paths = {name: folder / f"{name}.onnx" for name in source.graphs}
-    observers = {name: observer or DEFAULT.get(name, Observer.MIN_MAX) for name in source.graphs}
     with Collector(paths, forms, library) as collector:
         for index, one in enumerate(inputs):
 
@@ -55,18 +66,29 @@ def calibrate(
 
             walk(one, FIRST_SEED + index, observe)
             collector.end_prompt()
-    strengths = () if source.random else STRENGTHS  # random weights have no outliers to move
-    found = {}
-    for name, statistics in collector.statistics.items():
-        model = read_graph(paths[name])
-        weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    return collector.statistics
 
-        def read(weight: str) -> np.ndarray:
-            return read_tensor(weights[weight], folder)  # noqa: B023  called before the loop goes on
 
-        found[name] = choose_ranges(model, forms[name], statistics, read, observers[name], strengths)
-    used = {name: str(observers[name]) for name in found}
-    return CalibratedRanges(source.weights_sha256, len(inputs), hash_inputs(inputs), used, found)
+def ranges_of(
+    name: str,
+    folder: Path,
+    statistics: Mapping[str, TensorStatistics],
+    observer: Observer,
+    strengths: Sequence[float],
+) -> dict[str, ActivationRange]:
+    """The ranges of one graph."""
+    model = read_graph(folder / f"{name}.onnx")
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+
+    def read(weight: str) -> np.ndarray:
+        return read_tensor(weights[weight], folder)
+
+    return choose_ranges(model, calibrated_form(name), statistics, read, observer, strengths)
+
+
+def calibrated_form(name: str) -> Form:
+    """The form whose tensors are observed: that with the most INT8 activations."""
+    return form_of(name, Precision.INT8, Target.CPU)
 
 
 def hash_inputs(inputs: Sequence[Mapping[str, Tensor]]) -> str:

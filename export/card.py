@@ -8,6 +8,12 @@ import platform
 from export.gate import LIMITS, Limits, decibels, percent
 from runtime.manifest import Manifest, Quality
 
+RANDOM = (
+    "**Random weights.** This bundle has the shape of a published model and none of its weights: it is for measuring "
+    "time and memory. Its pictures show noise, and the errors below say nothing about that model.",
+    "",
+)
+
 
 def write_card(manifest: Manifest, machine: str, seconds: float, command: str, limits: Limits | None = None) -> str:
     """Markdown. machine, seconds and command: where, how long and with what the bundle was built.
@@ -20,6 +26,7 @@ def write_card(manifest: Manifest, machine: str, seconds: float, command: str, l
     lines = [
         f"# {m.name}",
         "",
+        *(RANDOM if m.random else ()),
         f"A hart-edge bundle, format version {m.format_version}: {asks} in, a {m.image_size} x {m.image_size} picture "
         f"out, for target `{m.target.name}` at `{m.precision}`.",
         "",
@@ -45,6 +52,9 @@ def write_card(manifest: Manifest, machine: str, seconds: float, command: str, l
     ]
     if m.quality:
         lines += _quality(m, m.quality, limits or LIMITS[m.precision])
+    reasons = [f"- {c.name}: {c.reason}" for c in m.components if c.reason]
+    if reasons:
+        lines += ["What the forms were chosen by, on the machine that built them:", "", *reasons, ""]
     if m.target.engines:
         e = m.target.engines
         lines += [
@@ -62,7 +72,9 @@ def write_card(manifest: Manifest, machine: str, seconds: float, command: str, l
         lines += ['    hart_edge.load("THIS FOLDER").generate(hart_edge.Context(tokens, mask)).save("picture.png")', ""]
     lines += ["## Licences", ""]
     lines += [f"- {entry.part}: {entry.spdx}. {entry.attribution}" for entry in m.licences]
-    if not m.licences:
+    if m.random:
+        lines += ["The weights are random numbers, and nobody's work."]
+    elif not m.licences:
         lines += ["The checkpoint states none (licences.json); ask whoever made it before you pass this on."]
     tools = ", ".join(f"{name} {version}" for name, version in m.tools.items())
     lines += ["", "## Built", "", f"In {seconds:.0f} s on {machine}, with {tools}:", "", f"    {command}", ""]

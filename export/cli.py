@@ -11,14 +11,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from calib.forms import Int8Form
+from calib.observers import Observer
 from engines.arguments import add_engine_arguments, engine_settings
 from engines.base import BuildProgress
 from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build
 from export.gate import in_words, limits_for
 from hart_edge.model.presets import PRESETS
 from hart_edge.model.sampling import DEFAULT_CFG_SCALE
+from runtime.allocator import map_large_blocks
 from runtime.errors import HartEdgeError
-from runtime.manifest import ENGINE_TARGETS, Manifest, Precision, Target
+from runtime.manifest import ENGINE_TARGETS, RANDOM_ENDING, Manifest, Precision, Target
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,13 +36,32 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--random-weights", action="store_true", help="fill the preset: for benchmarks and planning")
     p.add_argument("--precision", choices=[str(x) for x in Precision], default="int8")
     p.add_argument("--target", choices=[str(x) for x in Target], default="cpu")
-    p.add_argument("--out", type=Path, help="bundle folder (default: bundles/NAME-PRECISION, with -TARGET unless cpu)")
+    p.add_argument("--out", type=Path, help="bundle folder (default: bundles/NAME-PRECISION[-TARGET][-random])")
     p.add_argument(
         "--cfg-scale", type=float, default=DEFAULT_CFG_SCALE, help="guidance that the bundle uses by default"
     )
-    p.add_argument("--prompts", type=Path, help="calibration prompts, one a line (default: the set that comes along)")
-    p.add_argument("--contexts", type=Path, help="npz of calibration contexts, for a checkpoint without text_model/")
+    add_calibration_arguments(p)
     p.add_argument("--ranges", type=Path, help="calibration.json of an earlier build of the same weights")
+    p.add_argument(
+        "--int8-form",
+        type=Int8Form,
+        choices=list(Int8Form),
+        default=Int8Form.MEASURED,
+        help="how activations of INT8 layers are held on a CPU (default: as is fastest on this machine)",
+    )
+    p.add_argument(
+        "--int8-budget",
+        type=float,
+        metavar="NATS",
+        help="KL divergence of the logits beyond which layers are kept out of INT8 (default: --max-kl)",
+    )
+    p.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="keep weights out of INT8, as in transformer.blocks.0.*; may be repeated",
+    )
     p.add_argument("--portable", action="store_true", help="graphs for tensorrt or tensorrt-rtx, and no engines yet")
     gate = p.add_argument_group("limits on the figures of every build (default: the precision's, docs/parity.md)")
     gate.add_argument("--min-top1", type=float, help="least top-1 agreement with the reference at any scale, 0 to 1")
@@ -50,6 +72,18 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def add_calibration_arguments(p: argparse.ArgumentParser) -> None:
+    """What calibration is run on, and how ranges are made of it; `python -m calib.collect` has the same."""
+    p.add_argument("--prompts", type=Path, help="calibration prompts, one a line (default: the set that comes along)")
+    p.add_argument("--contexts", type=Path, help="npz of calibration contexts, for a checkpoint without text_model/")
+    p.add_argument(
+        "--observer",
+        type=Observer,
+        choices=list(Observer),
+        help="rule that makes ranges, for every component (default: each its own, docs/int8.md)",
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a build; returns the exit status. Errors go to standard error, one message."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -57,10 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     a = p.parse_args(given)
     if bool(a.preset) != a.random_weights:
         p.error("--preset and --random-weights go together: this project ships no weights for these shapes")
-    suffix = "" if a.target == "cpu" else f"-{a.target}"
-    name = f"{a.preset}-random" if a.preset else a.checkpoint.resolve().name
+    suffix = ("" if a.target == "cpu" else f"-{a.target}") + (RANDOM_ENDING if a.preset else "")
+    name = a.preset or a.checkpoint.resolve().name
     out = a.out or Path("bundles") / f"{name}-{a.precision}{suffix}"
     show = ProgressPrinter(as_json=a.json)
+    map_large_blocks()
     begin = time.monotonic()
     try:
         options = BuildOptions(
@@ -72,6 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             prompts=a.prompts,
             contexts=a.contexts,
             ranges=a.ranges,
+            observer=a.observer,
+            int8_form=a.int8_form,
+            int8_budget=a.int8_budget,
+            keep=tuple(a.keep),
             engines=engine_settings(a),
             portable=a.portable,
             limits=limits_for(Precision(a.precision), a.min_top1, a.max_kl, a.min_psnr),
@@ -141,6 +180,8 @@ def report(manifest: Manifest, out: Path, seconds: float, *, as_json: bool) -> N
     )
     if manifest.quality is not None:
         print(f"against the reference: {in_words(manifest.quality)}")
+    if manifest.random:
+        print("its weights are random: good for measuring time and memory, and for no picture")
     if manifest.target.engines is not None:
         print(f"engines for {', '.join(manifest.target.engines.architectures)}")
     elif manifest.target.name in ENGINE_TARGETS:

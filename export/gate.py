@@ -68,17 +68,11 @@ class Breach:
 def find_breach(quality: Quality, limits: Limits, patch_nums: Sequence[int], *, logits: bool) -> Breach | None:
     """The breach with the largest divergence, the decoder's last; None where every limit is kept.
 
-    logits: whether those of the parity inputs mean something. One token of a scale may always differ: the first scales
-    have so few that the turn of a single tie would be beyond any limit.
+    logits: whether those of the parity inputs mean something.
     """
     found = []
     for scale, (figures, side) in enumerate(zip(quality.scales, patch_nums, strict=True)):
-        differing = round((1 - figures.top_1) * quality.prompts * side**2)
-        said = []
-        if figures.top_1 < limits.min_top_1 and differing > 1:
-            said.append(f"top-1 agreement {percent(figures.top_1)}, limit {percent(limits.min_top_1)}")
-        if figures.kl > limits.max_kl:
-            said.append(f"KL divergence {figures.kl:.2e}, limit {limits.max_kl:g}")
+        said = beyond(figures.top_1, figures.kl, quality.prompts * side**2, limits)
         if said and logits:
             found.append((figures.kl, Breach("transformer", scale, "; ".join(said))))
     if found:
@@ -86,6 +80,20 @@ def find_breach(quality: Quality, limits: Limits, patch_nums: Sequence[int], *, 
     if quality.decoder_psnr is not None and quality.decoder_psnr < limits.min_psnr:
         return Breach("decoder", None, f"PSNR {quality.decoder_psnr:.1f} dB, limit {limits.min_psnr:g} dB")
     return None
+
+
+def beyond(top_1: float, kl: float, tokens: int, limits: Limits) -> list[str]:
+    """Which figures of a scale are beyond the limits, in words.
+
+    One token of a scale may always differ: the first scales have so few that the turn of a single tie would be beyond
+    any limit.
+    """
+    said = []
+    if top_1 < limits.min_top_1 and round((1 - top_1) * tokens) > 1:
+        said.append(f"top-1 agreement {percent(top_1)}, limit {percent(limits.min_top_1)}")
+    if kl > limits.max_kl:
+        said.append(f"KL divergence {kl:.2e}, limit {limits.max_kl:g}")
+    return said
 
 
 def percent(share: float) -> str:

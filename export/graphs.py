@@ -3,6 +3,8 @@
 In: the untouched reference model. Out: GraphModule objects that export/onnx_export.py traces and export/parity.py
 checks. All arithmetic of the loop is in here, so that hosts only hand buffers on. Symbols: B images, 2B both halves
 of the guidance (conditional half first), T context tokens, n tokens of a scale, m of the next, p its side, N cached.
+The unconditional half ("null") is constant at scale 0 (export/null_half.py), so there the transformer has R = B rows,
+U = 0 of them unconditional; later R = 2B and U = B, with M cached.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import inspect
 import torch
 from torch import Tensor, nn
 
-from hart_edge.model.hart import HART, double_context
+from export.null_half import attend_halves, compute_null_half, key_bias
+from hart_edge.model.hart import HART
 from hart_edge.model.quantizer import resize, to_map, to_tokens
 from hart_edge.model.sampling import choose, default_top_k, guide
 from hart_edge.model.text import TextModel
@@ -55,7 +58,7 @@ class TextModelGraph(GraphModule):
 
 
 class ContextGraph(GraphModule):
-    """Everything that depends on the prompt alone and stays for all scales, and the input of scale 0."""
+    """Everything that stays for all scales, the input of scale 0, and what scale 0 leaves of the unconditional half."""
 
     name = "context"
 
@@ -65,29 +68,47 @@ class ContextGraph(GraphModule):
         self.transformer, self.head_dim = model.transformer, config.head_dim
         tokens, dim = config.context_token, config.embed_dim
         self.register_buffer("level", model.transformer.level(0))
+        null = compute_null_half(model)
+        self.register_buffer("null_head_modulation", null.head_modulation)
+        self.register_buffer("null_modulation", null.modulation)
         self.inputs = (
             spec("context", "B", tokens, config.context_dim),
             spec("context_mask", "B", tokens, dtype="bool"),
         )
         self.outputs = (
-            spec("x", "2B", tokens, dim),
-            spec("rope_cos", "2B", tokens, self.head_dim),
-            spec("rope_sin", "2B", tokens, self.head_dim),
+            spec("x", "B", tokens, dim),
+            spec("rope_cos", "B", tokens, self.head_dim),
+            spec("rope_sin", "B", tokens, self.head_dim),
             spec("last_position", "2B", 1),
             spec("head_modulation", "2B", 2, dim),
         )
         if config.modulated:
             self.outputs += (spec("modulation", "2B", config.depth * 6, dim),)
+        left = {"null_hidden": null.hidden}
+        for i, (key, value) in enumerate(null.cache):
+            left |= {f"null_key.{i}": key, f"null_value.{i}": value}
+        for name, constant in left.items():
+            self.register_buffer(name.replace(".", "_"), constant)
+            self.outputs += (spec(name, "B", *constant.shape[1:]),)
+        self.left = [name.replace(".", "_") for name in left]
 
     def forward(self, context: Tensor, context_mask: Tensor) -> tuple[Tensor, ...]:
-        context, mask = double_context(context, context_mask)
-        position_ids = mask.float().cumsum(1).long() - 1  # in float: TensorRT sums no integers
+        images = context.shape[0]
+
+        def per_image(constant: Tensor) -> Tensor:
+            return constant.expand(images, *constant.shape[1:])
+
+        position_ids = context_mask.float().cumsum(1).long() - 1  # in float: TensorRT sums no integers
+        last_position = position_ids[:, -1:].float()
         tokens = self.transformer.embed_context(context)
-        cos, sin = context_rotary(position_ids, self.head_dim)
-        results = (tokens + self.level, cos, sin, position_ids[:, -1:].float())
-        results += (self.transformer.head_modulation(tokens),)
-        modulation = self.transformer.modulation(tokens, mask)
-        return results if modulation is None else (*results, modulation)
+        head_modulation = self.transformer.head_modulation(tokens)
+        results = (tokens + self.level, *context_rotary(position_ids, self.head_dim))
+        results += (torch.cat([last_position, torch.zeros_like(last_position)]),)  # the null half's positions are 0
+        results += (torch.cat([head_modulation, per_image(self.null_head_modulation)]),)
+        modulation = self.transformer.modulation(tokens, context_mask)
+        if modulation is not None:
+            results += (torch.cat([modulation, per_image(self.null_modulation)]),)
+        return *results, *(per_image(getattr(self, name)) for name in self.left)
 
 
 class TransformerGraph(GraphModule):
@@ -98,25 +119,37 @@ class TransformerGraph(GraphModule):
     def __init__(self, model: HART) -> None:
         super().__init__()
         config = model.config
-        self.transformer, self.depth, self.modulated = model.transformer, config.depth, config.modulated
+        self.transformer, self.modulated, self.context_tokens = (
+            model.transformer,
+            config.modulated,
+            config.context_token,
+        )
         heads, head_dim, dim = config.num_heads, config.head_dim, config.embed_dim
         self.inputs = (
-            spec("x", "2B", "n", dim),
-            spec("rope_cos", "2B", "n", head_dim),
-            spec("rope_sin", "2B", "n", head_dim),
+            spec("x", "R", "n", dim),
+            spec("rope_cos", "R", "n", head_dim),
+            spec("rope_sin", "R", "n", head_dim),
         )
         if self.modulated:
             self.inputs += (spec("modulation", "2B", config.depth * 6, dim),)
-        pairs = [(i, part) for i in range(config.depth) for part in ("key", "value")]
-        self.inputs += tuple(spec(f"past_{part}.{i}", "2B", heads, "N", head_dim) for i, part in pairs)
-        self.outputs = (spec("hidden", "2B", "n", dim),)
-        self.outputs += tuple(spec(f"present_{part}.{i}", "2B", heads, "N + n", head_dim) for i, part in pairs)
+        self.outputs = (spec("hidden", "B", "n", dim), spec("null_hidden", "U", "n", dim))
+        for i in range(config.depth):
+            for half, rows, cached in (("", "B", "N"), ("null_", "U", "M")):
+                for part in (f"{half}key.{i}", f"{half}value.{i}"):
+                    self.inputs += (spec(f"past_{part}", rows, heads, cached, head_dim),)
+                    self.outputs += (spec(f"present_{part}", rows, heads, f"{cached} + n", head_dim),)
 
     def forward(self, x: Tensor, rope_cos: Tensor, rope_sin: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        modulation, past = (rest[0], rest[1:]) if self.modulated else (None, rest)
-        cache = [(past[2 * i], past[2 * i + 1]) for i in range(self.depth)]
-        hidden, present = self.transformer(x, rope_cos, rope_sin, modulation, cache)
-        return hidden, *(tensor for pair in present for tensor in pair)
+        modulation, past = (rest[0][: x.shape[0]], rest[1:]) if self.modulated else (None, rest)
+        images, cached = past[0].shape[0], past[2].shape[2]
+        bias = key_bias(cached + x.shape[1], self.context_tokens)
+
+        def attention(i: int, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+            attn, own = self.transformer.blocks[i].attn, past[4 * i : 4 * i + 4]
+            return attend_halves(attn, x, rope_cos, rope_sin, own, images, bias)
+
+        hidden, present = self.transformer.through(x, modulation, attention)
+        return hidden[:images], hidden[images:], *(tensor for entry in present for tensor in entry)
 
 
 class TokensGraph(GraphModule):
@@ -131,7 +164,8 @@ class TokensGraph(GraphModule):
         self.transformer, self.codebook = model.transformer, model.quantizer.codebook
         self.candidates = max(default_top_k(len(model.patch_nums), vocab_size))
         self.inputs = (
-            spec("hidden", "2B", "t", dim),
+            spec("hidden", "B", "t", dim),
+            spec("null_hidden", "B", "n", dim),
             spec("head_modulation", "2B", 2, dim),
             spec("positions", "n", dtype="int64"),  # which of the t tokens predict codes
             spec("uniform", "B", "n", vocab_size),
@@ -152,6 +186,7 @@ class TokensGraph(GraphModule):
     def forward(
         self,
         hidden: Tensor,
+        null_hidden: Tensor,
         head_modulation: Tensor,
         positions: Tensor,
         uniform: Tensor,
@@ -162,7 +197,8 @@ class TokensGraph(GraphModule):
         top_p: Tensor,
         smooth: Tensor,
     ) -> tuple[Tensor, ...]:
-        logits = self.transformer.logits(hidden.index_select(1, positions), head_modulation)
+        both = torch.cat([hidden.index_select(1, positions), null_hidden])  # (2B, n, C), conditional half first
+        logits = self.transformer.logits(both, head_modulation)
         logits = guide(logits, cfg_scale * guidance_ratio)
         return logits, *choose(
             logits,
@@ -246,7 +282,8 @@ class ResidualGraph(GraphModule):
         self.transformer, self.residual, self.final = model.transformer, model.residual, final
         self.register_buffer("step_embeddings", model.residual.step_embeddings())
         self.inputs = (
-            spec("hidden", "2B", tokens, dim),
+            spec("hidden", "B", tokens, dim),
+            spec("null_hidden", "B", tokens, dim),
             spec("codes", "B", tokens, z),
             spec("latent", "B", tokens, z),
             spec("past_f_hat", "B", z, final, final),
@@ -259,6 +296,7 @@ class ResidualGraph(GraphModule):
     def forward(
         self,
         hidden: Tensor,
+        null_hidden: Tensor,
         codes: Tensor,
         latent: Tensor,
         past_f_hat: Tensor,
@@ -267,7 +305,8 @@ class ResidualGraph(GraphModule):
         noise: Tensor,
     ) -> tuple[Tensor, ...]:
         embedded = self.transformer.word_embed(codes)
-        condition = self.transformer.decoder_norm(hidden + torch.cat([embedded, embedded])).flatten(0, 1)
+        both = torch.cat([hidden + embedded, null_hidden + embedded])  # (2B, n, C), conditional half first
+        condition = self.transformer.decoder_norm(both).flatten(0, 1)
         draws = [draw.flatten(0, 1) for draw in noise.unbind(1)]  # (B * n, Z) each
         strength = cfg_scale * guidance_ratio
         residual = self.residual.sample(condition, draws, strength, steps=self.step_embeddings).view_as(latent)

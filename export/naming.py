@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from runtime.manifest import RANDOM_ENDING
 
-def bundle_name(out: Path) -> str:
-    """A manifest name from the folder's."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", out.name).lstrip("._-")[:100] or "bundle"
+LONGEST = 100  # characters
+
+
+def bundle_name(out: Path, *, random: bool = False) -> str:
+    """A manifest name from the folder's. random: of a bundle of random weights, whose name alone ends in -random."""
+    ending = RANDOM_ENDING if random else ""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", out.name).lstrip("._-")
+    name = re.sub(f"({RANDOM_ENDING})+$", "", name)[: LONGEST - len(ending)] or "bundle"
+    return name + ending

@@ -24,8 +24,8 @@ from runtime.errors import BuildError
 from runtime.manifest import TensorSpec
 
 OPSET = 20
-# Sizes that no two symbols share and that hold the specifications' relations (n = p * p, m = q * q, t > n).
-EXAMPLE_SIZES = {"B": 2, "2B": 4, "n": 9, "t": 11, "N": 14, "p": 3, "q": 5, "m": 25}
+# Sizes that no two symbols share and that hold the specifications' relations (n = p * p, m = q * q, t > n, R = B + U).
+EXAMPLE_SIZES = {"B": 4, "2B": 8, "R": 6, "U": 2, "n": 9, "t": 11, "N": 14, "M": 7, "p": 3, "q": 5, "m": 25}
 LARGEST = 2**17
 BESIDE_FROM = 1024  # bytes of a tensor that is written beside the graph
 
@@ -103,7 +103,7 @@ def example_input(tensor: TensorSpec) -> Tensor:
 def _dynamic_shapes(graph: GraphModule) -> tuple[object, ...]:
     symbols = {size for tensor in graph.inputs for size in tensor.shape if isinstance(size, str)}
     dims: dict[str, object] = {symbol: Dim(f"dim_{symbol}", max=LARGEST) for symbol in symbols if symbol.isalpha()}
-    if "p" in symbols:  # n = p * p is not a linear relation, which is all that named dimensions can state
+    if symbols & {"p", "R"}:  # named dimensions can state no relation such as n = p * p or R = B + U
         dims = dict.fromkeys(symbols, Dim.AUTO)
     elif "2B" in symbols:
         dims["2B"] = 2 * dims["B"] if "B" in symbols else Dim("dim_2B", max=LARGEST)  # type: ignore[operator]

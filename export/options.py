@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from calib.forms import Int8Form
 from calib.graph_files import EXTERNAL_FROM
 from calib.observers import Observer
 from engines.base import BuildProgress, EngineSettings
@@ -22,6 +23,8 @@ ANY_GPU = EngineSettings()
 class BuildOptions:
     """What to build. checkpoint: its folder, or the name of a preset, which is built with random weights.
 
+    int8_budget: how far the transformer's logits may diverge from the reference's at any scale before layers are kept
+    out of INT8, in nats, None for what the limits allow; keep: patterns of weights that are kept out of it.
     contexts: (N, T, D) and (N, T) arrays for a checkpoint without a text model; engines: what engines are built for;
     portable: leave graphs as they are on a target whose engines are made elsewhere; limits: None for the precision's.
     """
@@ -35,6 +38,9 @@ class BuildOptions:
     contexts: Path | None = None
     ranges: Path | None = None
     observer: Observer | None = None
+    int8_form: Int8Form = Int8Form.MEASURED
+    int8_budget: float | None = None
+    keep: tuple[str, ...] = ()
     engines: EngineSettings = ANY_GPU
     portable: bool = False
     limits: Limits | None = None
@@ -44,11 +50,18 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.cfg_scale <= MOST_GUIDANCE:  # false for NaN as well
             raise BuildError(f"cfg_scale: expected 0 to {MOST_GUIDANCE:g}, found {self.cfg_scale!r}")
+        if self.int8_budget is not None and not self.int8_budget >= 0:
+            raise BuildError(f"int8_budget: expected nats, 0 or more, found {self.int8_budget!r}")
 
     @property
     def held_to(self) -> Limits:
         """The limits on how near the graphs come to the reference."""
         return self.limits or LIMITS[self.precision]
+
+    @property
+    def layers_held_to(self) -> Limits:
+        """The limits with the budget in the place of theirs: layers stay out of INT8 until they are kept."""
+        return self.held_to if self.int8_budget is None else replace(self.held_to, max_kl=self.int8_budget)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from engines.base import EngineLibrary
 from export.gate import Breach, Limits, find_breach
 from export.parity import Arrays, GraphError, ParityCheck, check_call, place, remedy, require_observed
 from export.quality import QualityFigures
+from export.sessions import Sessions
 from export.source import PARITY_SEED, Inputs, Source
 from export.worst_layer import worst_layer
 from runtime.errors import ParityError
@@ -86,7 +87,8 @@ class ParityStage:
             grows = f"whose error grows from {worst.before:.1e} to {worst.after:.1e}"
             return f"the worst layer is {worst.layer}, {grows}; "
 
-        sessions = {name: self.library.open(folder / f"{name}.onnx") for name in self.source.graphs}
+        paths = {name: folder / f"{name}.onnx" for name in self.source.graphs}
+        sessions = Sessions(paths, self.library, self.plan)
         return ParityCheck(sessions, forms, inputs, self.scales, figures, explain)
 
     def _compare(self, check: ParityCheck, given: Sequence[Inputs]) -> None:

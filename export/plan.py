@@ -32,6 +32,7 @@ from runtime.manifest import (
 )
 
 TOKEN_PURPOSE, RESIDUAL_PURPOSE = 0, 1  # docs/randomness.md
+HALVES = ("", "null_")  # of the guidance, in the names of keys and values
 
 Extents = tuple[int | str, ...]
 
@@ -70,7 +71,7 @@ class PlanBuilder:
         scale: int | None,
         inputs: dict[str, str],
         outputs: dict[str, str],
-        sizes: Mapping[str, int] | None = None,
+        sizes: Mapping[str, int | str] | None = None,
         *,
         ends_scale: bool = False,
     ) -> None:
@@ -111,27 +112,31 @@ def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, di
     modulation = {"modulation": "modulation"} if config.modulated else {}
     entry = {"x": "x.0", "rope_cos": "rope_cos.0", "rope_sin": "rope_sin.0"}
     inputs = {"context": "context", "context_mask": "context_mask"}
-    build.step("context", None, inputs, entry | lasting | modulation)
-    nothing = build.zero("past.empty", ("2B", config.num_heads, 0, config.head_dim))
-    parts = [f"{part}.{layer}" for layer in range(config.depth) for part in ("key", "value")]
-    past = {f"past_{part}": nothing for part in parts}
+    parts = [f"{half}{part}.{layer}" for layer in range(config.depth) for half in HALVES for part in ("key", "value")]
+    null_parts = {part: f"{part}.0" for part in parts if part.startswith("null_")}
+    build.step("context", None, inputs, entry | lasting | modulation | null_parts | {"null_hidden": "null_hidden.0"})
+    nothing = build.zero("past.empty", ("B", config.num_heads, 0, config.head_dim))
+    no_half = build.zero("past_null.empty", (0, config.num_heads, 1, config.head_dim))
+    past = {f"past_{part}": no_half if part in null_parts else nothing for part in parts}
     f_hat = build.zero("f_hat.empty", ("B", z, final, final))
     cached = 0
     for scale, side in enumerate(sides):
         last = scale == count - 1
         tokens = side * side
         width = config.context_token if scale == 0 else tokens
-        present = {} if last else {f"present_{part}": f"{part}.{scale}" for part in parts}
-        hidden = f"hidden.{scale}"
-        sizes = {"n": width, "N + n": cached + width}
-        build.step("transformer", scale, entry | modulation | past, {"hidden": hidden} | present, sizes)
+        written = [] if last else [part for part in parts if scale > 0 or part not in null_parts]
+        outputs = {f"present_{part}": f"{part}.{scale}" for part in written}
+        hidden = {"hidden": f"hidden.{scale}", "null_hidden": f"null_hidden.{scale}"}
+        outputs |= hidden if scale > 0 else {"hidden": hidden["hidden"]}
+        sizes = {"n": width, "U": "B", "N + n": cached + width, "M + n": cached + width - config.context_token + 1}
+        build.step("transformer", scale, entry | modulation | past, outputs, sizes)
         past = {f"past_{part}": f"{part}.{scale}" for part in parts}
         cached += width
         predicting = [width - 1] if scale == 0 else list(range(tokens))
         ratio = build.setting(Setting.GUIDANCE_RATIO, "float32", scale)
         shape = ("B", tokens, model.tokenizer_config.vocab_size)
         choice = {
-            "hidden": hidden,
+            **hidden,
             "head_modulation": "head_modulation",
             "positions": build.constant(f"positions.{scale}", np.array(predicting, np.int64)),
             "uniform": build.noise(f"uniform.{scale}", Distribution.UNIFORM, TOKEN_PURPOSE, scale, shape),
@@ -147,7 +152,7 @@ def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, di
         if last:
             shape = ("B", config.num_sampling_steps + 1, tokens, z)
             inputs = {
-                "hidden": hidden,
+                **hidden,
                 "codes": f"codes.{scale}",
                 "latent": f"latent.{scale}",
                 "past_f_hat": f_hat,

@@ -42,6 +42,7 @@ def _count(model: HART) -> Iterator[MacCount]:
     config, codes = model.config, model.tokenizer_config
     sides, final, z, dim = model.patch_nums, model.patch_nums[-1], codes.z_channels, config.embed_dim
     blocks = model.transformer
+    block = blocks.blocks[0]
 
     def prepare() -> None:
         tokens = blocks.embed_context(torch.empty(1, config.context_token, config.context_dim))
@@ -61,7 +62,7 @@ def _count(model: HART) -> Iterator[MacCount]:
         x = torch.empty(1, tokens, dim)
 
         def transform(x: Tensor = x, angles: Tensor = angles, past: tuple[Tensor, Tensor] = past) -> None:
-            blocks.blocks[0](x, angles, angles, None, past)
+            block(x, None, lambda y: block.attn(y, angles, angles, past, None))
 
         yield _measure("transformer", scale, transform, guided=True, times=config.depth)  # all blocks are alike
         cached += tokens

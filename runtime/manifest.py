@@ -47,6 +47,7 @@ __all__ = [
     "FORMAT_VERSION",
     "MANIFEST_FILE",
     "MOST_MANIFEST_BYTES",
+    "RANDOM_ENDING",
     "Buffer",
     "BufferKind",
     "Calibration",
@@ -84,6 +85,7 @@ FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 CONSTANTS_FILE = "constants.bin"
 MOST_MANIFEST_BYTES = 16 * 2**20
+RANDOM_ENDING = "-random"  # of names, kept for bundles whose weights are random numbers
 ALIGNMENT = 64  # of constants; a cache line, and what accelerators ask of host memory
 
 Count = Annotated[int, integer(1, 2**20)]
@@ -188,6 +190,11 @@ class Manifest:
     quality: Quality | None
     licences: Annotated[tuple[Licence, ...], Length(0, 100)]
     tools: Annotated[dict[Line, Line], Length(0, 1000)]
+
+    @property
+    def random(self) -> bool:
+        """Whether the weights are random numbers: the name says so."""
+        return self.name.endswith(RANDOM_ENDING)
 
 
 def parse(data: bytes) -> Manifest:

@@ -150,7 +150,7 @@ def cache_bytes(plan: Plan, index: int) -> int:
     return sum(plan.buffers[name].bytes_per_image for name in names)
 
 
-PREFIXES = ("past_key", "past_value", "present_key", "present_value")
+PREFIXES = ("past_key", "past_value", "past_null", "present_key", "present_value", "present_null")
 
 
 def cache_peak(plan: Plan) -> int:

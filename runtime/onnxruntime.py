@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from runtime.allocator import return_freed_memory
 from runtime.bundle import Bundle
 from runtime.errors import EngineError
 from runtime.loop import Array
@@ -63,6 +64,7 @@ class OnnxRuntimeRunner:
                 "update onnxruntime or rebuild the bundle"
             ) from error
         self._sessions[graph] = session
+        return_freed_memory()  # folded and packed weights leave as much behind as they are
 
     def unload(self, graph: str) -> None:
         """Give a graph's memory back; its next run loads it again."""

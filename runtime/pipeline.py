@@ -6,6 +6,7 @@ equals the same prompt generated alone, byte for byte.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,10 @@ from runtime.plan import Buffer, BufferKind, Distribution
 from runtime.random import Purpose, normal, uniform
 from runtime.settings import Settings, check_seeds, check_settings
 from runtime.text import PromptTokenizer
+
+
+class RandomWeightsWarning(UserWarning):
+    """The weights of a bundle are random numbers, so its pictures show noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +86,10 @@ class Pipeline:
         prompt: text, or a Context for a bundle without a text model. seed: 0 to 2**64 - 1, one for all or one for
         each. cfg_scale: 0 to 100; top_k: 1 to the largest of the bundle's table; top_p: above 0, at most 1; smooth:
         whether latents are mixtures of codes; None takes the bundle's default. Returns RGB images of image_size.
-        Raises InputError for bad input, GenerationError rather than return a picture that holds NaN.
+        Raises InputError for bad input, GenerationError rather than return a picture that holds NaN; warns with
+        RandomWeightsWarning where the weights are random.
         """
+        self._warn_if_random()
         settings = check_settings(self.manifest.sampling, cfg_scale, top_k, top_p, smooth)
         if isinstance(prompt, str | bytes | Context) or not isinstance(prompt, Sequence):
             (own,) = check_seeds(seed, 1)
@@ -107,6 +114,7 @@ class Pipeline:
 
         Arguments and errors as generate(); they are checked at once. Closing the iterator stops the work.
         """
+        self._warn_if_random()
         settings = check_settings(self.manifest.sampling, cfg_scale, top_k, top_p, smooth)
         (own,) = check_seeds(seed, 1)
         return self._run(self._inputs(prompt), own, settings, previews=True)
@@ -117,6 +125,15 @@ class Pipeline:
         pixels, finite = np.empty((1, side, side, 3), np.uint8), np.empty(1, np.bool_)
         self.runner.run("decoder", {"f_hat": f_hat}, {"pixels": pixels, "finite": finite})
         return to_image(pixels, finite)
+
+    def _warn_if_random(self) -> None:
+        if self.manifest.random:
+            warnings.warn(
+                f"the weights of bundle {self.manifest.name!r} are random: its pictures show noise, and only the time "
+                "and memory that they take mean anything",
+                RandomWeightsWarning,
+                stacklevel=3,
+            )
 
     def _inputs(self, prompt: object) -> dict[str, Array]:
         """The buffers of kind input for one prompt."""

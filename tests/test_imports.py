@@ -1,6 +1,7 @@
 """The import directions of the design's folder table, held against the source of every file.
 
-Imports inside functions count, and so do importlib.import_module("...") and __import__("...") of a literal.
+Imports inside functions count, and so do importlib.import_module("...") and __import__("...") of a literal. What stands
+under `if __name__ == "__main__"` does not: a module run as a command may go on to what imports it.
 """
 
 import ast
@@ -15,7 +16,7 @@ OURS = (*PACKAGES, "tests", "benchmarks", "examples")
 
 # What a package may import of ours, besides itself: a module, and everything below it.
 # The bundle's format, what refuses it, and arithmetic on it.
-FORMAT = ("runtime.manifest", "runtime.plan", "runtime.errors", "runtime.memory")
+FORMAT = ("runtime.manifest", "runtime.plan", "runtime.errors", "runtime.memory", "runtime.allocator")
 ALLOWED = {
     "runtime": (),
     "engines": FORMAT,
@@ -31,7 +32,9 @@ HEAVY = ("torch", "onnx", "transformers")
 def imported_modules(path: Path, root: Path) -> Iterator[tuple[int, str]]:
     """(line, absolute module) of every import; `from package import submodule` names the submodule."""
     package = path.relative_to(root).parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
+    tree = ast.parse(path.read_text("utf-8"), str(path))
+    tree.body = [node for node in tree.body if not is_main_block(node)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name
@@ -46,6 +49,10 @@ def imported_modules(path: Path, root: Path) -> Iterator[tuple[int, str]]:
             called = ast.unparse(node.func).split(".")[-1]
             if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
                 yield node.lineno, node.args[0].value
+
+
+def is_main_block(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'" and not node.orelse
 
 
 def violations(root: Path) -> list[str]:
@@ -82,6 +89,7 @@ def test_import_directions() -> None:
         ("engines/ort.py", "import numpy, calib", "1: engines may not import calib"),
         ("calib/a.py", "from export.build import main", "1: calib may not import export.build"),
         ("calib/a.py", "from runtime import manifest, loop", "1: calib may not import runtime.loop"),
+        ("calib/a.py", "if __name__ == 'main':\n    import export.b", "2: calib may not import export.b"),
         ("export/a.py", "from runtime.loop import run", "1: export may not import runtime.loop"),
         ("export/a.py", "x = import_module('runtime.loop')", "1: export may not import runtime.loop"),
         ("hart_edge/a.py", "from tests import tiny", "1: hart_edge may not import tests"),
@@ -100,6 +108,7 @@ def test_a_violation_is_found(tmp_path: Path, file: str, source: str, found: str
         ("engines/ort.py", "from runtime import errors, manifest\nimport runtime.manifest"),
         ("engines/ort.py", "import onnxruntime"),
         ("calib/a.py", "import torch, onnx\nfrom hart_edge.model import x\nfrom engines import y"),
+        ("calib/a.py", "if __name__ == '__main__':\n    from export.b import main"),
         ("export/a.py", "from calib import x\nfrom runtime.manifest import Manifest\nimport hart_edge"),
         ("hart_edge/a.py", "import runtime.loop, export, calib, engines, torch"),
     ],

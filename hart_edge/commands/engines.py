@@ -38,7 +38,8 @@ def run(a: argparse.Namespace) -> int:
     def card(manifest: Manifest, seconds: float) -> str:
         return write_card(manifest, describe_machine(), seconds, command)
 
-    job = EngineJob(bundle.folder, bundle.manifest, target, out, bundle_name(out), settings, card)
+    name = bundle_name(out, random=bundle.manifest.random)
+    job = EngineJob(bundle.folder, bundle.manifest, target, out, name, settings, card)
     show = Printer(as_json=a.json)
     begin = time.monotonic()
     try:

@@ -7,6 +7,9 @@ export/ traces the same methods. Source: HART section 3.2, VAR section 3; quirks
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +22,7 @@ ROPE_BASE = 10000.0
 MAX_LOG_SCALE = math.log(100)
 
 Cache = list[tuple[Tensor, Tensor]]
+Kept = TypeVar("Kept")  # what an attention keeps of its tokens for later scales
 
 
 class RMSNorm(nn.Module):
@@ -67,7 +71,14 @@ class Attention(nn.Module):
         self, x: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None, mask: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """x: (B, n, C); cos, sin: (B, n, d); past: keys and values (B, H, N, d); mask: (n, N + n), True attends."""
-        batch, n, dim = x.shape
+        q, k, v = self.project(x, cos, sin)
+        if past is not None:
+            k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
+        return self.join(self.attend(q, k, v, mask), x.shape), (k, v)
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x: (B, n, C); cos, sin: (B, n, d) -> queries, keys and values (B, H, n, d), scaled and rotated"""
+        batch, n, _ = x.shape
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(x, self.qkv.weight, bias)
         # (B, H, n, d) each
@@ -77,11 +88,11 @@ class Attention(nn.Module):
             k = normalize(k)
         else:
             q = q * (0.25 / math.sqrt(self.head_dim))
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        if past is not None:
-            k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
-        out = self.attend(q, k, v, mask)
-        return self.proj(out.transpose(1, 2).reshape(batch, n, dim)), (k, v)
+        return rotate(q, cos, sin), rotate(k, cos, sin), v
+
+    def join(self, heads: Tensor, shape: torch.Size) -> Tensor:
+        """What every head found, (B, H, n, d) -> (B, n, C), which is `shape`"""
+        return self.proj(heads.transpose(1, 2).reshape(shape))
 
 
 class GatedMLP(nn.Module):
@@ -119,20 +130,15 @@ class Block(nn.Module):
         return self.scale_shift_table + pooled[:, None]
 
     def forward(
-        self,
-        x: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        modulation: Tensor | None = None,
-        past: tuple[Tensor, Tensor] | None = None,
-        mask: Tensor | None = None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        self, x: Tensor, modulation: Tensor | None, attention: Callable[[Tensor], tuple[Tensor, Kept]]
+    ) -> tuple[Tensor, Kept]:
+        """x: (B, n, C); modulation: (B, 6, C); attention: self.attn, given all but its x."""
         if modulation is None:
-            attended, present = self.attn(self.norm(x), cos, sin, past, mask)
+            attended, present = attention(self.norm(x))
             x = x + attended
             return x + self.mlp(self.norm(x)), present
         gamma1, gamma2, scale1, scale2, shift1, shift2 = modulation.split(1, 1)  # (B, 1, C) each
-        attended, present = self.attn(self.norm(x) * (1 + scale1) + shift1, cos, sin, past, mask)
+        attended, present = attention(self.norm(x) * (1 + scale1) + shift1)
         x = x + gamma1 * attended
         return x + gamma2 * self.mlp(self.norm(x) * (1 + scale2) + shift2), present
 
@@ -210,10 +216,20 @@ class Transformer(nn.Module):
         x: (B, n, C); cos, sin: (B, n, d); modulation: (B, depth * 6, C); past: per block keys and values
         (B, H, N, d); mask: (n, N + n) bool. Returns hidden states (B, n, C) and the cache with N + n entries.
         """
+
+        def attention(i: int, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            return self.blocks[i].attn(x, cos, sin, None if past is None else past[i], mask)
+
+        return self.through(x, modulation, attention)
+
+    def through(
+        self, x: Tensor, modulation: Tensor | None, attention: Callable[[int, Tensor], tuple[Tensor, Kept]]
+    ) -> tuple[Tensor, list[Kept]]:
+        """All blocks, of which block i attends by attention(i, x). Returns hidden states and what each kept."""
         present = []
         for i, block in enumerate(self.blocks):
-            own = None if modulation is None else modulation[:, 6 * i : 6 * i + 6]
-            x, entry = block(x, cos, sin, own, None if past is None else past[i], mask)
+            own = None if modulation is None else modulation.narrow(1, 6 * i, 6)
+            x, entry = block(x, own, partial(attention, i))
             present.append(entry)
         return x, present
 
@@ -222,9 +238,14 @@ class Transformer(nn.Module):
         return self.head(self.head_norm(hidden, head_modulation))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k^T) v. q: (B, H, n, d); k, v: (B, H, N + n, d); mask: (n, N + n), True attends -> (B, H, n, d)"""
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k^T + bias) v -> (B, H, n, d)
+
+    q: (B, H, n, d); k, v: (B, H, N + n, d); mask: (n, N + n), True attends; bias: (N + n,), of every key's scores.
+    """
     scores = q @ k.transpose(-2, -1)
+    if bias is not None:
+        scores = scores + bias
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf)
     return scores.softmax(-1) @ v
@@ -238,7 +259,7 @@ def normalize(x: Tensor) -> Tensor:
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding, "rotate half": channel i is paired with i + d/2. x: (B, H, n, d); cos, sin: (B, n, d)"""
     first, second = x.chunk(2, -1)
-    return x * cos[:, None] + torch.cat([-second, first], -1) * sin[:, None]
+    return x * cos.unsqueeze(1) + torch.cat([-second, first], -1) * sin.unsqueeze(1)
 
 
 def context_rotary(position_ids: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:

@@ -71,8 +71,6 @@ def test_overflow_is_named(tmp_path: Path, value: float) -> None:
     with Collector(write_model(tmp_path, linear_model()), {"small": Form.U8S8}, CPU) as collector:
         collector("small", constant_input(1))
         collector.end_prompt()
-        with pytest.raises(
-            BuildError, match=r"^calibration prompt 2: graph small, tensor x reached .*(nan|inf)"
-        ):
+        with pytest.raises(BuildError, match=r"prompt 2: graph small, tensor x of first reached .*(nan|inf)"):
             collector("small", constant_input(value))
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]

@@ -29,10 +29,10 @@ def test_min_max_clips_nothing() -> None:
     assert find_range(Observer.MIN_MAX, summary(values), "x") == (values.min(), 50.0)
 
 
-def test_percentile_leaves_a_share_of_1e_5_beyond_each_end() -> None:
+def test_percentile_leaves_one_in_10000_beyond_each_end() -> None:
     values = np.append(normal(1_000_000), [50.0, -60.0])
     low, high = find_range(Observer.PERCENTILE, summary(values), "x")
-    assert (low, high) == pytest.approx((np.quantile(values, 1e-5), np.quantile(values, 1 - 1e-5)), abs=0.04)
+    assert (low, high) == pytest.approx((np.quantile(values, 1e-4), np.quantile(values, 1 - 1e-4)), abs=0.03)
 
 
 @pytest.mark.parametrize("spread", ["normal", "outlier", "one side"])
@@ -71,9 +71,7 @@ def test_every_rule_stays_inside_the_extremes(observer: Observer) -> None:
 @pytest.mark.parametrize("observer", list(Observer))
 @pytest.mark.parametrize("value", [0.0, -2.5])
 def test_a_constant_is_refused(observer: Observer, value: float) -> None:
-    message = (
-        rf"^mlp\.x: calibration saw nothing but {value:g}, so no range can be told from it; calibrate on other"
-    )
+    message = rf"^mlp\.x: calibration saw nothing but {value:g}, so no range can be told from it; calibrate on other"
     with pytest.raises(BuildError, match=message):
         find_range(observer, summary(np.full(10, value)), "mlp.x")
 

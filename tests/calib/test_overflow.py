@@ -40,3 +40,11 @@ def test_the_largest_magnitude_of_all_calls_is_kept(paths: dict[str, Path]) -> N
         for factor in (1, -30, 2):
             watch("small", {"x": np.full((1, 64), factor, np.float32)})
         assert 30 < watch.largest["small"]["h"] < 300
+
+
+def test_an_empty_tensor_has_no_extremes(paths: dict[str, Path]) -> None:
+    with OverflowWatch(paths, {"small": ["h"]}, CPU) as watch:
+        watch("small", {"x": np.ones((0, 64), np.float32)})
+        assert watch.wide() == {"small": frozenset()}
+        watch("small", {"x": np.full((1, 64), 3e38, np.float32)})
+        assert watch.wide() == {"small": frozenset({"h"})}

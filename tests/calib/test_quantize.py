@@ -109,6 +109,23 @@ def test_weights_only(tmp_path: Path) -> None:
     assert optimised(tmp_path, model) == {"MatMul": 2, "Relu": 1}
 
 
+def test_large_kernels_stay_int8_in_memory(tmp_path: Path) -> None:
+    """Restored at every run by a node that ONNX Runtime does not fold; products with vectors are folded at any size."""
+    nodes = [helper.make_node("Conv", ["x", "large"], ["h"]), helper.make_node("Conv", ["h", "small"], ["y"])]
+    kernels = [weight("large", 1024, 1024, 1, 1), weight("small", 32, 1024, 1, 1, seed=1)]
+    model = make_model(nodes, kernels, {"x": ("B", 1024, 2, 2)}, {"y": ("B", 32, 2, 2)})
+    reduced = check(apply_form(model, Form.INT8_WEIGHTS, {}))
+    assert ops(reduced) == {"Conv": 2, "DequantizeLinear": 1, "Cast": 1, "Mul": 1}
+    assert list(reduced.graph.node[0].input) == ["large:s8", "large:scale", "large:zero"]
+    assert optimised(tmp_path, reduced)["DequantizeLinear"] == 1
+    x = np.random.default_rng(0).standard_normal((1, 1024, 2, 2)).astype(np.float32)
+    expected, found = (run_model(tmp_path, each, {"x": x})["y"] for each in (model, reduced))
+    assert np.abs(found - expected).max() <= 0.02 * np.abs(expected).max()
+    product = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    product = make_model(product, [weight("w", 1024, 1024)], {"x": ("B", 1024)}, {"y": ("B", 1024)})
+    assert ops(apply_form(product, Form.INT8_WEIGHTS, {})) == {"MatMul": 1, "Cast": 1, "Mul": 1}
+
+
 def test_u8s8_of_linear_layers() -> None:
     model = check(apply_form(linear_model(), Form.U8S8, {"x": (-2.0, 3.1), "r": (0.0, 5.1)}))
     assert ops(model) == {"MatMul": 2, "Relu": 1, "DequantizeLinear": 4, "QuantizeLinear": 2}

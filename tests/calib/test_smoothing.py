@@ -128,6 +128,12 @@ def test_the_mean_is_corrected_in_the_bias(tmp_path: Path) -> None:
             assert errors[1] < 0.7 * errors[0], (form, errors)
 
 
+def test_a_constant_activation_names_its_layer(tmp_path: Path) -> None:
+    x = np.full((10, 64), 0.5, np.float32)
+    with pytest.raises(BuildError, match=r"^x of w: calibration saw nothing but 0\.5, so no range can be told from it"):
+        chosen(tmp_path, one_layer(), {"x": x})
+
+
 def test_a_layer_without_a_bias_gets_none(tmp_path: Path) -> None:
     ranges = {"x": ActivationRange(-1.0, 1.0, (), (0.5,) * 64)}
     nodes = [node.op_type for node in apply_form(one_layer(), Form.U8S8, ranges).graph.node]

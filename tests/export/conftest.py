@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import export.source
+from hart_edge.commands.macs import read_configs as configs_of
 from runtime.manifest import Precision
 from tests import one_thread as threads
 from tests.conftest import BuildOnce
@@ -20,6 +22,13 @@ one_thread = threads.one_thread
 def small_bundle(build_once: BuildOnce) -> Path:
     """A golden checkpoint at fp32; its graphs are traced by now, so building it again takes a second."""
     return build_once(CHECKPOINT, Precision.FP32)
+
+
+@pytest.fixture
+def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A preset of the shape of that checkpoint, whatever its name."""
+    monkeypatch.setattr(export.source, "configs", lambda preset: configs_of(CHECKPOINT))
+    return "tiny"
 
 
 @pytest.fixture

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from calib.forms import Form
+from calib.forms import Form, Int8Form
 from calib.prompts import read_prompts
 from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build, bundle_name
+from export.cli import main
 from export.gate import LIMITS, find_breach
 from export.parity import tolerance_of
 from export.source import PARITY_PROMPTS
+from hart_edge.cli import main as generate
 from runtime.bundle import open_bundle
 from runtime.errors import BuildError
 from runtime.manifest import ComponentName, Precision, Target
-from runtime.pipeline import Context, load
+from runtime.pipeline import Context, RandomWeightsWarning, load
 from tests.export.small_checkpoint import CHECKPOINT, contents, folder_bytes
 from tests.hart_edge.tiny_hart import tiny_context
 
@@ -86,7 +90,8 @@ def test_calibration_is_stated(int8_bundle: Path, fp16_bundle: Path) -> None:
 def test_ranges_can_be_used_again(traced_once: None, int8_bundle: Path, tmp_path: Path) -> None:
     """--ranges: no calibration, the same graphs byte for byte."""
     labels: list[str] = []
-    options = BuildOptions(SHIPPED_MODEL, tmp_path / "again", ranges=int8_bundle / "calibration.json")
+    ranges = int8_bundle / "calibration.json"
+    options = BuildOptions(SHIPPED_MODEL, tmp_path / "again", ranges=ranges, int8_form=Int8Form.STATIC)
     manifest = build(options, lambda event: labels.append(event) if isinstance(event, str) else None)
     assert not [label for label in labels if "calibrating" in label]
     first, again = contents(int8_bundle), contents(tmp_path / "again")
@@ -160,6 +165,48 @@ def test_bundle_name() -> None:
     names = {"hart-emoji-int8": "hart-emoji-int8", "my bundle (2)": "my-bundle--2-", "..": "bundle", ".": "bundle"}
     for given, expected in (names | {"bundles/ü": "bundle", "x" * 200: "x" * 100}).items():
         assert bundle_name(Path(given)) == expected, given
+    random = {"big": "big-random", "big-random": "big-random", "x" * 200: "x" * 93 + "-random", "..": "bundle-random"}
+    for given, expected in random.items():
+        assert bundle_name(Path(given), random=True) == expected, given
+        assert not bundle_name(Path(expected)).endswith("-random"), given  # of weights that mean something
+
+
+def test_random_weights_are_said(tiny_preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the name, the card, the builder and the pipeline."""
+    out = tmp_path / "shape"
+    arguments = ["--preset", "hart-0.7b-256", "--random-weights", "--precision", "fp32", "--out", str(out)]
+    assert main(arguments) == 0
+    assert "its weights are random: good for measuring time and memory, and for no picture\n" in capsys.readouterr().out
+    manifest = open_bundle(out).manifest
+    assert manifest.name == "shape-random" and manifest.random
+    card = (out / "README.md").read_text("utf-8")
+    assert card.startswith("# shape-random\n\n**Random weights.** This bundle has the shape of a published model and ")
+    assert "The weights are random numbers, and nobody's work." in card and "ask whoever made it" not in card
+    context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
+    pipeline, given = load(out), Context(context[0], mask[0])
+    message = "^the weights of bundle 'shape-random' are random: its pictures show noise"
+    with pytest.warns(RandomWeightsWarning, match=message) as warned:
+        image = pipeline.generate(given, seed=3)
+    assert warned[0].filename == __file__
+    with pytest.warns(RandomWeightsWarning, match=message):
+        *_, last = pipeline.stream(given, seed=3)
+    assert last.image.tobytes() == image.tobytes()
+    np.savez(tmp_path / "words.npz", context=context[0], context_mask=mask[0])
+    picture = str(tmp_path / "picture.png")
+    assert generate(["generate", "--context", str(tmp_path / "words.npz"), "--bundle", str(out), "--out", picture]) == 0
+    assert capsys.readouterr().err == (
+        "warning: the weights of bundle 'shape-random' are random: its pictures show noise, and only the time and "
+        "memory that they take mean anything\n"
+    )
+
+
+def test_no_other_weights_are_called_random(small_bundle: Path) -> None:
+    assert not open_bundle(small_bundle).manifest.random
+    assert "andom" not in (small_bundle / "README.md").read_text("utf-8")
+    context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(small_bundle).generate(Context(context[0], mask[0]))
 
 
 def test_guidance_out_of_range(tmp_path: Path) -> None:

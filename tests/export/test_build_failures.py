@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+import calib.collect
 import calib.graph_files
 import export.build
 from export.build import BuildOptions, build
@@ -97,7 +98,7 @@ def test_interrupted(small_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_interrupted_while_calibrating(
     small_bundle: Path, contexts: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(export.build.RangeCollector, "end_prompt", interrupt)
+    monkeypatch.setattr(calib.collect.Collector, "end_prompt", interrupt)
     with pytest.raises(KeyboardInterrupt):
         build(BuildOptions(CHECKPOINT, tmp_path / "bundle", contexts=contexts))
     assert [path.name for path in tmp_path.iterdir()] == ["given"]

@@ -143,11 +143,12 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
         (["--target", "tensorrt-rtx"], "hart-emoji-int8-tensorrt-rtx"),
         (["--checkpoint", f"{CHECKPOINT}/"], "adaln-int8"),
         (["--checkpoint", f"{CHECKPOINT}/../plain", "--precision", "fp32", "--target", "cuda"], "plain-fp32-cuda"),
-        (["--preset", "hart-0.7b-512", "--random-weights"], "hart-0.7b-512-random-int8"),
+        (["--preset", "hart-0.7b-512", "--random-weights"], "hart-0.7b-512-int8-random"),
+        (["--preset", "hart-0.7b-256", "--random-weights", "--target", "cuda"], "hart-0.7b-256-int8-cuda-random"),
     ],
 )
 def test_default_name(monkeypatch: pytest.MonkeyPatch, arguments: list[str], name: str) -> None:
-    """bundles/NAME-PRECISION, with -TARGET unless it is the cpu."""
+    """bundles/NAME-PRECISION, with -TARGET unless it is the cpu, and -random at the end."""
     asked: list[Path] = []
 
     def stop(options: export.build.BuildOptions, _: object) -> None:

@@ -79,8 +79,9 @@ def test_a_worse_graph_is_refused_with_scale_and_layer(
     worst = max(range(len(judged[1].scales)), key=lambda scale: judged[1].scales[scale].kl)
     said = re.fullmatch(
         rf"graph transformer, scale {worst}: .*KL divergence \S+, limit \S+; the worst layer is "
-        r"transformer\.blocks\.1\.mlp\.down\.weight, whose error grows from (\S+) to (\S+); nothing was written\. Try "
-        r"--precision fp32; where the pictures are good enough, move the limit \(--min-top1, --max-kl, --min-psnr\)",
+        r"transformer\.blocks\.1\.mlp\.down\.weight, whose error grows from (\S+) to (\S+); nothing was written\. "
+        r"Try --precision fp32; where the pictures are good enough, move the limit \(--min-top1, --max-kl, "
+        r"--min-psnr\)",
         str(caught.value),
     )
     assert said, str(caught.value)

@@ -43,11 +43,27 @@ def test_steps(tiny) -> None:
 def test_last_scale_writes_no_cache(tiny) -> None:
     _, plan, _ = tiny
     runs = [step for step in plan.steps if step.graph == "transformer"]
-    assert list(runs[-1].outputs) == ["hidden"]
-    assert set(runs[-2].outputs) == {"hidden", *(f"present_{part}.{i}" for part in ("key", "value") for i in (0, 1))}
-    assert runs[-1].inputs["past_key.1"] == "key.1.2"
-    assert set(runs[0].inputs[f"past_{part}.{i}"] for part in ("key", "value") for i in (0, 1)) == {"past.empty"}
-    assert not [name for name in plan.buffers if name.startswith("key.") and name.endswith(".3")]
+    assert list(runs[-1].outputs) == ["hidden", "null_hidden"]
+    parts = [f"{half}{part}.{i}" for half in ("", "null_") for part in ("key", "value") for i in (0, 1)]
+    assert set(runs[-2].outputs) == {"hidden", "null_hidden", *(f"present_{part}" for part in parts)}
+    assert runs[-1].inputs["past_key.1"] == "key.1.2" and runs[-1].inputs["past_null_key.1"] == "null_key.1.2"
+    assert not [name for name in plan.buffers if name.startswith(("key.", "null_key.")) and name.endswith(".3")]
+
+
+def test_scale_0_has_no_unconditional_half(tiny) -> None:
+    """What it would leave comes from the context graph, which holds it as constants."""
+    _, plan, _ = tiny
+    context, first = plan.steps[0], plan.steps[1]
+    parts = [f"{part}.{i}" for part in ("key", "value") for i in (0, 1)]
+    assert {first.inputs[f"past_{part}"] for part in parts} == {"past.empty"}
+    assert {first.inputs[f"past_null_{part}"] for part in parts} == {"past_null.empty"}
+    assert plan.buffers["past_null.empty"].shape == (0, 2, 1, 16)
+    assert set(first.outputs) == {"hidden", *(f"present_{part}" for part in parts)}
+    assert plan.buffers["x.0"].shape == ("B", 6, 32) and plan.buffers["x.1"].shape == ("2B", 4, 32)
+    assert all(context.outputs[f"null_{part}"] == f"null_{part}.0" for part in parts)
+    second = next(step for step in plan.steps if (step.graph, step.scale) == ("transformer", 1))
+    assert all(second.inputs[f"past_null_{part}"] == f"null_{part}.0" for part in parts)
+    assert [plan.buffers[f"{name}.0"].shape for name in ("hidden", "null_hidden")] == [("B", 6, 32), ("B", 1, 32)]
 
 
 def test_cache_grows_by_every_scale(tiny) -> None:
@@ -55,10 +71,11 @@ def test_cache_grows_by_every_scale(tiny) -> None:
     cached = 0
     for scale, width in enumerate([6, 4, 9]):
         cached += width
-        buffer = plan.buffers[f"key.0.{scale}"]
-        assert buffer.shape == ("2B", 2, cached, 16)
-        assert buffer.bytes_per_image == 2 * 2 * cached * 16 * 4
-    assert plan.buffers["past.empty"].shape == ("2B", 2, 0, 16)
+        buffer, null = plan.buffers[f"key.0.{scale}"], plan.buffers[f"null_key.0.{scale}"]
+        assert buffer.shape == ("B", 2, cached, 16)
+        assert buffer.bytes_per_image == 2 * cached * 16 * 4
+        assert null.shape == ("B", 2, cached - 5, 16)  # one key for the 6 of the context
+    assert plan.buffers["past.empty"].shape == ("B", 2, 0, 16)
     assert plan.buffers["past.empty"].bytes_per_image == 0
 
 

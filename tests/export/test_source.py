@@ -10,14 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-import export.source
 from calib.prompts import read_prompts
 from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build
 from export.source import random_source, read_contexts, read_licences
-from hart_edge.commands.macs import read_configs as configs_of
 from runtime.errors import BuildError, CheckpointError
 from runtime.manifest import Precision
-from tests.export.small_checkpoint import CHECKPOINT
 
 
 def write_npz(path: Path, **arrays: Any) -> None:
@@ -104,12 +101,6 @@ def test_missing_checkpoint(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=message):
             build(BuildOptions(folder, tmp_path / "bundle", Precision.FP32))
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
-
-
-@pytest.fixture
-def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(export.source, "configs", lambda preset: configs_of(CHECKPOINT))
-    return "tiny"
 
 
 def test_a_preset_is_the_same_weights_every_time(tiny_preset: str) -> None:

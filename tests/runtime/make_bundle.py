@@ -274,7 +274,7 @@ def _graph(
     onnx.save_model(model, folder / file, save_as_external_data=external, **details)
     parameters = sum(int(np.prod(each.dims)) for each in weights)
     size = sum((folder / path).stat().st_size for path in list_files(folder) if path.startswith(file))
-    return Component(name, file, Precision.FP32, "plain", parameters, size, 0.0, "", inputs, outputs)
+    return Component(name, file, Precision.FP32, "plain", parameters, size, 0.0, "", inputs, outputs, "", ())
 
 
 def _steps() -> tuple[Step, ...]:

@@ -80,7 +80,7 @@ def test_engines_share_one_block_of_activations(manifest: Manifest) -> None:
 
 def test_keys_and_values_are_counted_exactly(manifest: Manifest) -> None:
     plan = manifest.plan
-    step = dataclasses.replace(plan.steps[1], outputs={"present_key.0": "logits.0", "present_value.0": "logits.1"})
+    step = dataclasses.replace(plan.steps[1], outputs={"present_key.0": "logits.0", "present_null_value.0": "logits.1"})
     changed = dataclasses.replace(plan, steps=(plan.steps[0], step, *plan.steps[2:]))
     assert cache_bytes(changed, 1) == 2 * 1 * 16 * 4 + 2 * 4 * 16 * 4
     assert cache_bytes(plan, 1) == 0

@@ -96,6 +96,8 @@ def test_a_cache_is_handed_on_where_it_was_written(build_once: BuildOnce) -> Non
         written, read = program.tensors(before), program.tensors(after)
         assert written["present_key.0"] == read["past_key.0"]
         assert written["present_value.0"] == read["past_value.0"]
+        if before != runs[0]:  # which has no unconditional half
+            assert written["present_null_key.0"] == read["past_null_key.0"]
     caches = [place for name, place in program.places.items() if name.startswith(("key.", "value."))]
     ends = sorted((place.offset, place.offset + place.size) for place in caches)
     assert any(end > begin for (_, end), (begin, _) in itertools.pairwise(ends))  # generations share memory

@@ -164,7 +164,7 @@ typedef struct hart_edge_info {
     double top_p;
     int32_t top_k; /* the largest that hart_edge_params.top_k may be */
     int32_t smooth;
-    const char *name;      /* "hart-emoji" */
+    const char *name;      /* "hart-emoji"; ends in "-random" where the weights are random and pictures show noise */
     const char *precision; /* "fp32", "fp16" or "int8" */
     const char *target;    /* "cpu", "cuda", "tensorrt" */
     const char *engine;    /* "ONNX Runtime 1.21.0" */

@@ -62,6 +62,10 @@ TensorSpec read_tensor_spec(const Value &value, const Where &where) {
     return read(TENSOR_SPEC, value, where);
 }
 
+std::string read_line(const Value &value, const Where &where) {
+    return text(value, where, 1000);
+}
+
 struct EngineSpec {
     std::vector<std::optional<std::int64_t>> profiles;
 };
@@ -73,7 +77,7 @@ constexpr std::array<Field<EngineSpec>, 1> ENGINE{{
      }},
 }};
 
-constexpr std::array<Field<Component>, 11> COMPONENT{{
+constexpr std::array<Field<Component>, 13> COMPONENT{{
     {"name",
      [](Component &into, const Value &value, const Where &where) { into.name = choice<ComponentName>(value, where); }},
     {"file", [](Component &into, const Value &value, const Where &where) { into.file = relative_path(value, where); }},
@@ -92,6 +96,9 @@ constexpr std::array<Field<Component>, 11> COMPONENT{{
      [](Component &into, const Value &value, const Where &where) {
          into.outputs = many(value, where, {1, 1000}, read_tensor_spec);
      }},
+    {"reason", [](Component &, const Value &value, const Where &where) { text(value, where, 10000); }},
+    {"kept",
+     [](Component &, const Value &value, const Where &where) { many(value, where, {0, 10000}, read_line); }},
     {"engine", [](Component &into, const Value &value,
                   const Where &where) { into.profiles = read(ENGINE, value, where).profiles; }},
 }};

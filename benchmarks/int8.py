@@ -1,0 +1,119 @@
+"""How observers and layers fare at INT8: the measurements behind calib/observers.py's defaults and docs/int8.md.
+
+In: a checkpoint with a text model. Out: OUT/observers.md, the error of each component under each rule for ranges, with
+smoothing and without; OUT/layers.md and OUT/layers.svg, the divergence of the transformer's logits with INT8 in one
+layer alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from benchmarks.experiments.chart import Curve, chart
+from calib.forms import Form
+from calib.graph_files import read_graph, save_graph
+from calib.observers import DEFAULT, Observer
+from calib.quantize import apply_form
+from calib.ranges import Ranges
+from calib.smoothing import STRENGTHS
+from engines.base import Session
+from export.build import SHIPPED_MODEL, Builder, BuildOptions
+from export.calibration import calibrated_form, ranges_of, watch_loop
+from export.cli import ProgressPrinter
+from export.parity import compare
+from export.recording import Recording
+from export.sensitivity import LayerFigures, LogitsJudge, layers_of, mean_kl, measure_layers
+from runtime.manifest import Precision
+
+GRAPHS = ("text_model", "context", "transformer", "residual")
+
+
+class Workbench:
+    """A traced checkpoint, what calibration saw of it, and recorded calls to try forms on."""
+
+    def __init__(self, checkpoint: Path, folder: Path) -> None:
+        show = ProgressPrinter(as_json=False)
+        self.folder, self.builder = folder, Builder(BuildOptions(checkpoint, folder / "none", Precision.INT8), show)
+        self.builder.prepare(folder)
+        source, library = self.builder.source, self.builder.library
+        inputs = source.calibration_inputs(None, None)
+        self.statistics = watch_loop(source, folder, inputs, self.builder.walk, library)
+        self.recording = Recording(folder / "calls", (*GRAPHS, "tokens"))
+        self.builder.record(self.recording)
+        self.judge = LogitsJudge(self.recording, self.builder.graphs["tokens"])
+
+    def ranges(self, graph: str, observer: Observer, strengths: Sequence[float]) -> Ranges:
+        return ranges_of(graph, self.folder, self.statistics[graph], observer, strengths)
+
+    def open(self, graph: str, ranges: Ranges, without: Collection[str] = ()) -> Session:
+        model = read_graph(self.folder / f"{graph}.onnx")
+        path = self.folder / f"{graph}.tried.onnx"
+        save_graph(apply_form(model, calibrated_form(graph), ranges, self.folder, keep=without), path, self.folder)
+        return self.builder.library.open(path)
+
+    def error(self, graph: str, session: Session) -> float:
+        """The largest error of all recorded calls, as in a model card."""
+        return max(
+            compare(graph, call.outputs, session.run(call.inputs, list(call.outputs))).error
+            for call in self.recording.calls(graph)
+        )
+
+
+def observers(bench: Workbench) -> str:
+    """The table of observers.md."""
+    lines = ["| component | observer | error | error, smoothed | KL | KL, smoothed |", "|---|---|--:|--:|--:|--:|"]
+    for graph in GRAPHS:
+        for observer in Observer:
+            errors, divergences = [], []
+            for strengths in ((), STRENGTHS):
+                session = bench.open(graph, bench.ranges(graph, observer, strengths))
+                errors.append(f"{bench.error(graph, session):.1e}")
+                judged = graph == "transformer"
+                divergences.append(f"{mean_kl(bench.judge.errors(session)):.2e}" if judged else "")
+            chosen = " (default)" if observer is DEFAULT.get(graph, Observer.MIN_MAX) else ""
+            lines.append(f"| {graph} | {observer}{chosen} | {' | '.join([*errors, *divergences])} |")
+    return "\n".join([*lines, ""])
+
+
+def layers(bench: Workbench) -> list[LayerFigures]:
+    """Every layer of the transformer with INT8 in it alone, the most sensitive first."""
+    ranges = bench.ranges("transformer", DEFAULT.get("transformer", Observer.MIN_MAX), STRENGTHS)
+    found = layers_of(read_graph(bench.folder / "transformer.onnx"), Form.U8S8)
+    return measure_layers(found, lambda without: bench.open("transformer", ranges, without), bench.judge, print)
+
+
+def layer_table(figures: Sequence[LayerFigures]) -> str:
+    rows = [f"| {layer.name} | {layer.kl:.2e} |" for layer in figures]
+    return "\n".join(["| layer in INT8 alone | KL, nats |", "|---|--:|", *rows, ""])
+
+
+def layer_chart(figures: Sequence[LayerFigures]) -> str:
+    """A curve for each kind of layer over the blocks."""
+    kinds: dict[str, list[tuple[float, float, float]]] = {}
+    for layer in figures:
+        _, block, kind = layer.name.split(".", 2)
+        kinds.setdefault(kind, []).append((int(block), 1e3 * layer.kl, 0.0))
+    curves = [Curve(kind, sorted(points)) for kind, points in kinds.items()]
+    return chart("INT8 in one layer alone", "block", "KL of the logits, 1e-3 nats", curves)
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(prog="python -m benchmarks.int8", description=__doc__.splitlines()[0])
+    p.add_argument("--checkpoint", type=Path, default=SHIPPED_MODEL, help="folder (default: the shipped model)")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tables and plot")
+    a = p.parse_args()
+    a.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Workbench(a.checkpoint, Path(folder))
+        figures = layers(bench)
+        (a.out / "layers.md").write_text(layer_table(figures), "utf-8")
+        (a.out / "layers.svg").write_text(layer_chart(figures), "utf-8")
+        (a.out / "observers.md").write_text(observers(bench), "utf-8")
+    print((a.out / "observers.md").read_text("utf-8"), (a.out / "layers.md").read_text("utf-8"), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""What each component becomes at INT8: the form that is fast on this machine, and the layers that stay out of it.
+
+In: traced graphs, ranges, and the loop to record calls of. Out: a Decision per component, with its reason for the
+manifest and the card.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from calib.forms import Form, Int8Form, candidates, held
+from calib.graph_files import read_graph, save_graph
+from calib.quantize import apply_form
+from calib.ranges import CalibratedRanges
+from calib.sites import SiteKind, find_sites
+from engines.base import EngineLibrary, Session
+from export.choice import choose_form
+from export.gate import Limits, beyond, percent
+from export.graphs import GraphModule
+from export.parity import compare, tolerance_of
+from export.quality import LogitError
+from export.recording import Recording
+from export.sensitivity import (
+    LayerFigures,
+    LogitsJudge,
+    fewest_kept,
+    layers_of,
+    measure_layers,
+)
+from runtime.errors import BuildError
+from runtime.manifest import TensorSpec
+
+WalkAll = Callable[[Recording], None]  # runs the loop on prompts, showing every call to its argument
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The form of a component. kept: weights that it does not hold in INT8 although it could."""
+
+    form: Form
+    reason: str = ""
+    kept: frozenset[str] = frozenset()
+
+
+def hold(errors: Sequence[LogitError], limits: Limits) -> bool:
+    """Whether every scale is within the limits on logits."""
+    return not any(beyond(scale.same / scale.tokens, scale.kl / scale.tokens, scale.tokens, limits) for scale in errors)
+
+
+def describe(errors: Sequence[LogitError]) -> str:
+    """The worst scale of each figure."""
+    most = max(scale.kl / scale.tokens for scale in errors)
+    return (
+        f"KL {most:.1e} nats, top-1 {percent(min(scale.same / scale.tokens for scale in errors))} at the worst scales"
+    )
+
+
+@dataclass(frozen=True)
+class Int8Stage:
+    """Decides with candidate graphs in `scratch`, made of those in `folder`.
+
+    graphs: the reference's; say: takes what a user should know.
+    """
+
+    folder: Path
+    scratch: Path
+    graphs: Mapping[str, GraphModule]
+    ranges: CalibratedRanges
+    library: EngineLibrary
+    say: Callable[[str], None]
+
+    def decide(
+        self, decisions: Mapping[str, Decision], wanted: Int8Form, walk: WalkAll, limits: Limits | None
+    ) -> dict[str, Decision]:
+        """The decisions with every component's fastest form, and the transformer's layers within the limits.
+
+        limits: on its logits; None where they mean nothing.
+        """
+        open_forms = {name: candidates(name, each.form, wanted) for name, each in decisions.items()}
+        found = {name: replace(each, form=open_forms[name][0]) for name, each in decisions.items()}
+        compared = {name for name, forms in open_forms.items() if len(forms) > 1}
+        judged = limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR)
+        if not compared and not judged:
+            return found
+        recording = Recording(self.scratch / "calls", compared | {"transformer", "tokens"})
+        walk(recording)
+        for name, forms in open_forms.items():
+            if name in compared:
+                found[name] = self._fastest(name, found[name], forms, recording)
+                self.say(f"{name}: {found[name].form}: {found[name].reason}")
+        if limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR):
+            found["transformer"] = self._within_limits(found["transformer"], recording, limits)
+        shutil.rmtree(self.scratch / "calls")
+        return found
+
+    def _fastest(self, name: str, decision: Decision, forms: Sequence[Form], recording: Recording) -> Decision:
+        """The fastest form whose error on recorded calls is accepted."""
+        sessions, errors = {}, {}
+        for form in forms:
+            session = self._open(name, form, decision.kept)
+            errors[form] = max(
+                compare(name, call.outputs, session.run(call.inputs, list(call.outputs))).error
+                for call in recording.calls(name)
+            )
+            if errors[form] <= tolerance_of(name, form):
+                sessions[form] = session
+        refused = [f"{form}: error {errors[form]:.1e}" for form in forms if form not in sessions]
+        if not sessions:
+            raise BuildError(
+                f"graph {name}: no form of INT8 comes near the reference ({'; '.join(refused)}); calibrate on prompts "
+                "like those that it will see (--prompts), or build at fp16"
+            )
+        choice = choose_form(sessions, recording.first(name))
+        reasons = [choice.reason, *refused] if choice.reason else refused
+        return replace(decision, form=choice.form, reason="; ".join(reasons))
+
+    def _within_limits(self, decision: Decision, recording: Recording, limits: Limits) -> Decision:
+        """Keep the most sensitive layers out of INT8 until the logits are near enough at every scale."""
+        judge = LogitsJudge(recording, self.graphs["tokens"])
+        errors: list[LogitError] = []
+
+        def open_without(weights: Collection[str]) -> Session:
+            return self._open("transformer", decision.form, decision.kept | set(weights))
+
+        def accept(session: Session) -> bool:
+            errors[:] = judge.errors(session)
+            return hold(errors, limits)
+
+        kept: list[LayerFigures] = []
+        if not accept(open_without(())):
+            layers = layers_of(read_graph(self.folder / "transformer.onnx"), decision.form)
+            layers = [layer for layer in layers if not decision.kept.issuperset(layer[1])]
+            self.say(f"transformer: {describe(errors)}; looking at each of {len(layers)} layers")
+            kept = fewest_kept(measure_layers(layers, open_without, judge, lambda _: None), open_without, accept)
+            accept(open_without({weight for layer in kept for weight in layer.weights}))
+        names = f"; not in INT8: {', '.join(layer.name for layer in kept)}" if kept else ""
+        reason = f"{describe(errors)}{names}"
+        self.say(f"transformer: {reason}")
+        weights = {weight for layer in kept for weight in layer.weights}
+        return replace(
+            decision, reason="; ".join(filter(None, (decision.reason, reason))), kept=decision.kept | weights
+        )
+
+    def _open(self, name: str, form: Form, kept: Collection[str]) -> Session:
+        """A session of a component in a form. Its file is gone when the next one is made."""
+        ranges = self.ranges.graphs.get(name, {})
+        model = apply_form(read_graph(self.folder / f"{name}.onnx"), form, ranges, self.folder, keep=kept)
+        place = self.scratch / "candidate"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        save_graph(model, place / f"{name}.onnx", self.folder)
+        session = self.library.open(place / f"{name}.onnx")
+        return CastingSession(session, held(self.graphs[name].inputs, form)) if form.half else session
+
+
+@dataclass(frozen=True)
+class CastingSession:
+    """A session that takes the reference's inputs in the types that its graph has them in."""
+
+    session: Session
+    inputs: Sequence[TensorSpec]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        dtypes = {spec.name: spec.dtype.value for spec in self.inputs}
+        cast = {name: value.astype(dtypes[name], copy=False) for name, value in inputs.items()}
+        return self.session.run(cast, outputs)
+
+
+def weights_like(graphs: Mapping[str, Path], patterns: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Per graph the weights whose names match a pattern, as in `transformer.blocks.0.*`. Raises BuildError if none."""
+    found: dict[str, set[str]] = {name: set() for name in graphs}
+    names = {name: {site.weight for site in find_sites(read_graph(path).graph)} for name, path in graphs.items()}
+    for pattern in patterns:
+        matches = {name: set(fnmatch.filter(weights, f"{pattern}*")) for name, weights in names.items()}
+        if not any(matches.values()):
+            example = min(weight for weights in names.values() for weight in weights)
+            raise BuildError(f"--keep {pattern}: no weight has a name like this; they are like {example}")
+        for name, weights in matches.items():
+            found[name] |= weights
+    return {name: frozenset(weights) for name, weights in found.items()}

@@ -1,0 +1,69 @@
+"""The unconditional half of scale 0, which depends on no prompt: computed once, here, and kept as one key.
+
+In: the reference model. Out: what ContextGraph hands on as constants, and the attention of TransformerGraph, whose two
+halves have caches of their own. The half's T context tokens are all alike (zero context, position 0). Attention over
+equal keys returns their value, so one token stands for all while there are no others; later, T equal keys in a softmax
+are one key with log T added to its score. Both are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hart_edge.model.hart import HART
+from hart_edge.model.transformer import Attention, attend, context_rotary
+
+
+@dataclass(frozen=True)
+class NullHalf:
+    """hidden: (1, 1, C); cache: per block key and value (1, H, 1, d); head_modulation: (1, 2, C); modulation:
+    (1, depth * 6, C), or None where blocks have none. All float32."""
+
+    hidden: Tensor
+    cache: tuple[tuple[Tensor, Tensor], ...]
+    head_modulation: Tensor
+    modulation: Tensor | None
+
+
+@torch.no_grad()
+def compute_null_half(model: HART) -> NullHalf:
+    """Scale 0 of the unconditional half, of one of its T tokens."""
+    transformer, config = model.transformer, model.config
+    tokens = transformer.embed_context(torch.zeros(1, 1, config.context_dim))  # (1, 1, C)
+    modulation = transformer.modulation(tokens, torch.ones(1, 1, dtype=torch.bool))
+    cos, sin = context_rotary(torch.zeros(1, 1, dtype=torch.long), config.head_dim)
+    hidden, cache = transformer(tokens + transformer.level(0), cos, sin, modulation)
+    return NullHalf(hidden, tuple(cache), transformer.head_modulation(tokens), modulation)
+
+
+def key_bias(count: int, context_tokens: int) -> Tensor:
+    """What is added to the scores of `count` keys of which the first stands for all context tokens: (count,)"""
+    return F.pad(torch.tensor([math.log(context_tokens)]), (0, count - 1))
+
+
+def attend_halves(
+    attention: Attention,
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    past: Sequence[Tensor],
+    images: int,
+    null_bias: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    """Attention of both halves: one projection, and each half its own keys and values.
+
+    x: (B + U, n, C), cos, sin: (B + U, n, d), conditional half first; past: keys and values (B, H, N, d) of that half,
+    then (U, H, M, d) of the other; images: B; null_bias: (M + n,). Returns (B + U, n, C) and the four with n more keys.
+    """
+    projected = attention.project(x, cos, sin)
+    q, k, v = (part[:images] for part in projected)
+    null_q, null_k, null_v = (part[images:] for part in projected)
+    present = [torch.cat(pair, 2) for pair in zip(past, (k, v, null_k, null_v), strict=True)]
+    heads = attend(q, *present[:2]), attend(null_q, *present[2:], bias=null_bias)
+    return attention.join(torch.cat(heads), x.shape), present

@@ -1,0 +1,57 @@
+"""Freed memory goes back to the system, which glibc alone puts off."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import runtime.allocator
+
+ROOT = Path(__file__).parents[2]
+# Forty blocks of 1 MiB with a small one behind each, freed: what stays resident of them, in MiB.
+FREED = """
+import ctypes, sys
+from pathlib import Path
+from runtime.allocator import map_large_blocks, return_freed_memory
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+
+def resident():
+    words = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
+    return next(int(each[1]) / 1024 for each in words if each[0] == "RssAnon:")
+
+def block(size):
+    address = libc.malloc(size)
+    ctypes.memset(address, 1, size)
+    return address
+
+libc.free(block(30 * 2**20))  # from here on malloc takes blocks of this size from its heap
+if "map" in sys.argv:
+    map_large_blocks()
+before = resident()
+blocks = [(block(2**20), block(64)) for _ in range(40)]
+for large, _ in blocks:
+    libc.free(large)
+if "return" in sys.argv:
+    return_freed_memory()
+print(resident() - before)
+"""
+
+
+def left(*arguments: str) -> float:
+    command = [sys.executable, "-c", FREED, *arguments]
+    return float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(not hasattr(runtime.allocator.ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
+def test_what_was_freed_goes_back() -> None:
+    assert left() > 30  # MiB: without this there would be nothing to do
+    assert left("return") < 5
+    assert left("map") < 5
+
+
+def test_other_systems_have_nothing_to_give_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.allocator.ctypes, "CDLL", lambda name: object())
+    runtime.allocator.return_freed_memory()
+    runtime.allocator.map_large_blocks()
