@@ -1,7 +1,7 @@
 """INT8 end to end: its pictures find their prompts as often as those of fp32 do.
 
 A stand-in for the trained evaluator of docs/evaluation.md, which does not travel with the project: a linear classifier
-of coarse shape and colour, fitted on what the fp32 bundle draws with other seeds. It knows eight prompts whose pictures
+of coarse shape and colour, fitted on what the fp32 bundle draws with other seeds. It knows seven prompts whose pictures
 the model that comes along draws alike with every seed.
 """
 
@@ -20,7 +20,6 @@ from runtime.pipeline import load
 from tests.runtime.corrupt_bundles import relist
 
 PROMPTS = (
-    "grinning face",
     "purple heart",
     "flag: Germany",
     "clock",
@@ -29,7 +28,8 @@ PROMPTS = (
     "thumbs up: dark skin tone",
     "man: medium skin tone",
 )
-FITTED, HELD_OUT = range(100, 106), range(5)  # seeds
+FITTED, HELD_OUT = range(100, 112), range(24)  # seeds
+FEW = range(4)  # of those that are held out, for damage that shows at once
 WITHIN = 0.03  # of what fp32 reaches
 
 Pictures = NDArray[np.uint8]  # (prompts, seeds, H, W, 3)
@@ -57,7 +57,8 @@ class Judge:
         self.centres = found.mean(1)
         rest = (found - self.centres[:, None]).reshape(-1, found.shape[-1])
         covariance = rest.T @ rest / len(rest)
-        self.weight = np.linalg.inv(covariance + np.eye(len(covariance)) * np.trace(covariance) / len(covariance))
+        apart = 0.1 * np.trace(covariance) / len(covariance)
+        self.weight = np.linalg.inv(covariance + apart * np.eye(len(covariance)))
 
     def recall(self, pictures: Pictures) -> float:
         """R@1: the share of pictures that are nearest to their own prompt."""
@@ -67,11 +68,11 @@ class Judge:
 
 
 def damage_decoder(bundle: Path, folder: Path) -> Path:
-    """A copy of a bundle whose decoder has noise in its first convolution."""
+    """A copy of a bundle whose decoder has noise in its last convolution."""
     shutil.copytree(bundle, folder)
     name = "graphs/decoder.onnx"
     model = onnx.load(folder / name)
-    (tensor,) = (each for each in model.graph.initializer if each.name == "decoder.conv_in.weight")
+    (tensor,) = (each for each in model.graph.initializer if each.name == "decoder.conv_out.weight")
     value = numpy_helper.to_array(tensor)
     noise = 2 * value.std() * np.random.default_rng(0).standard_normal(value.shape)
     tensor.CopyFrom(numpy_helper.from_array((value + noise).astype(value.dtype), tensor.name))
@@ -85,7 +86,8 @@ def test_int8_pictures_find_their_prompts(fp32_bundle: Path, int8_bundle: Path, 
     judge = Judge(draw(fp32_bundle, FITTED))
     exact = draw(fp32_bundle, HELD_OUT)
     reached = judge.recall(exact)
-    assert reached >= 0.9  # by chance 0.125
+    assert reached >= 0.9  # by chance 0.143
     assert judge.recall(np.roll(exact, 1, axis=0)) <= 0.1  # every picture under another prompt
-    assert judge.recall(draw(damage_decoder(fp32_bundle, tmp_path / "damaged"), HELD_OUT)) <= reached - 0.3
+    damaged = draw(damage_decoder(fp32_bundle, tmp_path / "damaged"), FEW)
+    assert judge.recall(damaged) <= judge.recall(exact[:, : len(FEW)]) - 0.3
     assert judge.recall(draw(int8_bundle, HELD_OUT)) >= (1 - WITHIN) * reached
