@@ -42,11 +42,12 @@ WalkAll = Callable[[Recording], None]  # runs the loop on prompts, showing every
 
 @dataclass(frozen=True)
 class Decision:
-    """The form of a component. kept: weights that it does not hold in INT8 although it could."""
+    """The form of a component. kept: weights that stay out of INT8; alone: those whose activations do."""
 
     form: Form
     reason: str = ""
     kept: frozenset[str] = frozenset()
+    alone: frozenset[str] = frozenset()
 
 
 def hold(errors: Sequence[LogitError], limits: Limits) -> bool:
@@ -127,7 +128,7 @@ class Int8Stage:
         errors: list[LogitError] = []
 
         def open_without(weights: Collection[str]) -> Session:
-            return self._open("transformer", decision.form, decision.kept | set(weights))
+            return self._open("transformer", decision.form, decision.kept, weights)
 
         def accept(session: Session) -> bool:
             errors[:] = judge.errors(session)
@@ -140,7 +141,7 @@ class Int8Stage:
             self.say(f"transformer: {describe(errors)}; looking at each of {len(layers)} layers")
             kept = fewest_kept(measure_layers(layers, open_without, judge, lambda _: None), open_without, accept)
             accept(open_without({weight for layer in kept for weight in layer.weights}))
-        names = f"; not in INT8: {', '.join(layer.name for layer in kept)}" if kept else ""
+        names = f"; not multiplied in INT8: {', '.join(layer.name for layer in kept)}" if kept else ""
         reason = f"{describe(errors)}{names}"
         self.say(f"transformer: {reason}")
         weights = {weight for layer in kept for weight in layer.weights}
@@ -148,10 +149,10 @@ class Int8Stage:
             decision, reason="; ".join(filter(None, (decision.reason, reason))), kept=decision.kept | weights
         )
 
-    def _open(self, name: str, form: Form, kept: Collection[str]) -> Session:
+    def _open(self, name: str, form: Form, kept: Collection[str], alone: Collection[str] = ()) -> Session:
         """A session of a component in a form. Its file is gone when the next one is made."""
         ranges = self.ranges.graphs.get(name, {})
-        model = apply_form(read_graph(self.folder / f"{name}.onnx"), form, ranges, self.folder, keep=kept)
+        model = apply_form(read_graph(self.folder / f"{name}.onnx"), form, ranges, self.folder, keep=kept, alone=alone)
         place = self.scratch / "candidate"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
