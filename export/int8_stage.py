@@ -108,7 +108,7 @@ class Int8Stage:
             session = self._open(name, form, decision.kept)
             errors[form] = max(
                 compare(name, call.outputs, session.run(call.inputs, list(call.outputs))).error
-                for call in recording.calls(name)
+                for call in recording.first(name)
             )
             if errors[form] <= tolerance_of(name, form):
                 sessions[form] = session
@@ -126,9 +126,13 @@ class Int8Stage:
         """Keep the most sensitive layers out of INT8 until the logits are near enough at every scale."""
         judge = LogitsJudge(recording, self.graphs["tokens"])
         errors: list[LogitError] = []
+        every: frozenset[str] = frozenset()
 
         def open_without(weights: Collection[str]) -> Session:
             return self._open("transformer", decision.form, decision.kept, weights)
+
+        def open_with(weights: Collection[str]) -> Session:
+            return self._open("transformer", decision.form, every.difference(weights))
 
         def accept(session: Session) -> bool:
             errors[:] = judge.errors(session)
@@ -138,8 +142,9 @@ class Int8Stage:
         if not accept(open_without(())):
             layers = layers_of(read_graph(self.folder / "transformer.onnx"), decision.form)
             layers = [layer for layer in layers if not decision.kept.issuperset(layer[1])]
+            every = decision.kept.union(*(weights for _, weights in layers))
             self.say(f"transformer: {describe(errors)}; looking at each of {len(layers)} layers")
-            kept = fewest_kept(measure_layers(layers, open_without, judge, lambda _: None), open_without, accept)
+            kept = fewest_kept(measure_layers(layers, open_with, judge, lambda _: None), open_without, accept)
             accept(open_without({weight for layer in kept for weight in layer.weights}))
         names = f"; not multiplied in INT8: {', '.join(layer.name for layer in kept)}" if kept else ""
         reason = f"{describe(errors)}{names}"
