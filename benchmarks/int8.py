@@ -55,10 +55,10 @@ class Workbench:
         return self.builder.library.open(path)
 
     def error(self, graph: str, session: Session) -> float:
-        """The largest error of all recorded calls, as in a model card."""
+        """The largest error of the first prompt's calls, as in a model card."""
         return max(
             compare(graph, call.outputs, session.run(call.inputs, list(call.outputs))).error
-            for call in self.recording.calls(graph)
+            for call in self.recording.first(graph)
         )
 
 
@@ -82,7 +82,12 @@ def layers(bench: Workbench) -> list[LayerFigures]:
     """Every layer of the transformer with INT8 in it alone, the most sensitive first."""
     ranges = bench.ranges("transformer", DEFAULT.get("transformer", Observer.MIN_MAX), STRENGTHS)
     found = layers_of(read_graph(bench.folder / "transformer.onnx"), Form.U8S8)
-    return measure_layers(found, lambda without: bench.open("transformer", ranges, without), bench.judge, print)
+    every = {weight for _, weights in found for weight in weights}
+
+    def open_with(weights: Collection[str]) -> Session:
+        return bench.open("transformer", ranges, every.difference(weights))
+
+    return measure_layers(found, open_with, bench.judge, print)
 
 
 def layer_table(figures: Sequence[LayerFigures]) -> str:

@@ -35,9 +35,12 @@ class Quantizer:
         ranges: Mapping[str, tuple[float, ...] | ActivationRange],
         folder: Path,
         keep: Collection[str],
+        alone: Collection[str] = frozenset(),
     ) -> None:
-        """folder: where weights lie that the model has outside; keep: weights that stay as they are."""
-        self.graph, self.form, self.folder = model.graph, form, folder
+        """folder: where weights lie that the model has outside; keep: weights that stay as they are; alone: weights
+        whose activations do.
+        """
+        self.graph, self.form, self.folder, self.alone = model.graph, form, folder, alone
         self.ranges = {name: ActivationRange(*entry) for name, entry in ranges.items()}
         self.sites = [
             site
@@ -46,7 +49,7 @@ class Quantizer:
         ]
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
         self.twins: dict[tuple[str, int], tuple[str, NDArray[np.float32]]] = {}  # (weight, axis) -> stem, scales
-        self.paired = {site.weight for site in self.sites if form.unsigned and form.quantizes(site.kind)}
+        self.paired = {site.weight for site in self.sites if form.unsigned and self._quantizes(site)}
         self.factors: dict[str, NDArray[np.float32]] = {}  # of a weight's input channels, if activations are smoothed
         self.weights: dict[tuple[str, int], str] = {}  # (weight, axis) -> dequantised name
         self.activations: dict[str, str] = {}
@@ -64,7 +67,7 @@ class Quantizer:
             if site.kind is SiteKind.EMBEDDING:
                 self._embedding(site)
                 continue
-            if not self.form.quantizes(site.kind):
+            if not self._quantizes(site):
                 site.node.input[1] = self._weight(site)
                 continue
             correction = self._correction(site)
@@ -82,11 +85,15 @@ class Quantizer:
         self._drop_unused()
         self._place()
 
+    def _quantizes(self, site: Site) -> bool:
+        """Whether the activation of a site is quantised."""
+        return self.form.quantizes(site.kind) and site.weight not in self.alone
+
     def _gather_factors(self) -> None:
         """What the input channels of every weight are multiplied with. Raises BuildError where ranges disagree."""
         exponents: dict[str, tuple[int, ...]] = {}
         for site in self.sites:
-            if site.kind is not SiteKind.LINEAR or not self.form.quantizes(site.kind):
+            if site.kind is not SiteKind.LINEAR or not self._quantizes(site):
                 continue
             entry = self.ranges.get(site.activation, ActivationRange(0.0, 0.0))
             inputs = self.initializers[site.weight].dims[1 - site.channel_axis]
@@ -230,7 +237,7 @@ class Quantizer:
         if key not in self.weights:
             stem, scale = self._twin(*key)
             self.weights[key] = f"{stem}:restored"
-            if self.form.quantizes(site.kind) or self.form.half or self._large(site):
+            if self._quantizes(site) or self.form.half or self._large(site):
                 self._add(f"{stem}:zero", np.zeros(len(scale), np.int8))
                 inputs = [f"{stem}:s8", f"{stem}:scale", f"{stem}:zero"]
                 nodes = [make_node("DequantizeLinear", inputs, [self.weights[key]], axis=site.channel_axis)]

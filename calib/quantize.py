@@ -29,11 +29,13 @@ def apply_form(
     folder: Path = Path(),
     wide: Collection[str] = frozenset(),
     keep: Collection[str] = frozenset(),
+    alone: Collection[str] = frozenset(),
 ) -> onnx.ModelProto:
     """A copy of the graph in a form. Raises BuildError where a range is missing or a weight does not fit.
 
     folder: where weights lie that the model has outside; wide: tensors that FP16 may not hold; keep: weights that INT8
-    may not hold, nor what they are multiplied with.
+    may not hold, nor what they are multiplied with; alone: weights that are not multiplied in INT8, and are held in it
+    where the arithmetic around them is float32.
     """
     if form is Form.FLOAT32:
         return model
@@ -42,7 +44,8 @@ def apply_form(
     if form is Form.FLOAT16_WEIGHTS:
         _halve_weights(rewritten, folder)
     elif form.precision is Precision.INT8:
-        Quantizer(rewritten, form, ranges, folder, keep).rewrite()
+        kept = {*keep, *alone} if form.half else keep  # engines have no products of INT8 weights alone
+        Quantizer(rewritten, form, ranges, folder, kept, alone).rewrite()
     if form.half:
         exact_after = None if form is Form.FLOAT16_PRODUCTS else EXACT_AFTER.get(model.graph.name)
         to_half(rewritten, folder, exact_after, wide)

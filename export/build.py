@@ -122,7 +122,7 @@ class Builder:
                     inputs[name],
                     outputs[name],
                     decisions[name].reason,
-                    tuple(sorted(decisions[name].kept)),
+                    tuple(sorted(decisions[name].kept | decisions[name].alone)),
                 )
                 for name in self.graphs
             )
@@ -253,7 +253,9 @@ class Builder:
             for name, decision in decisions.items():
                 own = ranges.graphs.get(name, {}) if ranges else {}
                 graph = read_graph(source / f"{name}.onnx")
-                model = apply_form(graph, decision.form, own, source, wide.get(name, frozenset()), decision.kept)
+                model = apply_form(
+                    graph, decision.form, own, source, wide.get(name, frozenset()), decision.kept, decision.alone
+                )
                 path = destination / f"{name}.onnx"
                 sizes[name] = save_graph(model, path, source, self.options.external_from)
                 if self.options.target in ENGINE_TARGETS:

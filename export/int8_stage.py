@@ -42,11 +42,12 @@ WalkAll = Callable[[Recording], None]  # runs the loop on prompts, showing every
 
 @dataclass(frozen=True)
 class Decision:
-    """The form of a component. kept: weights that it does not hold in INT8 although it could."""
+    """The form of a component. kept: weights that stay out of INT8; alone: those whose activations do."""
 
     form: Form
     reason: str = ""
     kept: frozenset[str] = frozenset()
+    alone: frozenset[str] = frozenset()
 
 
 def hold(errors: Sequence[LogitError], limits: Limits) -> bool:
@@ -107,7 +108,7 @@ class Int8Stage:
             session = self._open(name, form, decision.kept)
             errors[form] = max(
                 compare(name, call.outputs, session.run(call.inputs, list(call.outputs))).error
-                for call in recording.calls(name)
+                for call in recording.first(name)
             )
             if errors[form] <= tolerance_of(name, form):
                 sessions[form] = session
@@ -125,9 +126,13 @@ class Int8Stage:
         """Keep the most sensitive layers out of INT8 until the logits are near enough at every scale."""
         judge = LogitsJudge(recording, self.graphs["tokens"])
         errors: list[LogitError] = []
+        every: frozenset[str] = frozenset()
 
         def open_without(weights: Collection[str]) -> Session:
-            return self._open("transformer", decision.form, decision.kept | set(weights))
+            return self._open("transformer", decision.form, decision.kept, weights)
+
+        def open_with(weights: Collection[str]) -> Session:
+            return self._open("transformer", decision.form, every.difference(weights))
 
         def accept(session: Session) -> bool:
             errors[:] = judge.errors(session)
@@ -137,10 +142,11 @@ class Int8Stage:
         if not accept(open_without(())):
             layers = layers_of(read_graph(self.folder / "transformer.onnx"), decision.form)
             layers = [layer for layer in layers if not decision.kept.issuperset(layer[1])]
+            every = decision.kept.union(*(weights for _, weights in layers))
             self.say(f"transformer: {describe(errors)}; looking at each of {len(layers)} layers")
-            kept = fewest_kept(measure_layers(layers, open_without, judge, lambda _: None), open_without, accept)
+            kept = fewest_kept(measure_layers(layers, open_with, judge, lambda _: None), open_without, accept)
             accept(open_without({weight for layer in kept for weight in layer.weights}))
-        names = f"; not in INT8: {', '.join(layer.name for layer in kept)}" if kept else ""
+        names = f"; not multiplied in INT8: {', '.join(layer.name for layer in kept)}" if kept else ""
         reason = f"{describe(errors)}{names}"
         self.say(f"transformer: {reason}")
         weights = {weight for layer in kept for weight in layer.weights}
@@ -148,10 +154,10 @@ class Int8Stage:
             decision, reason="; ".join(filter(None, (decision.reason, reason))), kept=decision.kept | weights
         )
 
-    def _open(self, name: str, form: Form, kept: Collection[str]) -> Session:
+    def _open(self, name: str, form: Form, kept: Collection[str], alone: Collection[str] = ()) -> Session:
         """A session of a component in a form. Its file is gone when the next one is made."""
         ranges = self.ranges.graphs.get(name, {})
-        model = apply_form(read_graph(self.folder / f"{name}.onnx"), form, ranges, self.folder, keep=kept)
+        model = apply_form(read_graph(self.folder / f"{name}.onnx"), form, ranges, self.folder, keep=kept, alone=alone)
         place = self.scratch / "candidate"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()

@@ -7,7 +7,7 @@ forced: at every scale the true inputs and the true cache, so that a layer is ju
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,8 @@ from export.graphs import GraphModule
 from export.quality import LogitError, compare_logits
 from export.recording import Call, Recording
 
-# A session of the transformer with INT8 in all layers but those that read these weights.
+# A session of the transformer in which these weights are multiplied in INT8, or all but these.
+OpenWith = Callable[[Collection[str]], Session]
 OpenWithout = Callable[[Collection[str]], Session]
 
 
@@ -43,19 +44,17 @@ class LogitsJudge:
         """head: the reference's tokens graph, which is run without guidance."""
         self.recording, self.head = recording, head
         self.scales = len(recording.first("transformer"))
+        self.wanted = [self._logits(call, call.inputs["hidden"]) for call in recording.calls("tokens")]
 
     def errors(self, transformer: Session, *, first_prompt: bool = False) -> list[LogitError]:
         """Scale by scale, over all prompts or the first one."""
         found: list[list[LogitError]] = [[] for _ in range(self.scales)]
-        calls = zip(self._calls("transformer", first_prompt), self._calls("tokens", first_prompt), strict=True)
-        for index, (call, head) in enumerate(calls):
-            wanted = self._logits(head, head.inputs["hidden"])
+        transformers = self.recording.first("transformer") if first_prompt else self.recording.calls("transformer")
+        heads = self.recording.calls("tokens")[: len(transformers)]
+        for index, (call, head) in enumerate(zip(transformers, heads, strict=True)):
             hidden = transformer.run(call.inputs, ["hidden"])["hidden"]
-            found[index % self.scales].append(compare_logits(wanted, self._logits(head, hidden)))
+            found[index % self.scales].append(compare_logits(self.wanted[index], self._logits(head, hidden)))
         return [add_errors(own) for own in found]
-
-    def _calls(self, graph: str, first_prompt: bool) -> Iterable[Call]:
-        return self.recording.first(graph) if first_prompt else self.recording.calls(graph)
 
     def _logits(self, head: Call, hidden: NDArray) -> Tensor:
         """(B, n, V)"""
@@ -99,17 +98,16 @@ def layer_name(weights: Sequence[str]) -> str:
 
 def measure_layers(
     layers: Sequence[tuple[str, tuple[str, ...]]],
-    open_without: OpenWithout,
+    open_with: OpenWith,
     judge: LogitsJudge,
     progress: Callable[[str], None],
 ) -> list[LayerFigures]:
     """Every layer with INT8 in it alone, on the first prompt, the most sensitive first."""
-    every = {weight for _, weights in layers for weight in weights}
     found = []
     for number, (name, weights) in enumerate(layers, 1):
         progress(f"layer {number} of {len(layers)}: {name}")
-        session = open_without(every.difference(weights))
-        found.append(LayerFigures(name, weights, mean_kl(judge.errors(session, first_prompt=True))))
+        figures = judge.errors(open_with(weights), first_prompt=True)
+        found.append(LayerFigures(name, weights, mean_kl(figures)))
     return sorted(found, key=lambda layer: -layer.kl)
 
 

@@ -141,7 +141,7 @@ class Component:
     inputs: Annotated[tuple[TensorSpec, ...], Length(0, 1000)]
     outputs: Annotated[tuple[TensorSpec, ...], Length(1, 1000)]
     reason: Annotated[str, text(10_000)]  # why it has this form; "" where nothing was to be decided
-    kept: Annotated[tuple[Line, ...], Length(0, 10_000)]  # weights that it does not hold in INT8 although it could
+    kept: Annotated[tuple[Line, ...], Length(0, 10_000)]  # weights that it does not multiply in INT8 although it could
     engine: Annotated[Engine | None, functools.partial(read, Engine)] = None  # None is for Python only, as in Buffer
 
     @classmethod

@@ -154,3 +154,23 @@ def test_weights_that_are_kept_stay_as_they_are(tmp_path: Path) -> None:
     assert nodes.count("QuantizeLinear") == 1 and "Mul" not in nodes
     assert initializer(kept, "first").dtype == np.float32
     assert initializer(kept, "second:s8").dtype == np.int8
+
+
+@pytest.mark.parametrize("form", [Form.U8S8, Form.DYNAMIC])
+def test_weights_alone_are_int8_beside_layers_that_multiply_in_it(tmp_path: Path, form: Form) -> None:
+    model = linear_model()
+    inputs = {"x": np.random.default_rng(0).uniform(-1, 1, (50, 64)).astype(np.float32)}
+    ranges = {"x": ActivationRange(-2.0, 2.0, (3,) * 64), "r": ActivationRange(0.0, 8.0)}
+    mixed = apply_form(model, form, ranges, alone={"first"})
+    assert initializer(mixed, "first:s8").dtype == initializer(mixed, "second:s8").dtype == np.int8
+    assert [node.op_type for node in mixed.graph.node].count("MatMul") == (2 if form is Form.U8S8 else 1)
+    assert "x:inverse" not in [tensor.name for tensor in mixed.graph.initializer]
+    errors = [error(tmp_path, model, each, inputs) for each in (mixed, apply_form(model, form, ranges))]
+    assert errors[0] < errors[1] < 3e-3
+
+
+def test_weights_alone_stay_fp16_in_engines() -> None:
+    ranges = {"x": ActivationRange(-2.0, 2.0), "r": ActivationRange(0.0, 8.0)}
+    mixed = apply_form(linear_model(), Form.S8S8, ranges, alone={"first"})
+    assert initializer(mixed, "first:fp16").dtype == np.float16
+    assert initializer(mixed, "second:s8").dtype == np.int8

@@ -69,10 +69,11 @@ def test_the_median_of_rounds_after_the_first(clock: Clock) -> None:
 
 
 def test_few_rounds_where_a_round_is_long(clock: Clock) -> None:
-    slow, quick = (Timed(clock, seconds) for seconds in (10.0, 0.001))
+    endless, slow, quick = (Timed(clock, seconds) for seconds in (100.0, 1.0, 0.001))
+    choose_form({Form.U8S8: endless, Form.INT8_WEIGHTS: endless}, CALLS[:1])
     choose_form({Form.U8S8: slow, Form.INT8_WEIGHTS: slow}, CALLS[:1])
     choose_form({Form.U8S8: quick, Form.INT8_WEIGHTS: quick}, CALLS[:1])
-    assert slow.runs == 2 * 4 and quick.runs == 2 * (ROUNDS + 1)
+    assert endless.runs == 2 * 2 and slow.runs == 2 * 4 and quick.runs == 2 * (ROUNDS + 1)
 
 
 def test_one_form_is_not_measured(clock: Clock) -> None:

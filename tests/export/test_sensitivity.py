@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+import export.recording
 from calib.forms import Form
-from export.recording import Recording
+from export.recording import MOST_IN_MEMORY, Recording
 from export.sensitivity import (
     LogitsJudge,
     fewest_kept,
@@ -47,9 +48,12 @@ class Transformer:
         return {"hidden": hidden}
 
 
-@pytest.fixture
-def judge(tmp_path: Path) -> LogitsJudge:
-    recording = Recording(tmp_path / "calls", ["transformer", "tokens"])
+def open_with(weights: Collection[str]) -> Transformer:
+    return Transformer([weight for weight in SHIFTS if weight not in weights])
+
+
+def record(folder: Path) -> Recording:
+    recording = Recording(folder, ["transformer", "tokens"])
     generator = torch.Generator().manual_seed(0)
     for _ in range(2):
         for tokens in (1, 4, 9):
@@ -58,17 +62,29 @@ def judge(tmp_path: Path) -> LogitsJudge:
             recording("tokens", {"hidden": hidden, "cfg_scale": torch.ones(1)}, {"indices": torch.zeros(1)})
             recording("decoder", {}, {})  # nobody asked for it
         recording.end_prompt()
-    return LogitsJudge(recording, Head())
+    return recording
 
 
-def test_a_recording_gives_back_what_it_saw(judge: LogitsJudge) -> None:
-    calls = list(judge.recording.calls("transformer"))
+@pytest.fixture
+def judge(tmp_path: Path) -> LogitsJudge:
+    return LogitsJudge(record(tmp_path / "calls"), Head())
+
+
+@pytest.mark.parametrize("most", [0, 500, MOST_IN_MEMORY])
+def test_a_recording_gives_back_what_it_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """From memory, from files, or from both."""
+    monkeypatch.setattr(export.recording, "MOST_IN_MEMORY", most)
+    recording = record(tmp_path / "calls")
+    calls = recording.calls("transformer")
     assert [call.inputs["x"].shape for call in calls] == [(1, 1, 16), (1, 4, 16), (1, 9, 16)] * 2
-    assert len(judge.recording.first("transformer")) == 3
     assert calls[0].inputs["past_key.0"].shape == (1, 2, 0, 8)
     assert np.array_equal(calls[2].inputs["x"], calls[2].outputs["hidden"])
-    assert isinstance(calls[2].inputs["x"], np.memmap)
-    assert sorted(path.name for path in judge.recording.folder.iterdir()) == ["tokens", "transformer"]
+    assert len(recording.first("transformer")) == len(recording.first("tokens")) == 3
+    assert [bool(call.outputs) for call in calls] == [True] * 3 + [False] * 3  # of the first prompt alone
+    again = record(tmp_path / "again").calls("transformer")
+    assert all(np.array_equal(one.inputs["x"], two.inputs["x"]) for one, two in zip(calls, again, strict=True))
+    mapped = [isinstance(call.inputs["x"], np.memmap) for call in calls]
+    assert (any(mapped), all(mapped)) == {0: (True, True), 500: (True, False), MOST_IN_MEMORY: (False, False)}[most]
 
 
 def test_scales_are_those_of_all_prompts_together(judge: LogitsJudge) -> None:
@@ -82,7 +98,7 @@ def test_scales_are_those_of_all_prompts_together(judge: LogitsJudge) -> None:
 
 def test_every_layer_alone_the_most_sensitive_first(judge: LogitsJudge) -> None:
     said: list[str] = []
-    found = measure_layers(LAYERS, Transformer, judge, said.append)
+    found = measure_layers(LAYERS, open_with, judge, said.append)
     assert [layer.name for layer in found] == ["b", "a", "c", "d"]
     assert said[1] == "layer 2 of 4: b"
     alone = judge.errors(Transformer([w for w in SHIFTS if w not in ("wb", "wb2")]), first_prompt=True)
@@ -92,7 +108,7 @@ def test_every_layer_alone_the_most_sensitive_first(judge: LogitsJudge) -> None:
 
 @pytest.mark.parametrize("enough", [0, 1, 2, 3, 4, 9])
 def test_as_few_layers_are_kept_as_are_enough(judge: LogitsJudge, enough: int) -> None:
-    layers = measure_layers(LAYERS, Transformer, judge, lambda _: None)
+    layers = measure_layers(LAYERS, open_with, judge, lambda _: None)
     order = [{"wb", "wb2"}, {"wa"}, {"wc"}, {"wd"}]
     asked: list[set[str]] = []
 
