@@ -28,6 +28,7 @@ class OnnxRuntimeSession:
         options.log_severity_level = 3  # errors; they are raised as well
         # A build runs every shape a few times: what a run took is given back, and not kept for the next.
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as in runtime/onnxruntime.py
         try:
             self._session = onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDERS[target]])
         except Exception as error:  # the library's exceptions share no base of their own

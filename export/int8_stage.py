@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 from numpy.typing import NDArray
 
 from calib.forms import Form, Int8Form, candidates, held
-from calib.graph_files import read_graph, save_graph
+from calib.graph_files import read_graph
 from calib.quantize import apply_form
 from calib.ranges import CalibratedRanges
 from calib.sites import SiteKind, find_sites
@@ -150,19 +151,16 @@ class Int8Stage:
         reason = f"{describe(errors)}{names}"
         self.say(f"transformer: {reason}")
         weights = {weight for layer in kept for weight in layer.weights}
-        return replace(
-            decision, reason="; ".join(filter(None, (decision.reason, reason))), kept=decision.kept | weights
-        )
+        return replace(decision, reason="; ".join(filter(None, (decision.reason, reason))), alone=frozenset(weights))
 
     def _open(self, name: str, form: Form, kept: Collection[str], alone: Collection[str] = ()) -> Session:
-        """A session of a component in a form. Its file is gone when the next one is made."""
+        """A session of a component in a form. What it leaves as it is stays in the traced graph's file of weights."""
         ranges = self.ranges.graphs.get(name, {})
         model = apply_form(read_graph(self.folder / f"{name}.onnx"), form, ranges, self.folder, keep=kept, alone=alone)
-        place = self.scratch / "candidate"
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
-        save_graph(model, place / f"{name}.onnx", self.folder)
-        session = self.library.open(place / f"{name}.onnx")
+        path = self.folder / f"{name}.candidate.onnx"
+        onnx.save_model(model, path)
+        session = self.library.open(path)
+        path.unlink()
         return CastingSession(session, held(self.graphs[name].inputs, form)) if form.half else session
 
 
