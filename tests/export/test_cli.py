@@ -63,7 +63,7 @@ def test_json(traced: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     ]
     assert all(set(step) == {"step", "seconds", "bytes"} and step["seconds"] >= 0 for step in steps)
     manifest = open_bundle(out).manifest
-    assert manifest.quality is not None and last["quality"] == asdict(manifest.quality)
+    assert manifest.quality is not None and last["quality"] == json.loads(json.dumps(asdict(manifest.quality)))
     assert last["bundle"] == str(out)
     assert last["bytes"] == sum(entry.bytes for entry in manifest.files.values())
     assert last["components"] == {

@@ -58,12 +58,9 @@ def test_altered_weight_fails_the_build(
             onnx.save_model(model, path)
 
     monkeypatch.setattr(export.build, "export_graph", trace_altered)
-    message = (
-        rf"^graph {graph}(, scale \d)?, tensor (\S+): error (\S+) against the reference, tolerance 2e-04 at fp32; noth"
-    )
-    with pytest.raises(ParityError, match=message) as caught:
+    message = rf"^graph {graph}(, scale \d)?, tensor (null_)?{tensor}: error \S+ against the reference, tolerance 2e-04 at fp32"
+    with pytest.raises(ParityError, match=message):
         build(BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP32))
-    assert f"tensor {tensor}:" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
