@@ -111,8 +111,8 @@ def test_an_output_beyond_tolerance_names_scale_and_layer(
 ) -> None:
     spoil(monkeypatch, "transformer", "transformer.blocks.0.attn.proj.weight", 2.0)
     message = (
-        r"^graph transformer, scale \d, tensor \S+: error \S+ against the reference, tolerance 2e-02 at fp16; the "
-        r"worst layer is transformer\.blocks\.0\.attn\.proj\.weight, whose error grows from \S+ to \S+; nothing was written"
+        r"^graph transformer, scale \d, tensor \S+: error \S+ against the reference, tolerance 2e-02 at fp16; "
+        r"the worst layer is transformer\.blocks\.0\.attn\.proj\.weight, whose error grows from \S+ to \S+; nothing was"
     )
     with pytest.raises(ParityError, match=message):
         build(BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP16))
