@@ -33,7 +33,7 @@ def optimised_graph(folder: Path, model: onnx.ModelProto | Path) -> onnx.GraphPr
     if isinstance(model, onnx.ModelProto):
         onnx.save_model(model, source)
     onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
-    return onnx.load(folder / "optimised.onnx").graph
+    return onnx.load(folder / "optimised.onnx", load_external_data=False).graph
 
 
 def optimised(folder: Path, model: onnx.ModelProto | Path) -> Counter[str]:
