@@ -57,7 +57,7 @@ class Workbench:
     def error(self, graph: str, session: Session) -> float:
         """The largest error of the first prompt's calls, as in a model card."""
         return max(
-            compare(graph, call.outputs, session.run(call.inputs, list(call.outputs))).error
+            compare(graph, call.outputs, session.run(call.inputs, call.wanted)).error
             for call in self.recording.first(graph)
         )
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -202,8 +203,16 @@ class Builder:
             return decisions
         with self._step("choosing forms of INT8"):
             limits = options.layers_held_to if self.source.tokenizer is not None else None  # else logits mean nothing
-            stage = Int8Stage(scratch, scratch, self.graphs, ranges, self.library, self._say)
-
+            stage = Int8Stage(
+                scratch,
+                scratch,
+                self.graphs,
+                ranges,
+                self.library,
+                self._say,
+                self.source.random,
+                partial(self.source.aside, scratch),
+            )
             return stage.decide(decisions, options.int8_form, self.record, limits)
 
     def record(self, recording: Recording) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from calib.forms import Form
@@ -21,23 +21,55 @@ NOISE = 1.03  # times that are nearer than this count as equal
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A component in a form that it could have. error: of its outputs, as export/parity.py measures it."""
+
+    form: Form
+    session: Session
+    error: float
+
+
+@dataclass(frozen=True)
 class Choice:
-    """The form of a component and why it has it. seconds: of each form that was measured, for all calls together."""
+    """The form of a component and why it has it: "" where nothing was compared."""
 
     form: Form
     reason: str
-    seconds: Mapping[Form, float]
 
 
-def choose_form(sessions: Mapping[Form, Session], calls: Sequence[Call]) -> Choice:
-    """The fastest form; of equals the first. sessions: in the order in which they are preferred."""
-    if len(sessions) == 1:
-        return Choice(next(iter(sessions)), "", {})
-    seconds = measure(sessions, calls)
-    fastest = min(seconds.values())
-    form = next(form for form in sessions if seconds[form] <= NOISE * fastest)
-    others = ", ".join(f"{other}: {1000 * seconds[other]:.1f} ms" for other in sessions if other is not form)
-    return Choice(form, f"{1000 * seconds[form]:.1f} ms for the calls of a picture; {others}", seconds)
+class NoCandidateError(Exception):
+    """There was nothing to choose from."""
+
+
+def choose_form(candidates: Iterable[Candidate], calls: Sequence[Call]) -> Choice:
+    """The fastest form; of equals the one with the smallest error. Raises NoCandidateError where there is none.
+
+    Each candidate takes turns with the best so far, and no others are alive, so an iterator that opens one at a time
+    has two in memory.
+    """
+    best: Candidate | None = None
+    seconds: dict[Form, float] = {}
+    for candidate in candidates:
+        if best is None:
+            best = candidate
+            continue
+        seconds |= measure({best.form: best.session, candidate.form: candidate.session}, calls)
+        best = better(best, candidate, seconds)
+        del candidate
+    if best is None:
+        raise NoCandidateError
+    if not seconds:
+        return Choice(best.form, "")
+    others = ", ".join(f"{form}: {1000 * each:.1f} ms" for form, each in seconds.items() if form is not best.form)
+    return Choice(best.form, f"{1000 * seconds[best.form]:.1f} ms for the calls of a picture; {others}")
+
+
+def better(one: Candidate, other: Candidate, seconds: Mapping[Form, float]) -> Candidate:
+    """The faster of two, or the nearer one where the times are equal."""
+    first, second = seconds[one.form], seconds[other.form]
+    if max(first, second) <= NOISE * min(first, second):
+        return one if one.error <= other.error else other
+    return one if first < second else other
 
 
 def measure(sessions: Mapping[Form, Session], calls: Sequence[Call]) -> dict[Form, float]:
@@ -46,11 +78,16 @@ def measure(sessions: Mapping[Form, Session], calls: Sequence[Call]) -> dict[For
     begin = time.perf_counter()
     for number in range(ROUNDS + 1):
         for form, session in sessions.items():
-            started = time.perf_counter()
-            for call in calls:
-                session.run(call.inputs, list(call.outputs))
-            rounds[form].append(time.perf_counter() - started)
+            rounds[form].append(sum(seconds_of(session, call) for call in calls))
         spent = time.perf_counter() - begin
         if (number >= 3 and spent > ENOUGH) or (number >= 1 and spent > LONG):
             break
     return {form: statistics.median(times[1:]) for form, times in rounds.items()}  # the first warms up
+
+
+def seconds_of(session: Session, call: Call) -> float:
+    """Seconds of one call; reading what was recorded does not count."""
+    inputs, outputs = call.inputs, call.wanted
+    started = time.perf_counter()
+    session.run(inputs, outputs)
+    return time.perf_counter() - started

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from calib.quantize import apply_form
 from calib.ranges import CalibratedRanges
 from calib.sites import SiteKind, find_sites
 from engines.base import EngineLibrary, Session
-from export.choice import choose_form
+from export.choice import Candidate, NoCandidateError, choose_form
 from export.gate import Limits, beyond, percent
 from export.graphs import GraphModule
 from export.parity import compare, tolerance_of
@@ -68,7 +69,8 @@ def describe(errors: Sequence[LogitError]) -> str:
 class Int8Stage:
     """Decides with candidate graphs in `scratch`, made of those in `folder`.
 
-    graphs: the reference's; say: takes what a user should know.
+    graphs: the reference's; say: takes what a user should know; random: whether its weights are random; aside: in which
+    the reference computes nothing but its tokens graph, and need not be in memory.
     """
 
     folder: Path
@@ -77,6 +79,8 @@ class Int8Stage:
     ranges: CalibratedRanges
     library: EngineLibrary
     say: Callable[[str], None]
+    random: bool = False
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def decide(
         self, decisions: Mapping[str, Decision], wanted: Int8Form, walk: WalkAll, limits: Limits | None
@@ -93,33 +97,36 @@ class Int8Stage:
             return found
         recording = Recording(self.scratch / "calls", compared | {"transformer", "tokens"})
         walk(recording)
-        for name, forms in open_forms.items():
-            if name in compared:
-                found[name] = self._fastest(name, found[name], forms, recording)
-                self.say(f"{name}: {found[name].form}: {found[name].reason}")
-        if limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR):
-            found["transformer"] = self._within_limits(found["transformer"], recording, limits)
+        with self.aside():
+            for name, forms in open_forms.items():
+                if name in compared:
+                    found[name] = self._fastest(name, found[name], forms, recording)
+                    self.say(f"{name}: {found[name].form}: {found[name].reason}")
+            if limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR):
+                found["transformer"] = self._within_limits(found["transformer"], recording, limits)
         shutil.rmtree(self.scratch / "calls")
         return found
 
     def _fastest(self, name: str, decision: Decision, forms: Sequence[Form], recording: Recording) -> Decision:
         """The fastest form whose error on recorded calls is accepted."""
-        sessions, errors = {}, {}
-        for form in forms:
-            session = self._open(name, form, decision.kept)
-            errors[form] = max(
-                compare(name, call.outputs, session.run(call.inputs, list(call.outputs))).error
-                for call in recording.first(name)
-            )
-            if errors[form] <= tolerance_of(name, form):
-                sessions[form] = session
-        refused = [f"{form}: error {errors[form]:.1e}" for form in forms if form not in sessions]
-        if not sessions:
+        calls = recording.first(name)
+        refused: list[str] = []
+
+        def candidate(form: Form) -> Candidate | None:
+            session = self._open(name, form, decision.kept, serving=True)
+            error = max(compare(name, call.outputs, session.run(call.inputs, call.wanted)).error for call in calls)
+            if error <= tolerance_of(name, form, random=self.random):
+                return Candidate(form, session, error)
+            refused.append(f"{form}: error {error:.1e}")
+            return None
+
+        try:
+            choice = choose_form(filter(None, map(candidate, forms)), calls)
+        except NoCandidateError:
             raise BuildError(
                 f"graph {name}: no form of INT8 comes near the reference ({'; '.join(refused)}); calibrate on prompts "
                 "like those that it will see (--prompts), or build at fp16"
-            )
-        choice = choose_form(sessions, recording.first(name))
+            ) from None
         reasons = [choice.reason, *refused] if choice.reason else refused
         return replace(decision, form=choice.form, reason="; ".join(reasons))
 
@@ -153,13 +160,15 @@ class Int8Stage:
         weights = {weight for layer in kept for weight in layer.weights}
         return replace(decision, reason="; ".join(filter(None, (decision.reason, reason))), alone=frozenset(weights))
 
-    def _open(self, name: str, form: Form, kept: Collection[str], alone: Collection[str] = ()) -> Session:
+    def _open(
+        self, name: str, form: Form, kept: Collection[str], alone: Collection[str] = (), *, serving: bool = False
+    ) -> Session:
         """A session of a component in a form. What it leaves as it is stays in the traced graph's file of weights."""
         ranges = self.ranges.graphs.get(name, {})
         model = apply_form(read_graph(self.folder / f"{name}.onnx"), form, ranges, self.folder, keep=kept, alone=alone)
         path = self.folder / f"{name}.candidate.onnx"
         onnx.save_model(model, path)
-        session = self.library.open(path)
+        session = self.library.open(path, serving=serving)
         path.unlink()
         return CastingSession(session, held(self.graphs[name].inputs, form)) if form.half else session
 

@@ -89,7 +89,7 @@ class ParityStage:
 
         paths = {name: folder / f"{name}.onnx" for name in self.source.graphs}
         sessions = Sessions(paths, self.library, self.plan)
-        return ParityCheck(sessions, forms, inputs, self.scales, figures, explain)
+        return ParityCheck(sessions, forms, inputs, self.scales, figures, explain, random=self.source.random)
 
     def _compare(self, check: ParityCheck, given: Sequence[Inputs]) -> None:
         for inputs in given:

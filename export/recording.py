@@ -1,13 +1,14 @@
 """Calls of the real loop, kept so that candidates can be run on them one after another, each at its own time.
 
 In: an observer's calls. Out: the same inputs, and of the first prompt the outputs. They stay in memory as long as they
-are few; what is more goes to files, which are mapped when they are read.
+are few; what is more goes to files, which are read whenever a call is asked for. The KV cache of a prompt is kept once,
+as long as it has grown: what a scale reads or writes is its beginning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,58 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 MOST_IN_MEMORY = 2**28  # bytes of inputs and outputs
+PAST, PRESENT = "past_", "present_"
 
 Arrays = dict[str, NDArray[Any]]
 
 
+@dataclass
+class _Stored:
+    """An array, in memory or in a file."""
+
+    where: NDArray[Any] | Path
+
+    def read(self) -> NDArray[Any]:
+        return np.load(self.where) if isinstance(self.where, Path) else self.where
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """The first tokens of a cache (B, heads, N, head_dim), which may still grow."""
+
+    cache: _Stored
+    tokens: int
+
+    def read(self) -> NDArray[Any]:
+        where = self.cache.where
+        whole = np.load(where, mmap_mode="r") if isinstance(where, Path) else where
+        return np.array(whole[..., : self.tokens, :])
+
+
+_Kept = Mapping[str, _Stored | _Beginning]
+
+
 @dataclass(frozen=True)
 class Call:
-    """One call of a graph: its inputs, and what the reference made of them; {} beyond the first prompt."""
+    """One call of a graph. inputs, outputs: read anew each time.
 
-    inputs: Arrays
-    outputs: Arrays
+    outputs: what the reference made of them, {} beyond the first prompt; wanted: their names.
+    """
+
+    _inputs: _Kept
+    _outputs: _Kept = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> Arrays:
+        return {name: stored.read() for name, stored in self._inputs.items()}
+
+    @property
+    def outputs(self) -> Arrays:
+        return {name: stored.read() for name, stored in self._outputs.items()}
+
+    @property
+    def wanted(self) -> list[str]:
+        return list(self._outputs)
 
 
 class Recording:
@@ -36,6 +79,7 @@ class Recording:
         self.folder = folder
         self._calls: dict[str, list[Call]] = {graph: [] for graph in graphs}
         self._first: dict[str, int] = {}  # how many of them are the first prompt's
+        self._caches: dict[str, _Stored] = {}  # of the prompt that is running
         self._bytes = self._files = 0
         folder.mkdir()
 
@@ -43,9 +87,13 @@ class Recording:
         if graph not in self._calls:
             return
         wanted = {} if self._first else outputs
-        self._calls[graph].append(Call(self._kept(inputs), self._kept(wanted)))
+        self._calls[graph].append(Call(self._kept(graph, inputs), self._kept(graph, wanted)))
 
     def end_prompt(self) -> None:
+        for cache in self._caches.values():
+            assert not isinstance(cache.where, Path)  # until now
+            cache.where = self._place(cache.where)
+        self._caches.clear()
         if not self._first:
             self._first = {graph: len(calls) for graph, calls in self._calls.items()}
 
@@ -57,14 +105,25 @@ class Recording:
         """The calls of a graph, in order."""
         return self._calls[graph]
 
-    def _kept(self, tensors: Mapping[str, Tensor]) -> Arrays:
-        return {name: self._array(tensor.numpy()) for name, tensor in tensors.items()}
+    def _kept(self, graph: str, tensors: Mapping[str, Tensor]) -> _Kept:
+        kept: dict[str, _Stored | _Beginning] = {}
+        for name, tensor in tensors.items():
+            if name.startswith((PAST, PRESENT)):
+                place = f"{graph} {name.removeprefix(PAST).removeprefix(PRESENT)}"
+                cache = self._caches.setdefault(place, _Stored(tensor.numpy()))
+                assert not isinstance(cache.where, Path)  # it has its place at the prompt's end
+                if tensor.shape[-2] > cache.where.shape[-2]:
+                    cache.where = tensor.numpy()
+                kept[name] = _Beginning(cache, tensor.shape[-2])
+            else:
+                kept[name] = _Stored(self._place(tensor.numpy()))
+        return kept
 
-    def _array(self, array: NDArray[Any]) -> NDArray[Any]:
-        if self._bytes + array.nbytes <= MOST_IN_MEMORY or not array.size:  # an empty one has no bytes to map
+    def _place(self, array: NDArray[Any]) -> NDArray[Any] | Path:
+        if self._bytes + array.nbytes <= MOST_IN_MEMORY:
             self._bytes += array.nbytes
             return array
         path = self.folder / f"{self._files}.npy"
         self._files += 1
         np.save(path, array)
-        return np.load(path, mmap_mode="r")
+        return path

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,25 @@ class Source:
     def random(self) -> bool:
         """Whether the weights are random: a preset's."""
         return self.folder is None
+
+    @contextmanager
+    def aside(self, folder: Path) -> Iterator[None]:
+        """Inside, weights of the transformer's blocks and of the text model lie in a file of `folder`, not in memory.
+
+        The tokens graph can be run there, and no graph that reads them.
+        """
+        text_model = self.graphs["text_model"].parameters() if "text_model" in self.graphs else ()
+        parameters = [*self.model.transformer.blocks.parameters(), *text_model]
+        path = folder / "reference.pt"
+        torch.save([parameter.data for parameter in parameters], path)
+        for parameter in parameters:
+            parameter.data = torch.empty(0)
+        try:
+            yield
+        finally:
+            for parameter, data in zip(parameters, torch.load(path, weights_only=True), strict=True):
+                parameter.data = data
+            path.unlink()
 
     def sampling(self, cfg_scale: float) -> Sampling:
         """The published defaults, as tables over this model's scales."""

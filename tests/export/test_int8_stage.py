@@ -69,10 +69,10 @@ def test_forms_of_other_targets_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fastest", [Form.U8S8, Form.DYNAMIC, Form.INT8_WEIGHTS])
 def test_the_fastest_is_taken_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastest: Form) -> None:
-    def choose(sessions, calls) -> Choice:
-        assert list(sessions) == [Form.U8S8, Form.DYNAMIC, Form.INT8_WEIGHTS]
+    def choose(candidates, calls) -> Choice:
+        assert [each.form for each in candidates] == [Form.U8S8, Form.DYNAMIC, Form.INT8_WEIGHTS]
         assert len(calls) == 1  # of the first prompt
-        return Choice(fastest, "1.0 ms; others: 2.0 ms", {})
+        return Choice(fastest, "1.0 ms; others: 2.0 ms")
 
     monkeypatch.setattr(export.int8_stage, "choose_form", choose)
     made, said = stage(tmp_path, GOOD)
@@ -91,7 +91,7 @@ def test_a_form_that_is_too_far_off_is_not_taken_however_fast(tmp_path: Path) ->
 
 
 def test_no_form_comes_near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export.int8_stage, "tolerance_of", lambda name, form: 1e-9)
+    monkeypatch.setattr(export.int8_stage, "tolerance_of", lambda name, form, random: 1e-9)
     message = (
         r"^graph residual: no form of INT8 comes near the reference \(static .*; dynamic .*; INT8 .*\); calibrate on"
     )
