@@ -137,7 +137,7 @@ def half_products_only(target: Target, architectures: Sequence[str]) -> bool:
     return target is Target.TENSORRT_RTX and not NO_FLOAT32_PRODUCTS.isdisjoint(architectures)
 
 
-def held(specs: Sequence[TensorSpec], form: Form) -> tuple[TensorSpec, ...]:
-    """A graph's inputs or outputs in a form: the KV cache is FP16 where the arithmetic is, all else stays."""
-    half = [form.half and spec.name.startswith(CACHE) for spec in specs]
+def held(specs: Sequence[TensorSpec], form: Form, *, half_cache: bool = False) -> tuple[TensorSpec, ...]:
+    """A graph's inputs or outputs in a form: the KV cache is FP16 where the arithmetic is or half_cache says so."""
+    half = [(form.half or half_cache) and spec.name.startswith(CACHE) for spec in specs]
     return tuple(replace(spec, dtype=Dtype.FLOAT16) if h else spec for spec, h in zip(specs, half, strict=True))

@@ -7,6 +7,8 @@ rewritten without ever being whole in memory.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -46,6 +48,29 @@ def save_graph(model: onnx.ModelProto, path: Path, folder: Path, external_from: 
     if weight_bytes(model) < external_from:
         onnx.save_model(model, path)
         return path.stat().st_size
-    data = path.with_name(path.name + ".data")
-    onnx.save_model(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=data.name)
+    data = _save_beside(model, path)
     return path.stat().st_size + data.stat().st_size
+
+
+@contextmanager
+def graph_file(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
+    """A graph in a file, until the end. What it has outside stays there; what it has inside is left in the file alone.
+
+    The path lies in the folder of what it has outside.
+    """
+    data = _save_beside(model, path)
+    try:
+        yield path
+    finally:
+        for each in (path, data):
+            each.unlink(missing_ok=True)
+
+
+def _save_beside(model: onnx.ModelProto, path: Path) -> Path:
+    """Write a graph, and the weights that it has inside to a file beside it."""
+    data = path.with_name(path.name + ".data")
+    data.unlink(missing_ok=True)  # onnx would append
+    onnx.save_model(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=data.name)
+    if data.exists():
+        data.chmod(path.stat().st_mode)  # onnx makes it for its owner alone
+    return data

@@ -13,6 +13,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from calib.cache import halve_cache
 from calib.forms import EXACT_AFTER, Form
 from calib.graph_files import read_tensor
 from calib.half import half_weight, to_half
@@ -30,12 +31,14 @@ def apply_form(
     wide: Collection[str] = frozenset(),
     keep: Collection[str] = frozenset(),
     alone: Collection[str] = frozenset(),
+    *,
+    half_cache: bool = False,
 ) -> onnx.ModelProto:
     """A copy of the graph in a form. Raises BuildError where a range is missing or a weight does not fit.
 
     folder: where weights lie that the model has outside; wide: tensors that FP16 may not hold; keep: weights that INT8
     may not hold, nor what they are multiplied with; alone: weights that are not multiplied in INT8, and are held in it
-    where the arithmetic around them is float32.
+    where the arithmetic around them is float32; half_cache: the KV cache is FP16 in any form but float32.
     """
     if form is Form.FLOAT32:
         return model
@@ -49,6 +52,8 @@ def apply_form(
     if form.half:
         exact_after = None if form is Form.FLOAT16_PRODUCTS else EXACT_AFTER.get(model.graph.name)
         to_half(rewritten, folder, exact_after, wide)
+    elif half_cache:
+        halve_cache(rewritten)
     return rewritten
 
 

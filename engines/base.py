@@ -35,11 +35,8 @@ class EngineLibrary(Protocol):
 
     def availability(self) -> Availability: ...
 
-    def open(self, graph: Path, *, serving: bool = False) -> Session:
-        """Make a graph runnable on this machine. Raises EngineError with the library's reason.
-
-        serving: as the runtime does, so that its time is that of a device; else with as little memory as it can.
-        """
+    def open(self, graph: Path) -> Session:
+        """Make a graph runnable on this machine. Raises EngineError with the library's reason."""
 
 
 Shape = tuple[int, ...]

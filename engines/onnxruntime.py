@@ -20,15 +20,15 @@ EXTRAS = {Target.CPU: "cpu", Target.CUDA: "gpu"}
 class OnnxRuntimeSession:
     """A graph opened in ONNX Runtime."""
 
-    def __init__(self, graph: Path, target: Target, *, serving: bool) -> None:
+    def __init__(self, graph: Path, target: Target) -> None:
         import onnxruntime
 
         self._name = graph.stem
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; they are raised as well
-        if not serving:  # a check runs every shape a few times: what a run took is given back, not kept for the next
-            options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as in runtime/onnxruntime.py
+        # As in runtime/onnxruntime.py, so that what is measured here holds there.
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDERS[target]])
         except Exception as error:  # the library's exceptions share no base of their own
@@ -60,8 +60,8 @@ class OnnxRuntimeLibrary:
             return Availability(self.target, False, f"onnxruntime {version} has no {provider}; {remedy}")
         return Availability(self.target, True, f"onnxruntime {version}, {provider}")
 
-    def open(self, graph: Path, *, serving: bool = False) -> OnnxRuntimeSession:
+    def open(self, graph: Path) -> OnnxRuntimeSession:
         found = self.availability()
         if not found.usable:
             raise EngineError(f"{graph.stem}: target {self.target}: {found.detail}")
-        return OnnxRuntimeSession(graph, self.target, serving=serving)
+        return OnnxRuntimeSession(graph, self.target)

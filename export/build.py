@@ -19,6 +19,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from calib.cache import HALVED_FROM
 from calib.forms import Form, form_of, held
 from calib.graph_files import read_graph, save_graph, weight_bytes
 from calib.half import half_tensors
@@ -59,6 +60,7 @@ from runtime.manifest import (
     Tokenizer,
     to_json,
 )
+from runtime.memory import cache_peak
 
 __all__ = ["SHIPPED_MODEL", "BuildOptions", "Builder", "StepDone", "build", "bundle_name"]
 
@@ -102,8 +104,9 @@ class Builder:
             forms = {name: form_of(name, options.precision, options.target, architectures) for name in self.graphs}
             decisions = self._decide(scratch, forms, ranges)
             forms = {name: decision.form for name, decision in decisions.items()}
-            inputs = {name: held(graph.inputs, forms[name]) for name, graph in self.graphs.items()}
-            outputs = {name: held(graph.outputs, forms[name]) for name, graph in self.graphs.items()}
+            half = self.half_cache
+            inputs = {name: held(graph.inputs, forms[name], half_cache=half) for name, graph in self.graphs.items()}
+            outputs = {name: held(graph.outputs, forms[name], half_cache=half) for name, graph in self.graphs.items()}
             wide = self._wide(scratch, forms)
             sizes = self._write_forms(scratch, folder / "graphs", decisions, ranges, wide)
             with self._step(f"comparing every graph with the reference, at {options.precision}"):
@@ -134,6 +137,11 @@ class Builder:
         self._read()
         self.plan, self.constants = build_plan(self.source.model, self.graphs)
         self._trace(scratch)
+
+    @property
+    def half_cache(self) -> bool:
+        """Whether the KV cache is FP16 though the arithmetic around it is float32."""
+        return self.options.precision is Precision.INT8 and cache_peak(self.plan) >= HALVED_FROM
 
     def calibrate(self, scratch: Path) -> CalibratedRanges:
         """The ranges of options.checkpoint alone; its graphs are left in an empty folder."""
@@ -211,6 +219,7 @@ class Builder:
                 self.library,
                 self._say,
                 self.source.random,
+                self.half_cache,
                 partial(self.source.aside, scratch),
             )
             return stage.decide(decisions, options.int8_form, self.record, limits)
@@ -263,7 +272,14 @@ class Builder:
                 own = ranges.graphs.get(name, {}) if ranges else {}
                 graph = read_graph(source / f"{name}.onnx")
                 model = apply_form(
-                    graph, decision.form, own, source, wide.get(name, frozenset()), decision.kept, decision.alone
+                    graph,
+                    decision.form,
+                    own,
+                    source,
+                    wide.get(name, frozenset()),
+                    decision.kept,
+                    decision.alone,
+                    half_cache=self.half_cache,
                 )
                 path = destination / f"{name}.onnx"
                 sizes[name] = save_graph(model, path, source, self.options.external_from)

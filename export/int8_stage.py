@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import onnx
 from numpy.typing import NDArray
 
 from calib.forms import Form, Int8Form, candidates, held
-from calib.graph_files import read_graph
+from calib.graph_files import graph_file, read_graph
 from calib.quantize import apply_form
 from calib.ranges import CalibratedRanges
 from calib.sites import SiteKind, find_sites
@@ -69,8 +68,9 @@ def describe(errors: Sequence[LogitError]) -> str:
 class Int8Stage:
     """Decides with candidate graphs in `scratch`, made of those in `folder`.
 
-    graphs: the reference's; say: takes what a user should know; random: whether its weights are random; aside: in which
-    the reference computes nothing but its tokens graph, and need not be in memory.
+    graphs: the reference's; say: takes what a user should know; random: whether its weights are random; half_cache:
+    whether the KV cache is FP16; aside: in which the reference computes nothing but its tokens graph, and need not be
+    in memory.
     """
 
     folder: Path
@@ -80,6 +80,7 @@ class Int8Stage:
     library: EngineLibrary
     say: Callable[[str], None]
     random: bool = False
+    half_cache: bool = False
     aside: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def decide(
@@ -113,7 +114,7 @@ class Int8Stage:
         refused: list[str] = []
 
         def candidate(form: Form) -> Candidate | None:
-            session = self._open(name, form, decision.kept, serving=True)
+            session = self._open(name, form, decision.kept)
             error = max(compare(name, call.outputs, session.run(call.inputs, call.wanted)).error for call in calls)
             if error <= tolerance_of(name, form, random=self.random):
                 return Candidate(form, session, error)
@@ -121,7 +122,8 @@ class Int8Stage:
             return None
 
         try:
-            choice = choose_form(filter(None, map(candidate, forms)), calls)
+            # Backwards: weights alone, which is held in float32, takes the most memory while it is opened.
+            choice = choose_form(filter(None, map(candidate, reversed(forms))), calls)
         except NoCandidateError:
             raise BuildError(
                 f"graph {name}: no form of INT8 comes near the reference ({'; '.join(refused)}); calibrate on prompts "
@@ -160,17 +162,18 @@ class Int8Stage:
         weights = {weight for layer in kept for weight in layer.weights}
         return replace(decision, reason="; ".join(filter(None, (decision.reason, reason))), alone=frozenset(weights))
 
-    def _open(
-        self, name: str, form: Form, kept: Collection[str], alone: Collection[str] = (), *, serving: bool = False
-    ) -> Session:
+    def _open(self, name: str, form: Form, kept: Collection[str], alone: Collection[str] = ()) -> Session:
         """A session of a component in a form. What it leaves as it is stays in the traced graph's file of weights."""
         ranges = self.ranges.graphs.get(name, {})
-        model = apply_form(read_graph(self.folder / f"{name}.onnx"), form, ranges, self.folder, keep=kept, alone=alone)
-        path = self.folder / f"{name}.candidate.onnx"
-        onnx.save_model(model, path)
-        session = self.library.open(path, serving=serving)
-        path.unlink()
-        return CastingSession(session, held(self.graphs[name].inputs, form)) if form.half else session
+        traced = read_graph(self.folder / f"{name}.onnx")
+        half = self.half_cache
+        model = apply_form(traced, form, ranges, self.folder, keep=kept, alone=alone, half_cache=half)
+        with graph_file(model, self.folder / f"{name}.candidate.onnx") as path:
+            del model  # its weights are in the file
+            session = self.library.open(path)
+        if not (form.half or half):
+            return session
+        return CastingSession(session, held(self.graphs[name].inputs, form, half_cache=half))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten"})
 IN_PLACE = frozenset(
     {"Add", "Sub", "Mul", "Div", "Sigmoid", "Cast", "Exp", "Sqrt", "Neg", "Softmax", "Clip", "Where", "Relu"}
 )
-MATRICES = frozenset({"MatMul", "Gemm", "FusedMatMul"})
+MATRICES = frozenset({"MatMul", "Gemm", "FusedMatMul", "MatMulInteger"})
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 
 

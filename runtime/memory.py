@@ -27,16 +27,17 @@ class Rules:
     process: int
     weights: float
     activations: float
+    kept: bool  # what a graph has taken for one scale it keeps for the next
     shared: bool  # one block of activations serves all graphs; else each keeps its own
     measured: bool
 
 
-# ONNX Runtime packs matrices anew while it holds the file's, and keeps what a second run of a shape did not need.
+# ONNX Runtime packs matrices anew while it holds the file's, and on a GPU keeps what a run took in an arena.
 RULES = {
-    Target.CPU: Rules(80_000_000, 1.33, 2.0, False, True),
-    Target.CUDA: Rules(500_000_000, 1.0, 2.0, False, False),
-    Target.TENSORRT: Rules(400_000_000, 1.0, 1.0, True, False),
-    Target.TENSORRT_RTX: Rules(400_000_000, 1.0, 1.0, True, False),
+    Target.CPU: Rules(80_000_000, 1.33, 1.0, kept=False, shared=False, measured=True),
+    Target.CUDA: Rules(500_000_000, 1.0, 2.0, kept=True, shared=False, measured=False),
+    Target.TENSORRT: Rules(400_000_000, 1.0, 1.0, kept=True, shared=True, measured=False),
+    Target.TENSORRT_RTX: Rules(400_000_000, 1.0, 1.0, kept=True, shared=True, measured=False),
 }
 BUILDER_PROCESS = 400_000_000  # bytes: the builder's process, before it has a graph
 BUILD_COPIES = 2  # of a component's weights: the parsed network's, and the engine that is being written
@@ -125,7 +126,7 @@ def _scale(
     else:
         loaded = dict.fromkeys(inside, sum(held[graph] for graph in {str(step.graph) for step in plan.steps}))
     at_work = {index: worked[str(plan.steps[index].graph), plan.steps[index].scale] for index in inside}
-    if not low_memory:  # what a graph has taken for one scale it keeps for the next
+    if rules.kept and not low_memory:
         every = [max(size for (name, _), size in worked.items() if name == graph) for graph in _graphs(plan)]
         at_work = dict.fromkeys(inside, max(every) if rules.shared else sum(every))
     worst = max(inside, key=lambda index: loaded[index] + at_work[index])

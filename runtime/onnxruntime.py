@@ -25,11 +25,8 @@ MOST_THREADS = 1024
 class OnnxRuntimeRunner:
     """One session per graph, made when the graph first runs."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, *, low_memory: bool = False) -> None:
-        """threads: threads inside an operator; None leaves the choice to ONNX Runtime (one a core).
-
-        low_memory: graphs give activations back after every run instead of keeping them for the next.
-        """
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        """threads: threads inside an operator; None leaves the choice to ONNX Runtime (one a core)."""
         try:
             onnxruntime = load_library()
         except ImportError as error:
@@ -46,8 +43,6 @@ class OnnxRuntimeRunner:
             )
         self._library = onnxruntime
         self._options = session_options(onnxruntime, threads)
-        if low_memory:
-            self._options.enable_cpu_mem_arena = self._options.enable_mem_pattern = False
         self._provider = provider
         self._paths = {str(each.name): bundle.path(each.file) for each in bundle.manifest.components}
         self._sessions: dict[str, Any] = {}
@@ -104,6 +99,9 @@ def session_options(onnxruntime: Any, threads: int | None) -> Any:
     # Idle threads sleep. By default those of one graph's session keep turning while the next graph runs, and take
     # the cores from it: five times slower on two cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Every scale has shapes of its own: an arena would keep memory for all of them, and plans for a second run of each
+    # take as much again.
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     if threads is not None:
         options.intra_op_num_threads = threads
     return options

@@ -209,7 +209,7 @@ def load(path: str | Path, *, threads: int | None = None, low_memory: bool = Fal
 def make_runner(bundle: Bundle, threads: int | None, *, low_memory: bool = False) -> Runner:
     """The runner for a bundle's target."""
     if bundle.manifest.target.name in (Target.CPU, Target.CUDA):
-        return OnnxRuntimeRunner(bundle, threads, low_memory=low_memory)
+        return OnnxRuntimeRunner(bundle, threads)
     from runtime.tensorrt_runner import TensorRTRunner
 
     return TensorRTRunner(bundle, low_memory=low_memory)

@@ -133,7 +133,8 @@ def _bundle_row(bundle: Bundle, runs: Sequence[Measured], peak: dict[str, float]
         chosen = [index for index, step in enumerate(steps) if step.graph == component.name]
         if chosen:  # the encoder draws nothing
             found = group(chosen)
-            of_peak = found["macs_per_second"] / (int8_peak if component.form == Form.U8S8 else float_peak)
+            integer = component.form in (Form.U8S8, Form.DYNAMIC)
+            of_peak = found["macs_per_second"] / (int8_peak if integer else float_peak)
             name = {"graph": str(component.name), "form": component.form, "runs": len(chosen)}
             graphs.append({**name, **found, "share_of_peak": of_peak})
     scales = []

@@ -70,7 +70,7 @@ def test_forms_of_other_targets_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fastest", [Form.U8S8, Form.DYNAMIC, Form.INT8_WEIGHTS])
 def test_the_fastest_is_taken_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastest: Form) -> None:
     def choose(candidates, calls) -> Choice:
-        assert [each.form for each in candidates] == [Form.U8S8, Form.DYNAMIC, Form.INT8_WEIGHTS]
+        assert [each.form for each in candidates] == [Form.INT8_WEIGHTS, Form.DYNAMIC, Form.U8S8]
         assert len(calls) == 1  # of the first prompt
         return Choice(fastest, "1.0 ms; others: 2.0 ms")
 

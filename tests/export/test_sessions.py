@@ -19,7 +19,7 @@ class Library:
     def __init__(self) -> None:
         self.opened, self.alive = list[str](), set[str]()
 
-    def open(self, graph: Path, *, serving: bool = False) -> Any:
+    def open(self, graph: Path) -> Any:
         library, name = self, graph.stem
 
         class Session(SimpleNamespace):

@@ -9,16 +9,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
+from calib.forms import Form
+from calib.quantize import apply_form
 from export.build import SHIPPED_MODEL
+from hart_edge.activations import Graph
 from hart_edge.benchmark.report import _apart
-from hart_edge.benchmark.work import count_steps
+from hart_edge.benchmark.work import count, count_steps
 from hart_edge.cli import main
 from hart_edge.macs import count_macs
 from hart_edge.model.checkpoint import load_checkpoint
 from runtime.bundle import open_bundle
 from runtime.errors import EngineError
+from tests.calib.make_graphs import linear_model
 from tests.conftest import GOLDEN
 from tests.runtime.engine_bundle import make_engine_bundle
 from tests.runtime.words_bundle import make_words_bundle
@@ -93,6 +98,16 @@ def test_the_arithmetic_is_the_models(fp32_bundle: Path, int8_bundle: Path) -> N
         assert {name: found[name] for name in ("transformer", "decoder", "embed")} == {
             name: expected[name] for name in ("transformer", "decoder", "embed")
         }
+
+
+@pytest.mark.parametrize("form", [Form.U8S8, Form.DYNAMIC, Form.INT8_WEIGHTS])
+def test_products_count_alike_in_every_form(tmp_path: Path, form: Form) -> None:
+    ranges = {"x": (-4.0, 4.0), "r": (0.0, 4.0)}
+    counts = set()
+    for each in (Form.FLOAT32, form):
+        onnx.save_model(apply_form(linear_model(), each, ranges), tmp_path / f"{each.name}.onnx")
+        counts.add(count(Graph(tmp_path / f"{each.name}.onnx"), {"x": (32, 64)}))
+    assert len(counts) == 1 and counts.pop() > 32 * 64
 
 
 def test_bad_input(words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,10 @@ OnnxRuntimeRunner::OnnxRuntimeRunner(const Bundle &bundle, std::unique_ptr<OnnxR
     // Idle threads sleep. By default those of one graph's session keep turning while the next graph runs, and take the
     // cores from it.
     take(api_.AddSessionConfigEntry(session_options, "session.intra_op.allow_spinning", "0"));
+    // Every scale has shapes of its own, so an arena would keep memory for all of them, and plans for a second run of
+    // each take as much again.
+    take(api_.DisableCpuMemArena(session_options));
+    take(api_.DisableMemPattern(session_options));
     if (options.threads > 0) take(api_.SetIntraOpNumThreads(session_options, options.threads));
     use_provider(bundle.manifest.target.name, options);
 
