@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import export.build
 from calib.forms import Form, Int8Form
 from calib.prompts import read_prompts
 from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build, bundle_name
@@ -21,7 +22,8 @@ from export.source import PARITY_PROMPTS
 from hart_edge.cli import main as generate
 from runtime.bundle import open_bundle
 from runtime.errors import BuildError
-from runtime.manifest import ComponentName, Precision, Target
+from runtime.manifest import ComponentName, Dtype, Precision, Target
+from runtime.memory import cache_peak
 from runtime.pipeline import Context, RandomWeightsWarning, load
 from tests.export.small_checkpoint import CHECKPOINT, contents, folder_bytes
 from tests.hart_edge.tiny_hart import tiny_context
@@ -129,6 +131,27 @@ def test_int8_with_contexts(small_bundle: Path, contexts: Path, tmp_path: Path) 
     assert pictures[0].size == pictures[1].size == (64, 64)
     assert [path.name for path in out.parent.iterdir()] == ["bundle"]
     assert "hart_edge.Context(tokens, mask)" in (out / "README.md").read_text("utf-8")
+
+
+def test_a_large_cache_is_fp16(
+    small_bundle: Path, contexts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys and values alone, in the graphs and in the plan's buffers; the picture is that of a cache in float32."""
+    context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
+    pictures, caches = [], []
+    for halved_from, dtype in ((export.build.HALVED_FROM, Dtype.FLOAT32), (0, Dtype.FLOAT16)):
+        monkeypatch.setattr(export.build, "HALVED_FROM", halved_from)
+        out = tmp_path / str(dtype)
+        build(BuildOptions(CHECKPOINT, out, contexts=contexts, int8_form=Int8Form.STATIC))
+        manifest = open_bundle(out).manifest
+        tensors = [each for component in manifest.components for each in (*component.inputs, *component.outputs)]
+        cache = [each for each in tensors if "key." in each.name or "value." in each.name]
+        assert cache and all(each.dtype is dtype for each in cache)
+        assert all(each.dtype is not Dtype.FLOAT16 for each in tensors if each not in cache)
+        caches.append(cache_peak(manifest.plan))
+        pictures.append(np.asarray(load(out).generate(Context(context[0], mask[0]), seed=3)).astype(int))
+    assert caches[0] == 2 * caches[1]
+    assert np.abs(pictures[0] - pictures[1]).mean() < 8
 
 
 def test_ranges_of_another_checkpoint(traced_once: None, int8_bundle: Path, tmp_path: Path) -> None:

@@ -120,6 +120,16 @@ def test_a_preset_needs_no_contexts(tiny_preset: str) -> None:
     assert given["context"].shape == (1, 12, 48) and given["context_mask"].sum() == 6
 
 
+def test_weights_that_lie_aside_come_back(tiny_preset: str, tmp_path: Path) -> None:
+    source = random_source(tiny_preset)
+    before = {name: tensor.clone() for name, tensor in source.model.state_dict().items()}
+    with source.aside(tmp_path):
+        assert not any(parameter.numel() for parameter in source.model.transformer.blocks.parameters())
+        assert len(list(tmp_path.iterdir())) == 1
+    assert list(tmp_path.iterdir()) == []
+    assert all(torch.equal(before[name], tensor) for name, tensor in source.model.state_dict().items())
+
+
 def test_unknown_preset() -> None:
     with pytest.raises(BuildError, match=r"^preset: expected one of hart-0\.7b-256, .*, found 'hart-7b'$"):
         random_source("hart-7b")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 FREED = """
 import ctypes, sys
 from pathlib import Path
-from runtime.allocator import map_large_blocks, return_freed_memory
+from runtime.allocator import large_blocks_kept, map_large_blocks, return_freed_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 
@@ -30,9 +30,18 @@ libc.free(block(30 * 2**20))  # from here on malloc takes blocks of this size fr
 if "map" in sys.argv:
     map_large_blocks()
 before = resident()
-blocks = [(block(2**20), block(64)) for _ in range(40)]
-for large, _ in blocks:
-    libc.free(large)
+
+def use_blocks():
+    blocks = [(block(2**20), block(64)) for _ in range(40)]
+    for large, _ in blocks:
+        libc.free(large)
+    return resident() - before
+
+if "keep" in sys.argv:
+    with large_blocks_kept():
+        assert use_blocks() > 30
+    assert resident() - before < 5
+use_blocks()
 if "return" in sys.argv:
     return_freed_memory()
 print(resident() - before)
@@ -49,6 +58,7 @@ def test_what_was_freed_goes_back() -> None:
     assert left() > 30  # MiB: without this there would be nothing to do
     assert left("return") < 5
     assert left("map") < 5
+    assert left("map", "keep") < 5  # and inside large_blocks_kept() they stay
 
 
 def test_other_systems_have_nothing_to_give_back(monkeypatch: pytest.MonkeyPatch) -> None:

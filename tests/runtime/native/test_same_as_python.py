@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import export.build
+from calib.forms import Int8Form
 from calib.prompts import read_prompts
+from export.build import BuildOptions, build
+from runtime.bundle import open_bundle
 from runtime.loop import Array
-from runtime.manifest import Precision
+from runtime.manifest import Dtype, Precision
 from runtime.pipeline import Context, load
 from tests.conftest import GOLDEN, BuildOnce
 from tests.runtime.native.letters_bundle import make_letters_bundle
@@ -94,12 +98,22 @@ def test_a_list_of_prompts_and_its_previews(native: Any, tmp_path: Path) -> None
     handle.close()
 
 
-def test_a_context_array(native: Any, build_once: BuildOnce) -> None:
-    """A bundle without a text model: T 10, D 56."""
-    bundle = build_once(GOLDEN / "plain", Precision.FP32)
+@pytest.mark.parametrize("halved", [False, True])
+def test_a_context_array(
+    native: Any, build_once: BuildOnce, halved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle without a text model: T 10, D 56; at fp32, and at int8 with its KV cache in FP16."""
     random = np.random.default_rng(0)
     tokens = random.standard_normal((2, 10, 56)).astype(np.float32)
     mask = np.stack([np.arange(10) < 6, np.arange(10) < 3])
+    bundle = build_once(GOLDEN / "plain", Precision.FP32)
+    if halved:
+        monkeypatch.setattr(export.build, "HALVED_FROM", 0)
+        contexts, bundle = tmp_path / "contexts.npz", tmp_path / "halved"
+        np.savez(contexts, context=tokens, context_mask=mask)
+        build(BuildOptions(GOLDEN / "plain", bundle, contexts=contexts, int8_form=Int8Form.STATIC))
+        buffers = open_bundle(bundle).manifest.plan.buffers
+        assert buffers["null_key.0.1"].dtype is buffers["value.0.1"].dtype is Dtype.FLOAT16
     python, handle = load(bundle, threads=THREADS), Handle(native, bundle, threads=THREADS)
     expected = python.generate([Context(tokens[k], mask[k]) for k in range(2)], seed=[4, 5])
     params = handle.params(
