@@ -22,7 +22,10 @@ Activations = Mapping[tuple[str, int | None], int]  # (graph, scale): bytes betw
 
 @dataclass(frozen=True)
 class Rules:
-    """process: bytes of interpreter, libraries and contexts. weights, activations: bytes held for each byte counted."""
+    """process: bytes of interpreter, libraries and contexts. weights, activations: bytes held for each byte counted.
+
+    Weights in a file beside their graph are mapped, and held once.
+    """
 
     process: int
     weights: float
@@ -86,7 +89,8 @@ def forecast(
     """weights: bytes of every component's as the graph holds them. workspace: that a builder may use."""
     rules = RULES[manifest.target.name]
     program = make_program(manifest.plan, manifest.components)
-    held = {name: int(size * rules.weights) for name, size in weights.items()}
+    mapped = {str(each.name) for each in manifest.components if f"{each.file}.data" in manifest.files}
+    held = {name: size if name in mapped else int(size * rules.weights) for name, size in weights.items()}
     factor = 1.0 if low_memory else rules.activations
     worked = {key: int(size * factor) for key, size in activations.items()}
     steps = manifest.plan.steps
