@@ -20,7 +20,7 @@ from calib.observers import DEFAULT, Observer
 from calib.quantize import apply_form
 from calib.ranges import Ranges
 from calib.smoothing import STRENGTHS
-from engines.base import Session
+from engines.base import Arrays, Session
 from export.build import SHIPPED_MODEL, Builder, BuildOptions
 from export.calibration import calibrated_form, ranges_of, watch_loop
 from export.cli import ProgressPrinter
@@ -55,25 +55,31 @@ class Workbench:
         save_graph(apply_form(model, calibrated_form(graph), ranges, self.folder, keep=without), path, self.folder)
         return self.builder.library.open(path)
 
-    def error(self, graph: str, session: Session) -> float:
-        """The largest error over the calls of all prompts, as in a model card, against the graph as traced."""
-        exact, largest = self.builder.library.open(self.folder / f"{graph}.onnx"), 0.0
+    def exact(self, graph: str) -> list[Arrays]:
+        """What the graph as traced makes of the calls of all prompts."""
+        session = self.builder.library.open(self.folder / f"{graph}.onnx")
         wanted = [call.wanted for call in self.recording.first(graph)]  # what the loop does not read may be anything
-        for call, names in zip(self.recording.calls(graph), itertools.cycle(wanted), strict=False):
-            expected = exact.run(call.inputs, names)
-            largest = max(largest, compare(graph, expected, session.run(call.inputs, names)).error)
-        return largest
+        calls = zip(self.recording.calls(graph), itertools.cycle(wanted), strict=False)
+        return [session.run(call.inputs, names) for call, names in calls]
+
+    def error(self, graph: str, session: Session, exact: Sequence[Arrays]) -> float:
+        """The largest error over these calls, as in a model card."""
+        return max(
+            compare(graph, expected, session.run(call.inputs, list(expected))).error
+            for call, expected in zip(self.recording.calls(graph), exact, strict=True)
+        )
 
 
 def observers(bench: Workbench) -> str:
     """The table of observers.md."""
     lines = ["| component | observer | error | error, smoothed | KL | KL, smoothed |", "|---|---|--:|--:|--:|--:|"]
     for graph in GRAPHS:
+        exact = bench.exact(graph)
         for observer in Observer:
             errors, divergences = [], []
             for strengths in ((), STRENGTHS):
                 session = bench.open(graph, bench.ranges(graph, observer, strengths))
-                errors.append(f"{bench.error(graph, session):.1e}")
+                errors.append(f"{bench.error(graph, session, exact):.1e}")
                 judged = graph == "transformer"
                 divergences.append(f"{mean_kl(bench.judge.errors(session)):.2e}" if judged else "")
             chosen = " (default)" if observer is DEFAULT.get(graph, Observer.MIN_MAX) else ""

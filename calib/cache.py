@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import onnx
-from onnx import TensorProto
 
 from calib.forms import CACHE
-from calib.half import SUFFIX
-from calib.integer import make_node
+from calib.half import FLOAT, HALF, SUFFIX
+from calib.nodes import make_node, replace_nodes
 
-FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 # Bytes of the cache in float32 from which INT8 bundles hold it in FP16. For hart-emoji's 6 MB the casts, four a block,
 # took 15 % of a picture's time.
 HALVED_FROM = 2**25
@@ -28,29 +26,30 @@ def halve_cache(model: onnx.ModelProto) -> None:
     for value in values:
         value.type.tensor_type.elem_type = HALF
     names = {value.name for value in values}
-    nodes = [each for node in graph.node for each in _rewritten(node, names)]
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)
+    replace_nodes(graph, [each for node in graph.node for each in _rewritten(node, names)])
     del graph.value_info[:]  # they would say float32
 
 
 def _rewritten(node: onnx.NodeProto, cache: set[str]) -> Iterator[onnx.NodeProto]:
-    """A node and the casts around it. Every tensor of the cache has a float32 twin where a node needs one."""
+    """A node and the casts around it.
+
+    What joins the cache does so in FP16; all other nodes compute in float32, from twins of what was joined. The inputs
+    of the cache have no twins: they are joined, and asked for their shape.
+    """
+    if node.op_type == "Shape":
+        yield node
+        return
     joins = node.op_type == "Concat" and node.output[0] in cache
     for index, name in enumerate(node.input):
         if joins and name not in cache:
-            yield make_node("Cast", [name], [f"{name}{SUFFIX[HALF]}"], to=HALF)
             node.input[index] = f"{name}{SUFFIX[HALF]}"
-        elif not joins and name in cache and node.op_type != "Shape":
+            yield make_node("Cast", [name], [node.input[index]], to=HALF)
+        elif not joins and name in cache:
             node.input[index] = f"{name}{SUFFIX[FLOAT]}"
-    made = [name for name in node.output if name in cache]
-    if joins:
-        yield node
-        yield from (make_node("Cast", [name], [f"{name}{SUFFIX[FLOAT]}"], to=FLOAT) for name in made)
-        return
-    for index, name in enumerate(node.output):
-        if name in cache:
-            node.output[index] = f"{name}{SUFFIX[FLOAT]}"
+    made = [(index, name, f"{name}{SUFFIX[FLOAT]}") for index, name in enumerate(node.output) if name in cache]
+    for index, _, twin in made:
+        if not joins:
+            node.output[index] = twin
     yield node
-    yield from (make_node("Cast", [f"{name}{SUFFIX[FLOAT]}"], [name], to=HALF) for name in made)
+    for _, name, twin in made:
+        yield make_node("Cast", [name], [twin], to=FLOAT) if joins else make_node("Cast", [twin], [name], to=HALF)

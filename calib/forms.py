@@ -105,10 +105,7 @@ def form_of(component: str, precision: Precision, target: Target, architectures:
 
 
 def candidates(component: str, form: Form, wanted: Int8Form) -> tuple[Form, ...]:
-    """The forms that a component could have instead of the one that form_of gives it, in the order of preference.
-
-    What is static is computed alike for one picture and for many at once; of weights alone nothing is lost but speed.
-    """
+    """The forms that a component could have, the one that takes the most memory last. form: what form_of gives it."""
     if form is not Form.U8S8:
         return (form,)
     return {

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calib.forms import CACHE
 from calib.graph_files import read_tensor
+from calib.nodes import replace_nodes
 from calib.sites import SMALLEST_WEIGHT
 from runtime.errors import BuildError
 
@@ -81,10 +82,10 @@ class _Halver:
             self.versions[value.name] = {value.type.tensor_type.elem_type: value.name}
         for node in list(self.graph.node):
             self._node(node)
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in self.nodes]
-        used = {name for node in copies for name in node.input}
+        replace_nodes(self.graph, self.nodes)
+        used = {name for node in self.graph.node for name in node.input}
         kept = [tensor for tensor in self.graph.initializer if tensor.name in used]
-        for field, values in ((self.graph.node, copies), (self.graph.initializer, kept), (self.graph.value_info, [])):
+        for field, values in ((self.graph.initializer, kept), (self.graph.value_info, [])):
             del field[:]
             field.extend(values)
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from calib.forms import Form
 from calib.graph_files import read_tensor
+from calib.nodes import make_node, replace_nodes
 from calib.numbers import activation_parameters, quantize_weight, symmetric_parameters
 from calib.ranges import ActivationRange
 from calib.sites import Site, SiteKind, find_sites
@@ -319,11 +320,4 @@ class Quantizer:
             ordered += self.replaced.get(node.output[0], [node])
             for output in node.output:
                 ordered += self.after.get(output, [])
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
-        del self.graph.node[:]
-        self.graph.node.extend(copies)
-
-
-def make_node(operator: str, inputs: list[str], outputs: list[str], **attributes: int) -> onnx.NodeProto:
-    """A node with a name of its own, which builders report: none of the exporter's, that may name the same output."""
-    return helper.make_node(operator, inputs, outputs, name=f"{operator}:{outputs[0]}", **attributes)
+        replace_nodes(self.graph, ordered)

@@ -17,7 +17,8 @@ from calib.cache import halve_cache
 from calib.forms import EXACT_AFTER, Form
 from calib.graph_files import read_tensor
 from calib.half import half_weight, to_half
-from calib.integer import Quantizer, make_node
+from calib.integer import Quantizer
+from calib.nodes import make_node, replace_nodes
 from calib.ranges import ActivationRange
 from calib.sites import SMALLEST_WEIGHT
 from runtime.manifest import Precision
@@ -67,10 +68,4 @@ def _halve_weights(model: onnx.ModelProto, folder: Path) -> None:
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(half_weight(graph.name, name, value), f"{name}:fp16"))
         casts.append(make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
-    _prepend(graph, casts)
-
-
-def _prepend(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    rest = [onnx.NodeProto.FromString(node.SerializeToString()) for node in graph.node]
-    del graph.node[:]
-    graph.node.extend([*nodes, *rest])
+    replace_nodes(graph, [*casts, *graph.node])

@@ -136,12 +136,9 @@ class Builder:
         """Read the checkpoint, plan the loop and leave the traced graphs in an empty folder."""
         self._read()
         self.plan, self.constants = build_plan(self.source.model, self.graphs)
+        # Whether the KV cache is FP16 though the arithmetic around it is float32.
+        self.half_cache = self.options.precision is Precision.INT8 and cache_peak(self.plan) >= HALVED_FROM
         self._trace(scratch)
-
-    @property
-    def half_cache(self) -> bool:
-        """Whether the KV cache is FP16 though the arithmetic around it is float32."""
-        return self.options.precision is Precision.INT8 and cache_peak(self.plan) >= HALVED_FROM
 
     def calibrate(self, scratch: Path) -> CalibratedRanges:
         """The ranges of options.checkpoint alone; its graphs are left in an empty folder."""
@@ -218,9 +215,9 @@ class Builder:
                 ranges,
                 self.library,
                 self._say,
-                self.source.random,
-                self.half_cache,
-                partial(self.source.aside, scratch),
+                random=self.source.random,
+                half_cache=self.half_cache,
+                aside=partial(self.source.aside, scratch),
             )
             return stage.decide(decisions, options.int8_form, self.record, limits)
 

@@ -122,7 +122,7 @@ class Int8Stage:
             return None
 
         try:
-            # Backwards: weights alone, which is held in float32, takes the most memory while it is opened.
+            # Backwards: what takes the most memory while it is opened, weights alone in float32, is opened alone.
             choice = choose_form(filter(None, map(candidate, reversed(forms))), calls)
         except NoCandidateError:
             raise BuildError(
