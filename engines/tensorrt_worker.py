@@ -82,7 +82,7 @@ def build(job: dict[str, Any], emit: Any) -> dict[str, Any]:
 def _recorder(trt: Any) -> Any:
     """A logger that keeps every line: the report is made from them."""
 
-    class Recorder(trt.ILogger):  # type: ignore[misc]
+    class Recorder(trt.ILogger):  # type: ignore[misc]  # the library has no types
         def __init__(self) -> None:
             super().__init__()
             self.lines: list[str] = []
@@ -97,7 +97,7 @@ def _recorder(trt: Any) -> Any:
 
 
 def _monitor(trt: Any, emit: Any) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # the library has no types
         def __init__(self) -> None:
             super().__init__()
             self.totals: dict[str, int] = {}
@@ -172,7 +172,7 @@ def _write_engine(trt: Any, builder: Any, network: Any, config: Any, recorder: A
     with out.open("wb") as file:
         if hasattr(builder, "build_serialized_network_to_stream"):
 
-            class Writer(trt.IStreamWriter):  # type: ignore[misc]
+            class Writer(trt.IStreamWriter):  # type: ignore[misc]  # the library has no types
                 def __init__(self) -> None:
                     super().__init__()
 

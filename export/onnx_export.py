@@ -106,7 +106,7 @@ def _dynamic_shapes(graph: GraphModule) -> tuple[object, ...]:
     if symbols & {"p", "R"}:  # named dimensions can state no relation such as n = p * p or R = B + U
         dims = dict.fromkeys(symbols, Dim.AUTO)
     elif "2B" in symbols:
-        dims["2B"] = 2 * dims["B"] if "B" in symbols else Dim("dim_2B", max=LARGEST)  # type: ignore[operator]
+        dims["2B"] = 2 * dims["B"] if "B" in symbols else Dim("dim_2B", max=LARGEST)
     per_input = [
         {axis: dims[size] for axis, size in enumerate(tensor.shape) if isinstance(size, str)} for tensor in graph.inputs
     ]

@@ -76,7 +76,7 @@ def check_graphs(engines: Pipeline, graphs: Pipeline, prompt: str, seed: int = 7
     plan = graphs.manifest.plan
     buffers = Buffers(plan, 1, graphs.fill(sample_prompt(graphs.manifest, prompt), seed), frozenset())
     done = 0
-    for _ in execute(plan, beside, buffers):  # type: ignore[arg-type]
+    for _ in execute(plan, beside, buffers):
         yield from beside.checks[done:]
         done = len(beside.checks)
     yield from beside.checks[done:]

@@ -173,7 +173,7 @@ class TensorRT:
 def make_logger(library: Any, product: str) -> Any:
     """The library's messages go to ours; the last error is kept for exceptions."""
 
-    class Logger(library.ILogger):  # type: ignore[misc]
+    class Logger(library.ILogger):  # type: ignore[misc]  # the library has no types
         def __init__(self) -> None:
             library.ILogger.__init__(self)
             self.last_error = ""
@@ -199,7 +199,7 @@ def make_reader(library: Any, file: BinaryIO) -> Any:
         library.SeekPosition.END: os.SEEK_END,
     }
 
-    class Reader(library.IStreamReaderV2):  # type: ignore[misc]
+    class Reader(library.IStreamReaderV2):  # type: ignore[misc]  # the library has no types
         def __init__(self) -> None:
             library.IStreamReaderV2.__init__(self)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import logging
 import sys
@@ -26,7 +27,7 @@ LEAST = 4  # pictures of a split, since a distance takes a covariance, and that 
 
 def run(a: argparse.Namespace) -> int:
     try:
-        import torchmetrics  # noqa: F401
+        importlib.import_module("torchmetrics")
     except ModuleNotFoundError as error:
         raise HartEdgeError(
             f"evaluation needs {error.name}, which is not installed; pip install 'hart-edge[train]'"

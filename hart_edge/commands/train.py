@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
 import logging
 import os
@@ -27,9 +28,8 @@ log = logging.getLogger(__name__)
 
 def run(a: argparse.Namespace) -> int:
     try:
-        import accelerate  # noqa: F401
-        import tensorboard  # noqa: F401
-        import torchmetrics  # noqa: F401
+        for package in ("accelerate", "tensorboard", "torchmetrics"):
+            importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise HartEdgeError(
             f"training needs {error.name}, which is not installed; pip install 'hart-edge[train]'"

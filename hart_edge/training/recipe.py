@@ -75,7 +75,7 @@ def from_json(kind: type[R], raw: Any, where: str = "recipe") -> R:
     if not isinstance(raw, dict):
         raise TrainingError(f"{where}: expected an object, found {raw!r}; see docs/training.md for the fields")
     hints = typing.get_type_hints(kind)
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    known = [field.name for field in dataclasses.fields(kind)]
     if unknown := sorted(set(raw) - set(known)):
         raise TrainingError(f"{where}: expected the fields {', '.join(known)}, found {', '.join(unknown)}; remove it")
     values = {name: _value(hints[name], value, f"{where}.{name}") for name, value in raw.items()}

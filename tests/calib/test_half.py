@@ -20,7 +20,7 @@ FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 def halved(model: onnx.ModelProto, **options: object) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    to_half(copy, Path(), **options)  # type: ignore[arg-type]
+    to_half(copy, Path(), **options)
     onnx.checker.check_model(copy, full_check=True)
     return copy
 

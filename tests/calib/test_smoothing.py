@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def chosen(folder: Path, model: onnx.ModelProto, inputs: Arrays, **given) -> dic
     with Collector({"small": path}, {"small": Form.U8S8}, library(Target.CPU)) as collector:
         collector("small", inputs)
         collector.end_prompt()
-    read = lambda name: initializer(model, name)  # noqa: E731
+    read = functools.partial(initializer, model)
     return choose_ranges(model, Form.U8S8, collector.statistics["small"], read, Observer.MIN_MAX, **given)
 
 

@@ -36,8 +36,8 @@ def test_refused_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(
         BuildError, match=r"building its engine takes 1.4 GiB, found 0.4 GiB free; close other programs"
     ):
-        build_engines(job, Untouched(), print, print)  # type: ignore[arg-type]
+        build_engines(job, Untouched(), print, print)
     assert not out.parent.exists()  # nothing was made
     monkeypatch.setattr(bundle_build, "available_memory", lambda: 2**33)
     with pytest.raises(AssertionError, match="a build has begun"):
-        build_engines(job, Untouched(), print, print)  # type: ignore[arg-type]
+        build_engines(job, Untouched(), print, print)

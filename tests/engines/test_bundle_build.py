@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engines.base import Availability, BuildProgress, EngineSettings, Profile, Watch
+from engines.base import BuildProgress, EngineSettings, Profile, Watch
 from engines.bundle_build import EngineDone, EngineJob, build_engines, check_portable, engine_reports
 from engines.profiles import profiles_of
 from runtime.bundle import open_bundle
@@ -27,9 +27,6 @@ class FakeBuilder:
 
     def __init__(self, stops_at: str = "", error: BaseException | None = None) -> None:
         self.stops_at, self.error, self.built = stops_at, error or KeyboardInterrupt(), list[str]()
-
-    def availability(self) -> Availability:
-        raise NotImplementedError
 
     def version(self) -> str:
         return "1.7.1"

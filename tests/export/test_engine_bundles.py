@@ -283,7 +283,7 @@ def test_the_published_transformer(tmp_path: Path) -> None:
     require_clean(path)
     del source, graph
     manifest, component = SimpleNamespace(plan=plan), SimpleNamespace(name="transformer", inputs=())
-    profiles = profiles_of(manifest, component, 1)  # type: ignore[arg-type]
+    profiles = profiles_of(manifest, component, 1)
     assert [profile.scale for profile in profiles] == list(range(10))
     settings = RTX.prepare(EngineSettings(architectures=("sm_86",)))
     report = RTX.build(path, profiles, settings, tmp_path / "transformer.engine", lambda _: None)

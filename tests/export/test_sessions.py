@@ -35,11 +35,11 @@ def test_one_graph_besides_those_of_the_loop() -> None:
     plan = Plan({}, tuple(Step(ComponentName(name), None, {}, {}, False) for name in CALLS))
     paths: Mapping[str, Path] = {name: Path(f"{name}.onnx") for name in [*dict.fromkeys(CALLS), "encoder"]}
     library = Library()
-    sessions = Sessions(paths, library, plan)  # type: ignore[arg-type]
+    sessions = Sessions(paths, library, plan)
     assert list(sessions) == list(paths) and len(sessions) == 7 and library.opened == []
     held = []
     for name in [*CALLS, "encoder", *CALLS[:4]]:
-        assert sessions[name].name == name  # type: ignore[attr-defined]
+        assert sessions[name].name == name
         held.append(sorted(library.alive))
     loop = ["tokens", "transformer"]
     assert held == [

@@ -121,7 +121,7 @@ class NaiveTokenizer:
 
     # --- convolutions -----------------------------------------------------------------------------
 
-    def conv(self, name: str, x: Array, **how) -> Array:  # type: ignore[no-untyped-def]
+    def conv(self, name: str, x: Array, **how) -> Array:
         return conv(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"], **how)
 
     def norm(self, name: str, x: Array) -> Array:

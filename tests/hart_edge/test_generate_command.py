@@ -29,7 +29,7 @@ def test_one_picture_and_one_line(run: Run, int8_bundle: Path, tmp_path: Path) -
     assert (status, err) == (0, "")  # quiet: standard error is no terminal here
     assert re.fullmatch(r'picture\.png: "a grinning face", seed 7, \d+\.\d s\n', out)
     expected = hart_edge.generate(PROMPT, bundle=int8_bundle, seed=7)
-    assert pixels(tmp_path / "picture.png") == expected.tobytes()  # type: ignore[union-attr]
+    assert pixels(tmp_path / "picture.png") == expected.tobytes()
     assert os.listdir(tmp_path) == ["picture.png"]
 
 
@@ -37,7 +37,7 @@ def test_settings_reach_the_pipeline(run: Run, int8_bundle: Path, tmp_path: Path
     chosen = ("--cfg-scale", 2, "--top-k", 5, "--top-p", 0.8, "--no-smooth", "--threads", 1)
     assert run("generate", PROMPT, "--bundle", int8_bundle, *chosen, "--out", "other.PNG")[0] == 0
     expected = hart_edge.load(int8_bundle, threads=1).generate(PROMPT, cfg_scale=2.0, top_k=5, top_p=0.8, smooth=False)
-    assert pixels(tmp_path / "other.PNG") == expected.tobytes()  # type: ignore[union-attr]
+    assert pixels(tmp_path / "other.PNG") == expected.tobytes()
 
 
 def test_several_prompts_as_json_with_previews(run: Run, int8_bundle: Path, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_several_prompts_as_json_with_previews(run: Run, int8_bundle: Path, tmp_
     assert (second["prompt"], second["file"]) == ("a red heart", "two-2.png")
     assert pixels(tmp_path / "two-1.png") == pixels(tmp_path / previews[-1]) != pixels(tmp_path / previews[0])
     alone = hart_edge.generate("a red heart", bundle=int8_bundle, seed=3, top_k=9)
-    assert pixels(tmp_path / "two-2.png") == alone.tobytes()  # type: ignore[union-attr]
+    assert pixels(tmp_path / "two-2.png") == alone.tobytes()
     assert len(os.listdir(tmp_path / "deep/previews")) == 14
 
 
@@ -77,7 +77,7 @@ def test_a_bar_on_a_terminal(run: Run, int8_bundle: Path, monkeypatch: pytest.Mo
     loading, first, *scales, last = err.split("\r\033[K")[1:]
     assert loading == "loading the bundle" and last == ""  # the line is cleared at the end
     assert first == f'[{"." * 24}]  "a grinning face"'
-    assert [re.search(r"scale (\d) of 7", each).group(1) for each in scales] == list("1234567")  # type: ignore[union-attr]
+    assert [re.search(r"scale (\d) of 7", each).group(1) for each in scales] == list("1234567")
     assert [each.count("#") for each in scales] == [3, 6, 10, 13, 17, 20, 24]
     assert max(map(len, (first, *scales))) <= 69  # or it would wrap
 
@@ -129,7 +129,7 @@ def test_a_context_instead_of_a_prompt(run: Run, plain_bundle: Path, tmp_path: P
     status, out, err = run("generate", "--context", "words.npz", "--bundle", plain_bundle, "--seed", 2)
     assert (status, err) == (0, "") and re.fullmatch(r"picture\.png: words\.npz, seed 2, \d+\.\d s\n", out)
     expected = hart_edge.generate(hart_edge.Context(tokens, mask), bundle=plain_bundle, seed=2)
-    assert pixels(tmp_path / "picture.png") == expected.tobytes()  # type: ignore[union-attr]
+    assert pixels(tmp_path / "picture.png") == expected.tobytes()
     told = json.loads(run("generate", "--context", "words.npz", "--bundle", plain_bundle, "--json")[1])
     assert told["context"] == "words.npz" and "prompt" not in told
 
@@ -225,7 +225,7 @@ def test_generate_loads_neither_torch_nor_onnx(int8_bundle: Path, tmp_path: Path
     assert done.stdout.splitlines()[1:] == ["0"] and done.stderr == ""
     expected = hart_edge.generate(PROMPT, bundle=int8_bundle, seed=7)
     found = hashlib.sha256(pixels(tmp_path / "picture.png")).hexdigest()
-    assert found == hashlib.sha256(expected.tobytes()).hexdigest()  # type: ignore[union-attr]
+    assert found == hashlib.sha256(expected.tobytes()).hexdigest()
 
 
 def test_interrupted_in_the_middle_of_a_picture(

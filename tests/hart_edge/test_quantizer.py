@@ -31,7 +31,7 @@ PUBLISHED = (
 
 def make(patch_nums: tuple[int, ...] = (1, 2, 3, 5), share: int = 4, seed: int = 0, **changed: object) -> Quantizer:
     settings = {"vocab_size": 50, "z_channels": 8} | changed
-    quantizer = Quantizer(TokenizerConfig(patch_nums, share_quant_resi=share, **settings))  # type: ignore[arg-type]
+    quantizer = Quantizer(TokenizerConfig(patch_nums, share_quant_resi=share, **settings))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in quantizer.parameters():

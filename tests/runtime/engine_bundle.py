@@ -75,7 +75,7 @@ def install(
 
 def install_cuda(patch: pytest.MonkeyPatch, cuda: FakeCuda) -> FakeCuda:
     bindings = types.ModuleType("cuda.bindings")
-    bindings.runtime = cuda  # type: ignore[attr-defined]
+    bindings.runtime = cuda
     patch.setitem(sys.modules, "cuda", types.ModuleType("cuda"))
     patch.setitem(sys.modules, "cuda.bindings", bindings)
     patch.setitem(sys.modules, "cuda.bindings.runtime", cuda)

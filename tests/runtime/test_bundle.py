@@ -255,6 +255,6 @@ def test_external_data_in_a_folder_beside_the_graph_must_be_listed(folder: Path)
 def test_a_bundle_is_frozen(folder: Path) -> None:
     bundle = open_bundle(folder)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        bundle.folder = folder  # type: ignore[misc]
+        bundle.folder = folder
     put("name", value="other")(folder)
     assert bundle.manifest.name == "tiny-2"

@@ -137,7 +137,7 @@ def test_closing_half_way_runs_no_further_graph(bundle: Bundle) -> None:
     runner = Recorder()
     loop = execute(bundle.manifest.plan, runner, start(bundle, runner))
     assert next(loop) == 0
-    loop.close()  # type: ignore[attr-defined]
+    loop.close()
     assert runner.graphs == ORDER[:4]
     assert next(loop, None) is None and runner.graphs == ORDER[:4]
 

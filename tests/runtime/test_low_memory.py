@@ -18,7 +18,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_same_pictures(words: Path) -> None:
     usual, low = load(words), load(words, low_memory=True)
     for seed in range(3):
-        pair = [one.generate("w1 w2", seed=seed).tobytes() for one in (usual, low)]  # type: ignore[union-attr]
+        pair = [one.generate("w1 w2", seed=seed).tobytes() for one in (usual, low)]
         assert pair[0] == pair[1]
 
 
@@ -30,10 +30,10 @@ def test_a_graph_is_there_from_its_first_step_to_its_last(words: Path) -> None:
     run = runner.run
 
     def watch(graph: str, *given: object) -> None:
-        run(graph, *given)  # type: ignore[arg-type]
+        run(graph, *given)
         held.append(set(runner._sessions))
 
-    runner.run = watch  # type: ignore[method-assign, assignment]
+    runner.run = watch
     pipeline.generate("w1")
     loop = {"transformer", "tokens", "latent"}
     assert held == [

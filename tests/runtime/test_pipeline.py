@@ -79,11 +79,11 @@ def test_a_list_gives_a_list_and_each_equals_the_prompt_alone(shipped: Pipeline)
     assert isinstance(together, list) and len(together) == 3
     for prompt, seed, image in zip(PROMPTS, seeds, together, strict=False):
         alone = shipped.generate(prompt, seed=seed)
-        assert image.tobytes() == alone.tobytes(), prompt  # type: ignore[union-attr]
+        assert image.tobytes() == alone.tobytes(), prompt
 
 
 def test_one_seed_serves_a_whole_list(tiny: Pipeline) -> None:
-    first, second = tiny.generate(("w1", "w1"), seed=3)  # type: ignore[misc]
+    first, second = tiny.generate(("w1", "w1"), seed=3)
     assert first.tobytes() == second.tobytes()
     assert tiny.generate([]) == []
 
@@ -126,7 +126,7 @@ def test_a_preview_changes_nothing(tiny: Pipeline) -> None:
     for event in tiny.stream("w5", seed=2):
         event.preview()
         looked = event.image
-    assert looked is not None and looked.tobytes() == tiny.generate("w5", seed=2).tobytes()  # type: ignore[union-attr]
+    assert looked is not None and looked.tobytes() == tiny.generate("w5", seed=2).tobytes()
 
 
 def test_the_last_preview_is_the_image_even_without_asking_the_decoder(pristine: Path) -> None:
@@ -143,10 +143,10 @@ def test_closing_a_stream_stops_the_work(pristine: Path) -> None:
     assert watched.graphs == []  # checked, not begun
     assert next(stream).scale == 0
     done = list(watched.graphs)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert done == watched.graphs == ["text_model", "transformer", "tokens", "latent"]
     assert next(stream, None) is None
-    assert pipeline.generate("w1 w2").size == (32, 32)  # type: ignore[union-attr]
+    assert pipeline.generate("w1 w2").size == (32, 32)
 
 
 def test_an_event_says_where_it_is(tiny: Pipeline) -> None:
@@ -270,10 +270,10 @@ def context(**changed: Any) -> Context:
 def test_a_context_gives_a_picture(wordless: Pipeline) -> None:
     image = wordless.generate(context(), seed=4)
     assert isinstance(image, Image.Image) and image.size == (112, 112)
-    first, second = wordless.generate([context(), context()], seed=[4, 5])  # type: ignore[misc]
+    first, second = wordless.generate([context(), context()], seed=[4, 5])
     assert first.tobytes() == image.tobytes() != second.tobytes()
     half = context(tokens=context().tokens.astype(np.float64))
-    assert wordless.generate(half, seed=4).tobytes() == image.tobytes()  # type: ignore[union-attr]
+    assert wordless.generate(half, seed=4).tobytes() == image.tobytes()
 
 
 def test_the_mask_matters(wordless: Pipeline) -> None:

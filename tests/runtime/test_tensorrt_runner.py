@@ -50,7 +50,7 @@ def runner_of(pipeline: Pipeline) -> TensorRTRunner:
 
 
 def pictures(pipeline: Pipeline, count: int = 3) -> list[bytes]:
-    return [pipeline.generate("w1 w2", seed=seed).tobytes() for seed in range(count)]  # type: ignore[union-attr]
+    return [pipeline.generate("w1 w2", seed=seed).tobytes() for seed in range(count)]
 
 
 @pytest.mark.parametrize("low_memory", [False, True])
@@ -77,7 +77,7 @@ def test_the_same_pictures_of_a_transformer(
     tokens = random.standard_normal((m.context_tokens, m.context_dim)).astype(np.float32)
     context = Context(tokens, np.arange(m.context_tokens) < 5)
     for seed in range(3):
-        pair = [one.generate(context, seed=seed).tobytes() for one in (expected, found)]  # type: ignore[union-attr]
+        pair = [one.generate(context, seed=seed).tobytes() for one in (expected, found)]
         assert pair[0] == pair[1]
     assert runner_of(found).captured() == [None, *range(len(m.patch_nums)), None]
 
@@ -86,7 +86,7 @@ def test_previews_and_a_stream_that_is_left(words: Path, engines: Path, fake: Fa
     device, host = load(engines), load(words, threads=1)
     left = device.stream("w3", seed=1)
     next(left)
-    left.close()  # type: ignore[attr-defined]
+    left.close()
     events, expected = list(device.stream("w1", seed=4)), list(host.stream("w1", seed=4))
     device.generate("w5", seed=9)  # previews are of their own picture, whatever the device did since
     assert [event.preview().tobytes() for event in events] == [event.preview().tobytes() for event in expected]
@@ -131,7 +131,7 @@ def test_values_that_decide_shapes_are_read_on_the_processor(words: Path, engine
     pipeline = load(engines)
     expected = load(words, threads=1)
     for top_k in (1, 6, None):
-        pair = [one.generate("w1", seed=3, top_k=top_k).tobytes() for one in (pipeline, expected)]  # type: ignore[union-attr]
+        pair = [one.generate("w1", seed=3, top_k=top_k).tobytes() for one in (pipeline, expected)]
         assert pair[0] == pair[1]
     assert runner_of(pipeline).captured() == [None, None]
 

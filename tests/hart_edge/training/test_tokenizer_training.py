@@ -113,7 +113,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_keeps_the_state(tmp_pat
         terms = poisoned(session, rows, share, step)
         return terms if step < 4 else terms | {"loss": terms["loss"] * torch.nan}
 
-    t.losses = losses  # type: ignore[method-assign]
+    t.losses = losses
     with pytest.raises(TrainingError) as caught:
         run(t, tmp_path, Habits(log_seconds=1e9, save_seconds=0, look_steps=100, keep=2))
     message = str(caught.value)
@@ -146,7 +146,7 @@ def test_it_learns(tmp_path: Path) -> None:
 def test_codes_that_died_come_back(tmp_path: Path) -> None:
     """Codes 4 to 15 begin where no latent will ever be; after three steps all of them lie among the tokens."""
     t = task(dataclasses.replace(recipe(steps=3), codebook=CodebookCare(start=0, every=1, dead_below=0.9, memory=0.5)))
-    t.place_codes = lambda session, step: None  # type: ignore[method-assign]
+    t.place_codes = lambda session, step: None
     codebook = t.model.quantizer.codebook.weight
     torch.nn.init.constant_(codebook[4:], 1000.0)
     run(t, tmp_path)

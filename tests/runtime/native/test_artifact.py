@@ -107,7 +107,7 @@ def test_the_example_draws_what_python_draws(
     done = draw(program, tiny, installed, engine, "ab", "7", "ab.png")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "scale 1 of 2\nscale 2 of 2\n")
     with Image.open(tmp_path / "ab.png") as image:
-        assert image.tobytes() == pipeline.load(tiny).generate("ab", seed=7).tobytes()  # type: ignore[union-attr]
+        assert image.tobytes() == pipeline.load(tiny).generate("ab", seed=7).tobytes()
     failed = draw(program, tiny, installed, engine, "", "7", "none.png")
     assert failed.returncode == 1 and not (tmp_path / "none.png").exists()
     assert failed.stderr.startswith("error: prompt: expected words, found an empty string;")

@@ -49,7 +49,7 @@ class Program:
     def draws_what_python_draws(self, bundle: Path) -> None:
         assert self.draw(bundle, "ab") == (0, "scale 1 of 2\nscale 2 of 2\n")
         with Image.open(self.folder / self.picture) as image:
-            assert image.tobytes() == load(bundle).generate("ab", seed=7).tobytes()  # type: ignore[union-attr]
+            assert image.tobytes() == load(bundle).generate("ab", seed=7).tobytes()
         (self.folder / self.picture).unlink()
         status, message = self.draw(bundle, "")
         assert status == 1 and message.startswith("error: prompt: expected words, found an empty string; say what to")

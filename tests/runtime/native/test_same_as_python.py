@@ -67,7 +67,7 @@ def test_settings(native: Any, int8_bundle: Path, changed: dict[str, Any]) -> No
     if "smooth" in changed:
         changed = {**changed, "smooth": bool(changed["smooth"])}
     expected = load(int8_bundle, threads=THREADS).generate("a red heart", seed=3, **changed)
-    assert picture.tobytes() == expected.tobytes()  # type: ignore[union-attr]
+    assert picture.tobytes() == expected.tobytes()
     handle.close()
 
 
