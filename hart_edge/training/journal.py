@@ -28,7 +28,7 @@ class Journal:
         self.folder, self.steps, self.batch = folder, steps, batch
         self.sums: dict[str, tuple[Tensor, int]] = {}
         self.last, self.last_time = step, time.monotonic()
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step) if main else None
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1) if main else None
 
     def __enter__(self) -> Journal:
         return self
