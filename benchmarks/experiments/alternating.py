@@ -16,19 +16,27 @@ import time
 from pathlib import Path
 
 from benchmarks.experiments.chart import Curve, chart
-from benchmarks.experiments.notebook import Figures, Notebook, command, markdown, mean_of, options, train_to_end
+from benchmarks.experiments.notebook import (
+    Figures,
+    Notebook,
+    command,
+    markdown,
+    mean_of,
+    options,
+    train_to_end,
+    training_options,
+)
 from hart_edge.data.pictures import Pictures, read_pictures
-from hart_edge.model.config import TokenizerConfig
 from hart_edge.training.codebook import CodebookCare
 from hart_edge.training.loop import Habits
-from hart_edge.training.recipe import Optimisation, read_recipe, to_json
+from hart_edge.training.recipe import read_recipe, to_json
 from hart_edge.training.reconstruction import measure
-from hart_edge.training.tokenizer import TokenizerRecipe, open_tokenizer
+from hart_edge.training.tokenizer import HART_EMOJI, TokenizerRecipe, open_tokenizer
 from hart_edge.training.tokenizer_task import TokenizerTask
 
-SMALL = TokenizerRecipe(  # about 11 minutes on a quiet core
-    Optimisation(steps=1500, warmup=100, average=0.99),
-    TokenizerConfig((1, 2, 3, 4), vocab_size=512, ch=32, norm_groups=8),
+SMALL = TokenizerRecipe(
+    dataclasses.replace(HART_EMOJI.optimisation, steps=1500, warmup=100, average=0.99),
+    dataclasses.replace(HART_EMOJI.tokenizer, patch_nums=(1, 2, 3, 4), vocab_size=512),
     side=64,
     codebook=CodebookCare(start=500),
 )
@@ -45,7 +53,10 @@ def main(a: argparse.Namespace) -> None:
     base = read_recipe(TokenizerRecipe, SMALL, a.recipe, a.set)
     train, validation = (read_pictures(a.data / part, base.side) for part in ("train", "validation"))
     fingerprint = hashlib.sha256("\n".join((str(base.side), *train.names)).encode()).hexdigest()
-    asked = {"recipe": to_json(base), "ratios": a.ratios, "data": fingerprint, "pictures": len(validation)}
+    asked = {
+        "recipe": to_json(base), "ratios": a.ratios, "data": fingerprint, "pictures": len(validation),
+        "precision": a.precision,
+    }  # fmt: skip
     notebook = Notebook(a.out, asked)
     for seed in range(a.seeds):
         for ratio in a.ratios:
@@ -54,14 +65,16 @@ def main(a: argparse.Namespace) -> None:
             )
             folder = a.out / "runs" / f"{ratio:g}-seed-{seed}"
             task = TokenizerTask(recipe, train.images, validation.images, fingerprint)
-            notebook.measure(f"{ratio:g}", seed, lambda task=task, folder=folder: one(task, folder, validation))
+            notebook.measure(
+                f"{ratio:g}", seed, lambda task=task, folder=folder: one(task, folder, validation, a.precision)
+            )
     write(notebook, a.ratios, a.seeds)
 
 
-def one(task: TokenizerTask, folder: Path, validation: Pictures) -> Figures:
+def one(task: TokenizerTask, folder: Path, validation: Pictures, precision: str) -> Figures:
     """Train one tokenizer to its end; its figures on all of validation, by the published weights."""
     began = time.monotonic()
-    train_to_end(task, folder, Habits(look_steps=task.recipe.optimisation.steps))
+    train_to_end(task, folder, Habits(look_steps=task.recipe.optimisation.steps), precision)
     model = open_tokenizer(folder / "tokenizer")
     found = measure(model.autoencoder, model.quantizer, validation.images)
     return {**found.figures(), "seconds": round(time.monotonic() - began)}
@@ -91,10 +104,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options(p)
     p.add_argument("--ratios", type=float, nargs="+", default=[0.0, 0.25, 0.5, 0.75, 1.0], metavar="R")
-    p.add_argument(
-        "--recipe", type=Path, metavar="FILE.json", help="of hart-edge train tokenizer (default: a small one)"
-    )
-    p.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="change one of the recipe's")
+    training_options(p, "a small tokenizer")
     return p
 
 

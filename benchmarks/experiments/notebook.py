@@ -95,15 +95,18 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
 
 
-def train_to_end(task: Task, folder: Path, habits: Habits) -> None:
+def make_accelerator(precision: str) -> Accelerator:
+    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision={"fp32": "no"}.get(precision, precision))
+
+
+def train_to_end(task: Task, folder: Path, habits: Habits, precision: str) -> None:
     """Train, from the newest state in the folder if there is one. KeyboardInterrupt where it was asked to stop."""
     state = None
     if found := states(folder):
         state = load_state(found[-1])
         check_state(found[-1], state, task.recipe, task.fingerprint)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
     with StopSignal() as stop:
-        step = train(task, folder, accelerator, habits, state, stop)
+        step = train(task, folder, make_accelerator(precision), habits, state, stop)
     if step < task.recipe.optimisation.steps:
         raise KeyboardInterrupt
 
@@ -114,6 +117,15 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for runs, table and plot")
     parser.add_argument("--seeds", type=int, default=2, metavar="N", help="runs of each setting (default: 2)")
     parser.add_argument("--threads", type=int, metavar="N", help="torch's threads")
+
+
+def training_options(parser: argparse.ArgumentParser, recipe: str) -> None:
+    """What an experiment takes that trains. recipe: the default one, in words."""
+    parser.add_argument("--recipe", type=Path, metavar="FILE.json", help=f"of hart-edge train (default: {recipe})")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="change one of the recipe's values"
+    )
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of training (default: fp32)")
 
 
 def command(

@@ -18,12 +18,21 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from PIL import Image
 
 from benchmarks.experiments.absolute import AbsoluteTransformer, resized_positions
 from benchmarks.experiments.chart import Curve, chart
-from benchmarks.experiments.notebook import Figures, Notebook, command, markdown, mean_of, options, train_to_end
+from benchmarks.experiments.notebook import (
+    Figures,
+    Notebook,
+    command,
+    make_accelerator,
+    markdown,
+    mean_of,
+    options,
+    train_to_end,
+    training_options,
+)
 from hart_edge.data.pictures import Pictures, read_pictures
 from hart_edge.model.config import TransformerConfig
 from hart_edge.model.residual import ResidualMLP
@@ -113,7 +122,7 @@ def main(a: argparse.Namespace) -> None:
     tokenizer = open_tokenizer(a.tokenizer)
     asked = {
         "recipe": to_json(low), "high": a.high, "high_steps": a.high_steps, "pictures": a.pictures,
-        "every": a.every, "tokenizer": digest_of(tokenizer),
+        "every": a.every, "tokenizer": digest_of(tokenizer), "precision": a.precision,
     }  # fmt: skip
     notebook = Notebook(a.out, asked)
     for seed in range(a.seeds):
@@ -137,7 +146,7 @@ def one(a: argparse.Namespace, base: TransformerRecipe, kind: str, seed: int, to
         task = task_of(a, recipe, kind, tokenizer)
         if carried is not None:
             start_from(task.model, carried)
-        train_to_end(task, folder, Habits(look_steps=recipe.optimisation.steps))
+        train_to_end(task, folder, Habits(look_steps=recipe.optimisation.steps), a.precision)
         curves[name] = task.curve
         carried = load_state(states(folder)[-1])["average"]
     return {name: {str(step): loss for step, loss in curve.items()} for name, curve in curves.items()}
@@ -153,7 +162,7 @@ def task_of(a: argparse.Namespace, recipe: TransformerRecipe, kind: str, tokeniz
         transformer = KINDS[kind](recipe.transformer, sizes.vocab_size, sizes.z_channels)
         residual = ResidualMLP(recipe.transformer, sizes.z_channels)
         initialise(transformer, residual)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    accelerator = make_accelerator(a.precision)
     learned, judged = (
         examples_of(accelerator, hart, text, each, a.data / part)
         for each, part in ((train, "train"), (validation, "validation"))
@@ -224,8 +233,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--high-steps", type=int, default=600, metavar="N", help="steps at the higher scales (default: 600)")
     p.add_argument("--every", type=int, default=50, metavar="N", help="steps between points of a curve (default: 50)")
     p.add_argument("--pictures", type=int, default=2000, metavar="N", help="to train on (default: 2000)")
-    p.add_argument("--recipe", type=Path, metavar="FILE.json", help="of hart-edge train transformer, at the low scales")
-    p.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="change one of the recipe's")
+    training_options(p, "a small transformer at the low scales")
     return p
 
 

@@ -35,7 +35,9 @@ class TokenizerRecipe:
 
     optimisation: Optimisation
     tokenizer: TokenizerConfig = field(
-        default_factory=lambda: TokenizerConfig((1, 2, 3, 4, 5, 6, 8), vocab_size=1024, ch=32, norm_groups=8)
+        default_factory=lambda: TokenizerConfig(
+            (1, 2, 3, 4, 5, 6, 8), vocab_size=1024, ch=16, ch_mult=(1, 2, 4, 8, 8), norm_groups=2
+        )
     )
     side: int = 128
     early_side: int | None = None
@@ -58,7 +60,9 @@ class TokenizerRecipe:
         check(self, "alternating", "0 to 1", lambda v: 0 <= v <= 1, "recipe")
 
 
-HART_EMOJI = TokenizerRecipe(Optimisation(steps=10500), early_side=64, codebook=CodebookCare(start=6000))
+HART_EMOJI = TokenizerRecipe(
+    Optimisation(steps=11000, learning_rate=1.5e-3, betas=(0.9, 0.95)), early_side=64, codebook=CodebookCare(start=5000)
+)
 
 
 class Reconstructed(NamedTuple):
