@@ -2,7 +2,7 @@
 
 One set of ranges serves every form; a form only says how numbers are held. tokens, latent and embed stay in float32
 wherever the target can compute it: the published weights expect the head in float32, and together they are a few per
-cent of the bytes. docs/forms.md says what each engine library makes of a form.
+cent of the bytes. docs/int8.md and docs/engines.md say why.
 """
 
 from __future__ import annotations

@@ -1,0 +1,44 @@
+"""Pages that are linked to, or named in the code, exist, with the headings that are asked for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md"),
+                 *(ROOT / "hart_edge/models").rglob("*.md"))
+)  # fmt: skip
+PACKAGES = ("hart_edge", "export", "engines", "runtime", "calib", "benchmarks", "examples")
+CODE = {".py", ".h", ".cpp", ".c", ".cmake", ".sh", ".go", ".rs"}
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
+NAMED = re.compile(r"\b((?:docs|benchmarks)/[\w/]+\.md)\b")
+
+
+def anchors(page: Path) -> set[str]:
+    """What a page's headings are called in links: lower case, words joined by -, nothing else kept."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    page = ROOT / name
+    for target, anchor in LINK.findall(page.read_text("utf-8")):
+        if target.startswith(("http:", "https:", "mailto:")):
+            continue
+        found = (page.parent / target).resolve() if target else page
+        assert found.exists(), f"{name} links to {target}"
+        if anchor and found.suffix == ".md":
+            assert anchor in anchors(found), f"{name} links to #{anchor} of {found.name}"
+
+
+def test_pages_named_in_the_code_exist() -> None:
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in CODE]
+    named = {(page, path.relative_to(ROOT)) for path in files for page in NAMED.findall(path.read_text("utf-8"))}
+    assert ("docs/engines.md", Path("calib/forms.py")) in named
+    assert not {f"{path}: {page}" for page, path in named if not (ROOT / page).exists()}
