@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 from engines.base import Arrays, Availability
 from runtime.errors import EngineError
 from runtime.manifest import Target
+from runtime.onnxruntime_library import PROVIDERS, load_library, session_options
 
-PROVIDERS = {Target.CPU: "CPUExecutionProvider", Target.CUDA: "CUDAExecutionProvider"}
 EXTRAS = {Target.CPU: "cpu", Target.CUDA: "gpu"}
 
 
@@ -21,14 +20,8 @@ class OnnxRuntimeSession:
     """A graph opened in ONNX Runtime."""
 
     def __init__(self, graph: Path, target: Target) -> None:
-        import onnxruntime
-
-        self._name = graph.stem
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; they are raised as well
-        # As in runtime/onnxruntime.py, so that what is measured here holds there.
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._name, onnxruntime = graph.stem, load_library()
+        options = session_options(onnxruntime, None)
         try:
             self._session = onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDERS[target]])
         except Exception as error:  # the library's exceptions share no base of their own
@@ -50,9 +43,8 @@ class OnnxRuntimeLibrary:
 
     def availability(self) -> Availability:
         remedy = f"pip install 'hart-edge[{EXTRAS[self.target]}]'"
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as in runtime/onnxruntime.py
         try:
-            import onnxruntime
+            onnxruntime = load_library()
         except ImportError as error:
             return Availability(self.target, False, f"onnxruntime is not installed ({error}); {remedy}")
         version, provider = onnxruntime.__version__, PROVIDERS[self.target]

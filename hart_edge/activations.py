@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from runtime.bundle import Bundle
-from runtime.onnxruntime import load_library
+from runtime.onnxruntime_library import load_library
 from runtime.plan import Step
 from runtime.program import buffer_shape
 

@@ -5,7 +5,6 @@ Buffers are bound, not copied: a graph writes its outputs straight into the arra
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +15,7 @@ from runtime.bundle import Bundle
 from runtime.errors import EngineError
 from runtime.loop import Array
 from runtime.manifest import Target
-
-PROVIDERS = {Target.CPU: "CPUExecutionProvider", Target.CUDA: "CUDAExecutionProvider"}
+from runtime.onnxruntime_library import PROVIDERS, load_library, session_options
 
 MOST_THREADS = 1024
 # Bytes of inputs from which a run is large enough to look for what it left behind. For the 0.7B shape that is the
@@ -83,33 +81,6 @@ class OnnxRuntimeRunner:
             raise EngineError(f"{graph}: ONNX Runtime failed while running ({error}); inputs were {shapes}") from error
         if sum(array.nbytes for array in inputs.values()) >= TRIMMED_FROM:
             return_freed_memory()
-
-
-def load_library() -> Any:
-    """The module onnxruntime. Raises ImportError.
-
-    From 1.29 on, official builds send what they run to their makers, names and hashes of graphs included, unless this
-    variable is there when they load.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    return onnxruntime
-
-
-def session_options(onnxruntime: Any, threads: int | None) -> Any:
-    """The library's SessionOptions as every graph of a bundle has them."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; they are raised as well
-    # Idle threads sleep. By default those of one graph's session keep turning while the next graph runs, and take
-    # the cores from it: five times slower on two cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Every scale has shapes of its own: an arena would keep memory for all of them, and plans for a second run of each
-    # take as much again.
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    return options
 
 
 def thread_count(threads: int | None) -> int | None:

@@ -19,7 +19,7 @@ OURS = (*PACKAGES, "tests", "benchmarks", "examples")
 FORMAT = ("runtime.manifest", "runtime.plan", "runtime.errors", "runtime.memory", "runtime.allocator")
 ALLOWED = {
     "runtime": (),
-    "engines": FORMAT,
+    "engines": (*FORMAT, "runtime.onnxruntime_library"),
     "calib": ("hart_edge", "engines", *FORMAT),
     "export": ("hart_edge", "calib", "engines", *FORMAT),
     "hart_edge": ("export", "calib", "engines", "runtime"),

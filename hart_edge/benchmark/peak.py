@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calib.forms import Form
 from calib.quantize import apply_form
-from runtime.onnxruntime import load_library, session_options
+from runtime.onnxruntime_library import load_library, session_options
 
 ROWS, WIDTH, COLUMNS = 512, 1024, 4096  # a feed-forward product of the published transformer, and its rows at 256 px
 RUNS = 7

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 
 from calib.sites import SMALLEST_WEIGHT
-from runtime.onnxruntime import session_options
+from runtime.onnxruntime_library import session_options
 
 # Where each holds its weight, and where the zero point of its activation, whose type is the activation's. Another
 # version of ONNX Runtime may choose another of these.
