@@ -67,7 +67,9 @@ class TransformerRecipe:
         return max(1, round((1 - self.token_drop) * self.transformer.patch_nums[-1] ** 2))
 
 
-HART_EMOJI = TransformerRecipe(Optimisation(steps=12000, batch=16, learning_rate=7e-4, warmup=300))
+HART_EMOJI = TransformerRecipe(
+    Optimisation(steps=12000, batch=16, learning_rate=1e-3, warmup=300, betas=(0.9, 0.95)), mirror=0.5
+)
 
 
 class Batch(NamedTuple):
