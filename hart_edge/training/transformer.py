@@ -68,7 +68,7 @@ class TransformerRecipe:
 
 
 HART_EMOJI = TransformerRecipe(
-    Optimisation(steps=12000, batch=16, learning_rate=1e-3, warmup=300, betas=(0.9, 0.95)), mirror=0.5
+    Optimisation(steps=8000, batch=16, learning_rate=1e-3, warmup=300, betas=(0.9, 0.95)), mirror=0.5
 )
 
 
