@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator
 
 from hart_edge.commands.train import StopSignal
 from hart_edge.training.checkpoints import check_state, load_state, states, write_atomically
-from hart_edge.training.loop import Habits, Task, train
+from hart_edge.training.loop import Habits, Task, make_accelerator, train
 from runtime.errors import HartEdgeError, InputError
 
 log = logging.getLogger(__name__)
@@ -93,10 +92,6 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; the first column is flush left, the others right."""
     rule = ["---", *("--:" for _ in head[1:])]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
-
-
-def make_accelerator(precision: str) -> Accelerator:
-    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision={"fp32": "no"}.get(precision, precision))
 
 
 def train_to_end(task: Task, folder: Path, habits: Habits, precision: str) -> None:

@@ -26,7 +26,6 @@ from benchmarks.experiments.notebook import (
     Figures,
     Notebook,
     command,
-    make_accelerator,
     markdown,
     mean_of,
     options,
@@ -38,7 +37,7 @@ from hart_edge.model.config import TransformerConfig
 from hart_edge.model.residual import ResidualMLP
 from hart_edge.model.transformer import Transformer
 from hart_edge.training.checkpoints import State, load_state, states
-from hart_edge.training.loop import Habits, Session
+from hart_edge.training.loop import Habits, Session, make_accelerator
 from hart_edge.training.recipe import Optimisation, read_recipe, to_json
 from hart_edge.training.reconstruction import spread
 from hart_edge.training.text import TextRecipe

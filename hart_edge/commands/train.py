@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import sys
-from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
@@ -56,22 +55,14 @@ def run(a: argparse.Namespace) -> int:
 def start(a: argparse.Namespace) -> Accelerator:
     """accelerate's processes, threads, and the log."""
     import torch
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+    from hart_edge.training.loop import make_accelerator
 
     if a.threads is not None:
         if not 1 <= a.threads <= 1024:
             raise InputError(f"--threads: expected 1 to 1024, found {a.threads}; leave it out for torch's choice")
         torch.set_num_threads(a.threads)
-    handlers = [
-        DistributedDataParallelKwargs(find_unused_parameters=True),  # the codebook, until it is first used
-        InitProcessGroupKwargs(timeout=timedelta(days=1)),  # a run may be halted (SIGSTOP) and waits then
-    ]
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
-        mixed_precision={"fp32": "no"}.get(a.precision, a.precision),
-        kwargs_handlers=handlers,
-    )
+    accelerator = make_accelerator(a.precision)
     level = logging.INFO if accelerator.is_main_process else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S", stream=sys.stderr)
     return accelerator

@@ -10,12 +10,14 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from PIL import Image
 from torch import Tensor, nn
 
@@ -86,6 +88,19 @@ class Task(Protocol):
     def sheet(self) -> Image.Image: ...
 
     def publish(self, folder: Path, step: int) -> None: ...
+
+
+def make_accelerator(precision: str) -> Accelerator:
+    """accelerate's processes, on the GPUs or else the CPU. precision: fp32 or bf16."""
+    handlers = [
+        DistributedDataParallelKwargs(find_unused_parameters=True),  # the codebook, until it is first used
+        InitProcessGroupKwargs(timeout=timedelta(days=1)),  # a run may be halted (SIGSTOP) and waits then
+    ]
+    return Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision={"fp32": "no"}.get(precision, precision),
+        kwargs_handlers=handlers,
+    )
 
 
 def train(
