@@ -1,4 +1,5 @@
 # ruff: noqa: N802, N815
+# The names are those of CUDA's bindings.
 """cuda.bindings.runtime whose device is this process's memory: what runtime/cuda.py calls, and no more.
 
 Work is queued on the stream and runs when somebody waits, so that a missing wait shows. Captured work runs only when

@@ -53,6 +53,8 @@ class Seek(Enum):
 
 
 class Logger:
+    """Derived from by callers; a method that they left out shows as an error."""
+
     Severity = Severity
 
     def log(self, severity: Severity, message: str) -> None:
@@ -60,6 +62,8 @@ class Logger:
 
 
 class StreamReader:
+    """Derived from by callers, as Logger."""
+
     def read(self, num_bytes: int, stream: int) -> bytes:
         raise NotImplementedError
 
@@ -217,7 +221,7 @@ class FakeTensorRT:
     def nptype(self, dtype: Any) -> Any:
         return dtype
 
-    def Runtime(self, logger: Logger) -> Any:  # noqa: N802
+    def Runtime(self, logger: Logger) -> Any:  # noqa: N802  # the name is TensorRT's
         self.logger = logger
         runtime = types.SimpleNamespace(deserialize_cuda_engine=self._deserialize, engine_header_size=HEADER)
         if self.validity:
