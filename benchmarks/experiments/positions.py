@@ -166,7 +166,8 @@ def task_of(a: argparse.Namespace, recipe: TransformerRecipe, kind: str, tokeniz
         examples_of(accelerator, hart, text, each, a.data / part)
         for each, part in ((train, "train"), (validation, "validation"))
     )
-    model, fingerprint = Generator(text.model, transformer, residual), fingerprint_of(learned, tokenizer, text)
+    model = Generator(text.model, transformer, residual, recipe.scale_balance)
+    fingerprint = fingerprint_of(learned, tokenizer, text)
     task = PositionsTask(recipe, model, learned, judged, text, hart, a.tokenizer, fingerprint)
     task.every = a.every
     return task

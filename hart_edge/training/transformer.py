@@ -41,7 +41,8 @@ class TransformerRecipe:
     """A transformer's training. side: of the pictures in pixels.
 
     token_drop: share of the last scale's tokens that a step leaves out (the paper: about 0.8). mirror: how probable it
-    is that a picture is seen in the mirror, where its captions allow it (text.may_be_mirrored).
+    is that a picture is seen in the mirror, where its captions allow it (text.may_be_mirrored). scale_balance: how far
+    the scales weigh alike in the cross-entropy: at 0 each code does, as published, and at 1 each scale.
     """
 
     optimisation: Optimisation
@@ -50,6 +51,7 @@ class TransformerRecipe:
     text: TextRecipe = field(default_factory=TextRecipe)
     token_drop: float = 0.8
     mirror: float = 0.0
+    scale_balance: float = 0.0
 
     def __post_init__(self) -> None:
         side = 16 * self.transformer.patch_nums[-1]
@@ -58,6 +60,7 @@ class TransformerRecipe:
         )
         check(self, "token_drop", "0 to below 1", lambda v: 0 <= v < 1, "recipe")
         check(self, "mirror", "0 to 1", lambda v: 0 <= v <= 1, "recipe")
+        check(self, "scale_balance", "0 to 1", lambda v: 0 <= v <= 1, "recipe")
         check(self.transformer, "cond_drop_rate", "0 to 1", lambda v: 0 <= v <= 1, "transformer")
         check(self.transformer, "diffusion_batch_mul", "at least 1", lambda v: v >= 1, "transformer")
 
@@ -97,17 +100,20 @@ class Predicted(NamedTuple):
 class Generator(nn.Module):
     """Text model, transformer and residual MLP; forward is one training step."""
 
-    def __init__(self, text: TextModel, transformer: Transformer, residual: ResidualMLP) -> None:
+    def __init__(
+        self, text: TextModel, transformer: Transformer, residual: ResidualMLP, scale_balance: float = 0.0
+    ) -> None:
         super().__init__()
         self.text, self.transformer, self.residual = text, transformer, residual
-        self.diffusion = Diffusion()
+        self.scale_balance, self.diffusion = scale_balance, Diffusion()
         fuse_attention(transformer)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss, and its two terms: mean cross-entropy in nats a code, and the residual's loss."""
+        """The loss, and its two terms: cross-entropy in nats a code, a weighted mean, and the residual's loss."""
         predicted = self.predict(batch)
         each = F.cross_entropy(predicted.logits.flatten(0, 1), batch.indices.flatten(), reduction="none")
-        weights = token_weights(self.transformer.config.patch_nums, batch.kept.shape[1]).to(each.device)
+        patch_nums, kept = self.transformer.config.patch_nums, batch.kept.shape[1]
+        weights = token_weights(patch_nums, kept, self.scale_balance).to(each.device)
         cross_entropy = (each.view(batch.indices.shape) * weights).sum(1).mean()
         residual = predicted.residual.mean()
         return {"loss": cross_entropy + residual, "cross_entropy": cross_entropy, "residual": residual}
@@ -131,7 +137,13 @@ def drop_condition(context: Tensor, mask: Tensor, dropped: Tensor) -> tuple[Tens
     return torch.where(dropped[:, None, None], 0.0, context), torch.where(dropped[:, None], first, mask)
 
 
-def token_weights(patch_nums: tuple[int, ...], kept: int) -> Tensor:
-    """Each token's part in the mean over all codes (N,), the kept ones standing for all of the last scale."""
-    total, last = sum(side * side for side in patch_nums), patch_nums[-1] ** 2
-    return torch.cat([torch.full((total - last,), 1 / total), torch.full((kept,), last / kept / total)])
+def token_weights(patch_nums: tuple[int, ...], kept: int, balance: float = 0.0) -> Tensor:
+    """Each token's part in the mean over all codes (N,), the kept ones standing for all of the last scale.
+
+    balance: 0 gives every code the same part, 1 every scale; between them a scale of n codes gets n^(1 - balance).
+    """
+    sizes = torch.tensor([side * side for side in patch_nums], dtype=torch.float64)
+    shares = sizes ** (1 - balance)
+    seen = sizes.to(torch.int64)
+    seen[-1] = kept
+    return (shares / shares.sum() / seen).repeat_interleave(seen).float()

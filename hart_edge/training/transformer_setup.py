@@ -84,7 +84,7 @@ def new_generator(recipe: TransformerRecipe, tokenizer: Tokenizer, text: Text) -
         transformer = Transformer(config, sizes.vocab_size, sizes.z_channels)
         residual = ResidualMLP(config, sizes.z_channels)
         initialise(transformer, residual)
-    return Generator(text.model, transformer, residual)
+    return Generator(text.model, transformer, residual, recipe.scale_balance)
 
 
 def examples_of(

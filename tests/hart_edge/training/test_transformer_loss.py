@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.transformer import Batch, Generator, token_weights
@@ -106,6 +107,23 @@ def test_weights_of_tokens() -> None:
     assert token_weights((1, 2, 4), 16).tolist() == pytest.approx([1 / 21] * 21)
 
 
+def test_scales_that_weigh_alike() -> None:
+    alike = token_weights((1, 2, 4), 4, balance=1)
+    assert alike.tolist() == pytest.approx([1 / 3] + [1 / 12] * 4 + [1 / 12] * 4)
+    half = token_weights((1, 2, 4), 4, balance=0.5)  # by their sides
+    assert [float(half[:1]), float(half[1:5].sum()), float(half[5:].sum())] == pytest.approx([1 / 7, 2 / 7, 4 / 7])
+
+
+def test_the_balance_is_the_recipes(parts: tuple[Generator, Batch], tmp_path: Path) -> None:
+    """Of five codes, the first has the same part as the four of the last scale."""
+    _, batch = parts
+    model = filled(tiny_transformer.task(tmp_path, changed(scale_balance=1.0)).model)
+    with torch.no_grad():
+        found, logits = model(batch), model.predict(batch).logits
+    each = F.cross_entropy(logits.transpose(1, 2), batch.indices, reduction="none")
+    assert float(found["cross_entropy"]) == pytest.approx(float(each[:, 0].mean() + each[:, 1:].mean()) / 2, rel=1e-5)
+
+
 # The recipe.
 
 
@@ -119,6 +137,7 @@ def test_how_many_tokens_are_kept() -> None:
         ({"side": 48}, r"recipe\.side: expected 32, which is 16 times the last of transformer\.patch_nums"),
         ({"patch_nums": (1, 3)}, r"side: expected 48, .+, found 32; change the recipe"),
         ({"token_drop": 1.0}, r"recipe\.token_drop: expected 0 to below 1, found 1\.0"),
+        ({"scale_balance": 1.5}, r"recipe\.scale_balance: expected 0 to 1, found 1\.5"),
         ({"mirror": 1.5}, r"mirror: expected 0 to 1, found 1\.5"),
         ({"cond_drop_rate": -1e9}, r"transformer\.cond_drop_rate: expected 0 to 1, found -1000000000\.0"),
         ({"diffusion_batch_mul": 0}, r"transformer\.diffusion_batch_mul: expected at least 1, found 0"),
