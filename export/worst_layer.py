@@ -56,14 +56,15 @@ def worst_layer(
 ) -> LayerError | None:
     """The layer whose error grows most. exact, feeds: the inputs, of the dtypes that either graph takes.
 
-    None where no layer of the traced graph is found in the other.
+    None where no layer of the traced graph is found in the other, or none adds an error.
     """
     model, other = read_graph(traced), read_graph(final)
     made = _made(other)
     names = {name: twin for name in _made(model) if (twin := _twin(name, made)) is not None}
     layers = [layer for layer in _layers(model) if layer.output in names]
     wanted = dict.fromkeys(name for layer in layers for name in (*layer.inputs, layer.output) if name in names)
-    worst = None
+    worst: LayerError | None = None
+    growth = 0.0
     with (
         _exposing(model, traced, wanted, library) as one,
         _exposing(other, final, (names[name] for name in wanted), library) as two,
@@ -76,8 +77,8 @@ def worst_layer(
             for layer in some:
                 before = max((errors.get(name, 0.0) for name in layer.inputs), default=0.0)
                 error = LayerError(layer.name, before, errors[layer.output])
-                if worst is None or error.after - error.before > worst.after - worst.before:
-                    worst = error
+                if error.after - error.before > growth:
+                    worst, growth = error, error.after - error.before
     return worst
 
 

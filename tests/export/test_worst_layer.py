@@ -104,3 +104,10 @@ def test_graphs_without_a_common_layer(tmp_path: Path, feeds: dict) -> None:
     for name, each in (("traced", nodes), ("final", other)):
         onnx.save_model(make_model(each, [weight("w", 64, 64)]), tmp_path / f"{name}.onnx")
     assert worst_layer(tmp_path / "traced.onnx", tmp_path / "final.onnx", feeds, feeds, LIBRARY) is None
+
+
+def test_where_no_layer_adds_an_error_none_is_named(tmp_path: Path, feeds: dict) -> None:
+    """As at fp32, where the final graph is the traced one, and what it is refused for is older than both."""
+    for name in ("traced", "final"):
+        onnx.save_model(chain(), tmp_path / f"{name}.onnx")
+    assert worst_layer(tmp_path / "traced.onnx", tmp_path / "final.onnx", feeds, feeds, LIBRARY) is None
