@@ -160,7 +160,7 @@ class Builder:
             preset = isinstance(options.checkpoint, str)
             self.source = random_source(options.checkpoint) if preset else read_source(options.checkpoint)
             self.graphs = self.source.graphs
-            self.sampling = self.source.sampling(options.cfg_scale)
+            self.sampling = self.source.sampling(options.cfg_scale, options.top_p)
             self.ranges: CalibratedRanges | None = None
             self.calibration_inputs: list[Inputs] = []
             if options.precision is Precision.INT8:

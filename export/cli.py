@@ -18,7 +18,6 @@ from engines.base import BuildProgress
 from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build
 from export.gate import in_words, limits_for
 from hart_edge.model.presets import PRESETS
-from hart_edge.model.sampling import DEFAULT_CFG_SCALE
 from runtime.allocator import map_large_blocks
 from runtime.errors import HartEdgeError
 from runtime.manifest import ENGINE_TARGETS, RANDOM_ENDING, Manifest, Precision, Target
@@ -37,9 +36,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--precision", choices=[str(x) for x in Precision], default="int8")
     p.add_argument("--target", choices=[str(x) for x in Target], default="cpu")
     p.add_argument("--out", type=Path, help="bundle folder (default: bundles/NAME-PRECISION[-TARGET][-random])")
-    p.add_argument(
-        "--cfg-scale", type=float, default=DEFAULT_CFG_SCALE, help="guidance that the bundle uses by default"
-    )
+    p.add_argument("--cfg-scale", type=float, metavar="X", help="guidance of the bundle (default: the checkpoint's)")
+    p.add_argument("--top-p", type=float, metavar="X", help="share of the likeliest codes that the bundle draws from")
     add_calibration_arguments(p)
     p.add_argument("--ranges", type=Path, help="calibration.json of an earlier build of the same weights")
     p.add_argument(
@@ -104,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             precision=Precision(a.precision),
             target=Target(a.target),
             cfg_scale=a.cfg_scale,
+            top_p=a.top_p,
             prompts=a.prompts,
             contexts=a.contexts,
             ranges=a.ranges,

@@ -11,7 +11,6 @@ from calib.graph_files import EXTERNAL_FROM
 from calib.observers import Observer
 from engines.base import BuildProgress, EngineSettings
 from export.gate import LIMITS, Limits
-from hart_edge.model.sampling import DEFAULT_CFG_SCALE
 from runtime.errors import BuildError
 from runtime.manifest import Precision, Target
 
@@ -23,6 +22,7 @@ ANY_GPU = EngineSettings()
 class BuildOptions:
     """What to build. checkpoint: its folder, or the name of a preset, which is built with random weights.
 
+    cfg_scale, top_p: how the bundle draws codes unless a caller asks otherwise, None for the checkpoint's own.
     int8_budget: how far the transformer's logits may diverge from the reference's at any scale before layers are kept
     out of INT8, in nats, None for what the limits allow; keep: patterns of weights that are kept out of it.
     contexts: (N, T, D) and (N, T) arrays for a checkpoint without a text model; engines: what engines are built for;
@@ -33,7 +33,8 @@ class BuildOptions:
     out: Path
     precision: Precision = Precision.INT8
     target: Target = Target.CPU
-    cfg_scale: float = DEFAULT_CFG_SCALE
+    cfg_scale: float | None = None
+    top_p: float | None = None
     prompts: Path | None = None
     contexts: Path | None = None
     ranges: Path | None = None
@@ -48,8 +49,10 @@ class BuildOptions:
     command: str = "python -m export.build"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.cfg_scale <= MOST_GUIDANCE:  # false for NaN as well
+        if self.cfg_scale is not None and not 0 <= self.cfg_scale <= MOST_GUIDANCE:  # false for NaN as well
             raise BuildError(f"cfg_scale: expected 0 to {MOST_GUIDANCE:g}, found {self.cfg_scale!r}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise BuildError(f"top_p: expected above 0 and at most 1, found {self.top_p!r}")
         if self.int8_budget is not None and not self.int8_budget >= 0:
             raise BuildError(f"int8_budget: expected nats, 0 or more, found {self.int8_budget!r}")
 

@@ -22,7 +22,7 @@ from calib.prompts import read_prompts
 from calib.ranges import hash_files
 from export.graphs import GraphModule, build_graphs
 from hart_edge.model.checkpoint import load_checkpoint
-from hart_edge.model.hart import HART
+from hart_edge.model.hart import HART, SampleSettings
 from hart_edge.model.presets import configs
 from hart_edge.model.sampling import default_top_k, guidance_ramp, smooth_temperatures
 from hart_edge.model.text import PromptTokenizer, load_text_model
@@ -56,6 +56,7 @@ class Source:
     tokenizer: PromptTokenizer | None
     graphs: Mapping[str, GraphModule]
     licences: tuple[Licence, ...]
+    settings: SampleSettings
     weight_bytes: int
     weights_sha256: str
 
@@ -83,11 +84,17 @@ class Source:
                 parameter.data = data
             path.unlink()
 
-    def sampling(self, cfg_scale: float) -> Sampling:
-        """The published defaults, as tables over this model's scales."""
+    def sampling(self, cfg_scale: float | None = None, top_p: float | None = None) -> Sampling:
+        """The checkpoint's settings, or those given, with the published tables over this model's scales."""
         scales, vocab_size = len(self.model.patch_nums), self.model.tokenizer_config.vocab_size
-        top_k, ramp = tuple(default_top_k(scales, vocab_size)), tuple(guidance_ramp(scales))
-        return Sampling(cfg_scale, 1.0, True, top_k, ramp, tuple(smooth_temperatures(scales)))
+        return Sampling(
+            self.settings.cfg_scale if cfg_scale is None else cfg_scale,
+            self.settings.top_p if top_p is None else top_p,
+            self.settings.smooth,
+            tuple(default_top_k(scales, vocab_size)),
+            tuple(guidance_ramp(scales)),
+            tuple(smooth_temperatures(scales)),
+        )
 
     def parity_inputs(self) -> list[Inputs]:
         """What the graphs are held against the reference on; seeded noise stands in for a missing text model."""
@@ -128,6 +135,7 @@ def read_source(folder: Path) -> Source:
         tokenizer,
         build_graphs(checkpoint.model, text_model),
         read_licences(folder),
+        checkpoint.sampling,
         sum(path.stat().st_size for path in weights),
         hash_files(weights),
     )
@@ -146,6 +154,7 @@ def random_source(preset: str) -> Source:
         None,
         build_graphs(model, None),
         (),
+        SampleSettings(),
         sum(parameter.nbytes for parameter in model.parameters()),
         hashlib.sha256(identity.encode()).hexdigest(),
     )

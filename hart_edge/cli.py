@@ -215,12 +215,11 @@ def _add_eval(commands: Commands) -> None:
     p.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the first picture, the next has N + 1 (default: 0)"
     )
-    p.add_argument("--cfg-scale", type=float, metavar="X", help="guidance, 0 to 100 (default: the bundle's; 4.5)")
-    p.add_argument("--top-k", type=int, metavar="K", help="choose among the K likeliest codes (default: the bundle's)")
-    p.add_argument("--top-p", type=float, metavar="P", help="and of those among a probability of P (default: 1)")
-    p.add_argument(
-        "--smooth", action=argparse.BooleanOptionalAction, help="mix codes instead of choosing one (default: mix)"
-    )
+    own = "default: the checkpoint's or bundle's own"
+    p.add_argument("--cfg-scale", type=float, metavar="X", help=f"guidance, 0 to 100 ({own})")
+    p.add_argument("--top-k", type=int, metavar="K", help=f"choose among the K likeliest codes ({own})")
+    p.add_argument("--top-p", type=float, metavar="P", help=f"and of those among a probability of P ({own})")
+    p.add_argument("--smooth", action=argparse.BooleanOptionalAction, help=f"mix codes instead of choosing one ({own})")
     p.add_argument("--inception", type=Path, metavar="FILE", help="your Inception weights, for the usual FID as well")
     p.add_argument("--threads", type=int, metavar="N", help="threads (default: torch's choice)")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from hart_edge.model.checkpoint import Checkpoint
 from hart_edge.model.hart import HART, SampleSettings
-from hart_edge.model.sampling import DEFAULT_CFG_SCALE
 from hart_edge.model.text import TextModel, load_text_model
 from hart_edge.training.transformer_task import sample
 from runtime.errors import CheckpointError, InputError
@@ -45,9 +44,11 @@ class Subject(Protocol):
 class Reference:
     """The reference in PyTorch, float32, with the weights of a checkpoint that has a text model."""
 
-    def __init__(self, name: str, hart: HART, text: TextModel, tokenizer: PromptTokenizer, sampling: Sampling) -> None:
+    def __init__(
+        self, name: str, hart: HART, text: TextModel, tokenizer: PromptTokenizer, settings: SampleSettings
+    ) -> None:
         self.name, self.hart, self.text, self.tokenizer = name, hart, text, tokenizer
-        self.side, self.settings = hart.image_size, settings_of(sampling, hart.tokenizer_config.vocab_size)
+        self.side, self.settings = hart.image_size, settings
 
     @torch.no_grad()
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
@@ -78,7 +79,8 @@ def reference_of(checkpoint: Checkpoint, sampling: Sampling) -> Reference:
             "reconstruction alone with --only reconstruction"
         )
     text, tokenizer = load_text_model(folder / "text_model", hart.config.context_token)
-    return Reference(str(folder), hart, text, tokenizer, sampling)
+    settings = settings_of(sampling, checkpoint.sampling, hart.tokenizer_config.vocab_size)
+    return Reference(str(folder), hart, text, tokenizer, settings)
 
 
 def open_bundle(folder: Path, sampling: Sampling, threads: int | None = None) -> BundleSubject:
@@ -92,14 +94,15 @@ def open_bundle(folder: Path, sampling: Sampling, threads: int | None = None) ->
     return BundleSubject(str(folder), pipeline, sampling)
 
 
-def settings_of(sampling: Sampling, vocab_size: int) -> SampleSettings:
-    """The reference's settings, in the ranges of the runtime's. Raises InputError."""
-    cfg_scale = DEFAULT_CFG_SCALE if sampling.cfg_scale is None else sampling.cfg_scale
+def settings_of(sampling: Sampling, own: SampleSettings, vocab_size: int) -> SampleSettings:
+    """What was asked for over the checkpoint's own, in the ranges of the runtime's. Raises InputError."""
+    cfg_scale = own.cfg_scale if sampling.cfg_scale is None else sampling.cfg_scale
     if not 0 <= cfg_scale <= MOST_GUIDANCE:
         raise InputError(f"cfg_scale: expected 0 to {MOST_GUIDANCE:g}, found {cfg_scale!r}; 0 turns guidance off")
     if sampling.top_k is not None and not 1 <= sampling.top_k <= vocab_size:
         raise InputError(f"top_k: expected 1 to {vocab_size}, the number of codes, found {sampling.top_k}")
-    top_p = 1.0 if sampling.top_p is None else sampling.top_p
+    top_p = own.top_p if sampling.top_p is None else sampling.top_p
     if not 0 < top_p <= 1:
         raise InputError(f"top_p: expected above 0 and at most 1, found {top_p!r}; 1 keeps every candidate")
-    return SampleSettings(cfg_scale, sampling.top_k, top_p, sampling.smooth is not False)
+    smooth = own.smooth if sampling.smooth is None else sampling.smooth
+    return SampleSettings(cfg_scale, sampling.top_k, top_p, smooth)

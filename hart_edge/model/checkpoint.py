@@ -1,4 +1,5 @@
-"""The published checkpoint layout: `tokenizer/ llm/ text_model/`. The only file that knows its key names.
+"""The published checkpoint layout: `tokenizer/ llm/ text_model/`, and our own sampling.json beside them, which says how
+codes are drawn unless a caller asks otherwise. The only file that knows the key names.
 
 In: a folder. Out: a HART with its weights. Weights are read as data only: safetensors first, torch pickles with
 weights_only=True. Nothing is downloaded.
@@ -26,8 +27,9 @@ from hart_edge.model.config import (
     read_tokenizer_config,
     read_transformer_config,
 )
-from hart_edge.model.hart import HART
+from hart_edge.model.hart import HART, SampleSettings
 from runtime.errors import CheckpointError
+from runtime.settings import MOST_GUIDANCE
 
 # Published names on the left, ours on the right; applied in order. Errors name tensors as we do.
 RENAMED_LLM = (
@@ -85,16 +87,25 @@ PUBLISHED_PHI = r"^quantizer\.phi\.(\d+)\."
 
 LLM_WEIGHTS = ("ema_model.safetensors", "ema_model.bin", "model.safetensors", "pytorch_model.bin")
 TOKENIZER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+SAMPLING_FILE = "sampling.json"
+# Settings that sampling.json may hold: what they are, and whether a value is one.
+SAMPLING_RANGES = {
+    "cfg_scale": ("0 to 100", lambda v: is_number(v) and 0 <= v <= MOST_GUIDANCE),
+    "top_p": ("above 0 and at most 1", lambda v: is_number(v) and 0 < v <= 1),
+    "smooth": ("true or false", lambda v: isinstance(v, bool)),
+}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint read into memory. `read` lists the weight files that were used."""
+    """A checkpoint read into memory. `read` lists the weight files that were used; sampling: how codes are drawn unless
+    a caller asks otherwise."""
 
     folder: Path
     model: HART
     has_text_model: bool
     read: tuple[Path, ...]
+    sampling: SampleSettings
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint:
@@ -126,7 +137,27 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     state |= tokenizer_state
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
     model.requires_grad_(False)
-    return Checkpoint(folder, model.eval(), (folder / "text_model").is_dir(), (llm_path, tokenizer_path))
+    has_text_model = (folder / "text_model").is_dir()
+    return Checkpoint(folder, model.eval(), has_text_model, (llm_path, tokenizer_path), read_sampling(folder))
+
+
+def read_sampling(folder: Path) -> SampleSettings:
+    """FOLDER/sampling.json over the published settings; those alone where there is none. Raises CheckpointError."""
+    path = folder / SAMPLING_FILE
+    if not path.exists():
+        return SampleSettings()
+    settings = read_json(path)
+    for name, value in settings.items():
+        if name not in SAMPLING_RANGES:
+            raise CheckpointError(f"{path}: expected only {', '.join(SAMPLING_RANGES)}, found {name}; remove it")
+        words, fits = SAMPLING_RANGES[name]
+        if not fits(value):
+            raise CheckpointError(f"{path}: {name}: expected {words}, found {value!r}; mend it")
+    return SampleSettings(**settings)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def load_tokenizer(folder: str | Path, module: nn.Module) -> None:

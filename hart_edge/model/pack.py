@@ -27,6 +27,7 @@ from torch import Tensor
 from hart_edge.model.checkpoint import (
     IGNORED_LLM,
     IGNORED_TOKENIZER,
+    SAMPLING_FILE,
     TOKENIZER_WEIGHTS,
     find_weights,
     load_checkpoint,
@@ -41,7 +42,8 @@ EMA_WEIGHTS = ("ema_model.safetensors", "ema_model.bin")
 TEXT_WEIGHTS = ("model.safetensors",)
 TEXT_FILES = ("tokenizer.json", "tokenizer_config.json")  # and prompt.txt, where the model has an instruction
 IGNORED_TEXT = re.compile(r"\.inv_freq$")
-PACKED_NAMES = {"tokenizer", "llm", "text_model", "README.md", "licences.json"}
+KEPT_NAMES = ("README.md", "licences.json", SAMPLING_FILE)  # a destination's own stay
+PACKED_NAMES = {"tokenizer", "llm", "text_model", *KEPT_NAMES}
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class PackedFile:
 def pack(source: str | Path, destination: str | Path) -> tuple[PackedFile, ...]:
     """Write the checkpoint `source` to `destination` as FP16 safetensors; returns the files written.
 
-    A destination that already holds a packed checkpoint is replaced as a whole, its README.md kept. Each weight file
+    A destination that already holds a packed checkpoint is replaced as a whole but for KEPT_NAMES. Each weight file
     records in its metadata which file it was made of, by name and SHA-256. Raises CheckpointError when the source is
     incomplete, has no moving average, or holds a value that FP16 cannot, and when the destination holds anything else;
     then nothing is written.
@@ -80,7 +82,7 @@ def pack(source: str | Path, destination: str | Path) -> tuple[PackedFile, ...]:
         if has_text_model:
             _pack_part(source / "text_model", TEXT_WEIGHTS, IGNORED_TEXT, staging / "text_model")
             _copy_text_files(source / "text_model", staging / "text_model")
-        for name in ("README.md", "licences.json"):  # the destination's own are kept
+        for name in KEPT_NAMES:
             for kept in (destination / name, source / name):
                 if kept.is_file():
                     shutil.copyfile(kept, staging / name)

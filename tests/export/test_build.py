@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build, bundle_na
 from export.cli import main
 from export.gate import LIMITS, find_breach
 from export.parity import tolerance_of
-from export.source import PARITY_PROMPTS
+from export.source import PARITY_PROMPTS, read_source
 from hart_edge.cli import main as generate
 from runtime.bundle import open_bundle
 from runtime.errors import BuildError
@@ -239,3 +240,16 @@ def test_guidance_out_of_range(tmp_path: Path) -> None:
     for value in (-1.0, 100.5, float("nan"), float("inf")):
         with pytest.raises(BuildError, match=r"^cfg_scale: expected 0 to 100, found"):
             replace(options, cfg_scale=value)
+
+
+def test_how_codes_are_drawn(tmp_path: Path) -> None:
+    """Asked for, or else the checkpoint's own."""
+    checkpoint = Path(shutil.copytree(CHECKPOINT, tmp_path / "checkpoint"))
+    (checkpoint / "sampling.json").write_text('{"top_p": 0.5, "cfg_scale": 3, "smooth": false}', "utf-8")
+    source = read_source(checkpoint)
+    found = [source.sampling(), source.sampling(0.0, 0.9), read_source(CHECKPOINT).sampling()]
+    assert [(each.cfg_scale, each.top_p, each.smooth) for each in found] == [
+        (3, 0.5, False), (0, 0.9, False), (4.5, 1, True),
+    ]  # fmt: skip
+    with pytest.raises(BuildError, match=r"^top_p: expected above 0 and at most 1, found 0$"):
+        BuildOptions(CHECKPOINT, tmp_path / "bundle", top_p=0)

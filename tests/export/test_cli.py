@@ -36,14 +36,14 @@ class Terminal(io.StringIO):
 def test_quiet_when_not_a_terminal(traced: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Two lines: what was made, how large, how good."""
     out = tmp_path / "bundle"
-    assert main(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(out), "--cfg-scale", "3"]) == 0
+    assert main(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(out), "--top-p", "0.75"]) == 0
     said = capsys.readouterr()
     line = rf"{re.escape(str(out))}: fp32 for cpu, \d+\.\d MB in \d+ s; largest error \d\.\de-\d\d \(\w+, \S+\)\n"
     near = r"against the reference: top-1 100 % .*, KL \S+ .*, decoder \d+\.\d dB, on 1 prompts\n"
     assert re.fullmatch(line + near, said.out), said.out
     assert said.err == ""
-    assert open_bundle(out).manifest.sampling.cfg_scale == 3
-    command = f"python -m export.build --checkpoint {CHECKPOINT} --precision fp32 --out {out} --cfg-scale 3"
+    assert open_bundle(out).manifest.sampling.top_p == 0.75
+    command = f"python -m export.build --checkpoint {CHECKPOINT} --precision fp32 --out {out} --top-p 0.75"
     assert f"\n    {command}\n" in (out / "README.md").read_text("utf-8")
 
 

@@ -15,6 +15,7 @@ import safetensors.numpy
 import torch
 
 from hart_edge.model.checkpoint import load_checkpoint
+from hart_edge.model.hart import SampleSettings
 from runtime.errors import CheckpointError
 from tests.hart_edge.tiny_hart import State, Tiny, tiny_checkpoint
 
@@ -144,6 +145,29 @@ def test_sampling_steps_may_be_a_string(tiny: Tiny, value: Any, steps: int) -> N
     put_config(tiny, "llm", num_sampling_steps=value)
     model = load_checkpoint(tiny.folder).model
     assert model.config.num_sampling_steps == steps == len(model.residual.schedule.timesteps)
+
+
+def test_how_codes_are_drawn_comes_from_the_file(tiny: Tiny) -> None:
+    assert load_checkpoint(tiny.folder).sampling == SampleSettings()
+    (tiny.folder / "sampling.json").write_text('{"top_p": 0.5, "cfg_scale": 3}', "utf-8")
+    assert load_checkpoint(tiny.folder).sampling == SampleSettings(cfg_scale=3, top_p=0.5)
+    (tiny.folder / "sampling.json").write_text('{"smooth": false}', "utf-8")
+    assert load_checkpoint(tiny.folder).sampling == SampleSettings(smooth=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"top_p": 0}', "top_p: expected above 0 and at most 1, found 0"),
+        ('{"top_p": true}', "top_p: expected above 0 and at most 1, found True"),
+        ('{"cfg_scale": NaN}', "cfg_scale: expected 0 to 100, found nan"),
+        ('{"smooth": 1}', "smooth: expected true or false, found 1"),
+        ('{"temperature": 1}', "expected only cfg_scale, top_p, smooth, found temperature"),
+    ],
+)
+def test_settings_that_make_no_sense(tiny: Tiny, content: str, message: str) -> None:
+    (tiny.folder / "sampling.json").write_text(content, "utf-8")
+    refused(tiny.folder, "sampling.json: ", message)
 
 
 def test_scales_come_from_the_file(tmp_path: Path) -> None:

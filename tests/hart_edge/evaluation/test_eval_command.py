@@ -101,6 +101,19 @@ def test_same_seed_same_figures(call: Any) -> None:
     assert figures("--seed", 1) != figures() != figures("--no-smooth", "--top-k", 1)
 
 
+def test_the_checkpoints_own_settings(call: Any, tmp_path: Path) -> None:
+    """What sampling.json says holds until it is asked for otherwise."""
+
+    def figures(*more: object) -> list[float]:
+        status, said, error = call("--checkpoint", "checkpoint", "--only", "generation", "--json", *more)
+        assert status == 0, error
+        return [row["frechet"] for row in json.loads(said)["generation"]]
+
+    asked, published = figures("--top-p", 0.1, "--no-smooth"), figures("--top-p", 1, "--smooth")
+    (tmp_path / "checkpoint" / "sampling.json").write_text('{"top_p": 0.1, "smooth": false}', "utf-8")
+    assert figures() == asked != published == figures("--top-p", 1, "--smooth")
+
+
 def test_only_reconstruction_draws_nothing(call: Any) -> None:
     status, said, _ = call("--checkpoint", "checkpoint", "--only", "reconstruction", "--json")
     found = json.loads(said)
