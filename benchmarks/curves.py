@@ -1,13 +1,14 @@
-"""The curves of training runs, from what they wrote for TensorBoard, as SVG.
+"""The curves of a training, from what its runs wrote for TensorBoard, as SVG. Several runs stand one behind the other.
 
     python -m benchmarks.curves runs/tokenizer --figures validation/continuous_psnr validation/discrete_psnr \
-        --title "hart-emoji: the tokenizer" --unit "PSNR, dB" --out docs/images/tokenizer.svg
+        --title "hart-emoji: the tokenizer" --unit "PSNR, dB" --out docs/images/training_tokenizer.svg
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -15,27 +16,37 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from benchmarks.experiments.chart import Curve, chart
 
 
-def curve_of(run: Path, figure: str) -> Curve:
-    """A figure of a run against its steps. Where a run was taken up again, what it wrote later counts."""
+def curve_of(runs: Sequence[Path], figure: str) -> Curve:
+    """A figure of runs against the steps of all of them."""
+    points: list[tuple[float, float, float]] = []
+    before = 0
+    for run in runs:
+        latest = read(run, figure)
+        points += [(before + step, latest[step], 0.0) for step in sorted(latest)]
+        before += max(latest)
+    return Curve(figure.rpartition("/")[2], points)
+
+
+def read(run: Path, figure: str) -> dict[int, float]:
+    """A figure of one run by its steps. Where the run was taken up again, what it wrote later counts."""
     events = EventAccumulator(str(run / "tensorboard"), {"scalars": 0})
     events.Reload()
     known = events.Tags()["scalars"]
     if figure not in known:
         raise ValueError(f"{run}: expected one of {', '.join(sorted(known)) or 'no figures at all'}, found {figure}")
-    latest = {event.step: event.value for event in events.Scalars(figure)}
-    return Curve(figure.rpartition("/")[2], [(step, latest[step], 0.0) for step in sorted(latest)])
+    return {event.step: event.value for event in events.Scalars(figure)}
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="--out of hart-edge train")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="--out of hart-edge train")
     parser.add_argument("--figures", nargs="+", required=True, metavar="NAME", help="as TensorBoard shows them")
     parser.add_argument("--title", required=True)
     parser.add_argument("--unit", required=True, help="what the vertical axis shows")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.svg")
     options = parser.parse_args(arguments)
     try:
-        curves = [curve_of(options.run, figure) for figure in options.figures]
+        curves = [curve_of(options.runs, figure) for figure in options.figures]
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -33,7 +33,10 @@ def test_curves_follow_a_run_that_was_taken_up_again(tmp_path: Path, capsys: pyt
         with Journal(tmp_path, first, 30, 1, True) as journal:
             for step, value in values.items():
                 journal.figures(step, {"psnr": value})
-    assert curves.curve_of(tmp_path, "validation/psnr").points == [(10, 1.0, 0.0), (20, 4.0, 0.0), (30, 5.0, 0.0)]
+    points = [(10, 1.0, 0.0), (20, 4.0, 0.0), (30, 5.0, 0.0)]
+    assert curves.curve_of([tmp_path], "validation/psnr").points == points
+    behind = [(30 + step, value, spread) for step, value, spread in points]
+    assert curves.curve_of([tmp_path, tmp_path], "validation/psnr").points == [*points, *behind]
     out = tmp_path / "docs" / "run.svg"
     asked = [str(tmp_path), "--title", "A run", "--unit", "dB", "--out", str(out), "--figures"]
     assert curves.main([*asked, "validation/psnr"]) == 0
