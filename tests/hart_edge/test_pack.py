@@ -90,9 +90,11 @@ def test_packing_again_gives_the_same_bytes_and_keeps_the_readme(tiny: Tiny, tmp
     pack(tiny.folder, packed)
     assert (packed / "README.md").read_text("utf-8") == "# as trained"
     (packed / "README.md").write_text("# as shipped", "utf-8")
+    (packed / "sampling.json").write_text('{"top_p": 0.5}', "utf-8")
     (packed / "llm" / "left.bin").write_bytes(b"of an earlier version")
     pack(tiny.folder, packed)
     assert (packed / "README.md").read_text("utf-8") == "# as shipped"
+    assert load_checkpoint(packed).sampling.top_p == 0.5
     assert "llm/left.bin" not in listing(packed)
     pack(packed, again)  # a packed checkpoint is a checkpoint
     for path, other in ((packed / "llm", again / "llm"), (packed / "tokenizer", again / "tokenizer")):
@@ -185,7 +187,7 @@ def test_the_shipped_model() -> None:
     assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) < 40e6
     assert listing(SHIPPED)[0] == "README.md"
     readme = (SHIPPED / "README.md").read_text("utf-8")
-    for word in ("MIT", "Fluent", "emojibase", "22.6 dB", "python -m hart_edge.model.pack"):
+    for word in ("MIT", "Apache-2.0", "Fluent", "Noto", "emojibase", "hart-edge eval", "python -m hart_edge.model.pack"):
         assert word in readme
     for path in SHIPPED.rglob("*.safetensors"):
         assert {tensor.dtype for tensor in read_tensors(path).values()} == {torch.float16}
