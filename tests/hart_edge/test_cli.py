@@ -107,7 +107,7 @@ def test_info_is_a_table(run: Run, int8_bundle: Path) -> None:
     assert facts["name"] == manifest["name"] and facts["target"] == "cpu"
     assert facts["image"] == "128 x 128 pixels, 7 scales: 1 2 3 4 5 6 8"
     assert facts["takes"] == "a prompt of up to 24 tokens"
-    assert facts["sampling"] == "cfg_scale 4.5, top_k 600, top_p 1, smooth on; 8 residual steps"
+    assert facts["sampling"] == "cfg_scale 4.5, top_k 600, top_p 0.5, smooth on; 8 residual steps"
     assert facts["calibration"].startswith("20 prompts, ranges ")
     near = r"top-1 \S+ % \(scale \d\) or more, KL \S+ \(scale \d\) or less, decoder \S+ dB, on 8 prompts"
     assert re.fullmatch(near, facts["quality"])

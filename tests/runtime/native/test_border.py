@@ -77,7 +77,7 @@ def test_info(shipped: Handle, int8_bundle: Path) -> None:
     info = shipped.info()
     assert (info.image_size, info.scales, info.takes_prompt) == (128, 7, 1)
     assert (info.context_tokens, info.context_dim) == (24, 192)
-    assert (info.cfg_scale, info.top_p, info.top_k, info.smooth) == (4.5, 1.0, 600, 1)
+    assert (info.cfg_scale, info.top_p, info.top_k, info.smooth) == (4.5, 0.5, 600, 1)
     assert (info.name, info.precision, info.target) == (b"hart-emoji-int8", b"int8", b"cpu")
     assert info.engine.startswith(b"ONNX Runtime 1.")
     assert 15e6 < info.memory < sum(each.stat().st_size for each in int8_bundle.rglob("*") if each.is_file()) + 12e6
