@@ -14,7 +14,7 @@ from export.gate import LIMITS, Limits
 from runtime.errors import BuildError
 from runtime.manifest import Precision, Target
 
-MOST_GUIDANCE = 100.0  # what the manifest allows
+MOST_GUIDANCE, LEAST_TOP_P = 100.0, 1e-6  # what the manifest allows
 ANY_GPU = EngineSettings()
 
 
@@ -51,8 +51,8 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.cfg_scale is not None and not 0 <= self.cfg_scale <= MOST_GUIDANCE:  # false for NaN as well
             raise BuildError(f"cfg_scale: expected 0 to {MOST_GUIDANCE:g}, found {self.cfg_scale!r}")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise BuildError(f"top_p: expected above 0 and at most 1, found {self.top_p!r}")
+        if self.top_p is not None and not LEAST_TOP_P <= self.top_p <= 1:
+            raise BuildError(f"top_p: expected {LEAST_TOP_P:f} to 1, found {self.top_p!r}")
         if self.int8_budget is not None and not self.int8_budget >= 0:
             raise BuildError(f"int8_budget: expected nats, 0 or more, found {self.int8_budget!r}")
 

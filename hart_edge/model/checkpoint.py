@@ -91,7 +91,7 @@ SAMPLING_FILE = "sampling.json"
 # Settings that sampling.json may hold: what they are, and whether a value is one.
 SAMPLING_RANGES = {
     "cfg_scale": ("0 to 100", lambda v: is_number(v) and 0 <= v <= MOST_GUIDANCE),
-    "top_p": ("above 0 and at most 1", lambda v: is_number(v) and 0 < v <= 1),
+    "top_p": ("0.000001 to 1", lambda v: is_number(v) and 1e-6 <= v <= 1),  # as in the manifest
     "smooth": ("true or false", lambda v: isinstance(v, bool)),
 }
 

@@ -251,5 +251,5 @@ def test_how_codes_are_drawn(tmp_path: Path) -> None:
     assert [(each.cfg_scale, each.top_p, each.smooth) for each in found] == [
         (3, 0.5, False), (0, 0.9, False), (4.5, 1, True),
     ]  # fmt: skip
-    with pytest.raises(BuildError, match=r"^top_p: expected above 0 and at most 1, found 0$"):
+    with pytest.raises(BuildError, match=r"^top_p: expected 0\.000001 to 1, found 0$"):
         BuildOptions(CHECKPOINT, tmp_path / "bundle", top_p=0)

@@ -158,8 +158,8 @@ def test_how_codes_are_drawn_comes_from_the_file(tiny: Tiny) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"top_p": 0}', "top_p: expected above 0 and at most 1, found 0"),
-        ('{"top_p": true}', "top_p: expected above 0 and at most 1, found True"),
+        ('{"top_p": 0}', "top_p: expected 0.000001 to 1, found 0"),
+        ('{"top_p": true}', "top_p: expected 0.000001 to 1, found True"),
         ('{"cfg_scale": NaN}', "cfg_scale: expected 0 to 100, found nan"),
         ('{"smooth": 1}', "smooth: expected true or false, found 1"),
         ('{"temperature": 1}', "expected only cfg_scale, top_p, smooth, found temperature"),
