@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,12 +30,17 @@ def curve_of(runs: Sequence[Path], figure: str) -> Curve:
 
 def read(run: Path, figure: str) -> dict[int, float]:
     """A figure of one run by its steps. Where the run was taken up again, what it wrote later counts."""
-    events = EventAccumulator(str(run / "tensorboard"), {"scalars": 0})
-    events.Reload()
+    events = events_of(run)
     known = events.Tags()["scalars"]
     if figure not in known:
         raise ValueError(f"{run}: expected one of {', '.join(sorted(known)) or 'no figures at all'}, found {figure}")
     return {event.step: event.value for event in events.Scalars(figure)}
+
+
+@functools.cache
+def events_of(run: Path) -> EventAccumulator:
+    """What a run wrote, which takes seconds to read, for all of its figures."""
+    return EventAccumulator(str(run / "tensorboard"), {"scalars": 0}).Reload()
 
 
 def main(arguments: list[str] | None = None) -> int:
