@@ -100,9 +100,7 @@ class Predicted(NamedTuple):
 class Generator(nn.Module):
     """Text model, transformer and residual MLP; forward is one training step."""
 
-    def __init__(
-        self, text: TextModel, transformer: Transformer, residual: ResidualMLP, scale_balance: float = 0.0
-    ) -> None:
+    def __init__(self, text: TextModel, transformer: Transformer, residual: ResidualMLP, scale_balance: float) -> None:
         super().__init__()
         self.text, self.transformer, self.residual = text, transformer, residual
         self.scale_balance, self.diffusion = scale_balance, Diffusion()
