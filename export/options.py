@@ -12,9 +12,8 @@ from calib.observers import Observer
 from engines.base import BuildProgress, EngineSettings
 from export.gate import LIMITS, Limits
 from runtime.errors import BuildError
-from runtime.manifest import Precision, Target
+from runtime.manifest import LEAST_TOP_P, MOST_GUIDANCE, Precision, Target
 
-MOST_GUIDANCE, LEAST_TOP_P = 100.0, 1e-6  # what the manifest allows
 ANY_GPU = EngineSettings()
 
 

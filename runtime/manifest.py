@@ -86,6 +86,7 @@ MANIFEST_FILE = "manifest.json"
 CONSTANTS_FILE = "constants.bin"
 MOST_MANIFEST_BYTES = 16 * 2**20
 RANDOM_ENDING = "-random"  # of names, kept for bundles whose weights are random numbers
+MOST_GUIDANCE, LEAST_TOP_P = 100.0, 1e-6  # of how codes are drawn by default
 ALIGNMENT = 64  # of constants; a cache line, and what accelerators ask of host memory
 
 Count = Annotated[int, integer(1, 2**20)]
@@ -111,8 +112,8 @@ class Tokenizer:
 class Sampling:
     """Defaults, then tables with one entry per scale."""
 
-    cfg_scale: Annotated[float, number(0, 100)]
-    top_p: Annotated[float, number(1e-6, 1)]
+    cfg_scale: Annotated[float, number(0, MOST_GUIDANCE)]
+    top_p: Annotated[float, number(LEAST_TOP_P, 1)]
     smooth: bool
     top_k: tuple[Count, ...]
     guidance_ratio: tuple[Factor, ...]

@@ -14,11 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
-from runtime.manifest import Sampling
+from runtime.manifest import MOST_GUIDANCE, Sampling
 from runtime.plan import Buffer, Setting
 from runtime.random import check_seed
-
-MOST_GUIDANCE = 100.0
 
 
 @dataclass(frozen=True)

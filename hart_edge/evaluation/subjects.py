@@ -16,8 +16,9 @@ from hart_edge.model.hart import HART, SampleSettings
 from hart_edge.model.text import TextModel, load_text_model
 from hart_edge.training.transformer_task import sample
 from runtime.errors import CheckpointError, InputError
+from runtime.manifest import MOST_GUIDANCE
 from runtime.pipeline import Pipeline, load
-from runtime.settings import MOST_GUIDANCE, check_settings
+from runtime.settings import check_settings
 from runtime.text import PromptTokenizer
 
 BATCH = 8

@@ -29,7 +29,7 @@ from hart_edge.model.config import (
 )
 from hart_edge.model.hart import HART, SampleSettings
 from runtime.errors import CheckpointError
-from runtime.settings import MOST_GUIDANCE
+from runtime.manifest import LEAST_TOP_P, MOST_GUIDANCE
 
 # Published names on the left, ours on the right; applied in order. Errors name tensors as we do.
 RENAMED_LLM = (
@@ -88,10 +88,10 @@ PUBLISHED_PHI = r"^quantizer\.phi\.(\d+)\."
 LLM_WEIGHTS = ("ema_model.safetensors", "ema_model.bin", "model.safetensors", "pytorch_model.bin")
 TOKENIZER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 SAMPLING_FILE = "sampling.json"
-# Settings that sampling.json may hold: what they are, and whether a value is one.
+# Settings that sampling.json may hold: what they are, as a bundle's manifest has them, and whether a value is one.
 SAMPLING_RANGES = {
-    "cfg_scale": ("0 to 100", lambda v: is_number(v) and 0 <= v <= MOST_GUIDANCE),
-    "top_p": ("0.000001 to 1", lambda v: is_number(v) and 1e-6 <= v <= 1),  # as in the manifest
+    "cfg_scale": (f"0 to {MOST_GUIDANCE:g}", lambda v: is_number(v) and 0 <= v <= MOST_GUIDANCE),
+    "top_p": (f"{LEAST_TOP_P:f} to 1", lambda v: is_number(v) and LEAST_TOP_P <= v <= 1),
     "smooth": ("true or false", lambda v: isinstance(v, bool)),
 }
 
