@@ -85,8 +85,8 @@ ALWAYS_FLOAT32 = frozenset({"tokens", "latent", "embed"})
 WEIGHTS_ONLY = frozenset({"decoder", "encoder"})
 # What follows this tensor stays in float32: distances to the codebook decide the encoder's codes.
 EXACT_AFTER = {"encoder": "latent"}
-CACHE = ("past_key.", "past_value.", "present_key.", "present_value.", "null_key.", "null_value.")
-CACHE += ("past_null_key.", "past_null_value.", "present_null_key.", "present_null_value.")
+CACHE = ("key.", "value.", "null_key.", "null_value.")
+CACHE += ("past_key.", "past_value.", "past_null_key.", "past_null_value.")
 # Turing: TensorRT-RTX compiles no matrix product in float32 for it.
 NO_FLOAT32_PRODUCTS = frozenset({"sm_75"})
 

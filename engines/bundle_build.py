@@ -21,6 +21,7 @@ from engines import device
 from engines.base import EngineBuilder, EngineSettings, Profile, Watch
 from engines.profiles import profiles_of
 from engines.staging import require_free, take_name
+from runtime.arena import ALIGNMENT
 from runtime.errors import BuildError
 from runtime.manifest import (
     ENGINE_TARGETS,
@@ -35,6 +36,7 @@ from runtime.manifest import (
     to_json,
 )
 from runtime.memory import available_memory, require_build_memory
+from runtime.program import row_size, unaligned_rows
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,13 @@ def check_portable(manifest: Manifest, target: Target, settings: EngineSettings)
         raise BuildError(
             f"{manifest.name}: its graphs were written for target {found.name}, and engines for {target} are made of "
             f"graphs for {target}; build it with python -m export.build --target {target}"
+        )
+    if rows := unaligned_rows(manifest.plan):
+        found_size = row_size(manifest.plan.buffers[rows])
+        raise BuildError(
+            f"{manifest.name}: expected keys and values of a multiple of {ALIGNMENT} bytes a token, which is where "
+            f"TensorRT takes addresses, found {found_size} ({rows}); use a checkpoint whose embed_dim is a multiple of "
+            "128, or build for cpu or cuda"
         )
     turing = target is Target.TENSORRT_RTX and "sm_75" in settings.architectures
     for component in manifest.components:

@@ -14,7 +14,7 @@ import inspect
 import torch
 from torch import Tensor, nn
 
-from export.null_half import attend_halves, compute_null_half, key_bias
+from export.null_half import attend_halves, compute_null_half, key_bias, to_rows
 from hart_edge.model.hart import HART
 from hart_edge.model.quantizer import resize, to_map, to_tokens
 from hart_edge.model.sampling import choose, default_top_k, guide
@@ -86,10 +86,11 @@ class ContextGraph(GraphModule):
             self.outputs += (spec("modulation", "2B", config.depth * 6, dim),)
         left = {"null_hidden": null.hidden}
         for i, (key, value) in enumerate(null.cache):
-            left |= {f"null_key.{i}": key, f"null_value.{i}": value}
+            left |= {f"null_key.{i}": to_rows(key), f"null_value.{i}": to_rows(value)}
         for name, constant in left.items():
             self.register_buffer(name.replace(".", "_"), constant)
-            self.outputs += (spec(name, "B", *constant.shape[1:]),)
+            rows = name != "null_hidden"  # of a cache: (1, B, H, d)
+            self.outputs += (spec(name, 1, "B", *constant.shape[2:]) if rows else spec(name, "B", *constant.shape[1:]),)
         self.left = [name.replace(".", "_") for name in left]
 
     def forward(self, context: Tensor, context_mask: Tensor) -> tuple[Tensor, ...]:
@@ -108,11 +109,17 @@ class ContextGraph(GraphModule):
         modulation = self.transformer.modulation(tokens, context_mask)
         if modulation is not None:
             results += (torch.cat([modulation, per_image(self.null_modulation)]),)
-        return *results, *(per_image(getattr(self, name)) for name in self.left)
+        hidden, *cache = (getattr(self, name) for name in self.left)
+        rows = (one.expand(1, images, *one.shape[2:]) for one in cache)
+        return *results, per_image(hidden), *rows
 
 
 class TransformerGraph(GraphModule):
-    """All blocks for the tokens of one scale, whichever; weights exist once."""
+    """All blocks for the tokens of one scale, whichever; weights exist once.
+
+    Keys and values have their tokens on axis 0, so that what a scale adds to the cache lies behind what was there, in
+    one piece: it is written in its place, and nothing that is cached is written again.
+    """
 
     name = "transformer"
 
@@ -136,20 +143,20 @@ class TransformerGraph(GraphModule):
         for i in range(config.depth):
             for half, rows, cached in (("", "B", "N"), ("null_", "U", "M")):
                 for part in (f"{half}key.{i}", f"{half}value.{i}"):
-                    self.inputs += (spec(f"past_{part}", rows, heads, cached, head_dim),)
-                    self.outputs += (spec(f"present_{part}", rows, heads, f"{cached} + n", head_dim),)
+                    self.inputs += (spec(f"past_{part}", cached, rows, heads, head_dim),)
+                    self.outputs += (spec(part, "n", rows, heads, head_dim),)
 
     def forward(self, x: Tensor, rope_cos: Tensor, rope_sin: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         modulation, past = (rest[0][: x.shape[0]], rest[1:]) if self.modulated else (None, rest)
-        images, cached = past[0].shape[0], past[2].shape[2]
+        images, cached = past[0].shape[1], past[2].shape[0]
         bias = key_bias(cached + x.shape[1], self.context_tokens)
 
         def attention(i: int, x: Tensor) -> tuple[Tensor, list[Tensor]]:
             attn, own = self.transformer.blocks[i].attn, past[4 * i : 4 * i + 4]
             return attend_halves(attn, x, rope_cos, rope_sin, own, images, bias)
 
-        hidden, present = self.transformer.through(x, modulation, attention)
-        return hidden[:images], hidden[images:], *(tensor for entry in present for tensor in entry)
+        hidden, new = self.transformer.through(x, modulation, attention)
+        return hidden[:images], hidden[images:], *(tensor for entry in new for tensor in entry)
 
 
 class TokensGraph(GraphModule):

@@ -58,12 +58,19 @@ def attend_halves(
 ) -> tuple[Tensor, list[Tensor]]:
     """Attention of both halves: one projection, and each half its own keys and values.
 
-    x: (B + U, n, C), cos, sin: (B + U, n, d), conditional half first; past: keys and values (B, H, N, d) of that half,
-    then (U, H, M, d) of the other; images: B; null_bias: (M + n,). Returns (B + U, n, C) and the four with n more keys.
+    x: (B + U, n, C), cos, sin: (B + U, n, d), conditional half first; past: keys and values (N, B, H, d) of that half,
+    then (M, U, H, d) of the other; images: B; null_bias: (M + n,). Returns (B + U, n, C), and the keys and values that
+    each of the four grows by, (n, B, H, d) and (n, U, H, d).
     """
     projected = attention.project(x, cos, sin)
     q, k, v = (part[:images] for part in projected)
     null_q, null_k, null_v = (part[images:] for part in projected)
-    present = [torch.cat(pair, 2) for pair in zip(past, (k, v, null_k, null_v), strict=True)]
-    heads = attend(q, *present[:2]), attend(null_q, *present[2:], bias=null_bias)
-    return attention.join(torch.cat(heads), x.shape), present
+    new = [to_rows(part) for part in (k, v, null_k, null_v)]
+    k, v, null_k, null_v = (torch.cat(pair).permute(1, 2, 0, 3) for pair in zip(past, new, strict=True))
+    heads = attend(q, k, v), attend(null_q, null_k, null_v, bias=null_bias)
+    return attention.join(torch.cat(heads), x.shape), new
+
+
+def to_rows(part: Tensor) -> Tensor:
+    """Keys or values as they are cached: (B, H, n, d) -> (n, B, H, d)"""
+    return part.permute(2, 0, 1, 3)

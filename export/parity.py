@@ -88,7 +88,9 @@ def walk(
 
     def source(name: str, buffer: Buffer) -> Tensor:
         shape = [sizes[size] if isinstance(size, str) else size for size in buffer.shape]
-        if buffer.kind is BufferKind.ZERO:
+        if buffer.kind is BufferKind.ROWS:
+            return rows(buffer)
+        if buffer.kind in (BufferKind.ZERO, BufferKind.CACHE):
             return torch.zeros(shape)
         if buffer.kind is BufferKind.CONSTANT:
             return torch.from_numpy(constants[buffer.constant or ""])
@@ -100,6 +102,12 @@ def walk(
         dtype = getattr(torch, buffer.dtype)
         return torch.tensor([values[(buffer.scale or 0) % len(values)]], dtype=dtype)
 
+    def rows(buffer: Buffer) -> Tensor:
+        assert buffer.cache is not None and buffer.start is not None
+        if buffer.cache not in buffers:
+            buffers[buffer.cache] = source(buffer.cache, plan.buffers[buffer.cache])
+        return buffers[buffer.cache][buffer.start : buffer.start + int(buffer.shape[0])]
+
     with torch.no_grad():
         for index, step in enumerate(plan.steps):
             for name in step.inputs.values():
@@ -110,8 +118,14 @@ def walk(
             results = module(*(feeds[tensor.name] for tensor in module.inputs))
             named = {tensor.name: result for tensor, result in zip(module.outputs, results, strict=True)}
             observe(str(step.graph), feeds, {tensor: named[tensor] for tensor in step.outputs})
-            buffers |= {name: named[tensor] for tensor, name in step.outputs.items()}
-            for name in {*step.inputs.values(), *step.outputs.values()} - {"image"}:
+            for tensor, name in step.outputs.items():
+                if plan.buffers[name].kind is BufferKind.ROWS:
+                    rows(plan.buffers[name]).copy_(named[tensor])
+                else:
+                    buffers[name] = named[tensor]
+            touched = {*step.inputs.values(), *step.outputs.values()}
+            caches = {plan.buffers[name].cache for name in touched} - {None}
+            for name in (touched | caches) - {"image"}:
                 if plan.buffers[name].last == index:
                     buffers.pop(name, None)
     return buffers["image"]

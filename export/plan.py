@@ -61,6 +61,16 @@ class PlanBuilder:
     def zero(self, name: str, shape: Extents) -> str:
         return self._add(name, BufferKind.ZERO, "float32", shape)
 
+    def cache(self, name: str, row: Extents) -> None:
+        """Memory for rows of this shape; as many as rows() appends."""
+        self._add(name, BufferKind.CACHE, "float32", (0, *row))
+
+    def rows(self, cache: str, name: str, start: int, count: int) -> str:
+        """A range of a cache's rows."""
+        _, dtype, (most, *row), _ = self._buffers[cache]
+        self._add(cache, BufferKind.CACHE, dtype, (max(int(most), start + count), *row))
+        return self._add(name, BufferKind.ROWS, dtype, (count, *row), cache=cache, start=start)
+
     def noise(self, name: str, distribution: Distribution, purpose: int, scale: int, shape: Extents) -> str:
         further = {"distribution": distribution, "purpose": purpose, "scale": scale}
         return self._add(name, BufferKind.NOISE, "float32", shape, **further)
@@ -75,16 +85,22 @@ class PlanBuilder:
         *,
         ends_scale: bool = False,
     ) -> None:
-        """Add a step. `sizes` gives the symbols of the graph's outputs (other than B and 2B) their values."""
+        """Add a step. `sizes` gives the symbols of the graph's outputs (other than B and 2B) their values.
+
+        An output goes into the rows that its buffer names, or is a value that comes into being here.
+        """
         specification = {tensor.name: tensor for tensor in self.graphs[graph].outputs}
         for tensor_name, buffer in outputs.items():
             tensor = specification[tensor_name]
+            if buffer in self._buffers:
+                continue  # rows of a cache
             shape = tuple((sizes or {}).get(size, size) if isinstance(size, str) else size for size in tensor.shape)
             self._add(buffer, BufferKind.VALUE, tensor.dtype, shape)
         self._steps.append(Step(ComponentName(graph), scale, inputs, outputs, ends_scale))
 
     def finish(self) -> Plan:
-        spans = lifetimes(self._steps)
+        caches = {name: further.get("cache") for name, (_, _, _, further) in self._buffers.items()}
+        spans = lifetimes(self._steps, caches)
         buffers = {}
         for name, (kind, dtype, shape, further) in self._buffers.items():
             first, last = spans[name]
@@ -113,25 +129,25 @@ def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, di
     entry = {"x": "x.0", "rope_cos": "rope_cos.0", "rope_sin": "rope_sin.0"}
     inputs = {"context": "context", "context_mask": "context_mask"}
     parts = [f"{half}{part}.{layer}" for layer in range(config.depth) for half in HALVES for part in ("key", "value")]
-    null_parts = {part: f"{part}.0" for part in parts if part.startswith("null_")}
+    for part in parts:
+        build.cache(part, ("B", config.num_heads, config.head_dim))
+    null_parts = {part: build.rows(part, f"{part}.0", 0, 1) for part in parts if part.startswith("null_")}
     build.step("context", None, inputs, entry | lasting | modulation | null_parts | {"null_hidden": "null_hidden.0"})
-    nothing = build.zero("past.empty", ("B", config.num_heads, 0, config.head_dim))
-    no_half = build.zero("past_null.empty", (0, config.num_heads, 1, config.head_dim))
-    past = {f"past_{part}": no_half if part in null_parts else nothing for part in parts}
+    no_half = build.zero("past_null.empty", (1, 0, config.num_heads, config.head_dim))
     f_hat = build.zero("f_hat.empty", ("B", z, final, final))
-    cached = 0
+    held = {part: int(part in null_parts) for part in parts}  # rows of each cache so far
     for scale, side in enumerate(sides):
         last = scale == count - 1
         tokens = side * side
         width = config.context_token if scale == 0 else tokens
-        written = [] if last else [part for part in parts if scale > 0 or part not in null_parts]
-        outputs = {f"present_{part}": f"{part}.{scale}" for part in written}
+        running = [part for part in parts if scale > 0 or part not in null_parts]
+        past = {f"past_{part}": build.rows(part, f"past_{part}.{scale}", 0, held[part]) for part in running}
+        past |= {f"past_{part}": no_half for part in parts if part not in running}
+        outputs = {} if last else {part: build.rows(part, f"{part}.{scale}", held[part], width) for part in running}
+        held |= {part: held[part] + width for part in outputs}
         hidden = {"hidden": f"hidden.{scale}", "null_hidden": f"null_hidden.{scale}"}
         outputs |= hidden if scale > 0 else {"hidden": hidden["hidden"]}
-        sizes = {"n": width, "U": "B", "N + n": cached + width, "M + n": cached + width - config.context_token + 1}
-        build.step("transformer", scale, entry | modulation | past, outputs, sizes)
-        past = {f"past_{part}": f"{part}.{scale}" for part in parts}
-        cached += width
+        build.step("transformer", scale, entry | modulation | past, outputs, {"n": width, "U": "B"})
         predicting = [width - 1] if scale == 0 else list(range(tokens))
         ratio = build.setting(Setting.GUIDANCE_RATIO, "float32", scale)
         shape = ("B", tokens, model.tokenizer_config.vocab_size)
@@ -202,4 +218,8 @@ def with_dtypes(plan: Plan, specs: Mapping[str, Sequence[TensorSpec]]) -> Plan:
             dtype, buffer = dtypes[str(step.graph), tensor], buffers[name]
             size = bytes_per_image(dtype, buffer.shape)
             buffers[name] = replace(buffer, dtype=dtype, bytes_per_image=size)
+            if buffer.cache is not None:
+                cache = buffers[buffer.cache]
+                size = bytes_per_image(dtype, cache.shape)
+                buffers[buffer.cache] = replace(cache, dtype=dtype, bytes_per_image=size)
     return Plan(buffers, plan.steps)

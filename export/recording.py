@@ -2,7 +2,7 @@
 
 In: an observer's calls. Out: the same inputs, and of the first prompt the outputs. They stay in memory as long as they
 are few; what is more goes to files, which are read whenever a call is asked for. The KV cache of a prompt is kept once,
-as long as it has grown: what a scale reads or writes is its beginning.
+as long as it has grown: what a scale reads is its beginning.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 MOST_IN_MEMORY = 2**28  # bytes of inputs and outputs
-PAST, PRESENT = "past_", "present_"
+PAST = ("past_key.", "past_value.", "past_null_")  # of the KV cache
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -34,15 +34,15 @@ class _Stored:
 
 @dataclass(frozen=True)
 class _Beginning:
-    """The first tokens of a cache (B, heads, N, head_dim), which may still grow."""
+    """The first rows of a cache (N, B, heads, head_dim), which may still grow."""
 
     cache: _Stored
-    tokens: int
+    rows: int
 
     def read(self) -> NDArray[Any]:
         where = self.cache.where
         whole = np.load(where, mmap_mode="r") if isinstance(where, Path) else where
-        return np.array(whole[..., : self.tokens, :])
+        return np.array(whole[: self.rows])
 
 
 _Kept = Mapping[str, _Stored | _Beginning]
@@ -108,13 +108,12 @@ class Recording:
     def _kept(self, graph: str, tensors: Mapping[str, Tensor]) -> _Kept:
         kept: dict[str, _Stored | _Beginning] = {}
         for name, tensor in tensors.items():
-            if name.startswith((PAST, PRESENT)):
-                place = f"{graph} {name.removeprefix(PAST).removeprefix(PRESENT)}"
-                cache = self._caches.setdefault(place, _Stored(tensor.numpy()))
+            if name.startswith(PAST):
+                cache = self._caches.setdefault(f"{graph} {name}", _Stored(tensor.numpy()))
                 assert not isinstance(cache.where, Path)  # it has its place at the prompt's end
-                if tensor.shape[-2] > cache.where.shape[-2]:
+                if len(tensor) > len(cache.where):
                     cache.where = tensor.numpy()
-                kept[name] = _Beginning(cache, tensor.shape[-2])
+                kept[name] = _Beginning(cache, len(tensor))
             else:
                 kept[name] = _Stored(self._place(tensor.numpy()))
         return kept

@@ -65,7 +65,9 @@ class Buffers:
         """A buffer that a step reads."""
         if name not in self._arrays:
             buffer = self._plan.buffers[name]
-            if buffer.kind is BufferKind.ZERO:
+            if buffer.kind is BufferKind.ROWS:
+                self._arrays[name] = self._rows(buffer)
+            elif buffer.kind is BufferKind.ZERO:
                 self._arrays[name] = np.zeros(self.shape(buffer), buffer.dtype.value)
             else:
                 self._arrays[name] = self._fill(name, buffer)
@@ -74,8 +76,17 @@ class Buffers:
     def target(self, name: str) -> Array:
         """A buffer that a step writes."""
         buffer = self._plan.buffers[name]
-        self._arrays[name] = np.empty(self.shape(buffer), buffer.dtype.value)
+        is_rows = buffer.kind is BufferKind.ROWS
+        self._arrays[name] = self._rows(buffer) if is_rows else np.empty(self.shape(buffer), buffer.dtype.value)
         return self._arrays[name]
+
+    def _rows(self, buffer: Buffer) -> Array:
+        """A range of a cache's rows, where it lies."""
+        assert buffer.cache is not None and buffer.start is not None  # the manifest's reader has checked both
+        if buffer.cache not in self._arrays:
+            cache = self._plan.buffers[buffer.cache]
+            self._arrays[buffer.cache] = np.empty(self.shape(cache), cache.dtype.value)
+        return self._arrays[buffer.cache][buffer.start : buffer.start + int(buffer.shape[0])]
 
     def shape(self, buffer: Buffer) -> tuple[int, ...]:
         sizes = {"B": self._batch, "2B": 2 * self._batch}
@@ -83,7 +94,9 @@ class Buffers:
 
     def release(self, index: int, step: Step) -> None:
         """Let go of what no later step touches."""
-        for name in {*step.inputs.values(), *step.outputs.values()} - self._keep:
+        touched = {*step.inputs.values(), *step.outputs.values()}
+        caches = {self._plan.buffers[name].cache for name in touched} - {None}
+        for name in (touched | caches) - self._keep:
             if self._plan.buffers[name].last == index:
                 del self._arrays[name]
 

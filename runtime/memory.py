@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runtime.errors import BuildError
 from runtime.manifest import Manifest
-from runtime.plan import Component, Plan, Precision
+from runtime.plan import BufferKind, Component, Plan, Precision
 from runtime.program import Program, make_program
 from runtime.target import Target
 
@@ -149,13 +149,9 @@ def _alive(plan: Plan, graph: str, index: int) -> bool:
 
 
 def cache_bytes(plan: Plan, index: int) -> int:
-    """Bytes of keys and values that are alive at a step: what is read as past and what is written as present."""
-    step = plan.steps[index]
-    names = {name for tensor, name in (*step.inputs.items(), *step.outputs.items()) if tensor.startswith(PREFIXES)}
-    return sum(plan.buffers[name].bytes_per_image for name in names)
-
-
-PREFIXES = ("past_key", "past_value", "past_null", "present_key", "present_value", "present_null")
+    """Bytes of keys and values at a step: of the caches, which are there whole from their first row on."""
+    caches = (buffer for buffer in plan.buffers.values() if buffer.kind is BufferKind.CACHE)
+    return sum(cache.bytes_per_image for cache in caches if cache.first <= index <= cache.last)
 
 
 def cache_peak(plan: Plan) -> int:

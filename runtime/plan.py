@@ -45,6 +45,8 @@ class BufferKind(StrEnum):
     ZERO = "zero"
     NOISE = "noise"
     VALUE = "value"
+    CACHE = "cache"
+    ROWS = "rows"
 
 
 class Setting(StrEnum):
@@ -78,6 +80,7 @@ FURTHER_KEYS: Mapping[str, tuple[str, ...]] = {
     BufferKind.SETTING: ("setting", "scale"),
     BufferKind.CONSTANT: ("constant",),
     BufferKind.NOISE: ("distribution", "purpose", "scale"),
+    BufferKind.ROWS: ("cache", "start"),
 }
 
 
@@ -167,7 +170,11 @@ class Constant:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A named tensor that connects steps. The keys after `last` belong to some kinds, and are else None."""
+    """A named tensor that connects steps. The keys after `last` belong to some kinds, and are else None.
+
+    A cache is memory that grows along axis 0. Steps name rows of it: a range, `start` and the extent of axis 0, which
+    they append or read where it lies.
+    """
 
     kind: BufferKind
     dtype: Dtype
@@ -180,6 +187,8 @@ class Buffer:
     constant: Annotated[str | None, read_name] = None
     distribution: Annotated[Distribution | None, choice(Distribution)] = None
     purpose: Annotated[int | None, integer(0, 1)] = None
+    cache: Annotated[str | None, read_name] = None
+    start: Annotated[int | None, integer(0, 2**20)] = None
 
     @classmethod
     def keys_for(cls, given: Mapping[str, object]) -> frozenset[str]:
@@ -212,10 +221,12 @@ def bytes_per_image(dtype: Dtype, shape: Sequence[int | str]) -> int:
     return dtype.itemsize * math.prod(images[entry] if isinstance(entry, str) else entry for entry in shape)
 
 
-def lifetimes(steps: Sequence[Step]) -> dict[str, tuple[int, int]]:
-    """Per buffer, the indices of the first and last step that touch it."""
+def lifetimes(steps: Sequence[Step], caches: Mapping[str, str | None]) -> dict[str, tuple[int, int]]:
+    """Per buffer, the indices of the first and last step that touch it. caches: of rows, the cache that they lie in."""
     spans: dict[str, tuple[int, int]] = {}
     for index, step in enumerate(steps):
         for name in (*step.inputs.values(), *step.outputs.values()):
-            spans[name] = (spans.get(name, (index, index))[0], index)
+            for touched in (name, caches.get(name)):
+                if touched is not None:
+                    spans[touched] = (spans.get(touched, (index, index))[0], index)
     return spans

@@ -38,16 +38,20 @@ def check_plan(
     """Raise BundleError unless every step can run with what the steps before it left. Shapes agree too."""
     for name, buffer in plan.buffers.items():
         _check_buffer(below("plan.buffers", name), buffer, constants, scales)
+    for name, buffer in plan.buffers.items():
+        if buffer.kind is BufferKind.ROWS:
+            _check_rows(below("plan.buffers", name), buffer, plan.buffers)
     callers = {name for name, buffer in plan.buffers.items() if buffer.kind is BufferKind.INPUT}
     if callers not in ({"input_ids"}, {"context", "context_mask"}):
         found = ", ".join(sorted(callers)) or "none"
         refuse("plan.buffers", "the inputs input_ids, or context and context_mask", show(found))
     graphs = {component.name: component for component in components}
     written: set[str] = set()
+    rows: dict[str, int] = {}
     ended = 0
     for index, step in enumerate(plan.steps):
         where = f"plan.steps[{index}]"
-        _check_step(where, step, graphs, plan.buffers, written, scales)
+        _check_step(where, step, graphs, plan.buffers, written, rows, scales)
         if step.ends_scale:
             if step.scale != ended:
                 refuse(f"{where}.ends_scale", f"scale {ended} to end next", f"scale {show(step.scale)}")
@@ -61,7 +65,7 @@ def check_plan(
 
 
 def _check_lifetimes(plan: Plan) -> None:
-    spans = lifetimes(plan.steps)
+    spans = lifetimes(plan.steps, {name: buffer.cache for name, buffer in plan.buffers.items()})
     for name, buffer in plan.buffers.items():
         where = below("plan.buffers", name)
         if name not in spans:
@@ -88,6 +92,9 @@ def _check_buffer(where: str, buffer: Buffer, constants: Mapping[str, Constant],
         refuse(f"{where}.scale", "a scale for noise", "null")
     if buffer.kind is BufferKind.NOISE and buffer.dtype is not Dtype.FLOAT32:
         refuse(f"{where}.dtype", "float32 for noise", show(buffer.dtype))
+    counted = buffer.shape and isinstance(buffer.shape[0], int)
+    if buffer.kind in (BufferKind.CACHE, BufferKind.ROWS) and not counted:
+        refuse(f"{where}.shape", f"a number of rows on axis 0 of {buffer.kind}", f"{list(buffer.shape)}")
     if buffer.kind is BufferKind.CONSTANT:
         source = constants.get(buffer.constant or "")
         if source is None:
@@ -97,15 +104,29 @@ def _check_buffer(where: str, buffer: Buffer, constants: Mapping[str, Constant],
             refuse(where, expected_form, f"{buffer.dtype} {list(buffer.shape)}")
 
 
+def _check_rows(where: str, buffer: Buffer, buffers: Mapping[str, Buffer]) -> None:
+    """A range of rows lies in its cache."""
+    cache = buffers.get(buffer.cache or "")
+    if cache is None or cache.kind is not BufferKind.CACHE:
+        refuse(f"{where}.cache", "the name of a buffer of kind cache", show(buffer.cache))
+    if (cache.dtype, cache.shape[1:]) != (buffer.dtype, buffer.shape[1:]):
+        expected_rows = f"rows of {cache.dtype} {list(cache.shape[1:])} as in {show(buffer.cache)}"
+        refuse(where, expected_rows, f"{buffer.dtype} {list(buffer.shape[1:])}")
+    if _end(buffer) > _rows(cache):
+        within = f"rows within the {_rows(cache)} of {show(buffer.cache)}"
+        refuse(f"{where}.start", within, f"rows {buffer.start} to {_end(buffer)}")
+
+
 def _check_step(
     where: str,
     step: Step,
     graphs: Mapping[ComponentName, Component],
     buffers: Mapping[str, Buffer],
     written: set[str],
+    rows: dict[str, int],
     scales: int,
 ) -> None:
-    """Check one step and add its outputs to `written`."""
+    """Check one step; add its outputs to `written`, and to `rows`, which says how many a cache holds."""
     component = graphs.get(step.graph)
     if component is None:
         refuse(f"{where}.graph", "the name of a component", show(step.graph))
@@ -115,17 +136,41 @@ def _check_step(
     for tensor, name, at in _wired(f"{where}.inputs", step.inputs, component.inputs, buffers):
         if buffers[name].kind is BufferKind.VALUE and name not in written:
             refuse(at, "a buffer that an earlier step wrote", show(name))
+        if buffers[name].kind is BufferKind.CACHE:
+            refuse(at, "rows of a cache", show(f"{name} of kind {buffers[name].kind}"))
+        if buffers[name].kind is BufferKind.ROWS:
+            cache, end = buffers[name].cache or "", _end(buffers[name])
+            if end > rows.get(cache, 0):
+                expected = f"rows that earlier steps wrote, {rows.get(cache, 0)} of {show(cache)}"
+                refuse(at, expected, f"{show(name)}, which ends at {end}")
         _check_tensor(at, tensor, name, buffers[name], symbols)
     for spec in component.inputs:
         if spec.name not in step.inputs:
             refuse(f"{where}.inputs", f"every input of {step.graph}", f"no {show(spec.name)}")
     for tensor, name, at in _wired(f"{where}.outputs", step.outputs, component.outputs, buffers):
-        if buffers[name].kind is not BufferKind.VALUE:
-            refuse(at, "a buffer of kind value", show(f"{name} of kind {buffers[name].kind}"))
-        if name in written:
+        if buffers[name].kind is BufferKind.ROWS:
+            cache, start = buffers[name].cache or "", buffers[name].start
+            if start != rows.get(cache, 0):
+                expected = f"rows from {rows.get(cache, 0)} of {show(cache)} on, the first that nothing wrote"
+                refuse(at, expected, f"{show(name)} from {start} on")
+            rows[cache] = _end(buffers[name])
+        elif buffers[name].kind is not BufferKind.VALUE:
+            refuse(at, "a buffer of kind value or rows", show(f"{name} of kind {buffers[name].kind}"))
+        elif name in written:
             refuse(at, "a buffer that nothing wrote before", show(name))
-        written.add(name)
+        else:
+            written.add(name)
         _check_tensor(at, tensor, name, buffers[name], symbols)
+
+
+def _rows(buffer: Buffer) -> int:
+    """How many rows a cache or a range has; _check_buffer has seen that axis 0 is a number."""
+    return int(buffer.shape[0])
+
+
+def _end(rows: Buffer) -> int:
+    """The row behind the last of a range."""
+    return (rows.start or 0) + _rows(rows)
 
 
 def _wired(

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from runtime.arena import Span, peak, place
+from runtime.arena import ALIGNMENT, Span, peak, place
 from runtime.errors import BundleError
 from runtime.plan import Buffer, BufferKind, Component, Dtype, Plan, Step
 
@@ -74,6 +74,8 @@ def make_program(plan: Plan, components: Sequence[Component], batch: int = 1) ->
     resident = tuple(name for name, buffer in plan.buffers.items() if is_resident(buffer))
     spans, tensors = [], {}
     for name, buffer in plan.buffers.items():
+        if buffer.kind is BufferKind.ROWS:
+            continue  # they lie in their cache
         first = 0 if name in resident else starts.get(name, buffer.first)
         last = end if name in resident or name in keep else buffer.last
         tensors[name] = (buffer.dtype, shapes[name])
@@ -87,6 +89,9 @@ def make_program(plan: Plan, components: Sequence[Component], batch: int = 1) ->
             spans.append(Span(key, size_of(dtype, shape), index, index))
     offsets, size = place(spans)
     places = {name: Place(offsets[name], *tensors[name], size_of(*tensors[name])) for name in tensors}
+    for name, buffer in plan.buffers.items():
+        if buffer.kind is BufferKind.ROWS:
+            places[name] = rows_place(buffer, shapes[name], places[buffer.cache or ""])
     return Program(
         plan,
         groups,
@@ -118,7 +123,13 @@ def split(plan: Plan) -> Iterator[Group]:
 
 
 def is_upload(buffer: Buffer) -> bool:
-    return buffer.kind is not BufferKind.VALUE and not is_resident(buffer)
+    return buffer.kind in (BufferKind.INPUT, BufferKind.SETTING, BufferKind.NOISE)
+
+
+def rows_place(buffer: Buffer, shape: tuple[int, ...], cache: Place) -> Place:
+    """Where a range of a cache's rows lies."""
+    row = size_of(cache.dtype, shape[1:])
+    return Place(cache.offset + row * (buffer.start or 0), buffer.dtype, shape, size_of(buffer.dtype, shape))
 
 
 def buffer_shape(buffer: Buffer, batch: int) -> tuple[int, ...]:
@@ -128,6 +139,19 @@ def buffer_shape(buffer: Buffer, batch: int) -> tuple[int, ...]:
 
 def size_of(dtype: Dtype, shape: Sequence[int]) -> int:
     return dtype.itemsize * math.prod(shape)
+
+
+def unaligned_rows(plan: Plan) -> str:
+    """The first rows of a cache that do not begin at a multiple of ALIGNMENT at one image; "" where all do."""
+    for name, buffer in plan.buffers.items():
+        if buffer.kind is BufferKind.ROWS and (buffer.start or 0) * row_size(buffer) % ALIGNMENT:
+            return name
+    return ""
+
+
+def row_size(buffer: Buffer) -> int:
+    """Bytes of a row at one image."""
+    return size_of(buffer.dtype, buffer_shape(buffer, 1)[1:])
 
 
 def unnamed_outputs(

@@ -170,7 +170,7 @@ class TensorRTRunner:
 
     def _host_value(self, graph: str, tensor: str, name: str) -> Array:
         buffer, place = self.program.plan.buffers[name], self.program.places[name]
-        if buffer.kind is BufferKind.VALUE:
+        if buffer.kind in (BufferKind.VALUE, BufferKind.ROWS):
             raise EngineError(
                 f"{graph}: a shape depends on {tensor!r}, which another engine computes; rebuild the bundle"
             )

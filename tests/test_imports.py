@@ -16,7 +16,8 @@ OURS = (*PACKAGES, "tests", "benchmarks", "examples")
 
 # What a package may import of ours, besides itself: a module, and everything below it.
 # The bundle's format, what refuses it, and arithmetic on it.
-FORMAT = ("runtime.manifest", "runtime.plan", "runtime.errors", "runtime.memory", "runtime.allocator")
+FORMAT = ("runtime.manifest", "runtime.plan", "runtime.program", "runtime.arena", "runtime.errors", "runtime.memory")
+FORMAT += ("runtime.allocator",)
 ALLOWED = {
     "runtime": (),
     "engines": (*FORMAT, "runtime.onnxruntime_library"),

@@ -14,19 +14,20 @@ from runtime.manifest import Target
 from tests.calib.make_graphs import linear_model
 
 RANDOM = np.random.default_rng(0)
-PAST, NEW = (RANDOM.standard_normal((1, 2, tokens, 4)).astype(np.float32) for tokens in (3, 5))
+PAST, NEW = (RANDOM.standard_normal((tokens, 1, 2, 4)).astype(np.float32) for tokens in (3, 5))
 
 
 def cache_model() -> onnx.ModelProto:
     """What a block does with its keys, and a graph that makes the first one."""
-    past, new, present = ([1, 2, tokens, 4] for tokens in ("N", "n", "N + n"))
-    shapes = {"past_key.0": past, "new": new, "present_key.0": present, "null_key.0": new, "y": present}
+    past, new, joined = ([tokens, 1, 2, 4] for tokens in ("N", "n", "N + n"))
+    shapes = {"past_key.0": past, "new": new, "key.0": new, "null_key.0": new, "y": joined}
     values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
     tokens = helper.make_tensor_value_info("tokens", TensorProto.INT64, [4])
     nodes = [
-        helper.make_node("Concat", ["past_key.0", "new"], ["present_key.0"], "join", axis=2),
+        helper.make_node("Mul", ["new", "new"], ["key.0"], "project"),
+        helper.make_node("Concat", ["past_key.0", "key.0"], ["keys"], "join", axis=0),
         helper.make_node("Shape", ["past_key.0"], ["tokens"], "count"),
-        helper.make_node("Add", ["present_key.0", "present_key.0"], ["y"], "attend"),
+        helper.make_node("Add", ["keys", "keys"], ["y"], "attend"),
         helper.make_node("Neg", ["new"], ["null_key.0"], "first"),
     ]
     graph = helper.make_graph(nodes, "transformer", list(values.values())[:2], [*list(values.values())[2:], tokens])
@@ -44,11 +45,12 @@ def test_only_the_cache_is_rounded(tmp_path: Path) -> None:
     expected = run(model, tmp_path / "float32.onnx", PAST)
     halve_cache(model)
     found = run(model, tmp_path / "half.onnx", PAST.astype(np.float16))
-    for name in ("present_key.0", "null_key.0"):
+    for name in ("key.0", "null_key.0"):
         assert np.array_equal(found[name], expected[name].astype(np.float16))
     assert found["y"].dtype == np.float32
-    assert np.array_equal(found["y"], 2 * expected["present_key.0"].astype(np.float16).astype(np.float32))
-    assert found["tokens"].tolist() == [1, 2, 3, 4]
+    assert np.array_equal(found["y"][:3], 2 * PAST.astype(np.float16).astype(np.float32))
+    assert np.array_equal(found["y"][3:], 2 * expected["key.0"])  # rounded only where they leave
+    assert found["tokens"].tolist() == [3, 1, 2, 4]
     names = [node.name for node in model.graph.node]
     assert len(set(names)) == len(names)  # builders report by name
 

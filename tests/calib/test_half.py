@@ -88,18 +88,20 @@ def test_numbers_stay_near(tmp_path: Path) -> None:
 
 def test_the_cache_joins_in_fp16(tmp_path: Path) -> None:
     nodes = [
-        helper.make_node("Mul", ["x", "turn"], ["key"]),
-        helper.make_node("Concat", ["past_key.0", "key"], ["present_key.0"], axis=0),
+        helper.make_node("Mul", ["x", "turn"], ["key.0"]),
+        helper.make_node("Concat", ["past_key.0", "key.0"], ["keys"], axis=0),
+        helper.make_node("Neg", ["keys"], ["y"]),
     ]
     inputs = {"x": ("B", 64), "past_key.0": ("N", 64)}
-    model = make_model(nodes, [weight("turn", 64)], inputs, {"present_key.0": ("M", 64)})
+    model = make_model(nodes, [weight("turn", 64)], inputs, {"key.0": ("B", 64), "y": ("M", 64)})
     found = halved(model)
     assert types(found) | {"x": FLOAT} == types(found)
-    assert types(found)["past_key.0"] == types(found)["present_key.0"] == HALF
+    assert types(found)["past_key.0"] == types(found)["key.0"] == types(found)["keys"] == HALF
     feeds = {"x": np.ones((2, 64), np.float32), "past_key.0": np.zeros((3, 64), np.float16)}
-    result = run_model(tmp_path, found, feeds)["present_key.0"]
-    assert result.dtype == np.float16 and result.shape == (5, 64)
-    assert (result[3:] == initializer(model, "turn").astype(np.float16)).all()
+    result = run_model(tmp_path, found, feeds)
+    assert result["key.0"].dtype == np.float16 and result["y"].shape == (5, 64)
+    assert (result["key.0"] == initializer(model, "turn").astype(np.float16)).all()
+    assert np.allclose(result["y"][3:], -result["key.0"], rtol=1e-3)
 
 
 def test_what_follows_an_exact_tensor_stays() -> None:

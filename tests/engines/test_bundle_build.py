@@ -16,7 +16,7 @@ from engines.profiles import profiles_of
 from runtime.bundle import open_bundle
 from runtime.errors import BuildError
 from runtime.manifest import Manifest, Target, TargetSpec, to_json
-from tests.runtime.make_bundle import QUALITY, give_engines, make_bundle
+from tests.runtime.make_bundle import QUALITY, give_engines, make_bundle, narrow_rows
 
 NAMES = ["text_model", "transformer", "tokens", "latent", "decoder"]
 SETTINGS = EngineSettings(architectures=("sm_86",), images_at_once=2)
@@ -168,6 +168,10 @@ def test_what_cannot_become_engines(portable: Path, tmp_path: Path) -> None:
     manifest = open_bundle(portable).manifest
     with pytest.raises(BuildError, match=r"^tiny-2: its graphs were written for target tensorrt-rtx, and engines"):
         check_portable(manifest, Target.TENSORRT, SETTINGS)
+    narrow = replace(manifest, plan=narrow_rows(manifest.plan, 24))
+    message = r"^tiny-2: expected keys and values of a multiple of 256 bytes a token, .* found 192 \(key.0.1\); use a "
+    with pytest.raises(BuildError, match=message):
+        check_portable(narrow, Target.TENSORRT_RTX, SETTINGS)
     give_engines(portable)
     engines = open_bundle(portable).manifest
     with pytest.raises(BuildError, match=r"^tiny-2: it holds engines already, for sm_75, sm_89; name the portable"):

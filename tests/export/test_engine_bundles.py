@@ -31,17 +31,25 @@ from runtime.bundle import open_bundle
 from runtime.errors import BuildError
 from runtime.manifest import ComponentName, Manifest, Precision, Target, TargetSpec, to_json
 from runtime.pipeline import Context, load
+from tests.conftest import BuildOnce
 from tests.engines.small_graphs import CLASSIC, RTX
 from tests.export.small_checkpoint import CHECKPOINT, contents
-from tests.hart_edge.tiny_hart import tiny_context
+from tests.hart_edge.tiny_hart import tiny_checkpoint, tiny_context
 
 FLOAT32 = ("tokens", "latent", "embed")
 Portable = Callable[[Target, Precision], Path]
 
 
 @pytest.fixture(scope="module")
-def portable(traced_once: None, tmp_path_factory: pytest.TempPathFactory) -> Portable:
-    """A portable bundle of the small checkpoint, built once. Tests must not change it."""
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint whose keys and values of a token are 256 bytes in FP16, as engines take them."""
+    llm = {"embed_dim": 128, "patch_nums": [1, 2, 3, 4], "context_token": 12, "context_dim": 48, "disable_aln": False}
+    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "wide", 10, llm=llm).folder
+
+
+@pytest.fixture(scope="module")
+def portable(traced_once: None, wide: Path, tmp_path_factory: pytest.TempPathFactory) -> Portable:
+    """A portable bundle of that checkpoint, built once. Tests must not change it."""
     built: dict[tuple[Target, Precision], Path] = {}
     context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (7, 3), seed=1)
     contexts = tmp_path_factory.mktemp("given") / "contexts.npz"
@@ -50,7 +58,7 @@ def portable(traced_once: None, tmp_path_factory: pytest.TempPathFactory) -> Por
     def build_portable(target: Target, precision: Precision) -> Path:
         if (target, precision) not in built:
             out = tmp_path_factory.mktemp("portable") / f"{target}-{precision}"
-            build(BuildOptions(CHECKPOINT, out, precision, target, contexts=contexts, portable=True))
+            build(BuildOptions(wide, out, precision, target, contexts=contexts, portable=True))
             built[target, precision] = out
         return built[target, precision]
 
@@ -83,19 +91,19 @@ def test_a_portable_bundle_holds_fp16_tensors(portable: Portable) -> None:
     for component in manifest.components:
         assert component.form == ("float32" if component.name in FLOAT32 else "float16, float32 statistics")
         for tensor in (*component.inputs, *component.outputs):
-            cached = re.match(r"((past|present)_)?(null_)?(key|value)\.", tensor.name) is not None
+            cached = re.match(r"(past_)?(null_)?(key|value)\.", tensor.name) is not None
             assert (tensor.dtype == "float16") is cached, tensor.name
     buffers = manifest.plan.buffers
     halves = {name for name, buffer in buffers.items() if buffer.dtype == "float16"}
-    assert halves and all(re.match(r"(null_)?(key|value)\.|past(_null)?\.empty", name) for name in halves)
-    wide = open_bundle(portable(Target.TENSORRT_RTX, Precision.FP32)).manifest.plan.buffers
-    assert all(2 * buffers[name].bytes_per_image == wide[name].bytes_per_image for name in halves)
+    assert halves and all(re.match(r"(past_)?(null_)?(key|value)\.|past_null\.empty", name) for name in halves)
+    whole = open_bundle(portable(Target.TENSORRT_RTX, Precision.FP32)).manifest.plan.buffers
+    assert all(2 * buffers[name].bytes_per_image == whole[name].bytes_per_image for name in halves)
 
 
 @pytest.mark.parametrize("target", [Target.TENSORRT, Target.TENSORRT_RTX])
 @pytest.mark.parametrize("precision", [Precision.FP16, Precision.INT8])
 def test_the_graphs_draw_on_a_cpu(
-    portable: Portable, small_bundle: Path, tmp_path: Path, target: Target, precision: Precision
+    portable: Portable, wide: Path, build_once: BuildOnce, tmp_path: Path, target: Target, precision: Precision
 ) -> None:
     """The graphs that become engines, run by the loop of the CPU: buffers, dtypes and numbers fit together."""
     folder = tmp_path / "here"
@@ -105,7 +113,7 @@ def test_the_graphs_draw_on_a_cpu(
     manifest = open_bundle(source).manifest
     (folder / "manifest.json").write_bytes(to_json(replace(manifest, target=TargetSpec(Target.CPU, None))))
     context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
-    given, paths = Context(context[0], mask[0]), (small_bundle, folder)
+    given, paths = Context(context[0], mask[0]), (build_once(wide, Precision.FP32), folder)
     pictures = [np.asarray(load(path).generate(given, seed=3)) for path in paths]
     assert pictures[0].shape == pictures[1].shape == (64, 64, 3) and pictures[1].std() > 5
     if precision is Precision.FP16:

@@ -118,12 +118,11 @@ def test_specification(tmp_path: Path, llm: dict) -> None:
     shapes = {tensor.name: tensor.shape for tensor in (*transformer.inputs, *transformer.outputs)}
     assert shapes["x"] == ("R", "n", LLM["embed_dim"])
     assert shapes["hidden"] == ("B", "n", LLM["embed_dim"]) and shapes["null_hidden"] == ("U", "n", LLM["embed_dim"])
-    assert shapes["past_key.1"] == ("B", 2, "N", 16) and shapes["past_null_key.1"] == ("U", 2, "M", 16)
-    assert shapes["present_value.1"] == ("B", 2, "N + n", 16)
-    assert shapes["present_null_value.1"] == ("U", 2, "M + n", 16)
+    assert shapes["past_key.1"] == ("N", "B", 2, 16) and shapes["past_null_key.1"] == ("M", "U", 2, 16)
+    assert shapes["value.1"] == ("n", "B", 2, 16) and shapes["null_value.1"] == ("n", "U", 2, 16)
     made = {tensor.name: tensor.shape for tensor in graphs["context"].outputs}
     assert made["x"] == ("B", 6, LLM["embed_dim"]) and made["null_hidden"] == ("B", 1, LLM["embed_dim"])
-    assert made["null_key.1"] == made["null_value.0"] == ("B", 2, 1, 16)
+    assert made["null_key.1"] == made["null_value.0"] == (1, "B", 2, 16)
     for graph in graphs.values():
         assert not graph.training
         assert len({tensor.name for tensor in (*graph.inputs, *graph.outputs)}) == len(graph.inputs + graph.outputs)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.null_half import attend_halves, compute_null_half, key_bias
+from export.null_half import attend_halves, compute_null_half, key_bias, to_rows
 from hart_edge.model.hart import double_context
 from hart_edge.model.transformer import context_rotary, visual_rotary
 from tests.export.reference_walk import largest, run_reference, tiny_inputs, tiny_model, walk_plan
@@ -65,16 +65,17 @@ def test_one_key_with_log_t_is_t_equal_keys(tmp_path: Path, l2_norm: bool, image
     x, angles = draw(2 * images, 4, 32), visual_rotary(draw(4, 2), draw(2 * images, 1), 16)
     past, null_visual, null = ([draw(images, 2, n, 16) for _ in range(2)] for n in (7, 3, 1))
     null_past = [torch.cat(pair, 2) for pair in zip(null, null_visual, strict=True)]
+    rows = [to_rows(part) for part in (*past, *null_past)]
     repeated = [torch.cat([one.expand(-1, -1, 300, -1), part], 2) for one, part in zip(null, null_visual, strict=True)]
     with torch.no_grad():
-        found, present = attend_halves(attention, x, *angles, [*past, *null_past], images, key_bias(8, 300))
-        for rows, own in ((slice(images), past), (slice(images, None), repeated)):
-            expected, kept = attention(x[rows], *(part[rows] for part in angles), own, None)
-            assert largest(found[rows], expected) <= 1e-5
-        without, _ = attend_halves(attention, x, *angles, [*past, *null_past], images, key_bias(8, 1))
+        found, new = attend_halves(attention, x, *angles, rows, images, key_bias(8, 300))
+        for half, own in ((slice(images), past), (slice(images, None), repeated)):
+            expected, kept = attention(x[half], *(part[half] for part in angles), own, None)
+            assert largest(found[half], expected) <= 1e-5
+        without, _ = attend_halves(attention, x, *angles, rows, images, key_bias(8, 1))
     assert torch.equal(without[:images], found[:images]) and largest(without[images:], found[images:]) > 0.01
-    assert [part.shape[2] for part in present] == [11, 11, 8, 8]
-    assert torch.equal(present[2][:, :, 4:], kept[0][:, :, 303:])
+    assert [part.shape for part in new] == [(4, images, 2, 16)] * 4
+    assert torch.equal(new[2], to_rows(kept[0][:, :, 303:]))
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

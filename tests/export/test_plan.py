@@ -45,8 +45,7 @@ def test_last_scale_writes_no_cache(tiny) -> None:
     runs = [step for step in plan.steps if step.graph == "transformer"]
     assert list(runs[-1].outputs) == ["hidden", "null_hidden"]
     parts = [f"{half}{part}.{i}" for half in ("", "null_") for part in ("key", "value") for i in (0, 1)]
-    assert set(runs[-2].outputs) == {"hidden", "null_hidden", *(f"present_{part}" for part in parts)}
-    assert runs[-1].inputs["past_key.1"] == "key.1.2" and runs[-1].inputs["past_null_key.1"] == "null_key.1.2"
+    assert set(runs[-2].outputs) == {"hidden", "null_hidden", *parts}
     assert not [name for name in plan.buffers if name.startswith(("key.", "null_key.")) and name.endswith(".3")]
 
 
@@ -55,39 +54,52 @@ def test_scale_0_has_no_unconditional_half(tiny) -> None:
     _, plan, _ = tiny
     context, first = plan.steps[0], plan.steps[1]
     parts = [f"{part}.{i}" for part in ("key", "value") for i in (0, 1)]
-    assert {first.inputs[f"past_{part}"] for part in parts} == {"past.empty"}
+    assert {plan.buffers[first.inputs[f"past_{part}"]].shape for part in parts} == {(0, "B", 2, 16)}
     assert {first.inputs[f"past_null_{part}"] for part in parts} == {"past_null.empty"}
-    assert plan.buffers["past_null.empty"].shape == (0, 2, 1, 16)
-    assert set(first.outputs) == {"hidden", *(f"present_{part}" for part in parts)}
+    assert plan.buffers["past_null.empty"].shape == (1, 0, 2, 16)
+    assert set(first.outputs) == {"hidden", *parts}
     assert plan.buffers["x.0"].shape == ("B", 6, 32) and plan.buffers["x.1"].shape == ("2B", 4, 32)
     assert all(context.outputs[f"null_{part}"] == f"null_{part}.0" for part in parts)
     second = next(step for step in plan.steps if (step.graph, step.scale) == ("transformer", 1))
-    assert all(second.inputs[f"past_null_{part}"] == f"null_{part}.0" for part in parts)
+    for part in parts:
+        made, read = (plan.buffers[name] for name in (f"null_{part}.0", second.inputs[f"past_null_{part}"]))
+        assert (made.cache, made.start, made.shape) == (read.cache, read.start, read.shape)
     assert [plan.buffers[f"{name}.0"].shape for name in ("hidden", "null_hidden")] == [("B", 6, 32), ("B", 1, 32)]
 
 
-def test_cache_grows_by_every_scale(tiny) -> None:
+def test_every_scale_appends_its_rows_to_the_cache(tiny) -> None:
+    """It reads those of the scales before it, where they were written."""
     _, plan, _ = tiny
-    cached = 0
-    for scale, width in enumerate([6, 4, 9]):
-        cached += width
-        buffer, null = plan.buffers[f"key.0.{scale}"], plan.buffers[f"null_key.0.{scale}"]
-        assert buffer.shape == ("B", 2, cached, 16)
-        assert buffer.bytes_per_image == 2 * cached * 16 * 4
-        assert null.shape == ("B", 2, cached - 5, 16)  # one key for the 6 of the context
-    assert plan.buffers["past.empty"].shape == ("B", 2, 0, 16)
-    assert plan.buffers["past.empty"].bytes_per_image == 0
+    runs = {step.scale: step for step in plan.steps if step.graph == "transformer"}
+    for part in ("key", "null_value"):
+        held = 0 if part == "key" else 1  # one key for the 6 of the context
+        for scale, width in enumerate([6, 4, 9, 25]):
+            if (part, scale) == ("null_value", 0):
+                continue
+            past = plan.buffers[runs[scale].inputs[f"past_{part}.0"]]
+            assert (past.cache, past.start, past.shape) == (f"{part}.0", 0, (held, "B", 2, 16))
+            if scale < 3:
+                new = plan.buffers[runs[scale].outputs[f"{part}.0"]]
+                assert (new.cache, new.start, new.shape) == (f"{part}.0", held, (width, "B", 2, 16))
+                held += width
+        cache = plan.buffers[f"{part}.0"]
+        assert (cache.kind, cache.shape) == (BufferKind.CACHE, (held, "B", 2, 16))
+        assert cache.bytes_per_image == held * 2 * 16 * 4
 
 
 def test_buffers_live_from_first_to_last_use(tiny) -> None:
     _, plan, _ = tiny
-    assert set(plan.buffers) == set(lifetimes(plan.steps))
+    assert set(plan.buffers) == set(lifetimes(plan.steps, {n: each.cache for n, each in plan.buffers.items()}))
     for name, buffer in plan.buffers.items():
-        touching = [i for i, s in enumerate(plan.steps) if name in (*s.inputs.values(), *s.outputs.values())]
+        names = {name} | {n for n, each in plan.buffers.items() if each.cache == name}
+        touching = [
+            i for i, s in enumerate(plan.steps) if not names.isdisjoint((*s.inputs.values(), *s.outputs.values()))
+        ]
         assert (buffer.first, buffer.last) == (touching[0], touching[-1]), name
         assert buffer.bytes_per_image == bytes_per_image(buffer.dtype, buffer.shape), name
     steps = [(str(step.graph), step.scale) for step in plan.steps]
-    assert plan.buffers["key.0.0"].last == steps.index(("transformer", 1))  # a cache goes when its successor is there
+    assert plan.buffers["key.0"].first == steps.index(("transformer", 0))
+    assert plan.buffers["key.0"].last == steps.index(("transformer", 3))
     assert plan.buffers["hidden.3"].last == steps.index(("residual", 3))
     assert plan.buffers["last_position"].last == steps.index(("embed", 3))
 

@@ -58,7 +58,7 @@ def record(folder: Path) -> Recording:
     for _ in range(2):
         for tokens in (1, 4, 9):
             hidden = torch.randn(1, tokens, 16, generator=generator)
-            recording("transformer", {"x": hidden, "past_key.0": torch.zeros(1, 2, 0, 8)}, {"hidden": hidden})
+            recording("transformer", {"x": hidden, "past_key.0": torch.zeros(0, 1, 2, 8)}, {"hidden": hidden})
             recording("tokens", {"hidden": hidden, "cfg_scale": torch.ones(1)}, {"indices": torch.zeros(1)})
             recording("decoder", {}, {})  # nobody asked for it
         recording.end_prompt()
@@ -77,7 +77,7 @@ def test_a_recording_gives_back_what_it_saw(tmp_path: Path, monkeypatch: pytest.
     recording = record(tmp_path / "calls")
     calls = recording.calls("transformer")
     assert [call.inputs["x"].shape for call in calls] == [(1, 1, 16), (1, 4, 16), (1, 9, 16)] * 2
-    assert calls[0].inputs["past_key.0"].shape == (1, 2, 0, 8)
+    assert calls[0].inputs["past_key.0"].shape == (0, 1, 2, 8)
     assert np.array_equal(calls[2].inputs["x"], calls[2].outputs["hidden"])
     assert len(recording.first("transformer")) == len(recording.first("tokens")) == 3
     assert [bool(call.outputs) for call in calls] == [True] * 3 + [False] * 3  # of the first prompt alone
@@ -94,22 +94,23 @@ def test_a_cache_is_kept_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, m
     recording = Recording(tmp_path / "calls", ["transformer"])
     seen, wrote = [], []
     for _ in range(2):
-        past = torch.zeros(2, 3, 0, 8)
+        cache, held = torch.zeros(18, 2, 3, 8), 0
         for tokens in (5, 4, 9):
-            present = torch.cat([past, torch.randn(2, 3, tokens, 8)], dim=2)
-            recording("transformer", {"past_null_key.0": past}, {"present_null_key.0": present} if tokens < 9 else {})
-            seen.append(past)
-            wrote.append(present)
-            past = present
+            past, new = cache[:held], torch.randn(tokens, 2, 3, 8)
+            recording("transformer", {"past_null_key.0": past}, {"null_key.0": new})
+            seen.append(past.clone())
+            wrote.append(new)
+            cache[held : held + tokens] = new
+            held += tokens
         recording.end_prompt()
     calls = recording.calls("transformer")
     for call, tensor in zip(calls, seen, strict=True):
         assert np.array_equal(call.inputs["past_null_key.0"], tensor.numpy())
-    for call, tensor in zip(calls[:2], wrote, strict=False):
-        assert call.wanted == ["present_null_key.0"]
-        assert np.array_equal(call.outputs["present_null_key.0"], tensor.numpy())
-    files = [np.load(path).shape for path in (tmp_path / "calls").glob("*.npy")]
-    assert files == ([] if most else [(2, 3, 9, 8)] * 2)
+    for call, tensor in zip(calls[:3], wrote, strict=False):
+        assert call.wanted == ["null_key.0"]
+        assert np.array_equal(call.outputs["null_key.0"], tensor.numpy())
+    files = sorted(np.load(path).shape for path in (tmp_path / "calls").glob("*.npy"))
+    assert files == ([] if most else [(tokens, 2, 3, 8) for tokens in (4, 5, 9, 9, 9)])
 
 
 def test_scales_are_those_of_all_prompts_together(judge: LogitsJudge) -> None:

@@ -90,9 +90,9 @@ STRUCTURE = (
     Corruption("key_unknown", put("sampling", "top_q", value=1), 'temperature, found "top_q"'),
     Corruption("key_unknown_at_top", put("comment", value=""), 'tools, found "comment"'),
     Corruption("key_of_another_kind", put(*BUFFERS, "nothing", "scale", value=0), 'last, found "scale"'),
-    Corruption("version_2", put("format_version", value=2), "format_version: expected 1, found 2; this runtime"),
-    Corruption("version_text", put("format_version", value="1"), 'format_version: expected 1, found "1"'),
-    Corruption("version_missing", drop("format_version"), "format_version: expected 1, found no such key"),
+    Corruption("version_1", put("format_version", value=1), "format_version: expected 2, found 1; this runtime"),
+    Corruption("version_text", put("format_version", value="2"), 'format_version: expected 2, found "2"'),
+    Corruption("version_missing", drop("format_version"), "format_version: expected 2, found no such key"),
     Corruption("name_with_slash", put("name", value="../x"), 'name: expected a name of A-Z a-z 0-9 . _ -'),
     Corruption("name_empty", put("name", value=""), 'of at most 100 characters, found ""'),
     Corruption("precision_unknown", put("precision", value="int4"), 'one of fp32, fp16, int8, found "int4"'),
@@ -176,7 +176,7 @@ STRUCTURE = (
     Corruption("extent_symbol", put(*BUFFERS, "context", "shape", 0, value="3B"), '"B" or "2B", found "3B"'),
     Corruption("extent_negative", put(*BUFFERS, "context", "shape", 1, value=-4), '"B" or "2B", found -4'),
     Corruption("rank_9", put(*BUFFERS, "nothing", "shape", value=[1] * 9), "0 to 8 entries, found a list of 9"),
-    Corruption("buffer_kind", put(*BUFFERS, "nothing", "kind", value="file"), 'value, found "file"'),
+    Corruption("buffer_kind", put(*BUFFERS, "nothing", "kind", value="file"), 'cache, rows, found "file"'),
     Corruption("setting_is_null", put(*BUFFERS, "top_k.0", "setting", value=None), "temperature, found null"),
     Corruption("constant_is_null", put(*BUFFERS, "up.0", "constant", value=None), "characters, found null"),
     Corruption("buffer_kind_is_list", put(*BUFFERS, "nothing", "kind", value=[]), "found a list of 0"),
@@ -261,6 +261,35 @@ def _f_hat_differs(manifest: Any) -> None:
     manifest["components"][3]["outputs"][0]["shape"] = ["B", 4, "h", "w"]
 
 
+def _cache_of_a_number(manifest: Any) -> None:
+    manifest["plan"]["buffers"]["key.0"].update(shape=[], bytes_per_image=4)
+
+
+def _read_a_cache(manifest: Any) -> None:
+    manifest["plan"]["steps"][4]["inputs"]["past_key.0"] = "key.0"
+
+
+def _rows_of_images(manifest: Any) -> None:
+    manifest["plan"]["buffers"]["key.0.0"]["shape"] = ["B", "2B", 32]
+
+
+def _rows_of_another_shape(manifest: Any) -> None:
+    manifest["plan"]["buffers"]["key.0.0"]["shape"] = [1, 2, 32]
+
+
+def _read_rows_too_early(manifest: Any) -> None:
+    manifest["plan"]["buffers"]["past_key.0.0"].update(shape=[1, "2B", 32], bytes_per_image=256)
+
+
+def _f_hat_in_rows(manifest: Any) -> None:
+    """A cache has no value that a preview could decode."""
+    buffers = manifest["plan"]["buffers"]
+    common = {"dtype": "float32", "bytes_per_image": 64, "first": 3, "last": 6}
+    buffers["cache"] = {"kind": "cache", "shape": [1, 4, 2, 2], **common}
+    buffers["f_hat.0"] = {"kind": "rows", "shape": [1, 4, 2, 2], "cache": "cache", "start": 0, **common}
+    manifest["components"][3]["outputs"][0]["shape"] = ["b", 4, 2, 2]
+
+
 CONSISTENCY = (
     Corruption("image_size", put("image_size", value=48), "image_size: expected 32, 16 times the last of"),
     Corruption("graph_among_engines", engine_edit(put("components", 0, "file", value="a.onnx"), drop("components", 0,
@@ -295,13 +324,27 @@ CONSISTENCY = (
     Corruption("noise_shape", manifest_edit(_wrong_noise), "expected ['B', 1, 16], found ['B', 1, 4, 4]"),
     Corruption("step_scale", put(*STEPS, 1, "scale", value=2), "plan.steps[1].scale: expected an integer from"),
     Corruption("step_graph", put(*STEPS, 1, "graph", value="embed"), "name of a component, found \"embed\""),
-    Corruption("input_unknown", put(*STEPS, 1, "inputs", "no", value="context"), "context, level, found \"no\""),
+    Corruption("input_unknown", put(*STEPS, 1, "inputs", "no", value="context"), "level, past_key.0, found \"no\""),
     Corruption("output_unknown", put(*STEPS, 0, "outputs", "no", value="pixels"), "component: context, found"),
     Corruption("input_unfed", drop(*STEPS, 1, "inputs", "context"), "every input of transformer, found no"),
     Corruption("buffer_unknown", put(*STEPS, 1, "inputs", "level", value="no"), "name of a buffer, found \"no\""),
     Corruption("read_too_early", manifest_edit(_swap_first_steps), "a buffer that an earlier step wrote"),
     Corruption("written_twice", manifest_edit(_write_twice), "that nothing wrote before, found \"logits.0\""),
-    Corruption("constant_written", manifest_edit(_write_a_constant), "kind value, found \"up.1 of kind constant"),
+    Corruption("constant_written", manifest_edit(_write_a_constant), "kind value or rows, found \"up.1 of kind"),
+    Corruption("cache_of_a_value", put(*BUFFERS, "key.0.1", "cache", value="logits.0"), "kind cache, found \"logits."),
+    Corruption("cache_unknown", put(*BUFFERS, "key.0.1", "cache", value="no"), "of kind cache, found \"no\""),
+    Corruption("cache_of_a_number", manifest_edit(_cache_of_a_number), "rows on axis 0 of cache, found []"),
+    Corruption("cache_in_a_step", manifest_edit(_read_a_cache), "rows of a cache, found \"key.0 of kind cache\""),
+    Corruption("cache_written", put(*STEPS, 1, "outputs", "key.0", value="key.0"), "value or rows, found \"key.0 of"),
+    Corruption("rows_of_images", manifest_edit(_rows_of_images), "rows on axis 0 of rows, found ['B', '2B', 32]"),
+    Corruption("rows_beyond", put(*BUFFERS, "key.0.1", "start", value=2), "within the 5 of \"key.0\", found rows 2"),
+    Corruption("rows_differ", manifest_edit(_rows_of_another_shape), "rows of float32 ['2B', 32] as in \"key.0\""),
+    Corruption("rows_again", put(*BUFFERS, "key.0.1", "start", value=0), "rows from 1 of \"key.0\" on, the first that"),
+    Corruption("rows_read_too_early", manifest_edit(_read_rows_too_early), "rows that earlier steps wrote, 0 of"),
+    Corruption("rows_without_start", drop(*BUFFERS, "key.0.1", "start"), "start: expected this key, found none"),
+    Corruption("start_of_a_value", put(*BUFFERS, "context", "start", value=0), "last, found \"start\""),
+    Corruption("cache_last", put(*BUFFERS, "key.0", "last", value=3), "last: expected 4, the last step"),
+    Corruption("f_hat_in_rows", manifest_edit(_f_hat_in_rows), "the value f_hat.0 to be written by now, found none"),
     Corruption("dtype_differs", put("components", 0, "inputs", 0, "dtype", value="int32"), "a buffer of int32"),
     Corruption("rank_differs", put("components", 0, "inputs", 0, "shape", value=["B"]), "of 1 dimensions"),
     Corruption("extent_differs", put("components", 0, "inputs", 0, "shape", 1, value=5), "extent 5 on axis 1"),

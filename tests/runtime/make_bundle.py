@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime.manifest import (
+    FORMAT_VERSION,
     Buffer,
     BufferKind,
     Component,
@@ -51,6 +52,7 @@ from runtime.plan import bytes_per_image, lifetimes
 PATCH_NUMS = (1, 2)
 IMAGE = 16 * PATCH_NUMS[-1]
 TOKENS, DIM, VOCAB, Z, IDS = 4, 8, 16, 4, 32
+KEY = 32  # of both halves 256 bytes: engines take such addresses
 ONNX_DTYPES = {
     Dtype.FLOAT32: TensorProto.FLOAT,
     Dtype.INT64: TensorProto.INT64,
@@ -72,7 +74,7 @@ def make_bundle(folder: Path) -> Path:
     components = _write_graphs(folder)
     steps = _steps()
     manifest = Manifest(
-        format_version=1,
+        format_version=FORMAT_VERSION,
         name="tiny-2",
         precision=Precision.FP32,
         target=TargetSpec(Target.CPU, None),
@@ -123,6 +125,13 @@ def give_engines(folder: Path) -> None:
     (folder / "manifest.json").write_bytes(to_json(changed))
 
 
+def narrow_rows(plan: Plan, width: int) -> Plan:
+    """The plan with keys of another width, which its graphs do not have."""
+    rows = {name: each for name, each in plan.buffers.items() if each.kind in (BufferKind.CACHE, BufferKind.ROWS)}
+    changed = {name: dataclasses.replace(each, shape=(each.shape[0], "2B", width)) for name, each in rows.items()}
+    return dataclasses.replace(plan, buffers=plan.buffers | changed)
+
+
 def list_files(folder: Path) -> list[str]:
     """Every file of a bundle but its manifest, as the manifest names them."""
     files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -149,8 +158,8 @@ def _write_constants(path: Path) -> dict[str, Constant]:
 def _write_graphs(folder: Path) -> tuple[Component, ...]:
     random = np.random.default_rng(1)
 
-    def weight(name: str, *shape: int) -> Any:
-        return numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name)
+    def weight(name: str, *shape: int, scale: float = 1.0) -> Any:
+        return numpy_helper.from_array((scale * random.standard_normal(shape)).astype(np.float32), name)
 
     def ints(name: str, *values: int) -> Any:
         return numpy_helper.from_array(np.array(values, np.int64), name)
@@ -174,12 +183,29 @@ def _write_graphs(folder: Path) -> tuple[Component, ...]:
                 node("Sub", ["context", "context"], ["nothing"]),
                 node("Concat", ["context", "nothing"], ["doubled"], axis=0),
                 node("ReduceMean", ["doubled", "one"], ["pooled"], keepdims=1),
-                node("Add", ["pooled", "level"], ["hidden"]),
+                node("Add", ["pooled", "level"], ["own"]),
+                node("MatMul", ["own", "project"], ["projected"]),
+                node("Transpose", ["projected"], ["key.0"], perm=[1, 0, 2]),
+                node("Concat", ["past_key.0", "key.0"], ["keys"], axis=0),
+                node("ReduceMean", ["keys", "zero"], ["mean"], keepdims=1),
+                node("Transpose", ["mean"], ["seen"], perm=[1, 0, 2]),
+                node("MatMul", ["seen", "join"], ["attended"]),
+                node("Add", ["own", "attended"], ["hidden"]),
                 node("FusedMatMul", ["hidden", "head"], ["logits"], domain="com.microsoft"),
             ],
-            (TensorSpec("context", F32, ("B", TOKENS, DIM)), TensorSpec("level", F32, (1, "n", DIM))),
-            (TensorSpec("logits", F32, ("2B", "n", VOCAB)),),
-            [weight("head", DIM, VOCAB), ints("one", 1)],
+            (
+                TensorSpec("context", F32, ("B", TOKENS, DIM)),
+                TensorSpec("level", F32, (1, "n", DIM)),
+                TensorSpec("past_key.0", F32, ("N", "2B", KEY)),
+            ),
+            (TensorSpec("logits", F32, ("2B", "n", VOCAB)), TensorSpec("key.0", F32, ("n", "2B", KEY))),
+            [
+                weight("head", DIM, VOCAB),
+                weight("project", DIM, KEY),
+                weight("join", KEY, DIM, scale=0.02),
+                ints("zero", 0),
+                ints("one", 1),
+            ],
         ),
         _graph(
             folder,
@@ -281,8 +307,9 @@ def _steps() -> tuple[Step, ...]:
     steps = [Step(ComponentName.TEXT_MODEL, None, {"input_ids": "input_ids"}, {"context": "context"}, False)]
     before = "nothing"
     for scale in range(len(PATCH_NUMS)):
-        hidden = {"context": "context", "level": f"level.{scale}"}
-        steps.append(Step(ComponentName.TRANSFORMER, scale, hidden, {"logits": f"logits.{scale}"}, False))
+        hidden = {"context": "context", "level": f"level.{scale}", "past_key.0": f"past_key.0.{scale}"}
+        made = {"logits": f"logits.{scale}", "key.0": f"key.0.{scale}"}
+        steps.append(Step(ComponentName.TRANSFORMER, scale, hidden, made, False))
         choice = {
             "logits": f"logits.{scale}",
             "uniform": f"uniform.{scale}",
@@ -298,7 +325,8 @@ def _steps() -> tuple[Step, ...]:
 
 
 def _buffers(steps: tuple[Step, ...], constants: dict[str, Constant]) -> dict[str, Buffer]:
-    spans = lifetimes(steps)
+    rows = [f"{name}.{scale}" for scale in range(len(PATCH_NUMS)) for name in ("past_key.0", "key.0")]
+    spans = lifetimes(steps, dict.fromkeys(rows, "key.0"))
     buffers: dict[str, Buffer] = {}
 
     def add(name: str, kind: BufferKind, dtype: Dtype, *shape: int | str, **further: Any) -> None:
@@ -309,7 +337,12 @@ def _buffers(steps: tuple[Step, ...], constants: dict[str, Constant]) -> dict[st
     add("context", BufferKind.VALUE, F32, "B", TOKENS, DIM)
     add("cfg_scale", BufferKind.SETTING, F32, 1, setting=Setting.CFG_SCALE)
     add("nothing", BufferKind.ZERO, F32, "B", Z, 2, 2)
+    add("key.0", BufferKind.CACHE, F32, sum(side**2 for side in PATCH_NUMS), "2B", KEY)
+    cached = 0
     for scale, side in enumerate(PATCH_NUMS):
+        for name, start, count in ((f"past_key.0.{scale}", 0, cached), (f"key.0.{scale}", cached, side**2)):
+            add(name, BufferKind.ROWS, F32, count, "2B", KEY, cache="key.0", start=start)
+        cached += side**2
         for name in (f"level.{scale}", f"up.{scale}"):
             add(name, BufferKind.CONSTANT, F32, *constants[name].shape, constant=name)
         noise = {"distribution": Distribution.UNIFORM, "purpose": 0, "scale": scale}

@@ -21,6 +21,7 @@ ORDER = [
     "decoder",
 ]
 RESULTS = frozenset({"pixels", "finite"})
+FILLED = (BufferKind.INPUT, BufferKind.SETTING, BufferKind.CONSTANT, BufferKind.NOISE)
 
 
 @pytest.fixture(scope="module")
@@ -119,17 +120,22 @@ def test_what_is_not_written_is_filled_once(bundle: Bundle) -> None:
     runner = Recorder()
     plan = bundle.manifest.plan
     list(execute(plan, runner, start(bundle, runner, fill=fill)))
-    given = {name for name, each in plan.buffers.items() if each.kind not in (BufferKind.VALUE, BufferKind.ZERO)}
+    given = {name for name, each in plan.buffers.items() if each.kind in FILLED}
     assert sorted(asked) == sorted(given)
     assert (runner.inputs[3]["f_hat_before"] == 0).all()  # the zero buffer
     assert (runner.inputs[6]["f_hat_before"] == 3).all()  # what step 3 wrote
+    assert runner.inputs[1]["past_key.0"].size == 0
+    assert (runner.inputs[4]["past_key.0"] == 1).all()  # the rows that step 1 appended
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_shapes_follow_the_batch(bundle: Bundle, batch: int) -> None:
     runner = Recorder()
     list(execute(bundle.manifest.plan, runner, start(bundle, runner, batch)))
-    assert runner.shapes[4] == {"context": (batch, 4, 8), "level": (1, 4, 8), "logits": (2 * batch, 4, 16)}
+    assert runner.shapes[4] == {
+        "context": (batch, 4, 8), "level": (1, 4, 8), "past_key.0": (1, 2 * batch, 32),
+        "logits": (2 * batch, 4, 16), "key.0": (4, 2 * batch, 32),
+    }  # fmt: skip
     assert runner.shapes[7] == {"f_hat": (batch, 4, 2, 2), "pixels": (batch, 32, 32, 3), "finite": (batch,)}
 
 

@@ -72,7 +72,7 @@ def reordered(value: Any) -> Any:
 
 def test_the_manifest_is_read_as_dataclasses(data: bytes) -> None:
     manifest = parse(data)
-    assert manifest.format_version == FORMAT_VERSION == 1
+    assert manifest.format_version == FORMAT_VERSION == 2
     assert (manifest.precision, manifest.target.name) == (Precision.FP32, Target.CPU)
     assert manifest.sampling.top_k == (6, 3)
     assert manifest.components[0].inputs[0].shape == ("B", 4)
@@ -174,9 +174,9 @@ def test_a_manifest_beyond_the_size_limit_is_not_decoded() -> None:
 
 def test_the_version_is_looked_at_first() -> None:
     with pytest.raises(BundleError) as refusal:
-        parse(b'{"format_version": 2, "everything": "else differs"}')
+        parse(b'{"format_version": 1, "everything": "else differs"}')
     assert str(refusal.value) == (
-        "manifest.json: format_version: expected 1, found 2; this runtime reads version 1; "
+        "manifest.json: format_version: expected 2, found 1; this runtime reads version 2; "
         "rebuild the bundle with this version or update hart-edge"
     )
 

@@ -13,6 +13,7 @@ from runtime.memory import (
     advice,
     available_memory,
     cache_bytes,
+    cache_peak,
     forecast,
     require_build_memory,
     size,
@@ -98,11 +99,10 @@ def test_engines_share_one_block_of_activations(manifest: Manifest) -> None:
 
 
 def test_keys_and_values_are_counted_exactly(manifest: Manifest) -> None:
-    plan = manifest.plan
-    step = dataclasses.replace(plan.steps[1], outputs={"present_key.0": "logits.0", "present_null_value.0": "logits.1"})
-    changed = dataclasses.replace(plan, steps=(plan.steps[0], step, *plan.steps[2:]))
-    assert cache_bytes(changed, 1) == 2 * 1 * 16 * 4 + 2 * 4 * 16 * 4
-    assert cache_bytes(plan, 1) == 0
+    """Five rows of both halves from the first scale to the last, whole from the beginning."""
+    cached = 5 * 2 * 32 * 4
+    assert [cache_bytes(manifest.plan, index) for index in range(8)] == [0, *[cached] * 4, 0, 0, 0]
+    assert cache_peak(manifest.plan) == cached
 
 
 def test_what_to_change_is_only_what_helps(manifest: Manifest) -> None:

@@ -20,6 +20,12 @@ struct Piece {
     std::size_t offset = 0;
 };
 
+// Whether the caller or the loop writes a buffer before a step reads it.
+bool is_filled(BufferKind kind) {
+    return kind == BufferKind::input || kind == BufferKind::setting || kind == BufferKind::zero ||
+           kind == BufferKind::noise;
+}
+
 bool meet(const Piece &a, const Piece &b) {
     return a.first <= b.last && b.first <= a.last;
 }
@@ -75,7 +81,7 @@ Buffers::Buffers(const Bundle &bundle) : plan_(bundle.manifest.plan), sources_(p
     for (const auto &[name, buffer] : plan_.buffers) {
         if (buffer.kind == BufferKind::constant) {  // never written: engines take inputs as they are
             data_[place] = const_cast<char *>(bundle.constant(buffer.constant));
-        } else {
+        } else if (buffer.kind != BufferKind::rows) {
             const auto bytes = static_cast<std::size_t>(buffer.bytes_per_image);
             const std::size_t padded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
             const auto longer = kept.find(name);
@@ -89,11 +95,21 @@ Buffers::Buffers(const Bundle &bundle) : plan_(bundle.manifest.plan), sources_(p
     for (const Piece &piece : pieces) data_[piece.place] = memory_.get() + piece.offset;
     place = 0;
     for (const auto &[name, buffer] : plan_.buffers) {
-        if (buffer.kind != BufferKind::constant && buffer.kind != BufferKind::value) {
+        if (buffer.kind == BufferKind::rows) {
+            data_[place] = row(buffer);
+        } else if (is_filled(buffer.kind)) {
             sources_[static_cast<std::size_t>(buffer.first)].push_back({&buffer, data_[place]});
         }
         ++place;
     }
+}
+
+// Where a range of rows begins in its cache.
+void *Buffers::row(const Buffer &rows) const {
+    const Buffer &cache = *plan_.buffers.find(rows.cache);
+    const std::int64_t most = cache.shape.front().size;
+    const std::int64_t offset = most == 0 ? 0 : cache.bytes_per_image / most * rows.start;
+    return static_cast<char *>((*this)[rows.cache]) + offset;
 }
 
 void Buffers::be_held(Runner &runner) const {

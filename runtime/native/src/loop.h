@@ -43,6 +43,8 @@ class Buffers {
     struct Free {
         void operator()(char *memory) const;
     };
+    [[nodiscard]] void *row(const Buffer &rows) const;
+
     const Plan &plan_;
     std::unique_ptr<char, Free> memory_;
     std::size_t bytes_ = 0;

@@ -122,7 +122,7 @@ constexpr std::array<Field<Constant>, 3> CONSTANT{{
     {"offset", [](Constant &into, const Value &value, const Where &where) { into.offset = read_bytes(value, where); }},
 }};
 
-constexpr std::array<Field<Buffer>, 11> BUFFER{{
+constexpr std::array<Field<Buffer>, 13> BUFFER{{
     {"kind",
      [](Buffer &into, const Value &value, const Where &where) { into.kind = choice<BufferKind>(value, where); }},
     {"dtype", [](Buffer &into, const Value &value, const Where &where) { into.dtype = choice<Dtype>(value, where); }},
@@ -143,11 +143,15 @@ constexpr std::array<Field<Buffer>, 11> BUFFER{{
                         const Where &where) { into.distribution = choice<Distribution>(value, where); }},
     {"purpose",
      [](Buffer &into, const Value &value, const Where &where) { into.purpose = integer(value, where, 0, 1); }},
+    {"cache", [](Buffer &into, const Value &value, const Where &where) { into.cache = read_name(value, where); }},
+    {"start",
+     [](Buffer &into, const Value &value, const Where &where) { into.start = integer(value, where, 0, MOST_EXTENT); }},
 }};
 
 // The keys that a buffer of its kind has: those up to `last`, and the kind's own.
 bool buffer_has(const json::Object &given, std::string_view key) {
-    static constexpr std::array<std::string_view, 5> FURTHER{"setting", "scale", "constant", "distribution", "purpose"};
+    static constexpr std::array<std::string_view, 7> FURTHER{"setting", "scale", "constant", "distribution",
+                                                             "purpose", "cache", "start"};
     if (std::find(FURTHER.begin(), FURTHER.end(), key) == FURTHER.end()) return true;
     const Value *kind = json::find(given, "kind");
     const auto *named = kind == nullptr ? nullptr : kind->as<std::string>();
@@ -155,6 +159,7 @@ bool buffer_has(const json::Object &given, std::string_view key) {
     if (*named == "setting") return key == "setting" || key == "scale";
     if (*named == "constant") return key == "constant";
     if (*named == "noise") return key == "distribution" || key == "purpose" || key == "scale";
+    if (*named == "rows") return key == "cache" || key == "start";
     return false;
 }
 

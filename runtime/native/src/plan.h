@@ -18,7 +18,7 @@ namespace hart_edge {
 
 enum class Precision { fp32, fp16, int8 };
 enum class Dtype { float32, float16, int64, int32, uint8, int8, boolean };
-enum class BufferKind { input, setting, constant, zero, noise, value };
+enum class BufferKind { input, setting, constant, zero, noise, value, cache, rows };
 enum class Setting { cfg_scale, top_k, top_p, smooth, guidance_ratio, temperature };
 enum class Distribution { uniform, normal };
 enum class ComponentName { text_model, context, transformer, tokens, latent, embed, residual, decoder, encoder };
@@ -34,7 +34,8 @@ struct Words<Dtype> {
 };
 template <>
 struct Words<BufferKind> {
-    static constexpr std::array<std::string_view, 6> all{"input", "setting", "constant", "zero", "noise", "value"};
+    static constexpr std::array<std::string_view, 8> all{"input", "setting", "constant", "zero",
+                                                         "noise", "value",   "cache",    "rows"};
 };
 template <>
 struct Words<Setting> {
@@ -98,6 +99,9 @@ struct Constant {
 };
 
 // A named tensor that connects steps. What follows `last` belongs to some kinds.
+//
+// A cache is memory that grows along axis 0. Steps name rows of it: a range, `start` and the extent of axis 0, which
+// they append or read where it lies.
 struct Buffer {
     BufferKind kind{};
     Dtype dtype{};
@@ -110,6 +114,8 @@ struct Buffer {
     std::string constant;
     Distribution distribution{};
     std::int64_t purpose = 0;
+    std::string cache;
+    std::int64_t start = 0;
 };
 
 using Wires = std::vector<std::pair<std::string, std::string>>;  // tensor of the graph, buffer

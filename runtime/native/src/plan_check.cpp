@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <unordered_map>
 #include <unordered_set>
 
 namespace hart_edge {
@@ -59,6 +60,10 @@ void check_buffer(const Where &where, const Buffer &buffer, const Table<Constant
             refuse(Where(where, "dtype"), "float32 for noise", hart_edge::show(word(buffer.dtype)));
         }
     }
+    const bool counted = !buffer.shape.empty() && buffer.shape.front().images == 0;
+    if ((buffer.kind == BufferKind::cache || buffer.kind == BufferKind::rows) && !counted) {
+        refuse(shape, "a number of rows on axis 0 of " + std::string(word(buffer.kind)), shape_text(buffer.shape));
+    }
     if (buffer.kind == BufferKind::constant) {
         const Constant *source = constants.find(buffer.constant);
         if (source == nullptr) {
@@ -68,6 +73,30 @@ void check_buffer(const Where &where, const Buffer &buffer, const Table<Constant
             refuse(where, described(source->dtype, source->shape) + " as in constants",
                    described(buffer.dtype, buffer.shape));
         }
+    }
+}
+
+// The row behind the last of a range.
+std::int64_t end_of(const Buffer &rows) {
+    return rows.start + rows.shape.front().size;
+}
+
+// A range of rows lies in its cache.
+void check_rows(const Where &where, const Buffer &buffer, const Table<Buffer> &buffers) {
+    const Buffer *cache = buffers.find(buffer.cache);
+    const std::string shown = hart_edge::show(buffer.cache);
+    if (cache == nullptr || cache->kind != BufferKind::cache) {
+        refuse(Where(where, "cache"), "the name of a buffer of kind cache", shown);
+    }
+    const auto row = [](const Buffer &each) { return Shape(each.shape.begin() + 1, each.shape.end()); };
+    if (cache->dtype != buffer.dtype || row(*cache) != row(buffer)) {
+        refuse(where, "rows of " + described(cache->dtype, row(*cache)) + " as in " + shown,
+               described(buffer.dtype, row(buffer)));
+    }
+    const std::int64_t most = cache->shape.front().size;
+    if (end_of(buffer) > most) {
+        refuse(Where(where, "start"), "rows within the " + std::to_string(most) + " of " + shown,
+               "rows " + std::to_string(buffer.start) + " to " + std::to_string(end_of(buffer)));
     }
 }
 
@@ -114,9 +143,12 @@ void wired(const Where &where, const Wires &pairs, const std::vector<TensorSpec>
     }
 }
 
-// Check one step and add its outputs to `written`.
+// How many rows a cache holds.
+using Rows = std::unordered_map<std::string, std::int64_t>;
+
+// Check one step; add its outputs to `written`, and to `rows`.
 void check_step(const Where &where, const Step &step, const std::vector<Component> &components,
-                const Table<Buffer> &buffers, Names &written, std::int64_t scales) {
+                const Table<Buffer> &buffers, Names &written, Rows &rows, std::int64_t scales) {
     const auto named = [&step](const Component &each) { return each.name == step.graph; };
     const auto component = std::find_if(components.begin(), components.end(), named);
     if (component == components.end()) {
@@ -133,6 +165,15 @@ void check_step(const Where &where, const Step &step, const std::vector<Componen
               if (buffer.kind == BufferKind::value && written.count(name) == 0) {
                   refuse(at, "a buffer that an earlier step wrote", hart_edge::show(name));
               }
+              if (buffer.kind == BufferKind::cache) {
+                  refuse(at, "rows of a cache", hart_edge::show(name + " of kind cache"));
+              }
+              if (buffer.kind == BufferKind::rows && end_of(buffer) > rows[buffer.cache]) {
+                  refuse(at,
+                         "rows that earlier steps wrote, " + std::to_string(rows[buffer.cache]) + " of " +
+                             hart_edge::show(buffer.cache),
+                         hart_edge::show(name) + ", which ends at " + std::to_string(end_of(buffer)));
+              }
               check_tensor(at, tensor, name, buffer, symbols);
           });
     for (const TensorSpec &spec : component->inputs) {
@@ -144,11 +185,19 @@ void check_step(const Where &where, const Step &step, const std::vector<Componen
     const Where outputs(where, "outputs");
     wired(outputs, step.outputs, component->outputs, buffers,
           [&](const TensorSpec &tensor, const std::string &name, const Buffer &buffer, const Where &at) {
-              if (buffer.kind != BufferKind::value) {
+              if (buffer.kind == BufferKind::rows) {
+                  std::int64_t &count = rows[buffer.cache];
+                  if (buffer.start != count) {
+                      refuse(at,
+                             "rows from " + std::to_string(count) + " of " + hart_edge::show(buffer.cache) +
+                                 " on, the first that nothing wrote",
+                             hart_edge::show(name) + " from " + std::to_string(buffer.start) + " on");
+                  }
+                  count = end_of(buffer);
+              } else if (buffer.kind != BufferKind::value) {
                   const std::string found = name + " of kind " + std::string(word(buffer.kind));
-                  refuse(at, "a buffer of kind value", hart_edge::show(found));
-              }
-              if (!written.insert(name).second) {
+                  refuse(at, "a buffer of kind value or rows", hart_edge::show(found));
+              } else if (!written.insert(name).second) {
                   refuse(at, "a buffer that nothing wrote before", hart_edge::show(name));
               }
               check_tensor(at, tensor, name, buffer, symbols);
@@ -219,7 +268,12 @@ void check_lifetimes(const Plan &plan) {
     for (std::size_t index = 0; index < plan.steps.size(); ++index) {
         const auto at = static_cast<std::int64_t>(index);
         for (const Wires *wires : {&plan.steps[index].inputs, &plan.steps[index].outputs}) {
-            for (const auto &[tensor, name] : *wires) spans.try_emplace(name, Span{at, at}).first->second.last = at;
+            for (const auto &[tensor, name] : *wires) {
+                spans.try_emplace(name, Span{at, at}).first->second.last = at;
+                const Buffer &buffer = *plan.buffers.find(name);
+                if (buffer.kind != BufferKind::rows) continue;
+                spans.try_emplace(buffer.cache, Span{at, at}).first->second.last = at;
+            }
         }
     }
     for (const auto &[name, buffer] : plan.buffers) {
@@ -240,14 +294,20 @@ void check_lifetimes(const Plan &plan) {
 
 void check_plan(const Plan &plan, const std::vector<Component> &components, const Table<Constant> &constants,
                 std::int64_t scales, std::int64_t image_size) {
-    for (const auto &[name, buffer] : plan.buffers) check_buffer(Where(BUFFERS, name), buffer, constants, scales);
+    for (const auto &[name, buffer] : plan.buffers) {
+        check_buffer(Where(BUFFERS, name), buffer, constants, scales);
+    }
+    for (const auto &[name, buffer] : plan.buffers) {
+        if (buffer.kind == BufferKind::rows) check_rows(Where(BUFFERS, name), buffer, plan.buffers);
+    }
     check_callers(plan);
     Names written;
+    Rows rows;
     std::int64_t ended = 0;
     for (std::size_t index = 0; index < plan.steps.size(); ++index) {
         const Where where(STEPS, index);
         const Step &step = plan.steps[index];
-        check_step(where, step, components, plan.buffers, written, scales);
+        check_step(where, step, components, plan.buffers, written, rows, scales);
         if (!step.ends_scale) continue;
         const Where ends(where, "ends_scale");
         const std::string scale = std::to_string(ended);

@@ -91,7 +91,8 @@ def test_only_what_the_host_has_or_wants_is_copied(fakes: Fakes, engines: Path) 
     """Prompt, noise, settings and zeros go up; pixels, `finite` and the token ids come down. Nothing else."""
     manifest: Manifest = parse((engines / "manifest.json").read_bytes())
     buffers = manifest.plan.buffers.values()
-    up = sum(each.bytes_per_image for each in buffers if each.kind not in (BufferKind.VALUE, BufferKind.CONSTANT))
+    filled = (BufferKind.INPUT, BufferKind.SETTING, BufferKind.NOISE, BufferKind.ZERO)
+    up = sum(each.bytes_per_image for each in buffers if each.kind in filled)
     handle = fakes.open(engines)
     before = fakes.copied()
     told: list[list[int]] = []

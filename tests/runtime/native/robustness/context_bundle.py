@@ -33,7 +33,7 @@ def make_context_bundle(folder: Path) -> Path:
         else step
         for step in manifest.plan.steps[1:]
     )
-    spans = lifetimes(steps)
+    spans = lifetimes(steps, {name: each.cache for name, each in manifest.plan.buffers.items()})
     buffers = {name: buffer for name, buffer in manifest.plan.buffers.items() if name in spans}
     buffers["context"] = replace(buffers["context"], kind=BufferKind.INPUT)
     size = bytes_per_image(Dtype.BOOL, ("B", TOKENS))
