@@ -124,7 +124,7 @@ def walk(
                 else:
                     buffers[name] = named[tensor]
             touched = {*step.inputs.values(), *step.outputs.values()}
-            caches = {plan.buffers[name].cache for name in touched} - {None}
+            caches = {cache for name in touched if (cache := plan.buffers[name].cache) is not None}
             for name in (touched | caches) - {"image"}:
                 if plan.buffers[name].last == index:
                     buffers.pop(name, None)

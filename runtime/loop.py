@@ -95,7 +95,7 @@ class Buffers:
     def release(self, index: int, step: Step) -> None:
         """Let go of what no later step touches."""
         touched = {*step.inputs.values(), *step.outputs.values()}
-        caches = {self._plan.buffers[name].cache for name in touched} - {None}
+        caches = {cache for name in touched if (cache := self._plan.buffers[name].cache) is not None}
         for name in (touched | caches) - self._keep:
             if self._plan.buffers[name].last == index:
                 del self._arrays[name]

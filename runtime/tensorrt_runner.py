@@ -21,7 +21,7 @@ from runtime.cuda import Cuda, Device, not_enough_memory
 from runtime.errors import EngineError
 from runtime.loop import Array, Fill
 from runtime.plan import BufferKind, Component
-from runtime.program import Group, Place, make_program, size_of
+from runtime.program import Group, Place, is_upload, make_program, size_of
 from runtime.tensorrt import TensorRT
 
 
@@ -42,7 +42,7 @@ class TensorRTRunner:
         self._engines: dict[str, Any] = {}
         self._contexts: dict[int, Any] = {}  # of the plan's steps
         self._spare: dict[tuple[str, int], Any] = {}  # (graph, profile): for host arrays
-        self._hosted: dict[tuple[str, str], Array] = {}  # (graph, tensor): what TensorRT reads on the processor
+        self._hosted: dict[str, Array] = {}  # of the plan's buffers: what TensorRT reads on the processor
         self._captures = Captures(self.cuda)
         self._scratch, self._scratch_size = 0, 0
         self._owned: set[int] = set()  # addresses that end with the runner
@@ -111,9 +111,8 @@ class TensorRTRunner:
             buffer, place = self.program.plan.buffers[name], self.program.places[name]
             array = check_array(name, fill(name, buffer), place)
             self.cuda.upload(self._block + place.offset, array)
-            for (graph, tensor), hosted in self._hosted.items():
-                if any(step.graph == graph and step.inputs.get(tensor) == name for step in self._steps(group)):
-                    hosted[...] = array
+            if name in self._hosted:
+                self._hosted[name][...] = array
 
     def run_step(self, index: int) -> None:
         """Enqueue one step of a group that is uploaded; places are shared, so steps must come in their order."""
@@ -137,8 +136,10 @@ class TensorRTRunner:
                 self.run_step(index)
 
         def allowed() -> bool:
-            graphs = {str(step.graph) for step in self._steps(group)}
-            if self.low_memory or any(graph in graphs for graph, _ in self._hosted):
+            read = {name for step in self._steps(group) for name in step.inputs.values()}
+            if self.low_memory or any(
+                is_upload(self.program.plan.buffers[name]) for name in read & self._hosted.keys()
+            ):
                 return False  # engines go after their last step; a graph would hold the values of this picture
             return all(self.library.capturable(self._contexts[index], self.cuda.handle) for index in indices)
 
@@ -157,7 +158,7 @@ class TensorRTRunner:
             for name, place in tensors.items():
                 address = self._block + place.offset
                 if name in step.inputs and self.library.on_host(engine, name):
-                    address = self._host_value(step.graph, name, step.inputs[name]).ctypes.data
+                    address = self._host_value(self._label(index), name, step.inputs[name]).ctypes.data
                 self._bind(context, name, address, self._label(index))
             for tensor in component.outputs:
                 found = tuple(context.get_tensor_shape(tensor.name))
@@ -168,17 +169,19 @@ class TensorRTRunner:
                     )
             self._contexts[index] = context
 
-    def _host_value(self, graph: str, tensor: str, name: str) -> Array:
+    def _host_value(self, what: str, tensor: str, name: str) -> Array:
         buffer, place = self.program.plan.buffers[name], self.program.places[name]
         if buffer.kind in (BufferKind.VALUE, BufferKind.ROWS):
             raise EngineError(
-                f"{graph}: a shape depends on {tensor!r}, which another engine computes; rebuild the bundle"
+                f"{what}: a shape depends on {tensor!r}, which another engine computes; rebuild the bundle"
             )
-        if (graph, tensor) not in self._hosted:
-            self._hosted[graph, tensor] = np.zeros(place.shape, place.dtype.value)
+        if name not in self._hosted:
+            self._hosted[name] = array = np.zeros(place.shape, place.dtype.value)
             if buffer.constant is not None:
-                self._hosted[graph, tensor][...] = self._bundle.constant(buffer.constant)
-        return self._hosted[graph, tensor]
+                array[...] = self._bundle.constant(buffer.constant)
+            elif is_upload(buffer):  # maybe for an earlier group
+                self.cuda.download(self._block + place.offset, array)
+        return self._hosted[name]
 
     def _engine(self, graph: str) -> Any:
         if graph not in self._engines:

@@ -136,11 +136,28 @@ def test_values_that_decide_shapes_are_read_on_the_processor(words: Path, engine
     assert runner_of(pipeline).captured() == [None, None]
 
 
+def test_constants_that_decide_shapes_are_no_reason_not_to_capture(
+    words: Path, engines: Path, fake: FakeTensorRT
+) -> None:
+    """Each scale has its own, and no picture changes them."""
+    fake.on_host.add("level")
+    pipeline = load(engines)
+    assert pictures(pipeline) == pictures(load(words, threads=1))
+    assert runner_of(pipeline).captured() == [None, 0, 1, None]
+
+
+def test_a_value_for_the_processor_that_was_uploaded_before(engines: Path, fake: FakeTensorRT) -> None:
+    """As where a later graph is the first whose shapes depend on it."""
+    pipeline = load(engines)
+    next(pipeline.stream("w1", cfg_scale=2.5))  # scale 1 has still to read it
+    assert runner_of(pipeline)._host_value("later", "cfg_scale", "cfg_scale").tolist() == [2.5]
+
+
 def test_a_value_that_another_engine_computes_cannot_decide_a_shape(engines: Path, fake: FakeTensorRT) -> None:
     fake.on_host.add("f_hat_before")
     fake.on_host.add("latent")
     with pytest.raises(
-        EngineError, match="latent: a shape depends on 'latent', which another engine computes; rebuild"
+        EngineError, match="latent, scale 0: a shape depends on 'latent', which another engine computes; rebuild"
     ):
         load(engines).generate("w1")
 
