@@ -84,14 +84,14 @@ class ContextGraph(GraphModule):
         )
         if config.modulated:
             self.outputs += (spec("modulation", "2B", config.depth * 6, dim),)
-        left = {"null_hidden": null.hidden}
-        for i, (key, value) in enumerate(null.cache):
-            left |= {f"null_key.{i}": to_rows(key), f"null_value.{i}": to_rows(value)}
-        for name, constant in left.items():
-            self.register_buffer(name.replace(".", "_"), constant)
-            rows = name != "null_hidden"  # of a cache: (1, B, H, d)
-            self.outputs += (spec(name, 1, "B", *constant.shape[2:]) if rows else spec(name, "B", *constant.shape[1:]),)
-        self.left = [name.replace(".", "_") for name in left]
+        self.register_buffer("null_hidden", null.hidden)
+        self.outputs += (spec("null_hidden", "B", 1, dim),)
+        self.rows: list[str] = []
+        for i, pair in enumerate(null.cache):
+            for part, constant in zip(("key", "value"), pair, strict=True):
+                self.rows.append(f"null_{part}_{i}")
+                self.register_buffer(self.rows[-1], to_rows(constant))
+                self.outputs += (spec(f"null_{part}.{i}", 1, "B", config.num_heads, self.head_dim),)
 
     def forward(self, context: Tensor, context_mask: Tensor) -> tuple[Tensor, ...]:
         images = context.shape[0]
@@ -109,9 +109,8 @@ class ContextGraph(GraphModule):
         modulation = self.transformer.modulation(tokens, context_mask)
         if modulation is not None:
             results += (torch.cat([modulation, per_image(self.null_modulation)]),)
-        hidden, *cache = (getattr(self, name) for name in self.left)
-        rows = (one.expand(1, images, *one.shape[2:]) for one in cache)
-        return *results, per_image(hidden), *rows
+        rows = (getattr(self, name) for name in self.rows)
+        return *results, per_image(self.null_hidden), *(one.expand(1, images, *one.shape[2:]) for one in rows)
 
 
 class TransformerGraph(GraphModule):

@@ -25,6 +25,7 @@ from export.graphs import GraphModule
 from hart_edge.model.noise import residual_normal, token_uniform
 from runtime.errors import BuildError, ParityError
 from runtime.manifest import Buffer, BufferKind, Distribution, Plan, Precision, Setting, TensorSpec
+from runtime.plan import touched
 
 # Largest difference that is accepted, relative to the largest magnitude of the output (at least 1).
 TOLERANCE = {Precision.FP32: 2e-4, Precision.FP16: 2e-2, Precision.INT8: 0.3}
@@ -103,10 +104,10 @@ def walk(
         return torch.tensor([values[(buffer.scale or 0) % len(values)]], dtype=dtype)
 
     def rows(buffer: Buffer) -> Tensor:
-        assert buffer.cache is not None and buffer.start is not None
+        assert buffer.cache is not None
         if buffer.cache not in buffers:
             buffers[buffer.cache] = source(buffer.cache, plan.buffers[buffer.cache])
-        return buffers[buffer.cache][buffer.start : buffer.start + int(buffer.shape[0])]
+        return buffers[buffer.cache][buffer.start : buffer.end]
 
     with torch.no_grad():
         for index, step in enumerate(plan.steps):
@@ -123,9 +124,7 @@ def walk(
                     rows(plan.buffers[name]).copy_(named[tensor])
                 else:
                     buffers[name] = named[tensor]
-            touched = {*step.inputs.values(), *step.outputs.values()}
-            caches = {cache for name in touched if (cache := plan.buffers[name].cache) is not None}
-            for name in (touched | caches) - {"image"}:
+            for name in touched(step, plan.buffers) - {"image"}:
                 if plan.buffers[name].last == index:
                     buffers.pop(name, None)
     return buffers["image"]

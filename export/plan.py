@@ -99,12 +99,12 @@ class PlanBuilder:
         self._steps.append(Step(ComponentName(graph), scale, inputs, outputs, ends_scale))
 
     def finish(self) -> Plan:
-        caches = {name: further.get("cache") for name, (_, _, _, further) in self._buffers.items()}
-        spans = lifetimes(self._steps, caches)
-        buffers = {}
-        for name, (kind, dtype, shape, further) in self._buffers.items():
-            first, last = spans[name]
-            buffers[name] = Buffer(kind, dtype, shape, bytes_per_image(dtype, shape), first, last, **further)
+        buffers = {
+            name: Buffer(kind, dtype, shape, bytes_per_image(dtype, shape), 0, 0, **further)
+            for name, (kind, dtype, shape, further) in self._buffers.items()
+        }
+        for name, (first, last) in lifetimes(self._steps, buffers).items():
+            buffers[name] = replace(buffers[name], first=first, last=last)
         return Plan(buffers, tuple(self._steps))
 
     def _add(self, name: str, kind: BufferKind, dtype: str, shape: Extents, **further: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.plan import Buffer, BufferKind, Plan, Step
+from runtime.plan import Buffer, BufferKind, Plan, Step, touched
 
 Array = NDArray[Any]
 Fill = Callable[[str, Buffer], Array]
@@ -82,11 +82,11 @@ class Buffers:
 
     def _rows(self, buffer: Buffer) -> Array:
         """A range of a cache's rows, where it lies."""
-        assert buffer.cache is not None and buffer.start is not None  # the manifest's reader has checked both
+        assert buffer.cache is not None  # the manifest's reader has checked it
         if buffer.cache not in self._arrays:
             cache = self._plan.buffers[buffer.cache]
             self._arrays[buffer.cache] = np.empty(self.shape(cache), cache.dtype.value)
-        return self._arrays[buffer.cache][buffer.start : buffer.start + int(buffer.shape[0])]
+        return self._arrays[buffer.cache][buffer.start : buffer.end]
 
     def shape(self, buffer: Buffer) -> tuple[int, ...]:
         sizes = {"B": self._batch, "2B": 2 * self._batch}
@@ -94,9 +94,7 @@ class Buffers:
 
     def release(self, index: int, step: Step) -> None:
         """Let go of what no later step touches."""
-        touched = {*step.inputs.values(), *step.outputs.values()}
-        caches = {cache for name in touched if (cache := self._plan.buffers[name].cache) is not None}
-        for name in (touched | caches) - self._keep:
+        for name in touched(step, self._plan.buffers) - self._keep:
             if self._plan.buffers[name].last == index:
                 del self._arrays[name]
 

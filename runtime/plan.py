@@ -197,6 +197,11 @@ class Buffer:
         further = FURTHER_KEYS.get(kind, ()) if isinstance(kind, str) else ()
         return frozenset({"kind", "dtype", "shape", "bytes_per_image", "first", "last", *further})
 
+    @property
+    def end(self) -> int:
+        """Of rows and caches: the row behind the last; that axis 0 is a number is checked by plan_check.py."""
+        return (self.start or 0) + int(self.shape[0])
+
 
 @dataclass(frozen=True)
 class Step:
@@ -221,12 +226,16 @@ def bytes_per_image(dtype: Dtype, shape: Sequence[int | str]) -> int:
     return dtype.itemsize * math.prod(images[entry] if isinstance(entry, str) else entry for entry in shape)
 
 
-def lifetimes(steps: Sequence[Step], caches: Mapping[str, str | None]) -> dict[str, tuple[int, int]]:
-    """Per buffer, the indices of the first and last step that touch it. caches: of rows, the cache that they lie in."""
+def touched(step: Step, buffers: Mapping[str, Buffer]) -> set[str]:
+    """The buffers that a step reads or writes, and the caches that its rows lie in."""
+    names = {*step.inputs.values(), *step.outputs.values()}
+    return names | {cache for name in names if (cache := buffers[name].cache) is not None}
+
+
+def lifetimes(steps: Sequence[Step], buffers: Mapping[str, Buffer]) -> dict[str, tuple[int, int]]:
+    """Per buffer, the indices of the first and last step that touch it."""
     spans: dict[str, tuple[int, int]] = {}
     for index, step in enumerate(steps):
-        for name in (*step.inputs.values(), *step.outputs.values()):
-            for touched in (name, caches.get(name)):
-                if touched is not None:
-                    spans[touched] = (spans.get(touched, (index, index))[0], index)
+        for name in touched(step, buffers):
+            spans[name] = (spans.get(name, (index, index))[0], index)
     return spans

@@ -65,7 +65,7 @@ def check_plan(
 
 
 def _check_lifetimes(plan: Plan) -> None:
-    spans = lifetimes(plan.steps, {name: buffer.cache for name, buffer in plan.buffers.items()})
+    spans = lifetimes(plan.steps, plan.buffers)
     for name, buffer in plan.buffers.items():
         where = below("plan.buffers", name)
         if name not in spans:
@@ -112,9 +112,9 @@ def _check_rows(where: str, buffer: Buffer, buffers: Mapping[str, Buffer]) -> No
     if (cache.dtype, cache.shape[1:]) != (buffer.dtype, buffer.shape[1:]):
         expected_rows = f"rows of {cache.dtype} {list(cache.shape[1:])} as in {show(buffer.cache)}"
         refuse(where, expected_rows, f"{buffer.dtype} {list(buffer.shape[1:])}")
-    if _end(buffer) > _rows(cache):
-        within = f"rows within the {_rows(cache)} of {show(buffer.cache)}"
-        refuse(f"{where}.start", within, f"rows {buffer.start} to {_end(buffer)}")
+    if buffer.end > cache.end:
+        within = f"rows within the {cache.end} of {show(buffer.cache)}"
+        refuse(f"{where}.start", within, f"rows {buffer.start} to {buffer.end}")
 
 
 def _check_step(
@@ -139,7 +139,7 @@ def _check_step(
         if buffers[name].kind is BufferKind.CACHE:
             refuse(at, "rows of a cache", show(f"{name} of kind {buffers[name].kind}"))
         if buffers[name].kind is BufferKind.ROWS:
-            cache, end = buffers[name].cache or "", _end(buffers[name])
+            cache, end = buffers[name].cache or "", buffers[name].end
             if end > rows.get(cache, 0):
                 expected = f"rows that earlier steps wrote, {rows.get(cache, 0)} of {show(cache)}"
                 refuse(at, expected, f"{show(name)}, which ends at {end}")
@@ -153,7 +153,7 @@ def _check_step(
             if start != rows.get(cache, 0):
                 expected = f"rows from {rows.get(cache, 0)} of {show(cache)} on, the first that nothing wrote"
                 refuse(at, expected, f"{show(name)} from {start} on")
-            rows[cache] = _end(buffers[name])
+            rows[cache] = buffers[name].end
         elif buffers[name].kind is not BufferKind.VALUE:
             refuse(at, "a buffer of kind value or rows", show(f"{name} of kind {buffers[name].kind}"))
         elif name in written:
@@ -161,16 +161,6 @@ def _check_step(
         else:
             written.add(name)
         _check_tensor(at, tensor, name, buffers[name], symbols)
-
-
-def _rows(buffer: Buffer) -> int:
-    """How many rows a cache or a range has; _check_buffer has seen that axis 0 is a number."""
-    return int(buffer.shape[0])
-
-
-def _end(rows: Buffer) -> int:
-    """The row behind the last of a range."""
-    return (rows.start or 0) + _rows(rows)
 
 
 def _wired(

@@ -89,7 +89,7 @@ def test_every_scale_appends_its_rows_to_the_cache(tiny) -> None:
 
 def test_buffers_live_from_first_to_last_use(tiny) -> None:
     _, plan, _ = tiny
-    assert set(plan.buffers) == set(lifetimes(plan.steps, {n: each.cache for n, each in plan.buffers.items()}))
+    assert set(plan.buffers) == set(lifetimes(plan.steps, plan.buffers))
     for name, buffer in plan.buffers.items():
         names = {name} | {n for n, each in plan.buffers.items() if each.cache == name}
         touching = [

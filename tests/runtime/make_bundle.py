@@ -325,13 +325,11 @@ def _steps() -> tuple[Step, ...]:
 
 
 def _buffers(steps: tuple[Step, ...], constants: dict[str, Constant]) -> dict[str, Buffer]:
-    rows = [f"{name}.{scale}" for scale in range(len(PATCH_NUMS)) for name in ("past_key.0", "key.0")]
-    spans = lifetimes(steps, dict.fromkeys(rows, "key.0"))
     buffers: dict[str, Buffer] = {}
 
     def add(name: str, kind: BufferKind, dtype: Dtype, *shape: int | str, **further: Any) -> None:
         size = bytes_per_image(dtype, shape)
-        buffers[name] = Buffer(kind, dtype, shape, size, *spans[name], **further)
+        buffers[name] = Buffer(kind, dtype, shape, size, 0, 0, **further)
 
     add("input_ids", BufferKind.INPUT, Dtype.INT64, "B", TOKENS)
     add("context", BufferKind.VALUE, F32, "B", TOKENS, DIM)
@@ -353,4 +351,7 @@ def _buffers(steps: tuple[Step, ...], constants: dict[str, Constant]) -> dict[st
         add(f"f_hat.{scale}", BufferKind.VALUE, F32, "B", Z, 2, 2)
     add("pixels", BufferKind.VALUE, Dtype.UINT8, "B", IMAGE, IMAGE, 3)
     add("finite", BufferKind.VALUE, Dtype.BOOL, "B")
-    return buffers
+    spans = lifetimes(steps, buffers)
+    return {
+        name: dataclasses.replace(each, first=spans[name][0], last=spans[name][1]) for name, each in buffers.items()
+    }

@@ -294,9 +294,7 @@ void check_lifetimes(const Plan &plan) {
 
 void check_plan(const Plan &plan, const std::vector<Component> &components, const Table<Constant> &constants,
                 std::int64_t scales, std::int64_t image_size) {
-    for (const auto &[name, buffer] : plan.buffers) {
-        check_buffer(Where(BUFFERS, name), buffer, constants, scales);
-    }
+    for (const auto &[name, buffer] : plan.buffers) check_buffer(Where(BUFFERS, name), buffer, constants, scales);
     for (const auto &[name, buffer] : plan.buffers) {
         if (buffer.kind == BufferKind::rows) check_rows(Where(BUFFERS, name), buffer, plan.buffers);
     }

@@ -33,12 +33,12 @@ def make_context_bundle(folder: Path) -> Path:
         else step
         for step in manifest.plan.steps[1:]
     )
-    spans = lifetimes(steps, {name: each.cache for name, each in manifest.plan.buffers.items()})
-    buffers = {name: buffer for name, buffer in manifest.plan.buffers.items() if name in spans}
+    buffers = dict(manifest.plan.buffers)
     buffers["context"] = replace(buffers["context"], kind=BufferKind.INPUT)
     size = bytes_per_image(Dtype.BOOL, ("B", TOKENS))
     buffers["context_mask"] = Buffer(BufferKind.INPUT, Dtype.BOOL, ("B", TOKENS), size, 0, 0)
-    buffers = {name: replace(each, first=spans[name][0], last=spans[name][1]) for name, each in buffers.items()}
+    spans = lifetimes(steps, buffers)
+    buffers = {n: replace(each, first=spans[n][0], last=spans[n][1]) for n, each in buffers.items() if n in spans}
     changed = replace(
         manifest,
         tokenizer=None,
