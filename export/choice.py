@@ -14,20 +14,24 @@ from dataclasses import dataclass
 from calib.forms import Form
 from engines.base import Session
 from export.recording import Call
-from runtime.allocator import large_blocks_kept
 
 ROUNDS = 5
 ENOUGH, LONG = 2.0, 15.0  # seconds after which three rounds will do, and one
+CLEAR = 1.5  # how much longer a warm-up of more than ENOUGH takes where no rounds are needed
 NOISE = 1.03  # times that are nearer than this count as equal
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A component in a form that it could have. error: of its outputs, as export/parity.py measures it."""
+    """A component in a form that it could have, warmed up by a run of every call.
+
+    error: of its outputs, as export/parity.py measures it; seconds: of the warm-up.
+    """
 
     form: Form
     session: Session
     error: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,8 @@ class NoCandidateError(Exception):
 def choose_form(candidates: Iterable[Candidate], calls: Sequence[Call]) -> Choice:
     """The fastest form; of equals the one with the smallest error. Raises NoCandidateError where there is none.
 
-    candidates: warmed up by a run of every call. Each takes turns with the best so far, and no others are alive, so an
-    iterator that opens one at a time has two in memory.
+    Each candidate takes turns with the best so far, and no others are alive, so an iterator that opens one at a time
+    has two in memory. A long warm-up that is clearly longer than the other's stands for the rounds.
     """
     best: Candidate | None = None
     seconds: dict[Form, float] = {}
@@ -54,7 +58,11 @@ def choose_form(candidates: Iterable[Candidate], calls: Sequence[Call]) -> Choic
         if best is None:
             best = candidate
             continue
-        seconds |= measure({best.form: best.session, candidate.form: candidate.session}, calls)
+        slow, quick = sorted((best.seconds, candidate.seconds), reverse=True)
+        if slow > max(ENOUGH, CLEAR * quick):
+            seconds = {best.form: best.seconds, candidate.form: candidate.seconds} | seconds
+        else:
+            seconds |= measure({best.form: best.session, candidate.form: candidate.session}, calls)
         best = better(best, candidate, seconds)
         del candidate
     if best is None:
@@ -77,13 +85,12 @@ def measure(sessions: Mapping[Form, Session], calls: Sequence[Call]) -> dict[For
     """Seconds for all calls, the median of rounds in which the forms take turns."""
     rounds: dict[Form, list[float]] = {form: [] for form in sessions}
     begin = time.perf_counter()
-    with large_blocks_kept():
-        for number in range(1, ROUNDS + 1):
-            for form, session in sessions.items():
-                rounds[form].append(sum(seconds_of(session, call) for call in calls))
-            spent = time.perf_counter() - begin
-            if spent > LONG or (number >= 3 and spent > ENOUGH):
-                break
+    for number in range(1, ROUNDS + 1):
+        for form, session in sessions.items():
+            rounds[form].append(sum(seconds_of(session, call) for call in calls))
+        spent = time.perf_counter() - begin
+        if spent > LONG or (number >= 3 and spent > ENOUGH):
+            break
     return {form: statistics.median(times) for form, times in rounds.items()}
 
 

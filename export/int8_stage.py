@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -114,10 +115,15 @@ class Int8Stage:
         refused: list[str] = []
 
         def candidate(form: Form) -> Candidate | None:
-            session = self._open(name, form, decision.kept)
-            error = max(compare(name, call.outputs, session.run(call.inputs, call.wanted)).error for call in calls)
+            session, seconds, error = self._open(name, form, decision.kept), 0.0, 0.0
+            for call in calls:
+                inputs, outputs = call.inputs, call.wanted
+                begin = time.perf_counter()
+                found = session.run(inputs, outputs)
+                seconds += time.perf_counter() - begin
+                error = max(error, compare(name, call.outputs, found).error)
             if error <= tolerance_of(name, form, random=self.random):
-                return Candidate(form, session, error)
+                return Candidate(form, session, error, seconds)
             refused.append(f"{form}: error {error:.1e}")
             return None
 

@@ -13,7 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.arena import aligned
 from runtime.plan import Buffer, BufferKind, Plan, Step, touched
+from runtime.program import size_of
 
 Array = NDArray[Any]
 Fill = Callable[[str, Buffer], Array]
@@ -84,9 +86,18 @@ class Buffers:
         """A range of a cache's rows, where it lies."""
         assert buffer.cache is not None  # the manifest's reader has checked it
         if buffer.cache not in self._arrays:
-            cache = self._plan.buffers[buffer.cache]
-            self._arrays[buffer.cache] = np.empty(self.shape(cache), cache.dtype.value)
+            self._allocate_caches()
         return self._arrays[buffer.cache][buffer.start : buffer.end]
+
+    def _allocate_caches(self) -> None:
+        """All in one block: as large as it is, it goes back to the system when the last cache is released."""
+        caches = {name: each for name, each in self._plan.buffers.items() if each.kind is BufferKind.CACHE}
+        sizes = [size_of(each.dtype, self.shape(each)) for each in caches.values()]
+        block = np.empty(sum(map(aligned, sizes)), np.uint8)
+        begin = 0
+        for (name, each), size in zip(caches.items(), sizes, strict=True):
+            self._arrays[name] = block[begin : begin + size].view(each.dtype.value).reshape(self.shape(each))
+            begin += aligned(size)
 
     def shape(self, buffer: Buffer) -> tuple[int, ...]:
         sizes = {"B": self._batch, "2B": 2 * self._batch}

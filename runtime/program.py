@@ -179,14 +179,11 @@ def symbols(step: Step, component: Component, plan: Plan, batch: int) -> dict[st
 
 
 def evaluate(entry: int | str, extents: Mapping[str, int], graph: str, tensor: str) -> int:
-    """An entry of a shape as a number: an integer, a symbol, or a sum of these such as "N + n"."""
-    if isinstance(entry, int):
-        return entry
-    terms = [term.strip() for term in entry.split("+")] if entry not in extents else [entry]
-    found = [int(term) if term.isdigit() else extents.get(term) for term in terms]
-    if any(value is None for value in found):
+    """An entry of a shape, an integer or a symbol, as a number."""
+    found = entry if isinstance(entry, int) else extents.get(entry)
+    if found is None:
         raise BundleError(
             f"{graph}: expected symbols of its other tensors in the shape of {tensor}, found {entry!r}; an engine "
             "writes all of its outputs, so their sizes must follow from the plan; rebuild the bundle"
         )
-    return sum(value for value in found if value is not None)
+    return found

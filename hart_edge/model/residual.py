@@ -147,7 +147,8 @@ class ResidualMLP(nn.Module):
         n = noise[0].shape[0]
         x = noise[0].repeat(2, 1) if both else noise[0]
         for order, i in enumerate(reversed(range(len(table.timesteps))), start=1):
-            out = self.denoise(x[:n].repeat(2, 1), steps[i] + embedded)
+            nothing = x[:1, :1] - x[:1, :1]  # 0, and of this step: else engines compute all modulations first
+            out = self.denoise(x[:n].repeat(2, 1), steps[i] + nothing + embedded)
             epsilon, variance = out.chunk(2, -1)  # (2n, Z) each
             epsilon = (1 + strength) * epsilon[:n] - strength * epsilon[n:]
             if both:
