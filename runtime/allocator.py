@@ -1,7 +1,7 @@
 """What glibc's malloc keeps of freed memory, given back to the system. Elsewhere these calls do nothing.
 
 Blocks that are freed stay with the process where smaller ones lie behind them: a third of what loading graphs takes at
-most, a fifth of what drawing does, and the keys and values of all scales that a build has passed.
+most, and the keys and values of all scales that a build has passed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ def return_freed_memory() -> None:
 def map_large_blocks() -> None:
     """From now on, blocks of 4 MiB and more go back when they are freed. For programs: it holds for the whole process.
 
-    By default malloc keeps blocks of up to 32 MiB once it has seen one of that size freed. Activations grow with the
-    scales, so what one scale leaves behind seldom fits the next.
+    By default malloc keeps blocks of up to 32 MiB once it has seen one of that size freed.
     """
     mallopt = _function("mallopt")
     if mallopt is not None:

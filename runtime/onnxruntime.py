@@ -15,12 +15,9 @@ from runtime.bundle import Bundle
 from runtime.errors import EngineError
 from runtime.loop import Array
 from runtime.manifest import Target
-from runtime.onnxruntime_library import PROVIDERS, load_library, session_options
+from runtime.onnxruntime_library import PROVIDERS, load_library, run_options, session_options
 
 MOST_THREADS = 1024
-# Bytes of inputs from which a run is large enough to look for what it left behind. For the 0.7B shape that is the
-# transformer from scale 1 on, and a tenth of a process's peak.
-TRIMMED_FROM = 2**25
 
 
 class OnnxRuntimeRunner:
@@ -44,6 +41,7 @@ class OnnxRuntimeRunner:
             )
         self._library = onnxruntime
         self._options = session_options(onnxruntime, threads)
+        self._run_options = run_options(onnxruntime)
         self._provider = provider
         self._paths = {str(each.name): bundle.path(each.file) for each in bundle.manifest.components}
         self._sessions: dict[str, Any] = {}
@@ -75,12 +73,10 @@ class OnnxRuntimeRunner:
                 binding.bind_cpu_input(name, array)
             for name, array in outputs.items():
                 binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-            session.run_with_iobinding(binding)
+            session.run_with_iobinding(binding, self._run_options)
         except Exception as error:  # as above
             shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items() if array.size)
             raise EngineError(f"{graph}: ONNX Runtime failed while running ({error}); inputs were {shapes}") from error
-        if sum(array.nbytes for array in inputs.values()) >= TRIMMED_FROM:
-            return_freed_memory()
 
 
 def thread_count(threads: int | None) -> int | None:

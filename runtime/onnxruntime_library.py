@@ -1,4 +1,4 @@
-"""ONNX Runtime itself: loading the library, and the options with which every graph is opened.
+"""ONNX Runtime itself: loading the library, and the options with which every graph is opened and run.
 
 Builds open graphs with them too, so that what is measured there holds on the device.
 """
@@ -32,9 +32,21 @@ def session_options(onnxruntime: Any, threads: int | None) -> Any:
     # Idle threads sleep. By default those of one graph's session keep turning while the next graph runs, and take
     # the cores from it: five times slower on two cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Every scale has shapes of its own: an arena would keep memory for all of them, and plans for a second run of each
-    # take as much again.
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+    # An arena serves a block of the model with what the block before has freed, where malloc would have the system zero
+    # new pages. It is for one run (run_options), so weights are not in it, and nothing is planned for a second one.
+    options.enable_cpu_mem_arena = True
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    options.enable_mem_pattern = False
     if threads is not None:
         options.intra_op_num_threads = threads
+    return options
+
+
+def run_options(onnxruntime: Any) -> Any:
+    """The library's RunOptions as every graph of a bundle runs with them.
+
+    The arena goes back when a run ends: every scale has shapes of its own, and it would keep memory for all of them.
+    """
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options

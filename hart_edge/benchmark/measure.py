@@ -12,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 
 from hart_edge.gpu_check import sample_prompt
-from runtime.allocator import map_large_blocks
 from runtime.bundle import open_bundle
 from runtime.loop import Array, Runner
 from runtime.memory import peak_memory
@@ -50,9 +49,7 @@ class Stopwatch:
 
 
 def measure_bundle(folder: Path, prompt: str, pictures: int, threads: int | None) -> Measured:
-    """A bundle that ONNX Runtime runs, in a process like that of `hart-edge generate`. Raises what load() and
-    generate() raise."""
-    map_large_blocks()
+    """A bundle that ONNX Runtime runs. Raises what load() and generate() raise."""
     begin = time.perf_counter()
     pipeline = Pipeline(open_bundle(folder), thread_count(threads))
     opened = time.perf_counter() - begin

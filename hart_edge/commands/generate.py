@@ -25,7 +25,6 @@ from PIL import Image
 
 from hart_edge.api import find_bundle
 from hart_edge.commands.layout import quoted
-from runtime.allocator import map_large_blocks
 from runtime.errors import HartEdgeError, InputError
 from runtime.pipeline import Context, Event, Pipeline, load
 
@@ -34,7 +33,6 @@ CLEAR = "\r\033[K"  # to the begin of the line, and nothing right of it
 
 
 def run(a: argparse.Namespace) -> int:
-    map_large_blocks()
     prompts: list[str | Context] = [*a.prompts] if a.context is None else [read_context(a.context)]
     files = picture_files(a.out, len(prompts))
     for file in files:

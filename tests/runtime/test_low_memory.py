@@ -48,7 +48,10 @@ def test_a_graph_is_there_from_its_first_step_to_its_last(words: Path) -> None:
 def test_the_library_keeps_no_memory_between_runs(words: Path) -> None:
     runner = load(words).runner
     assert isinstance(runner, OnnxRuntimeRunner)
-    assert not runner._options.enable_cpu_mem_arena and not runner._options.enable_mem_pattern
+    assert runner._options.enable_cpu_mem_arena and not runner._options.enable_mem_pattern
+    assert runner._run_options.get_run_config_entry("memory.enable_memory_arena_shrinkage") == "cpu:0"
+    wanted = "session.use_device_allocator_for_initializers"
+    assert runner._options.get_session_config_entry(wanted) == "1"
 
 
 def test_on_the_command_line(words: Path, tmp_path: Path) -> None:

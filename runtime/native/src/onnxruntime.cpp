@@ -61,10 +61,13 @@ OnnxRuntimeRunner::OnnxRuntimeRunner(const Bundle &bundle, std::unique_ptr<OnnxR
     // Idle threads sleep. By default those of one graph's session keep turning while the next graph runs, and take the
     // cores from it.
     take(api_.AddSessionConfigEntry(session_options, "session.intra_op.allow_spinning", "0"));
-    // Every scale has shapes of its own, so an arena would keep memory for all of them, and plans for a second run of
-    // each take as much again.
-    take(api_.DisableCpuMemArena(session_options));
+    // An arena serves a block of the model with what the block before has freed, where malloc would have the system
+    // zero new pages. It is given back when a run ends, since every scale has shapes of its own; so weights are not in
+    // it, and nothing is planned for a second run.
+    take(api_.EnableCpuMemArena(session_options));
+    take(api_.AddSessionConfigEntry(session_options, "session.use_device_allocator_for_initializers", "1"));
     take(api_.DisableMemPattern(session_options));
+    take(api_.AddRunConfigEntry(run_options, "memory.enable_memory_arena_shrinkage", "cpu:0"));
     if (options.threads > 0) take(api_.SetIntraOpNumThreads(session_options, options.threads));
     use_provider(bundle.manifest.target.name, options);
 
