@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engines.base import Arrays, Availability
 from runtime.errors import EngineError
 from runtime.manifest import Target
-from runtime.onnxruntime_library import PROVIDERS, load_library, run_options, session_options
+from runtime.onnxruntime_library import PROVIDERS, load_library, session_options
 
 EXTRAS = {Target.CPU: "cpu", Target.CUDA: "gpu"}
 
@@ -22,7 +22,6 @@ class OnnxRuntimeSession:
     def __init__(self, graph: Path, target: Target) -> None:
         self._name, onnxruntime = graph.stem, load_library()
         options = session_options(onnxruntime, None)
-        self._run_options = run_options(onnxruntime)
         try:
             self._session = onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDERS[target]])
         except Exception as error:  # the library's exceptions share no base of their own
@@ -31,7 +30,7 @@ class OnnxRuntimeSession:
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> Arrays:
         names = list(outputs) if outputs is not None else [value.name for value in self._session.get_outputs()]
         try:
-            return dict(zip(names, self._session.run(names, dict(inputs), self._run_options), strict=True))
+            return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
         except Exception as error:  # as above
             raise EngineError(f"{self._name}: ONNX Runtime failed while running ({error})") from error
 

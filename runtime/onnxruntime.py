@@ -16,8 +16,12 @@ from runtime.errors import EngineError
 from runtime.loop import Array
 from runtime.manifest import Target
 from runtime.onnxruntime_library import PROVIDERS, load_library, run_options, session_options
+from runtime.plan import BufferKind
 
 MOST_THREADS = 1024
+# Bytes of keys and values, and with them of activations, from which an arena is worth it: 0.7B at 256 pixels has ten
+# times as much, and a picture takes a tenth less; hart-emoji has a quarter, and it would take a few per cent longer.
+ARENA_FROM = 2**24
 
 
 class OnnxRuntimeRunner:
@@ -40,8 +44,11 @@ class OnnxRuntimeRunner:
                 f"{onnxruntime.__version__}, found {found}; pip install 'hart-edge[gpu]' or build for cpu"
             )
         self._library = onnxruntime
-        self._options = session_options(onnxruntime, threads)
-        self._run_options = run_options(onnxruntime)
+        buffers = bundle.manifest.plan.buffers.values()
+        cache = sum(buffer.bytes_per_image for buffer in buffers if buffer.kind is BufferKind.CACHE)
+        arena = cache >= ARENA_FROM
+        self._options = session_options(onnxruntime, threads, arena=arena)
+        self._run_options = run_options(onnxruntime, arena=arena)
         self._provider = provider
         self._paths = {str(each.name): bundle.path(each.file) for each in bundle.manifest.components}
         self._sessions: dict[str, Any] = {}

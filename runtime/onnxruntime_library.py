@@ -25,28 +25,31 @@ def load_library() -> Any:
     return onnxruntime
 
 
-def session_options(onnxruntime: Any, threads: int | None) -> Any:
-    """The library's SessionOptions as every graph of a bundle has them."""
+def session_options(onnxruntime: Any, threads: int | None, *, arena: bool = False) -> Any:
+    """The library's SessionOptions as every graph of a bundle has them.
+
+    arena: an arena serves a block of the model with what the block before has freed, where malloc would have the system
+    zero new pages. It is for one run (run_options), so weights are not in it.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they are raised as well
     # Idle threads sleep. By default those of one graph's session keep turning while the next graph runs, and take
     # the cores from it: five times slower on two cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # An arena serves a block of the model with what the block before has freed, where malloc would have the system zero
-    # new pages. It is for one run (run_options), so weights are not in it, and nothing is planned for a second one.
-    options.enable_cpu_mem_arena = True
-    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    # Every scale has shapes of its own: plans for a second run of each, and an arena that stays, would keep memory for
+    # all of them.
     options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = arena
+    if arena:
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     return options
 
 
-def run_options(onnxruntime: Any) -> Any:
-    """The library's RunOptions as every graph of a bundle runs with them.
-
-    The arena goes back when a run ends: every scale has shapes of its own, and it would keep memory for all of them.
-    """
+def run_options(onnxruntime: Any, *, arena: bool = False) -> Any:
+    """The library's RunOptions as every graph of a bundle runs with them: an arena is given back when a run ends."""
     options = onnxruntime.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    if arena:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options

@@ -10,6 +10,15 @@ namespace hart_edge {
 namespace {
 
 constexpr std::array<const char *, 2> PROVIDERS{"CPUExecutionProvider", "CUDAExecutionProvider"};  // by Target
+constexpr std::int64_t ARENA_FROM = 1 << 24;  // bytes of keys and values; as runtime/onnxruntime.py has it, and why
+
+std::int64_t cache_bytes(const Plan &plan) {
+    std::int64_t bytes = 0;
+    for (const auto &[name, buffer] : plan.buffers) {
+        if (buffer.kind == BufferKind::cache) bytes += buffer.bytes_per_image;
+    }
+    return bytes;
+}
 
 ONNXTensorElementDataType element_type(Dtype dtype) {
     switch (dtype) {
@@ -61,13 +70,18 @@ OnnxRuntimeRunner::OnnxRuntimeRunner(const Bundle &bundle, std::unique_ptr<OnnxR
     // Idle threads sleep. By default those of one graph's session keep turning while the next graph runs, and take the
     // cores from it.
     take(api_.AddSessionConfigEntry(session_options, "session.intra_op.allow_spinning", "0"));
-    // An arena serves a block of the model with what the block before has freed, where malloc would have the system
-    // zero new pages. It is given back when a run ends, since every scale has shapes of its own; so weights are not in
-    // it, and nothing is planned for a second run.
-    take(api_.EnableCpuMemArena(session_options));
-    take(api_.AddSessionConfigEntry(session_options, "session.use_device_allocator_for_initializers", "1"));
+    // Every scale has shapes of its own: plans for a second run of each, and an arena that stays, would keep memory for
+    // all of them.
     take(api_.DisableMemPattern(session_options));
-    take(api_.AddRunConfigEntry(run_options, "memory.enable_memory_arena_shrinkage", "cpu:0"));
+    if (cache_bytes(bundle.manifest.plan) < ARENA_FROM) {
+        take(api_.DisableCpuMemArena(session_options));
+    } else {
+        // One for each run serves a block of the model with what the block before has freed, where malloc would have
+        // the system zero new pages. Weights are not in it.
+        take(api_.EnableCpuMemArena(session_options));
+        take(api_.AddSessionConfigEntry(session_options, "session.use_device_allocator_for_initializers", "1"));
+        take(api_.AddRunConfigEntry(run_options, "memory.enable_memory_arena_shrinkage", "cpu:0"));
+    }
     if (options.threads > 0) take(api_.SetIntraOpNumThreads(session_options, options.threads));
     use_provider(bundle.manifest.target.name, options);
 
