@@ -148,7 +148,7 @@ class ResidualMLP(nn.Module):
         x = noise[0].repeat(2, 1) if both else noise[0]
         for order, i in enumerate(reversed(range(len(table.timesteps))), start=1):
             nothing = x[:1, :1] - x[:1, :1]  # 0, and of this step: else engines compute all modulations first
-            out = self.denoise(x[:n].repeat(2, 1), steps[i] + nothing + embedded)
+            out = self.denoise(x[:n].repeat(2, 1), steps[i] + embedded + nothing)
             epsilon, variance = out.chunk(2, -1)  # (2n, Z) each
             epsilon = (1 + strength) * epsilon[:n] - strength * epsilon[n:]
             if both:
