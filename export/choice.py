@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from calib.forms import Form
-from engines.base import Session
+from engines.base import Arrays, Session
 from export.recording import Call
 
 ROUNDS = 5
@@ -87,16 +87,16 @@ def measure(sessions: Mapping[Form, Session], calls: Sequence[Call]) -> dict[For
     begin = time.perf_counter()
     for number in range(1, ROUNDS + 1):
         for form, session in sessions.items():
-            rounds[form].append(sum(seconds_of(session, call) for call in calls))
+            rounds[form].append(sum(timed(session, call)[0] for call in calls))
         spent = time.perf_counter() - begin
         if spent > LONG or (number >= 3 and spent > ENOUGH):
             break
     return {form: statistics.median(times) for form, times in rounds.items()}
 
 
-def seconds_of(session: Session, call: Call) -> float:
-    """Seconds of one call; reading what was recorded does not count."""
+def timed(session: Session, call: Call) -> tuple[float, Arrays]:
+    """Seconds of one call, and its outputs; reading what was recorded does not count."""
     inputs, outputs = call.inputs, call.wanted
     started = time.perf_counter()
-    session.run(inputs, outputs)
-    return time.perf_counter() - started
+    found = session.run(inputs, outputs)
+    return time.perf_counter() - started, found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import shutil
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from calib.quantize import apply_form
 from calib.ranges import CalibratedRanges
 from calib.sites import SiteKind, find_sites
 from engines.base import EngineLibrary, Session
-from export.choice import Candidate, NoCandidateError, choose_form
+from export.choice import Candidate, NoCandidateError, choose_form, timed
 from export.gate import Limits, beyond, percent
 from export.graphs import GraphModule
 from export.parity import compare, tolerance_of
@@ -117,10 +116,8 @@ class Int8Stage:
         def candidate(form: Form) -> Candidate | None:
             session, seconds, error = self._open(name, form, decision.kept), 0.0, 0.0
             for call in calls:
-                inputs, outputs = call.inputs, call.wanted
-                begin = time.perf_counter()
-                found = session.run(inputs, outputs)
-                seconds += time.perf_counter() - begin
+                spent, found = timed(session, call)
+                seconds += spent
                 error = max(error, compare(name, call.outputs, found).error)
             if error <= tolerance_of(name, form, random=self.random):
                 return Candidate(form, session, error, seconds)

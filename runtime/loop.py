@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.arena import aligned
 from runtime.plan import Buffer, BufferKind, Plan, Step, touched
-from runtime.program import size_of
+from runtime.program import buffer_shape, size_of
 
 Array = NDArray[Any]
 Fill = Callable[[str, Buffer], Array]
@@ -70,7 +70,7 @@ class Buffers:
             if buffer.kind is BufferKind.ROWS:
                 self._arrays[name] = self._rows(buffer)
             elif buffer.kind is BufferKind.ZERO:
-                self._arrays[name] = np.zeros(self.shape(buffer), buffer.dtype.value)
+                self._arrays[name] = np.zeros(buffer_shape(buffer, self._batch), buffer.dtype.value)
             else:
                 self._arrays[name] = self._fill(name, buffer)
         return self._arrays[name]
@@ -78,8 +78,10 @@ class Buffers:
     def target(self, name: str) -> Array:
         """A buffer that a step writes."""
         buffer = self._plan.buffers[name]
-        is_rows = buffer.kind is BufferKind.ROWS
-        self._arrays[name] = self._rows(buffer) if is_rows else np.empty(self.shape(buffer), buffer.dtype.value)
+        if buffer.kind is BufferKind.ROWS:
+            self._arrays[name] = self._rows(buffer)
+        else:
+            self._arrays[name] = np.empty(buffer_shape(buffer, self._batch), buffer.dtype.value)
         return self._arrays[name]
 
     def _rows(self, buffer: Buffer) -> Array:
@@ -92,16 +94,13 @@ class Buffers:
     def _allocate_caches(self) -> None:
         """All in one block: as large as it is, it goes back to the system when the last cache is released."""
         caches = {name: each for name, each in self._plan.buffers.items() if each.kind is BufferKind.CACHE}
-        sizes = [size_of(each.dtype, self.shape(each)) for each in caches.values()]
-        block = np.empty(sum(map(aligned, sizes)), np.uint8)
+        shapes = {name: buffer_shape(each, self._batch) for name, each in caches.items()}
+        sizes = {name: size_of(each.dtype, shapes[name]) for name, each in caches.items()}
+        block = np.empty(sum(map(aligned, sizes.values())), np.uint8)
         begin = 0
-        for (name, each), size in zip(caches.items(), sizes, strict=True):
-            self._arrays[name] = block[begin : begin + size].view(each.dtype.value).reshape(self.shape(each))
-            begin += aligned(size)
-
-    def shape(self, buffer: Buffer) -> tuple[int, ...]:
-        sizes = {"B": self._batch, "2B": 2 * self._batch}
-        return tuple(sizes[size] if isinstance(size, str) else size for size in buffer.shape)
+        for name, each in caches.items():
+            self._arrays[name] = block[begin : begin + sizes[name]].view(each.dtype.value).reshape(shapes[name])
+            begin += aligned(sizes[name])
 
     def release(self, index: int, step: Step) -> None:
         """Let go of what no later step touches."""

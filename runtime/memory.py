@@ -155,7 +155,9 @@ def cache_bytes(plan: Plan, index: int) -> int:
 
 
 def cache_peak(plan: Plan) -> int:
-    return max(cache_bytes(plan, index) for index in range(len(plan.steps)))
+    """The most of any step: it is reached where a cache begins."""
+    begins = {buffer.first for buffer in plan.buffers.values() if buffer.kind is BufferKind.CACHE}
+    return max((cache_bytes(plan, index) for index in begins), default=0)
 
 
 def build_memory(component: Component, workspace: int) -> int:

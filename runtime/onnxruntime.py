@@ -15,8 +15,8 @@ from runtime.bundle import Bundle
 from runtime.errors import EngineError
 from runtime.loop import Array
 from runtime.manifest import Target
+from runtime.memory import cache_peak
 from runtime.onnxruntime_library import PROVIDERS, load_library, run_options, session_options
-from runtime.plan import BufferKind
 
 MOST_THREADS = 1024
 # Bytes of keys and values, and with them of activations, from which an arena is worth it: 0.7B at 256 pixels has ten
@@ -44,9 +44,7 @@ class OnnxRuntimeRunner:
                 f"{onnxruntime.__version__}, found {found}; pip install 'hart-edge[gpu]' or build for cpu"
             )
         self._library = onnxruntime
-        buffers = bundle.manifest.plan.buffers.values()
-        cache = sum(buffer.bytes_per_image for buffer in buffers if buffer.kind is BufferKind.CACHE)
-        arena = cache >= ARENA_FROM
+        arena = cache_peak(bundle.manifest.plan) >= ARENA_FROM
         self._options = session_options(onnxruntime, threads, arena=arena)
         self._run_options = run_options(onnxruntime, arena=arena)
         self._provider = provider

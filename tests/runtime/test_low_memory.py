@@ -57,6 +57,8 @@ def test_the_library_keeps_no_memory_between_runs(words: Path, monkeypatch: pyte
     assert with_arena.runner._options.enable_cpu_mem_arena and not with_arena.runner._options.enable_mem_pattern
     setting = with_arena.runner._run_options.get_run_config_entry("memory.enable_memory_arena_shrinkage")
     assert setting == "cpu:0"
+    apart = with_arena.runner._options.get_session_config_entry("session.use_device_allocator_for_initializers")
+    assert apart == "1"  # weights outlive a run
     assert with_arena.generate("w1").tobytes() == pipeline.generate("w1").tobytes()
 
 
