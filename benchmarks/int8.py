@@ -8,7 +8,6 @@ layer alone.
 from __future__ import annotations
 
 import argparse
-import itertools
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -20,12 +19,11 @@ from calib.observers import DEFAULT, Observer
 from calib.quantize import apply_form
 from calib.ranges import Ranges
 from calib.smoothing import STRENGTHS
-from engines.base import Arrays, Session
+from engines.base import Session
 from export.build import SHIPPED_MODEL, Builder, BuildOptions
 from export.calibration import calibrated_form, ranges_of, watch_loop
 from export.cli import ProgressPrinter
 from export.parity import compare
-from export.recording import Recording
 from export.sensitivity import LayerFigures, LogitsJudge, layers_of, mean_kl, measure_layers
 from runtime.manifest import Precision
 
@@ -42,8 +40,7 @@ class Workbench:
         source, library = self.builder.source, self.builder.library
         inputs = source.calibration_inputs(None, None)
         self.statistics = watch_loop(source, folder, inputs, self.builder.walk, library)
-        self.recording = Recording(folder / "calls", (*GRAPHS, "tokens"))
-        self.builder.record(self.recording)
+        self.recording = self.builder.record(folder / "calls")
         self.judge = LogitsJudge(self.recording, self.builder.graphs["tokens"])
 
     def ranges(self, graph: str, observer: Observer, strengths: Sequence[float]) -> Ranges:
@@ -55,18 +52,11 @@ class Workbench:
         save_graph(apply_form(model, calibrated_form(graph), ranges, self.folder, keep=without), path, self.folder)
         return self.builder.library.open(path)
 
-    def exact(self, graph: str) -> list[Arrays]:
-        """What the graph as traced makes of the calls of all prompts."""
-        session = self.builder.library.open(self.folder / f"{graph}.onnx")
-        wanted = [call.wanted for call in self.recording.first(graph)]  # what the loop does not read may be anything
-        calls = zip(self.recording.calls(graph), itertools.cycle(wanted), strict=False)
-        return [session.run(call.inputs, names) for call, names in calls]
-
-    def error(self, graph: str, session: Session, exact: Sequence[Arrays]) -> float:
-        """The largest error over these calls, as in a model card."""
+    def error(self, graph: str, session: Session) -> float:
+        """The largest error over all calls, as in a model card."""
         return max(
-            compare(graph, expected, session.run(call.inputs, list(expected))).error
-            for call, expected in zip(self.recording.calls(graph), exact, strict=True)
+            compare(graph, call.outputs, session.run(call.inputs, call.wanted)).error
+            for call in self.recording.calls(graph)
         )
 
 
@@ -74,12 +64,11 @@ def observers(bench: Workbench) -> str:
     """The table of observers.md."""
     lines = ["| component | observer | error | error, smoothed | KL | KL, smoothed |", "|---|---|--:|--:|--:|--:|"]
     for graph in GRAPHS:
-        exact = bench.exact(graph)
         for observer in Observer:
             errors, divergences = [], []
             for strengths in ((), STRENGTHS):
                 session = bench.open(graph, bench.ranges(graph, observer, strengths))
-                errors.append(f"{bench.error(graph, session, exact):.1e}")
+                errors.append(f"{bench.error(graph, session):.1e}")
                 judged = graph == "transformer"
                 divergences.append(f"{mean_kl(bench.judge.errors(session)):.2e}" if judged else "")
             chosen = " (default)" if observer is DEFAULT.get(graph, Observer.MIN_MAX) else ""

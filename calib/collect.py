@@ -1,7 +1,7 @@
 """Activations of the real loop -> what is known of every tensor that INT8 would hold.
 
-In: the fp32 graphs, and every call that the loop makes of them. Out: TensorStatistics per graph and tensor, which
-ranges are chosen from. On its own:
+In: the fp32 graphs, and every call that the loop makes of them, which they compute. Out: TensorStatistics per graph and
+tensor, which ranges are chosen from. On its own:
 
     python -m calib.collect --checkpoint DIR --out calibration.json
 """
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from calib.forms import Form
 from calib.graph_files import read_graph
 from calib.observation import PARTS, PICK, with_observers
+from calib.observed import ObservedGraphs
 from calib.sites import SiteKind, describe_tensor, find_sites
 from calib.statistics import ROWS, TensorStatistics
-from engines.base import EngineLibrary, Session
+from engines.base import EngineLibrary
 from runtime.errors import BuildError
 
 
@@ -39,49 +40,45 @@ def observed_tensors(model: onnx.ModelProto, form: Form) -> list[str]:
 
 
 class Collector:
-    """Runs every graph once more with observers behind its tensors. Every call of a prompt is kept apart.
+    """Runs every graph with observers behind its tensors. Every call of a prompt is kept apart.
 
     Call it with (graph, inputs), and end_prompt() after each prompt; use it as a context manager.
     """
 
     def __init__(self, graphs: Mapping[str, Path], forms: Mapping[str, Form], library: EngineLibrary) -> None:
-        """graphs: the fp32 files by name. NAME.observed.onnx lies beside each until the end, on the same weights."""
+        """graphs: the fp32 files by name."""
         self.prompts = 0
         self.statistics: dict[str, dict[str, TensorStatistics]] = {}
-        self._files: list[Path] = []
-        self._sessions: dict[str, Session] = {}
         self._names: dict[str, dict[str, str]] = {}  # of each graph's tensors, for messages
         self._calls: Counter[str] = Counter()  # of each graph, within this prompt
+        observed: dict[str, onnx.ModelProto] = {}
         for graph, path in graphs.items():
             model = read_graph(path)
             names = observed_tensors(model, forms[graph])
             if not names:
                 continue
-            self._files.append(path.with_suffix(".observed.onnx"))
-            onnx.save_model(with_observers(model, names), self._files[-1])
-            self._sessions[graph] = library.open(self._files[-1])
+            observed[graph] = with_observers(model, names)
             self.statistics[graph] = {name: TensorStatistics() for name in names}
             sites = find_sites(model.graph)
             self._names[graph] = {name: describe_tensor(sites, name) for name in names}
+        self._graphs = ObservedGraphs(graphs, observed, library)
 
     def __enter__(self) -> Collector:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._sessions.clear()
-        for file in self._files:
-            file.unlink(missing_ok=True)
+        self._graphs.close()
 
-    def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> None:
-        """Raises BuildError where a tensor is not finite."""
-        if graph not in self._sessions:
-            return
+    def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The outputs of a call. Raises BuildError where a tensor is not finite."""
+        if graph not in self.statistics:
+            return self._graphs.run(graph, inputs)
         index = self._calls[graph]
         self._calls[graph] += 1
         chance = np.random.Generator(np.random.Philox(key=[self.prompts, index]))
         # One of every ROWS-th part: both halves of the guidance have the same number. Below 1 in float32 as well.
         pick = ((np.arange(ROWS) + 0.99 * chance.random(ROWS)) / ROWS).astype(np.float32)
-        found = self._sessions[graph].run({**inputs, PICK: pick})
+        found = self._graphs.run(graph, {**inputs, PICK: pick})
         for name, statistics in self.statistics[graph].items():
             low, high, mean, rows = (found[f"{name}:{part}"] for part in PARTS)
             if not np.isfinite([low.min(), high.max()]).all():
@@ -91,6 +88,7 @@ class Collector:
                     "`hart-edge golden`"
                 )
             statistics.call(index).add(low, high, mean, rows, chance.random(ROWS))
+        return found
 
     def end_prompt(self) -> None:
         self.prompts += 1

@@ -26,11 +26,10 @@ def image_like(model: onnx.ModelProto) -> frozenset[str]:
 
 
 def with_observers(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """The graph with outputs `NAME:low`, `:high`, `:mean` (C,) and `:rows` (ROWS, C) of each name, and no others."""
+    """The graph with further outputs `NAME:low`, `:high`, `:mean` (C,) and `:rows` (ROWS, C) of each name."""
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     graph = observed.graph
-    del graph.output[:]
     graph.input.append(helper.make_tensor_value_info(PICK, TensorProto.FLOAT, [ROWS]))
     constants = {"first": [0], "flat": [-1], "rows": [0, 2], "plane": [0, 0, -1]}
     for name, values in constants.items():
@@ -45,10 +44,9 @@ def with_observers(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelPr
 
 
 def with_extremes(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """The graph with scalar outputs `NAME:low` and `NAME:high` of each name, and no others."""
+    """The graph with further outputs `NAME:low` and `NAME:high`, scalars, of each name."""
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
-    del observed.graph.output[:]
     for name in names:
         for op, part in (("ReduceMin", "low"), ("ReduceMax", "high")):
             observed.graph.node.append(helper.make_node(op, [name], [f"{name}:{part}"], keepdims=0))

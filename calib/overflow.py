@@ -1,7 +1,7 @@
 """Which tensors FP16 cannot be trusted with: those that come near its largest number in the real loop.
 
-In: the graphs in float32, their twins with FP16 tensors, and every call that the loop makes. Out: per graph the names
-of the tensors that stay in float32. The float32 graphs are run with the extremes of those tensors as outputs.
+In: the graphs in float32, their twins with FP16 tensors, and every call that the loop makes, which the former compute.
+Out: per graph the names of the tensors that stay in float32. The extremes of those tensors are further outputs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from calib.graph_files import read_graph
 from calib.half import FP16_LARGEST
 from calib.observation import with_extremes
-from engines.base import EngineLibrary, Session
+from calib.observed import ObservedGraphs
+from engines.base import EngineLibrary
 
 MARGIN = 4.0  # a prompt that nobody calibrated on may reach this much farther
 LARGEST_TRUSTED = FP16_LARGEST / MARGIN
@@ -30,34 +31,31 @@ class OverflowWatch:
         self, graphs: Mapping[str, Path], tensors: Mapping[str, Sequence[str]], library: EngineLibrary
     ) -> None:
         """graphs: the fp32 files by name; tensors: per graph those that FP16 would hold."""
-        self.largest: dict[str, dict[str, float]] = {graph: {} for graph in tensors}
-        self._files: list[Path] = []
-        self._sessions: dict[str, Session] = {}
+        self.largest: dict[str, dict[str, float]] = {}
+        observed: dict[str, onnx.ModelProto] = {}
         for graph, names in tensors.items():
             model = read_graph(graphs[graph])
             made = {output for node in model.graph.node for output in node.output}
-            self._files.append(graphs[graph].with_suffix(".watched.onnx"))
-            onnx.save_model(with_extremes(model, [name for name in names if name in made]), self._files[-1])
-            self._sessions[graph] = library.open(self._files[-1])
+            self.largest[graph] = {name: 0.0 for name in names if name in made}
+            observed[graph] = with_extremes(model, self.largest[graph])
+        self._graphs = ObservedGraphs(graphs, observed, library)
 
     def __enter__(self) -> OverflowWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._sessions.clear()
-        for file in self._files:
-            file.unlink(missing_ok=True)
+        self._graphs.close()
 
-    def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> None:
-        if graph not in self._sessions:
-            return
-        largest = self.largest[graph]
-        for name, value in self._sessions[graph].run(inputs).items():
-            tensor, _, extreme = name.rpartition(":")
-            if value == (np.inf if extreme == "low" else -np.inf):  # of an empty tensor, as at scale 0
+    def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The outputs of a call."""
+        found = self._graphs.run(graph, inputs)
+        for name, before in self.largest.get(graph, {}).items():
+            extremes = [float(found[f"{name}:{part}"]) for part in ("low", "high")]
+            if extremes == [np.inf, -np.inf]:  # of an empty tensor, as at scale 0
                 continue
-            magnitude = abs(float(value)) if np.isfinite(value) else float("inf")
-            largest[tensor] = max(largest.get(tensor, 0.0), magnitude)
+            magnitude = max(map(abs, extremes)) if np.isfinite(extremes).all() else np.inf
+            self.largest[graph][name] = max(before, magnitude)
+        return found
 
     def wide(self) -> dict[str, frozenset[str]]:
         """Per graph the tensors that came nearer to the end of FP16 than the margin allows."""

@@ -11,10 +11,9 @@ import dataclasses
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -29,7 +28,7 @@ from calib.quantize import apply_form
 from calib.ranges import CalibratedRanges, read_ranges
 from engines.registry import library
 from export.bundle import list_files, staged_folder, write_constants
-from export.calibration import calibrate
+from export.calibration import by_arrays, calibrate
 from export.card import describe_machine, write_card
 from export.engine_stage import build_for_engines
 from export.int8_stage import Decision, Int8Stage, weights_like
@@ -37,11 +36,11 @@ from export.lint_tensorrt import require_clean
 from export.naming import bundle_name
 from export.onnx_export import export_graph
 from export.options import BuildOptions, Progress, StepDone
-from export.parity import walk
 from export.parity_stage import ParityStage
 from export.plan import build_plan, with_dtypes
 from export.recording import Recording
 from export.source import PARITY_SEED, Inputs, random_source, read_source
+from export.walk import Execute, by_reference, walk
 from runtime.errors import BuildError
 from runtime.manifest import (
     ENGINE_TARGETS,
@@ -95,14 +94,15 @@ class Builder:
             scratch.mkdir()
             (folder / "graphs").mkdir()
             self.prepare(scratch)
-            parity = ParityStage(self.source, self.plan, self.walk, self.library, scratch)
+            recording = self.record(scratch / "calls")
+            parity = ParityStage(self.source, self.plan, recording, self.library, scratch)
             with self._step("comparing every graph with the reference, as traced"):
                 parity.check_traced()
             ranges = self._ranges(scratch)
             options = self.options
             architectures = options.engines.architectures
             forms = {name: form_of(name, options.precision, options.target, architectures) for name in self.graphs}
-            decisions = self._decide(scratch, forms, ranges)
+            decisions = self._decide(scratch, forms, ranges, recording)
             forms = {name: decision.form for name, decision in decisions.items()}
             half = self.half_cache
             inputs = {name: held(graph.inputs, forms[name], half_cache=half) for name, graph in self.graphs.items()}
@@ -143,6 +143,7 @@ class Builder:
     def calibrate(self, scratch: Path) -> CalibratedRanges:
         """The ranges of options.checkpoint alone; its graphs are left in an empty folder."""
         self.prepare(scratch)
+        self.source.let_go()
         ranges = self._ranges(scratch)
         assert ranges is not None  # of precision int8
         return ranges
@@ -179,8 +180,8 @@ class Builder:
                 step.size = weight_bytes(read_graph(path))
                 self.parameters[name] = step.size // 4
 
-    def walk(self, inputs: Inputs, seed: int, observe: Callable[..., None]) -> Tensor:
-        """Execute the plan with the reference, showing every call (graph, inputs, outputs). Returns the image."""
+    def walk(self, inputs: Inputs, seed: int, execute: Execute) -> Tensor:
+        """Execute the plan with the settings of the build. Returns the image."""
         values = {
             Setting.CFG_SCALE: [self.sampling.cfg_scale],
             Setting.TOP_P: [self.sampling.top_p],
@@ -189,7 +190,23 @@ class Builder:
             Setting.GUIDANCE_RATIO: self.sampling.guidance_ratio,
             Setting.TEMPERATURE: self.sampling.temperature,
         }
-        return walk(self.plan, self.graphs, self.constants, values, inputs, [seed], observe)
+        return walk(self.plan, execute, self.constants, values, inputs, [seed])
+
+    def record(self, folder: Path) -> Recording:
+        """Run the reference on the parity prompts, the only time that it is, and let go of most of its weights.
+
+        folder: for the recording; it is made.
+        """
+        recording, given = Recording(folder), self.source.parity_inputs()
+        reference = by_reference(self.graphs, recording)
+        with self._step(f"running the reference on {len(given)} prompts"):
+            for inputs in given:
+                image = self.walk(inputs, PARITY_SEED, reference)
+                encoder = self.graphs["encoder"]
+                reference("encoder", {"image": image * 2 - 1}, [tensor.name for tensor in encoder.outputs])
+                recording.end_prompt()
+        self.source.let_go()
+        return recording
 
     def _ranges(self, folder: Path) -> CalibratedRanges | None:
         """The ranges of INT8: read before, or collected by running the real loop."""
@@ -199,7 +216,9 @@ class Builder:
         with self._step(f"calibrating on {len(inputs)} prompts"):
             return calibrate(self.source, folder, inputs, self.walk, self.library, self.options.observer)
 
-    def _decide(self, scratch: Path, forms: Mapping[str, Form], ranges: CalibratedRanges | None) -> dict[str, Decision]:
+    def _decide(
+        self, scratch: Path, forms: Mapping[str, Form], ranges: CalibratedRanges | None, recording: Recording
+    ) -> dict[str, Decision]:
         """What every component becomes. At INT8 that is measured, unless a form was asked for."""
         options = self.options
         kept = weights_like({name: scratch / f"{name}.onnx" for name in forms}, options.keep)
@@ -210,22 +229,14 @@ class Builder:
             limits = options.layers_held_to if self.source.tokenizer is not None else None  # else logits mean nothing
             stage = Int8Stage(
                 scratch,
-                scratch,
                 self.graphs,
                 ranges,
                 self.library,
                 self._say,
                 random=self.source.random,
                 half_cache=self.half_cache,
-                aside=partial(self.source.aside, scratch),
             )
-            return stage.decide(decisions, options.int8_form, self.record, limits)
-
-    def record(self, recording: Recording) -> None:
-        """Record the calls of the parity prompts."""
-        for inputs in self.source.parity_inputs():
-            self.walk(inputs, PARITY_SEED, recording)
-            recording.end_prompt()
+            return stage.decide(decisions, options.int8_form, recording, limits)
 
     def _say(self, line: str) -> None:
         self.progress(StepDone(line, 0.0, None))
@@ -243,11 +254,7 @@ class Builder:
                 tensors[name] = half_tensors(apply_form(read_graph(path), Form.FLOAT16, {}, folder))
             with OverflowWatch(paths, tensors, self.library) as watch:
                 for index, one in enumerate(inputs):
-
-                    def observe(graph: str, feeds: dict[str, Tensor], _: dict[str, Tensor]) -> None:
-                        watch(graph, {name: tensor.numpy() for name, tensor in feeds.items()})
-
-                    image = self.walk(one, FIRST_SEED + index, observe)
+                    image = self.walk(one, FIRST_SEED + index, by_arrays(watch))
                     watch("encoder", {"image": (image * 2 - 1).numpy()})
                 wide = watch.wide()
         for name, tensors_of in wide.items():

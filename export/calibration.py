@@ -1,16 +1,19 @@
 """Calibration as a stage of the build: the real loop is run on prompts, and every INT8 tensor gets its range.
 
-In: traced graphs in float32 and the inputs of the prompts. Out: CalibratedRanges, from which the INT8 form of any
-target can be made.
+In: traced graphs in float32, which compute the loop, and the inputs of the prompts. Out: CalibratedRanges, from which
+the INT8 form of any target can be made.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from calib.collect import Collector
@@ -23,11 +26,12 @@ from calib.smoothing import STRENGTHS, choose_ranges
 from calib.statistics import TensorStatistics
 from engines.base import EngineLibrary
 from export.source import Inputs, Source
+from export.walk import Execute
 from runtime.errors import BuildError
 from runtime.manifest import Precision, Target
 
-# Executes the plan on (inputs, seed), showing every call to the last argument (graph, inputs, outputs).
-Walk = Callable[[Inputs, int, Callable[..., None]], Tensor]
+Walk = Callable[[Inputs, int, Execute], Tensor]  # executes the plan on inputs and a seed; returns the image
+RunGraph = Callable[[str, Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]  # name and inputs -> outputs
 
 
 def calibrate(
@@ -60,13 +64,19 @@ def watch_loop(
     paths = {name: folder / f"{name}.onnx" for name in source.graphs}
     with Collector(paths, forms, library) as collector:
         for index, one in enumerate(inputs):
-
-            def observe(graph: str, feeds: dict[str, Tensor], _: dict[str, Tensor]) -> None:
-                collector(graph, {name: tensor.numpy() for name, tensor in feeds.items()})
-
-            walk(one, FIRST_SEED + index, observe)
+            walk(one, FIRST_SEED + index, by_arrays(collector))
             collector.end_prompt()
     return collector.statistics
+
+
+def by_arrays(run: RunGraph) -> Execute:
+    """An Execute of graphs that take and return numpy's arrays."""
+
+    def execute(graph: str, inputs: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+        found = run(graph, {name: tensor.numpy() for name, tensor in inputs.items()})
+        return {name: torch.from_numpy(found[name]) for name in wanted}
+
+    return execute
 
 
 def ranges_of(

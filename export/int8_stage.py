@@ -1,15 +1,13 @@
 """What each component becomes at INT8: the form that is fast on this machine, and the layers that stay out of it.
 
-In: traced graphs, ranges, and the loop to record calls of. Out: a Decision per component, with its reason for the
+In: traced graphs, ranges, and the reference's calls. Out: a Decision per component, with its reason for the
 manifest and the card.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from export.gate import Limits, beyond, percent
 from export.graphs import GraphModule
 from export.parity import compare, tolerance_of
 from export.quality import LogitError
-from export.recording import Recording
+from export.recording import FIRST, Recording
 from export.sensitivity import (
     LayerFigures,
     LogitsJudge,
@@ -37,8 +35,6 @@ from export.sensitivity import (
 )
 from runtime.errors import BuildError
 from runtime.manifest import TensorSpec
-
-WalkAll = Callable[[Recording], None]  # runs the loop on prompts, showing every call to its argument
 
 
 @dataclass(frozen=True)
@@ -66,25 +62,22 @@ def describe(errors: Sequence[LogitError]) -> str:
 
 @dataclass(frozen=True)
 class Int8Stage:
-    """Decides with candidate graphs in `scratch`, made of those in `folder`.
+    """Decides with candidate graphs beside those in `folder`.
 
-    graphs: the reference's; say: takes what a user should know; random: whether its weights are random; half_cache:
-    whether the KV cache is FP16; aside: in which the reference computes nothing but its tokens graph, and need not be
-    in memory.
+    graphs: the reference's, of which the tokens graph is run; say: takes what a user should know; random: whether its
+    weights are random; half_cache: whether the KV cache is FP16.
     """
 
     folder: Path
-    scratch: Path
     graphs: Mapping[str, GraphModule]
     ranges: CalibratedRanges
     library: EngineLibrary
     say: Callable[[str], None]
     random: bool = False
     half_cache: bool = False
-    aside: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def decide(
-        self, decisions: Mapping[str, Decision], wanted: Int8Form, walk: WalkAll, limits: Limits | None
+        self, decisions: Mapping[str, Decision], wanted: Int8Form, recording: Recording, limits: Limits | None
     ) -> dict[str, Decision]:
         """The decisions with every component's fastest form, and the transformer's layers within the limits.
 
@@ -92,25 +85,17 @@ class Int8Stage:
         """
         open_forms = {name: candidates(name, each.form, wanted) for name, each in decisions.items()}
         found = {name: replace(each, form=open_forms[name][0]) for name, each in decisions.items()}
-        compared = {name for name, forms in open_forms.items() if len(forms) > 1}
-        judged = limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR)
-        if not compared and not judged:
-            return found
-        recording = Recording(self.scratch / "calls", compared | {"transformer", "tokens"})
-        walk(recording)
-        with self.aside():
-            for name, forms in open_forms.items():
-                if name in compared:
-                    found[name] = self._fastest(name, found[name], forms, recording)
-                    self.say(f"{name}: {found[name].form}: {found[name].reason}")
-            if limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR):
-                found["transformer"] = self._within_limits(found["transformer"], recording, limits)
-        shutil.rmtree(self.scratch / "calls")
+        for name, forms in open_forms.items():
+            if len(forms) > 1:
+                found[name] = self._fastest(name, found[name], forms, recording)
+                self.say(f"{name}: {found[name].form}: {found[name].reason}")
+        if limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR):
+            found["transformer"] = self._within_limits(found["transformer"], recording, limits)
         return found
 
     def _fastest(self, name: str, decision: Decision, forms: Sequence[Form], recording: Recording) -> Decision:
         """The fastest form whose error on recorded calls is accepted."""
-        calls = recording.first(name)
+        calls = recording.calls(name, FIRST)
         refused: list[str] = []
 
         def candidate(form: Form) -> Candidate | None:

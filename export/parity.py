@@ -1,8 +1,8 @@
 """Hold every graph against the reference, on the inputs that the real loop gives it.
 
-In: a plan, the graph modules and a session per graph. Out: the largest error per graph; ParityError where one is
-beyond tolerance. The plan is walked in torch, and at every step the exported graph runs on the very same inputs, so
-errors do not add up and a failing graph is the one that is named. export/parity_stage.py makes a stage of it.
+In: the reference's calls and a session per graph. Out: the largest error per graph; ParityError where one is beyond
+tolerance. At every step the exported graph runs on the reference's very inputs, so errors do not add up and a failing
+graph is the one that is named. export/parity_stage.py makes a stage of it.
 """
 
 from __future__ import annotations
@@ -10,22 +10,18 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from calib.forms import Form
 from engines.base import Session
-from export.graphs import GraphModule
-from hart_edge.model.noise import residual_normal, token_uniform
 from runtime.errors import BuildError, ParityError
-from runtime.manifest import Buffer, BufferKind, Distribution, Plan, Precision, Setting, TensorSpec
-from runtime.plan import touched
+from runtime.manifest import Precision, TensorSpec
 
 # Largest difference that is accepted, relative to the largest magnitude of the output (at least 1).
 TOLERANCE = {Precision.FP32: 2e-4, Precision.FP16: 2e-2, Precision.INT8: 0.3}
@@ -43,7 +39,6 @@ DIFFERING_CHOICES = 0.01
 WORSE_QUANTISATION = 1.25
 
 Arrays = dict[str, NDArray[Any]]
-Observer = Callable[[str, dict[str, Tensor], dict[str, Tensor]], None]
 # Sees a call of a graph: its name and scale, the reference's inputs and outputs, and what the exported graph made.
 Watcher = Callable[[str, int | None, dict[str, Tensor], dict[str, Tensor], Arrays], None]
 # Says of a graph, the reference's inputs and those of the exported graph which layer is the worst; "" where none is.
@@ -68,66 +63,6 @@ class GraphError:
 
     error: float = 0.0
     tensor: str = ""
-
-
-def walk(
-    plan: Plan,
-    graphs: Mapping[str, GraphModule],
-    constants: Mapping[str, NDArray[Any]],
-    settings: Mapping[Setting, Sequence[float]],
-    inputs: Mapping[str, Tensor],
-    seeds: Sequence[int],
-    observe: Observer,
-) -> Tensor:
-    """Execute a plan with the torch modules, showing every call to `observe` (graph, inputs, outputs).
-
-    settings: per setting its values, one per scale or a single one; inputs: the caller's buffers, batch len(seeds).
-    Returns the image (B, 3, H, W).
-    """
-    buffers: dict[str, Tensor] = dict(inputs)
-    sizes = {"B": len(seeds), "2B": 2 * len(seeds)}
-
-    def source(name: str, buffer: Buffer) -> Tensor:
-        shape = [sizes[size] if isinstance(size, str) else size for size in buffer.shape]
-        if buffer.kind is BufferKind.ROWS:
-            return rows(buffer)
-        if buffer.kind in (BufferKind.ZERO, BufferKind.CACHE):
-            return torch.zeros(shape)
-        if buffer.kind is BufferKind.CONSTANT:
-            return torch.from_numpy(constants[buffer.constant or ""])
-        if buffer.kind is BufferKind.NOISE:
-            draw = token_uniform if buffer.distribution is Distribution.UNIFORM else residual_normal
-            return draw(seeds, buffer.scale or 0, *shape[1:])
-        assert buffer.setting is not None, name  # inputs and values are there already
-        values = settings[buffer.setting]
-        dtype = getattr(torch, buffer.dtype)
-        return torch.tensor([values[(buffer.scale or 0) % len(values)]], dtype=dtype)
-
-    def rows(buffer: Buffer) -> Tensor:
-        assert buffer.cache is not None
-        if buffer.cache not in buffers:
-            buffers[buffer.cache] = source(buffer.cache, plan.buffers[buffer.cache])
-        return buffers[buffer.cache][buffer.start : buffer.end]
-
-    with torch.no_grad():
-        for index, step in enumerate(plan.steps):
-            for name in step.inputs.values():
-                if name not in buffers:
-                    buffers[name] = source(name, plan.buffers[name])
-            feeds = {tensor: buffers[name] for tensor, name in step.inputs.items()}
-            module = graphs[step.graph]
-            results = module(*(feeds[tensor.name] for tensor in module.inputs))
-            named = {tensor.name: result for tensor, result in zip(module.outputs, results, strict=True)}
-            observe(str(step.graph), feeds, {tensor: named[tensor] for tensor in step.outputs})
-            for tensor, name in step.outputs.items():
-                if plan.buffers[name].kind is BufferKind.ROWS:
-                    rows(plan.buffers[name]).copy_(named[tensor])
-                else:
-                    buffers[name] = named[tensor]
-            for name in touched(step, plan.buffers) - {"image"}:
-                if plan.buffers[name].last == index:
-                    buffers.pop(name, None)
-    return buffers["image"]
 
 
 class ParityCheck:
@@ -161,7 +96,8 @@ class ParityCheck:
         scales = self.scales.get(graph, (None,))
         scale = scales[self.calls[graph] % len(scales)]
         self.calls[graph] += 1
-        exact, feeds = self.feeds(graph, inputs)
+        exact = {name: tensor.numpy() for name, tensor in inputs.items()}
+        feeds = self.feeds(graph, exact)
         found = self.sessions[graph].run(feeds, list(outputs))
         expected = {name: tensor.numpy() for name, tensor in outputs.items()}
         self.worst[graph] = max(compare(graph, expected, found), self.worst[graph], key=lambda worst: worst.error)
@@ -177,11 +113,10 @@ class ParityCheck:
         if self.watch is not None:
             self.watch(graph, scale, inputs, outputs, found)
 
-    def feeds(self, graph: str, inputs: Mapping[str, Tensor]) -> tuple[Arrays, Arrays]:
-        """Inputs of the reference as arrays, and the same as the graph's session takes them."""
+    def feeds(self, graph: str, inputs: Arrays) -> Arrays:
+        """Inputs of the reference as the graph's session takes them."""
         dtypes = self.dtypes.get(graph, {})
-        exact = {name: tensor.numpy() for name, tensor in inputs.items()}
-        return exact, {name: array.astype(dtypes.get(name, array.dtype), copy=False) for name, array in exact.items()}
+        return {name: array.astype(dtypes.get(name, array.dtype), copy=False) for name, array in inputs.items()}
 
 
 def place(graph: str, scale: int | None) -> str:
@@ -254,14 +189,6 @@ def _check_choices(
                 f"{rests[0]:.2e}; nothing was written. Try a higher --precision"
             )
     return same
-
-
-def check_call(check: ParityCheck, graph: GraphModule, inputs: Iterable[Tensor]) -> None:
-    """Check a graph that no plan calls on given inputs."""
-    feeds = dict(zip((tensor.name for tensor in graph.inputs), inputs, strict=True))
-    with torch.no_grad():
-        results = graph(*feeds.values())
-    check(graph.name, feeds, {tensor.name: result for tensor, result in zip(graph.outputs, results, strict=True)})
 
 
 def require_observed(check: ParityCheck) -> None:

@@ -1,22 +1,26 @@
-"""Calls of the real loop, kept so that candidates can be run on them one after another, each at its own time.
+"""What the reference made of the parity prompts: computed once, and shown to every stage that holds something to it.
 
-In: an observer's calls. Out: the same inputs, and of the first prompt the outputs. They stay in memory as long as they
-are few; what is more goes to files, which are read whenever a call is asked for. The KV cache of a prompt is kept once,
-as long as it has grown: what a scale reads is its beginning.
+In: an observer's calls. Out: the same calls, in order or by graph, each at its own time. They stay in memory as long as
+they are few; what is more goes to files, which are read whenever a call is asked for. The KV cache of a prompt is kept
+once, as long as it has grown: what a scale reads is its beginning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from export.walk import Observer
+
 MOST_IN_MEMORY = 2**28  # bytes of inputs and outputs
+ALL, FIRST = slice(None), slice(1)  # prompts
 PAST = ("past_key.", "past_value.", "past_null_")  # of the KV cache
 
 Arrays = dict[str, NDArray[Any]]
@@ -50,13 +54,11 @@ _Kept = Mapping[str, _Stored | _Beginning]
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a graph. inputs, outputs: read anew each time.
+    """One call of a graph. inputs, outputs: read anew each time; wanted: the names of its outputs."""
 
-    outputs: what the reference made of them, {} beyond the first prompt; wanted: their names.
-    """
-
+    graph: str
     _inputs: _Kept
-    _outputs: _Kept = field(default_factory=dict)
+    _outputs: _Kept
 
     @property
     def inputs(self) -> Arrays:
@@ -72,38 +74,37 @@ class Call:
 
 
 class Recording:
-    """An observer that keeps the calls of some graphs, in order. Call end_prompt() after each prompt."""
+    """An observer that keeps every call. Call end_prompt() after each prompt."""
 
-    def __init__(self, folder: Path, graphs: Collection[str]) -> None:
+    def __init__(self, folder: Path) -> None:
         """folder: for what does not stay in memory; it is made."""
         self.folder = folder
-        self._calls: dict[str, list[Call]] = {graph: [] for graph in graphs}
-        self._first: dict[str, int] = {}  # how many of them are the first prompt's
+        self._prompts: list[list[Call]] = []
+        self._running: list[Call] = []
         self._caches: dict[str, _Stored] = {}  # of the prompt that is running
         self._bytes = self._files = 0
         folder.mkdir()
 
     def __call__(self, graph: str, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
-        if graph not in self._calls:
-            return
-        wanted = {} if self._first else outputs
-        self._calls[graph].append(Call(self._kept(graph, inputs), self._kept(graph, wanted)))
+        self._running.append(Call(graph, self._kept(graph, inputs), self._kept(graph, outputs)))
 
     def end_prompt(self) -> None:
         for cache in self._caches.values():
             assert not isinstance(cache.where, Path)  # until now
             cache.where = self._place(cache.where)
         self._caches.clear()
-        if not self._first:
-            self._first = {graph: len(calls) for graph, calls in self._calls.items()}
+        self._prompts.append(self._running)
+        self._running = []
 
-    def first(self, graph: str) -> list[Call]:
-        """The calls of the first prompt."""
-        return self._calls[graph][: self._first[graph]]
+    def calls(self, graph: str, prompts: slice = ALL) -> list[Call]:
+        """The calls of a graph, in order, for all prompts or some."""
+        return [call for prompt in self._prompts[prompts] for call in prompt if call.graph == graph]
 
-    def calls(self, graph: str) -> list[Call]:
-        """The calls of a graph, in order."""
-        return self._calls[graph]
+    def show(self, observe: Observer, prompts: slice = ALL) -> None:
+        """Every call once more, in order, for all prompts or some."""
+        for prompt in self._prompts[prompts]:
+            for call in prompt:
+                observe(call.graph, _tensors(call.inputs), _tensors(call.outputs))
 
     def _kept(self, graph: str, tensors: Mapping[str, Tensor]) -> _Kept:
         kept: dict[str, _Stored | _Beginning] = {}
@@ -126,3 +127,7 @@ class Recording:
         self._files += 1
         np.save(path, array)
         return path
+
+
+def _tensors(arrays: Arrays) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -21,7 +21,7 @@ from calib.smoothing import find_layers
 from engines.base import Session
 from export.graphs import GraphModule
 from export.quality import LogitError, compare_logits
-from export.recording import Call, Recording
+from export.recording import ALL, FIRST, Call, Recording
 
 # A session of the transformer in which these weights are multiplied in INT8, or all but these.
 OpenWith = Callable[[Collection[str]], Session]
@@ -43,13 +43,13 @@ class LogitsJudge:
     def __init__(self, recording: Recording, head: GraphModule) -> None:
         """head: the reference's tokens graph, which is run without guidance."""
         self.recording, self.head = recording, head
-        self.scales = len(recording.first("transformer"))
+        self.scales = len(recording.calls("transformer", FIRST))
         self.wanted = [self._logits(call, call.inputs["hidden"]) for call in recording.calls("tokens")]
 
     def errors(self, transformer: Session, *, first_prompt: bool = False) -> list[LogitError]:
         """Scale by scale, over all prompts or the first one."""
         found: list[list[LogitError]] = [[] for _ in range(self.scales)]
-        transformers = self.recording.first("transformer") if first_prompt else self.recording.calls("transformer")
+        transformers = self.recording.calls("transformer", FIRST if first_prompt else ALL)
         heads = self.recording.calls("tokens")[: len(transformers)]
         for index, (call, head) in enumerate(zip(transformers, heads, strict=True)):
             hidden = transformer.run(call.inputs, ["hidden"])["hidden"]

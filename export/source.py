@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,24 +64,14 @@ class Source:
         """Whether the weights are random: a preset's."""
         return self.folder is None
 
-    @contextmanager
-    def aside(self, folder: Path) -> Iterator[None]:
-        """Inside, weights of the transformer's blocks and of the text model lie in a file of `folder`, not in memory.
+    def let_go(self) -> None:
+        """Free the weights of the transformer's blocks and of the text model, without which most graphs cannot run.
 
-        The tokens graph can be run there, and no graph that reads them.
+        The tokens graph can.
         """
         text_model = self.graphs["text_model"].parameters() if "text_model" in self.graphs else ()
-        parameters = [*self.model.transformer.blocks.parameters(), *text_model]
-        path = folder / "reference.pt"
-        torch.save([parameter.data for parameter in parameters], path)
-        for parameter in parameters:
+        for parameter in (*self.model.transformer.blocks.parameters(), *text_model):
             parameter.data = torch.empty(0)
-        try:
-            yield
-        finally:
-            for parameter, data in zip(parameters, torch.load(path, weights_only=True), strict=True):
-                parameter.data = data
-            path.unlink()
 
     def sampling(self, cfg_scale: float | None = None, top_p: float | None = None) -> Sampling:
         """The checkpoint's settings, or those given, with the published tables over this model's scales."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +35,18 @@ def test_calls_of_a_prompt_are_kept_apart(tmp_path: Path) -> None:
     """Two calls a prompt, three prompts: each call's extremes are averaged, and the widest of the two counts."""
     model = linear_model()
     calls = [[(-1.0), (4.0)], [(-3.0), (2.0)], [(-2.0), (6.0)]]
-    with Collector(write_model(tmp_path, model), {"small": Form.U8S8}, CPU) as collector:
+    paths = write_model(tmp_path, model)
+    exact = CPU.open(paths["small"])
+    paths["other"] = tmp_path / "other.onnx"
+    shutil.copyfile(paths["small"], paths["other"])
+    with Collector(paths, {"small": Form.U8S8, "other": Form.FLOAT32}, CPU) as collector:
         for prompt in calls:
             for value in prompt:
-                collector("small", constant_input(value))
-                collector("other", {})  # a graph that holds no INT8 is passed over
+                given = constant_input(value)
+                for graph in ("small", "other"):  # the loop goes on with what both compute; one holds no INT8
+                    assert np.array_equal(collector(graph, given)["y"], exact.run(given)["y"])
             collector.end_prompt()
-    assert collector.prompts == 3
+    assert collector.prompts == 3 and list(collector.statistics) == ["small"]
     found = collector.statistics["small"]
     assert len(found["x"].calls) == 2
     assert found["x"].extremes() == pytest.approx((-2.0, 4.0))  # first call -1 -3 -2, second call 4 2 6
@@ -50,7 +56,7 @@ def test_calls_of_a_prompt_are_kept_apart(tmp_path: Path) -> None:
     low, high = found["r"].extremes()
     assert low == 0
     assert high == pytest.approx(max(highs), rel=1e-5)
-    assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.onnx", "small.onnx"]
 
 
 def test_the_same_prompts_give_the_same_statistics(tmp_path: Path) -> None:

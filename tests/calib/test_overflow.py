@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,17 @@ def paths(tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.parametrize("value", [100 * LARGEST_TRUSTED, 3e38, float("nan")])
 def test_large_and_undefined_values_are_named(paths: dict[str, Path], value: float) -> None:
     small = np.ones((1, 64), np.float32)
+    paths["other"] = paths["small"].with_name("other.onnx")  # holds no FP16
+    shutil.copyfile(paths["small"], paths["other"])
+    exact = CPU.open(paths["small"]).run({"x": small})["y"]
     with OverflowWatch(paths, {"small": ["h", "y", "x:elsewhere"]}, CPU) as watch:
-        watch("small", {"x": small})
+        assert np.array_equal(watch("small", {"x": small})["y"], exact)
         assert watch.wide() == {"small": frozenset()}
         watch("small", {"x": small * np.float32(value)})
-        watch("another", {"x": small})
+        assert np.array_equal(watch("other", {"x": small})["y"], exact)
         watch("small", {"x": small})
         assert watch.wide() == {"small": frozenset({"h", "y"})}
-    assert [path.name for path in paths["small"].parent.iterdir()] == ["small.onnx"]
+    assert sorted(path.name for path in paths["small"].parent.iterdir()) == ["other.onnx", "small.onnx"]
 
 
 def test_the_largest_magnitude_of_all_calls_is_kept(paths: dict[str, Path]) -> None:

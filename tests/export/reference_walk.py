@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from export.graphs import build_graphs
-from export.parity import walk
 from export.plan import build_plan
+from export.walk import Observer, by_reference, walk
 from hart_edge.model.checkpoint import load_checkpoint
 from hart_edge.model.hart import HART, SampleSettings, ScaleResult
 from hart_edge.model.noise import residual_normal, token_uniform
 from hart_edge.model.sampling import default_top_k, guidance_ramp, smooth_temperatures
 from runtime.manifest import Setting
 from tests.hart_edge.tiny_hart import tiny_checkpoint, tiny_context
-
-Observer = Callable[[str, dict[str, Tensor], dict[str, Tensor]], None]
 
 
 def tiny_model(folder: Path, seed: int, *, llm: dict | None = None, tokenizer: dict | None = None) -> HART:
@@ -51,7 +48,7 @@ def walk_plan(
     """The image (B, 3, H, W) of the plan's graphs."""
     graphs = build_graphs(model, None)
     plan, constants = build_plan(model, graphs)
-    return walk(plan, graphs, constants, setting_values(model, settings), inputs, seeds, observe)
+    return walk(plan, by_reference(graphs, observe), constants, setting_values(model, settings), inputs, seeds)
 
 
 def run_reference(

@@ -29,25 +29,25 @@ def stage(folder: Path, ranges: dict[str, ActivationRange], name: str = "residua
     model.graph.name = name
     onnx.save_model(model, folder / f"{name}.onnx")
     said: list[str] = []
-    scratch = folder / "scratch"
-    scratch.mkdir()
     calibrated = CalibratedRanges("a" * 64, 1, "b" * 64, {}, {name: ranges})
-    return Int8Stage(folder, scratch, {}, calibrated, library(Target.CPU), said.append), said
+    return Int8Stage(folder, {}, calibrated, library(Target.CPU), said.append), said
 
 
-def walk(recording: Recording) -> None:
-    """One call of the graph a prompt, with what it really makes of X."""
-    path = next(recording.folder.parent.parent.glob("*.onnx"))
+def record(folder: Path) -> Recording:
+    """Two prompts of one call of the graph in a folder, with what it really makes of X."""
+    (path,) = folder.glob("*.onnx")
     y = library(Target.CPU).open(path).run({"x": X})["y"]
+    recording = Recording(folder / "calls")
     for _ in range(2):
         recording(path.stem, {"x": torch.from_numpy(X)}, {"y": torch.from_numpy(y)})
         recording.end_prompt()
+    return recording
 
 
 def decide(folder: Path, ranges: dict[str, ActivationRange], wanted: Int8Form, form: Form = Form.U8S8) -> Decision:
     made, _ = stage(folder, ranges)
     decisions = {"residual": Decision(form), "transformer": Decision(Form.FLOAT32)}
-    return made.decide(decisions, wanted, walk, None)["residual"]
+    return made.decide(decisions, wanted, record(folder), None)["residual"]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,6 @@ def decide(folder: Path, ranges: dict[str, ActivationRange], wanted: Int8Form, f
 )
 def test_what_is_asked_for_is_not_measured(tmp_path: Path, wanted: Int8Form, form: Form) -> None:
     assert decide(tmp_path, GOOD, wanted) == Decision(form)
-    assert not (tmp_path / "scratch" / "calls").exists()
 
 
 def test_forms_of_other_targets_stay(tmp_path: Path) -> None:
@@ -77,10 +76,9 @@ def test_the_fastest_is_taken_and_said(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(export.int8_stage, "choose_form", choose)
     made, said = stage(tmp_path, GOOD)
     decisions = {"residual": Decision(Form.U8S8), "transformer": Decision(Form.FLOAT32)}
-    found = made.decide(decisions, Int8Form.MEASURED, walk, None)["residual"]
+    found = made.decide(decisions, Int8Form.MEASURED, record(tmp_path), None)["residual"]
     assert found == Decision(fastest, "1.0 ms; others: 2.0 ms")
     assert said == [f"residual: {fastest}: 1.0 ms; others: 2.0 ms"]
-    assert not (tmp_path / "scratch" / "calls").exists()
 
 
 def test_a_form_that_is_too_far_off_is_not_taken_however_fast(tmp_path: Path) -> None:
