@@ -32,6 +32,10 @@ FP16_HEAD = 5e-2
 # is about to be clipped goes either way. On eight prompts torch's own float32 is up to 2.7e-4 from its float64 with
 # 7e-7 in the mean, and this graph up to 1.4e-3 from torch's.
 FP32_RESIDUAL = 1e-2
+# Of graphs over pixels in float32: ONNX Runtime normalises a group of channels by plain sums in float32, and a group of
+# the 0.7B shape at 1024 pixels has five million numbers. There its decoder is up to 3.1e-4 from torch's in float64, and
+# torch's own float32 2.1e-5; at 256 pixels both are within 2.2e-5. A level of 255 is 3.9e-3.
+FP32_PIXELS = 1e-3
 # Share of drawn codes that may differ from the reference's, given the same inputs: ties within rounding.
 DIFFERING_CHOICES = 0.01
 # How much farther from the latent an encoder's codes may end than the reference's, where some differ. A tie that turns
@@ -52,9 +56,13 @@ def tolerance_of(graph: str, form: Form, *, random: bool = False) -> float:
     """
     if random and form is not Form.FLOAT32:
         return sys.float_info.max
-    if graph == "residual" and form is Form.FLOAT32:
-        return FP32_RESIDUAL
-    return FP16_HEAD if graph == "tokens" and form is Form.FLOAT16_PRODUCTS else TOLERANCE[form.precision]
+    wider = {
+        ("residual", Form.FLOAT32): FP32_RESIDUAL,
+        ("decoder", Form.FLOAT32): FP32_PIXELS,
+        ("encoder", Form.FLOAT32): FP32_PIXELS,
+        ("tokens", Form.FLOAT16_PRODUCTS): FP16_HEAD,
+    }
+    return wider.get((graph, form), TOLERANCE[form.precision])
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from export.parity import (
     tolerance_of,
 )
 from runtime.errors import BuildError, ParityError
-from runtime.manifest import Dtype, Precision, TensorSpec
+from runtime.manifest import ComponentName, Dtype, Precision, TensorSpec
 from tests.conftest import GOLDEN, BuildOnce
 
 CHECKPOINT = GOLDEN / "adaln"
@@ -193,9 +193,10 @@ def test_a_call_is_named_by_its_scale() -> None:
 
 
 def test_a_head_in_fp16_may_move_the_smooth_latent_farther() -> None:
-    wider = {(graph, form) for graph in ("tokens", "latent", "encoder", "residual") for form in Form}
+    wider = {(graph, form) for graph in ComponentName for form in Form}
     wider = {(graph, form) for graph, form in wider if tolerance_of(graph, form) != TOLERANCE[form.precision]}
-    assert wider == {("tokens", Form.FLOAT16_PRODUCTS), ("residual", Form.FLOAT32)}
+    pixels = {("decoder", Form.FLOAT32), ("encoder", Form.FLOAT32)}
+    assert wider == {("tokens", Form.FLOAT16_PRODUCTS), ("residual", Form.FLOAT32), *pixels}
     answer = {"latent": np.full((1, 2, 1), 1.04, np.float32), "indices": np.array([[3, 4]])}
     expected = {"latent": torch.ones(1, 2, 1), "indices": torch.tensor([[3, 4]])}
     ParityCheck({"tokens": Fixed(answer)}, {"tokens": Form.FLOAT16_PRODUCTS})("tokens", {}, expected)
