@@ -10,6 +10,7 @@ U = 0 of them unconditional; later R = 2B and U = B, with M cached.
 from __future__ import annotations
 
 import inspect
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +30,17 @@ class GraphModule(nn.Module):
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    blocks = 1  # that are alike and follow one another
 
     @property
     def named_inputs(self) -> int:
         """How many inputs forward names; the others arrive in its *rest."""
         parameters = inspect.signature(self.forward).parameters.values()
         return sum(parameter.kind is not parameter.VAR_POSITIONAL for parameter in parameters)
+
+    def first_block(self) -> GraphModule | None:
+        """The same with only the first of its blocks, where it has more of them (export/stamp.py)."""
+        return None
 
 
 def spec(name: str, *shape: int | str, dtype: str = "float32") -> TensorSpec:
@@ -122,7 +128,8 @@ class TransformerGraph(GraphModule):
 
     name = "transformer"
 
-    def __init__(self, model: HART) -> None:
+    def __init__(self, model: HART, blocks: int | None = None) -> None:
+        """blocks: how many there are, of all."""
         super().__init__()
         config = model.config
         self.transformer, self.modulated, self.context_tokens = (
@@ -130,16 +137,21 @@ class TransformerGraph(GraphModule):
             config.modulated,
             config.context_token,
         )
+        self.blocks = config.depth if blocks is None else blocks
+        self.first_block = partial(TransformerGraph, model, 1)  # model itself would become a submodule
         heads, head_dim, dim = config.num_heads, config.head_dim, config.embed_dim
         self.inputs = (
             spec("x", "R", "n", dim),
             spec("rope_cos", "R", "n", head_dim),
             spec("rope_sin", "R", "n", head_dim),
         )
+        self.rows = nn.ParameterList()  # of the modulation, a block's each
         if self.modulated:
             self.inputs += (spec("modulation", "2B", config.depth * 6, dim),)
+            for i in range(self.blocks):
+                self.rows.append(nn.Parameter(torch.arange(6 * i, 6 * i + 6), requires_grad=False))
         self.outputs = (spec("hidden", "B", "n", dim), spec("null_hidden", "U", "n", dim))
-        for i in range(config.depth):
+        for i in range(self.blocks):
             for half, rows, cached in (("", "B", "N"), ("null_", "U", "M")):
                 for part in (f"{half}key.{i}", f"{half}value.{i}"):
                     self.inputs += (spec(f"past_{part}", cached, rows, heads, head_dim),)
@@ -148,14 +160,15 @@ class TransformerGraph(GraphModule):
     def forward(self, x: Tensor, rope_cos: Tensor, rope_sin: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         modulation, past = (rest[0][: x.shape[0]], rest[1:]) if self.modulated else (None, rest)
         images, cached = past[0].shape[1], past[2].shape[0]
+        halves = partial(attend_halves, cos=rope_cos, sin=rope_sin, images=images)
         bias = key_bias(cached + x.shape[1], self.context_tokens)
-
-        def attention(i: int, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-            attn, own = self.transformer.blocks[i].attn, past[4 * i : 4 * i + 4]
-            return attend_halves(attn, x, rope_cos, rope_sin, own, images, bias)
-
-        hidden, new = self.transformer.through(x, modulation, attention)
-        return hidden[:images], hidden[images:], *(tensor for entry in new for tensor in entry)
+        new: list[Tensor] = []
+        for i in range(self.blocks):
+            block, own = self.transformer.blocks[i], past[4 * i : 4 * i + 4]
+            modulated = None if modulation is None else modulation.index_select(1, self.rows[i])
+            x, entry = block(x, modulated, partial(halves, block.attn, past=own, null_bias=bias))
+            new += entry
+        return x[:images], x[images:], *new
 
 
 class TokensGraph(GraphModule):

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from export.graphs import GraphModule
+from export.stamp import stamp_blocks
 from runtime.errors import BuildError
 from runtime.manifest import TensorSpec
 
@@ -36,6 +37,29 @@ def export_graph(graph: GraphModule, path: Path) -> None:
     They are written one by one from the module's own memory. Raises BuildError naming the graph when it cannot be
     traced.
     """
+    first = graph.first_block()
+    if first is None:
+        model = _trace(graph)
+    else:
+        model = _trace(first.eval())
+        stamp_blocks(model, graph)
+    _name_transposes(model)
+    onnxscript.optimizer.fold_constants(model)
+    for tidy in (
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.DeduplicateInitializersPass(),
+        passes.RemoveUnusedNodesPass(),
+    ):
+        tidy(model)
+    _name_symbols(model.graph.inputs, graph.inputs)
+    _name_symbols(model.graph.outputs, graph.outputs)
+    _forget_tracing(model)
+    model.graph.name = graph.name
+    onnx_ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=BESIDE_FROM)
+
+
+def _trace(graph: GraphModule) -> onnx_ir.Model:
     examples = tuple(example_input(tensor) for tensor in graph.inputs)
     try:
         with torch.no_grad(), _quiet():
@@ -54,21 +78,7 @@ def export_graph(graph: GraphModule, path: Path) -> None:
         reason = str(error).strip().splitlines()[0]
         raise BuildError(f"{graph.name}: torch could not trace this graph ({reason}); please report it") from error
     assert program is not None  # torch returns None only when it writes the file itself
-    model = program.model
-    _name_transposes(model)
-    onnxscript.optimizer.fold_constants(model)
-    for tidy in (
-        passes.LiftConstantsToInitializersPass(lift_all_constants=True),
-        passes.CommonSubexpressionEliminationPass(),
-        passes.DeduplicateInitializersPass(),
-        passes.RemoveUnusedNodesPass(),
-    ):
-        tidy(model)
-    _name_symbols(model.graph.inputs, graph.inputs)
-    _name_symbols(model.graph.outputs, graph.outputs)
-    _forget_tracing(model)
-    model.graph.name = graph.name
-    onnx_ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=BESIDE_FROM)
+    return program.model
 
 
 def _name_transposes(model: onnx_ir.Model) -> None:

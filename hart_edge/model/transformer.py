@@ -217,19 +217,11 @@ class Transformer(nn.Module):
         (B, H, N, d); mask: (n, N + n) bool. Returns hidden states (B, n, C) and the cache with N + n entries.
         """
 
-        def attention(i: int, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-            return self.blocks[i].attn(x, cos, sin, None if past is None else past[i], mask)
-
-        return self.through(x, modulation, attention)
-
-    def through(
-        self, x: Tensor, modulation: Tensor | None, attention: Callable[[int, Tensor], tuple[Tensor, Kept]]
-    ) -> tuple[Tensor, list[Kept]]:
-        """All blocks, of which block i attends by attention(i, x). Returns hidden states and what each kept."""
         present = []
         for i, block in enumerate(self.blocks):
             own = None if modulation is None else modulation.narrow(1, 6 * i, 6)
-            x, entry = block(x, own, partial(attention, i))
+            cached = None if past is None else past[i]
+            x, entry = block(x, own, partial(block.attn, cos=cos, sin=sin, past=cached, mask=mask))
             present.append(entry)
         return x, present
 
