@@ -246,12 +246,12 @@ class Builder:
         half = [name for name, form in forms.items() if form.half]
         if not half:
             return {}
-        paths = {name: folder / f"{name}.onnx" for name in half}
+        paths = {name: folder / f"{name}.onnx" for name in self.graphs}
         inputs = (self.calibration_inputs or self.source.parity_inputs())[:OVERFLOW_PROMPTS]
         with self._step(f"looking for overflow of FP16 on {len(inputs)} prompts"):
             tensors = {}
-            for name, path in paths.items():
-                tensors[name] = half_tensors(apply_form(read_graph(path), Form.FLOAT16, {}, folder))
+            for name in half:
+                tensors[name] = half_tensors(apply_form(read_graph(paths[name]), Form.FLOAT16, {}, folder))
             with OverflowWatch(paths, tensors, self.library) as watch:
                 for index, one in enumerate(inputs):
                     image = self.walk(one, FIRST_SEED + index, by_arrays(watch))

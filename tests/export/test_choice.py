@@ -13,7 +13,7 @@ from calib.forms import Form
 from export.choice import NOISE, ROUNDS, Candidate, Choice, NoCandidateError, choose_form
 from export.recording import Call, _Stored
 
-CALLS = [Call({"x": _Stored(np.zeros(1))}, {"y": _Stored(np.zeros(1))})] * 3
+CALLS = [Call("residual", {"x": _Stored(np.zeros(1))}, {"y": _Stored(np.zeros(1))})] * 3
 
 
 class Clock:
