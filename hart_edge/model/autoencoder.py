@@ -39,7 +39,7 @@ class SpatialAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         channels = x.shape[1]
         q, k, v = self.qkv(self.norm(x)).flatten(2).chunk(3, 1)  # (B, C, h * w) each
-        weight = (q.transpose(1, 2) @ k * channels**-0.5).softmax(-1)  # (B, queries, keys)
+        weight = ((q * channels**-0.5).transpose(1, 2) @ k).softmax(-1)  # (B, queries, keys); q first: FP16 holds it
         out = (v @ weight.transpose(1, 2)).view_as(x)
         return x + self.proj_out(out)
 

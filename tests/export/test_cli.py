@@ -56,6 +56,7 @@ def test_json(traced: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert [step["step"].split()[0] for step in steps] == [
         "reading",
         *["tracing"] * 8,
+        "running",
         "comparing",
         "writing",
         "comparing",
@@ -78,7 +79,7 @@ def test_terminal_shows_every_step(traced: None, monkeypatch: pytest.MonkeyPatch
     assert main(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(tmp_path / "bundle")]) == 0
     lines = screen.getvalue().split("\n")
     assert re.fullmatch(r"  tracing transformer \.\.\.\r\033\[K +\d+\.\d s +\d+\.\d MB +tracing transformer", lines[2])
-    assert len(lines) == 13 + 3  # a line a step, two of the report, and nothing after it
+    assert len(lines) == 14 + 3  # a line a step, two of the report, and nothing after it
 
 
 def test_error_on_standard_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
