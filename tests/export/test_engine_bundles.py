@@ -241,7 +241,7 @@ def shipped(out: Path, precision: Precision, *architectures: str) -> tuple[Manif
     [
         (Target.TENSORRT_RTX, Precision.FP16, ("sm_86",)),
         (Target.TENSORRT_RTX, Precision.FP16, ("sm_75",)),
-        (Target.TENSORRT, Precision.INT8, ()),
+        pytest.param(Target.TENSORRT, Precision.INT8, (), marks=pytest.mark.slow),
     ],
 )
 def test_the_shipped_model_keeps_the_limits(
