@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import BuildError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3  # the names of activations, which come from tracing, are part of it
 OCTAVE = 8  # factors of smoothing are powers of 2 ** (1 / OCTAVE): whole numbers in the file
 
 

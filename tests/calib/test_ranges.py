@@ -51,8 +51,8 @@ def test_other_weights(tmp_path: Path) -> None:
 
 
 def test_other_version(tmp_path: Path) -> None:
-    for version in (1, 3, "2", True):
-        with pytest.raises(BuildError, match=rf"expected format version 2, found {version!r}; calibrate again$"):
+    for version in (2, 4, "3", True):
+        with pytest.raises(BuildError, match=rf"expected format version 3, found {version!r}; calibrate again$"):
             read_ranges(write(tmp_path, format_version=version), OWNER)
 
 
