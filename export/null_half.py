@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hart_edge.model.hart import HART
-from hart_edge.model.transformer import Attention, attend, context_rotary
+from hart_edge.model.transformer import Attention, context_rotary
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,19 @@ def attend_halves(
     null_q, null_k, null_v = (part[images:] for part in projected)
     new = [to_rows(part) for part in (k, v, null_k, null_v)]
     k, v, null_k, null_v = (torch.cat(pair).permute(1, 2, 0, 3) for pair in zip(past, new, strict=True))
-    heads = attend(q, k, v), attend(null_q, null_k, null_v, bias=null_bias)
+    heads = attend(q, k, v), attend(null_q, null_k, null_v, null_bias)
     return attention.join(torch.cat(heads), x.shape), new
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k^T + bias) v -> (B, H, n, d), in operators of ONNX
+
+    q: (B, H, n, d); k, v: (B, H, N + n, d); bias: (N + n,), of every key's scores.
+    """
+    scores = q @ k.transpose(-2, -1)
+    if bias is not None:
+        scores = scores + bias
+    return scores.softmax(-1) @ v
 
 
 def to_rows(part: Tensor) -> Tensor:
