@@ -36,12 +36,14 @@ CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 @dataclass(frozen=True)
 class GraphMemory:
     """activations: the most bytes between nodes at a time, without what the caller provides. matrices, kernels, tables:
-    bytes of weights of matrix products, of convolutions, of the rest, as they are held when the graph runs."""
+    bytes of weights of matrix products, of convolutions, of the rest, as they are held when the graph runs. nodes: how
+    many run."""
 
     activations: int
     matrices: int
     kernels: int
     tables: int
+    nodes: int
 
 
 class Graph:
@@ -63,7 +65,8 @@ class Graph:
         weights = {"matrices": 0, "kernels": 0, "tables": 0}
         for name, kind in self._uses().items():
             weights[kind] += sizes.get(name, self.weights.get(name, 0))
-        return GraphMemory(_peak(graph, sizes, frozenset(provided), self._constant), **weights)
+        nodes = sum(not all(name in self._constant for name in node.output) for node in graph.node)
+        return GraphMemory(_peak(graph, sizes, frozenset(provided), self._constant), **weights, nodes=nodes)
 
     def resolve(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         """The graph with its shapes computed by ONNX Runtime and constants folded. No weight is read for it; weights

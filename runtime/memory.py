@@ -22,33 +22,43 @@ Activations = Mapping[tuple[str, int | None], int]  # (graph, scale): bytes betw
 
 @dataclass(frozen=True)
 class Rules:
-    """process: bytes of interpreter, libraries and contexts. weights, activations: bytes held for each byte counted.
+    """process: bytes of interpreter, libraries and contexts. node: bytes that a node takes beside its weights.
 
-    Weights in a file beside their graph are mapped, and held once.
+    opening, activations: bytes for each byte of the weights of a graph while it is opened, and of activations. Weights
+    in a file beside their graph are mapped, and not copied while it is opened.
     """
 
     process: int
-    weights: float
+    node: int
+    opening: float
     activations: float
     kept: bool  # what a graph has taken for one scale it keeps for the next
     shared: bool  # one block of activations serves all graphs; else each keeps its own
     measured: bool
 
 
-# ONNX Runtime packs matrices anew while it holds the file's, and on a GPU keeps what a run took in an arena.
+# ONNX Runtime folds and packs weights while it holds the file's, and on a GPU keeps what a run took in an arena.
 RULES = {
-    Target.CPU: Rules(80_000_000, 1.33, 1.0, kept=False, shared=False, measured=True),
-    Target.CUDA: Rules(500_000_000, 1.0, 2.0, kept=True, shared=False, measured=False),
-    Target.TENSORRT: Rules(400_000_000, 1.0, 1.0, kept=True, shared=True, measured=False),
-    Target.TENSORRT_RTX: Rules(400_000_000, 1.0, 1.0, kept=True, shared=True, measured=False),
+    Target.CPU: Rules(86_000_000, 5_000, 2.5, 1.0, kept=False, shared=False, measured=True),
+    Target.CUDA: Rules(500_000_000, 0, 1.0, 2.0, kept=True, shared=False, measured=False),
+    Target.TENSORRT: Rules(400_000_000, 0, 1.0, 1.0, kept=True, shared=True, measured=False),
+    Target.TENSORRT_RTX: Rules(400_000_000, 0, 1.0, 1.0, kept=True, shared=True, measured=False),
 }
 BUILDER_PROCESS = 400_000_000  # bytes: the builder's process, before it has a graph
 BUILD_COPIES = 2  # of a component's weights: the parsed network's, and the engine that is being written
 
 
 @dataclass(frozen=True)
+class Constants:
+    """weights: bytes of a graph's as they are held when it runs, or of an engine; nodes: of the graph, else 0."""
+
+    weights: int
+    nodes: int = 0
+
+
+@dataclass(frozen=True)
 class ComponentMemory:
-    """weights: bytes held while loaded; activations: the most of any scale, and `scale` where that is."""
+    """weights: bytes held while open, nodes included; activations: the most of any scale, and `scale` where that is."""
 
     name: str
     weights: int
@@ -59,7 +69,8 @@ class ComponentMemory:
 
 @dataclass(frozen=True)
 class ScaleMemory:
-    """A group of steps. weights and activations as held then, cache: keys and values, buffers: all of the plan's."""
+    """The worst moment of a group of steps. weights, with what is being opened, and activations as held then; cache:
+    keys and values; buffers: all of the plan's."""
 
     scale: int | None
     weights: int
@@ -84,18 +95,29 @@ class Forecast:
 
 
 def forecast(
-    manifest: Manifest, weights: Mapping[str, int], activations: Activations, *, low_memory: bool, workspace: int = 0
+    manifest: Manifest,
+    constants: Mapping[str, Constants],
+    activations: Activations,
+    *,
+    low_memory: bool,
+    workspace: int = 0,
 ) -> Forecast:
-    """weights: bytes of every component's as the graph holds them. workspace: that a builder may use."""
+    """constants: of every component. workspace: that a builder may use."""
     rules = RULES[manifest.target.name]
     program = make_program(manifest.plan, manifest.components)
     mapped = {str(each.name) for each in manifest.components if f"{each.file}.data" in manifest.files}
-    held = {name: size if name in mapped else int(size * rules.weights) for name, size in weights.items()}
+    held = {name: each.weights + each.nodes * rules.node for name, each in constants.items()}
+    opening = {
+        name: held[name] if name in mapped else max(held[name], int(each.weights * rules.opening))
+        for name, each in constants.items()
+    }
     factor = 1.0 if low_memory else rules.activations
     worked = {key: int(size * factor) for key, size in activations.items()}
     steps = manifest.plan.steps
     used = [str(name) for name in dict.fromkeys(step.graph for step in steps)]
-    scales = tuple(_scale(program, index, held, worked, rules, low_memory) for index in range(len(program.groups)))
+    scales = tuple(
+        _scale(program, index, held, opening, worked, rules, low_memory) for index in range(len(program.groups))
+    )
     components = tuple(
         _component(each, held[each.name], worked, workspace) for each in manifest.components if each.name in used
     )
@@ -118,34 +140,47 @@ def _component(component: Component, held: int, worked: Activations, workspace: 
 
 
 def _scale(
-    program: Program, number: int, held: Mapping[str, int], worked: Activations, rules: Rules, low_memory: bool
+    program: Program,
+    number: int,
+    held: Mapping[str, int],
+    opening: Mapping[str, int],
+    worked: Activations,
+    rules: Rules,
+    low_memory: bool,
 ) -> ScaleMemory:
-    """The worst moment of a group of steps."""
+    """The worst moment of a group of steps, each graph being opened before its first."""
     plan, group = program.plan, program.groups[number]
     inside = range(group.first, group.last + 1)
-    if low_memory:
-        loaded = {
-            index: sum(held[graph] for graph in held if _alive(plan, graph, index)) for index in inside
-        }  # a graph is loaded at its first step and let go after its last
-    else:
-        loaded = dict.fromkeys(inside, sum(held[graph] for graph in {str(step.graph) for step in plan.steps}))
     at_work = {index: worked[str(plan.steps[index].graph), plan.steps[index].scale] for index in inside}
     if rules.kept and not low_memory:
         every = [max(size for (name, _), size in worked.items() if name == graph) for graph in _graphs(plan)]
         at_work = dict.fromkeys(inside, max(every) if rules.shared else sum(every))
-    worst = max(inside, key=lambda index: loaded[index] + at_work[index])
+    moments = []  # (weights, activations)
+    for index in inside:
+        graph = str(plan.steps[index].graph)
+        # Of a second picture, unless every graph is let go after its last step.
+        open_then = [name for name in _graphs(plan) if not low_memory or _alive(plan, name, index)]
+        moments.append((sum(held[name] for name in open_then), at_work[index]))
+        if _first(plan, graph) == index:
+            others = sum(held[name] for name in open_then if _first(plan, name) < index)
+            moments.append((others + opening[graph], 0))
+    weights, activations = max(moments, key=sum)
     cache = max(cache_bytes(plan, index) for index in inside)
-    total = rules.process + loaded[worst] + at_work[worst] + program.size
-    return ScaleMemory(group.scale, loaded[worst], at_work[worst], cache, program.size, total)
+    total = rules.process + weights + activations + program.size
+    return ScaleMemory(group.scale, weights, activations, cache, program.size, total)
 
 
 def _graphs(plan: Plan) -> list[str]:
     return [str(name) for name in dict.fromkeys(step.graph for step in plan.steps)]
 
 
+def _first(plan: Plan, graph: str) -> int:
+    return next(number for number, step in enumerate(plan.steps) if step.graph == graph)
+
+
 def _alive(plan: Plan, graph: str, index: int) -> bool:
     runs = [number for number, step in enumerate(plan.steps) if step.graph == graph]
-    return bool(runs) and runs[0] <= index <= runs[-1]
+    return runs[0] <= index <= runs[-1]
 
 
 def cache_bytes(plan: Plan, index: int) -> int:

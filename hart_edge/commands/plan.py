@@ -12,7 +12,7 @@ from hart_edge.commands.generate import Bar
 from hart_edge.commands.layout import table
 from runtime.bundle import Bundle, open_bundle
 from runtime.errors import InputError
-from runtime.memory import Activations, Forecast, advice, fits, forecast, size
+from runtime.memory import Activations, Constants, Forecast, advice, fits, forecast, size
 
 UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 HEAD = ("component", "weights", "activations", "most at", "its build")
@@ -25,9 +25,9 @@ def run(a: argparse.Namespace) -> int:
     bundle = open_bundle(a.bundle)
     with Bar() as bar:
         bar.say("reading the graphs")
-        weights, activations = read(bundle, bar)
+        constants, activations = read(bundle, bar)
     usual, low = (
-        forecast(bundle.manifest, weights, activations, low_memory=low_memory, workspace=workspace)
+        forecast(bundle.manifest, constants, activations, low_memory=low_memory, workspace=workspace)
         for low_memory in (False, True)
     )
     chosen = low if a.low_memory else usual
@@ -45,17 +45,17 @@ def run(a: argparse.Namespace) -> int:
     return 0 if chosen.peak <= memory else 1
 
 
-def read(bundle: Bundle, bar: Bar) -> tuple[dict[str, int], Activations]:
-    """Bytes of weights by component, and of activations by component and scale."""
+def read(bundle: Bundle, bar: Bar) -> tuple[dict[str, Constants], Activations]:
+    """Weights and nodes by component, and bytes of activations by component and scale."""
     if bundle.manifest.target.engines is not None:
         return read_reports(bundle)
     return read_graphs(bundle, bar)
 
 
-def read_reports(bundle: Bundle) -> tuple[dict[str, int], Activations]:
+def read_reports(bundle: Bundle) -> tuple[dict[str, Constants], Activations]:
     """Of engines: the file holds the weights, and the builder's report beside it says what a context works in."""
     m = bundle.manifest
-    weights = {str(each.name): each.bytes for each in m.components}
+    constants = {str(each.name): Constants(each.bytes) for each in m.components}
     activations: dict[tuple[str, int | None], int] = {}
     for step in m.plan.steps:
         name = f"engines/{step.graph}.json"
@@ -72,10 +72,10 @@ def read_reports(bundle: Bundle) -> tuple[dict[str, int], Activations]:
         activations[str(step.graph), step.scale] = (
             reported[engine.profiles.index(step.scale)] if each_profile else max(reported)
         )
-    return weights, activations
+    return constants, activations
 
 
-def read_graphs(bundle: Bundle, bar: Bar) -> tuple[dict[str, int], Activations]:
+def read_graphs(bundle: Bundle, bar: Bar) -> tuple[dict[str, Constants], Activations]:
     """Of graphs: what hart_edge/activations.py computes, which needs onnx and ONNX Runtime."""
     try:
         from hart_edge.activations import steps_of
@@ -85,14 +85,14 @@ def read_graphs(bundle: Bundle, bar: Bar) -> tuple[dict[str, int], Activations]:
             "or plan on the workstation that built it"
         ) from error
     m = bundle.manifest
-    weights = {str(each.name): each.bytes for each in m.components}
+    constants = {str(each.name): Constants(each.bytes) for each in m.components}
     activations: dict[tuple[str, int | None], int] = {}
     for number, (step, graph, shapes) in enumerate(steps_of(bundle), start=1):
         bar.say(f"step {number} of {len(m.plan.steps)}")
         found = graph.memory(shapes, step.outputs)
-        weights[step.graph] = found.matrices + found.kernels + found.tables
+        constants[step.graph] = Constants(found.matrices + found.kernels + found.tables, found.nodes)
         activations[step.graph, step.scale] = found.activations
-    return weights, activations
+    return constants, activations
 
 
 def as_text(bundle: Bundle, found: Forecast, memory: int, changes: list[str]) -> list[str]:

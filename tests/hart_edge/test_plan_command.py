@@ -45,7 +45,8 @@ def test_what_fits_and_what_does_not(words: Path, capsys: pytest.CaptureFixture[
     status, found = planned(capsys, words, "--memory", "1GiB")
     assert status == 0 and found["fits"] and found["changes"] == [] and found["memory"] == 2**30
     assert [each["scale"] for each in found["scales"]] == [None, 0, 1, None]
-    assert {each["name"]: each["weights"] for each in found["components"]}["text_model"] == 32 * 8 * 4  # mapped
+    weights = {each["name"]: each["weights"] for each in found["components"]}
+    assert weights["text_model"] == 32 * 8 * 4 + 5_000  # and a node
     status, found = planned(capsys, words, "--memory", "10MB")
     assert status == 1 and not found["fits"] and len(found["changes"]) >= 1
 
@@ -53,7 +54,7 @@ def test_what_fits_and_what_does_not(words: Path, capsys: pytest.CaptureFixture[
 def test_for_people(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(words), "--memory", "2GiB"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{words}: peak 76 MiB, which fits into 2.00 GiB"
+    assert lines[0] == f"{words}: peak 82 MiB, which fits into 2.00 GiB"
     assert lines[2].split() == ["component", "weights", "activations", "most", "at", "its", "build"]
     assert lines[-1] == "building engines: 381 MiB at most, which fits"
 

@@ -10,6 +10,7 @@ from runtime.manifest import Manifest, Precision, Target, TargetSpec, parse
 from runtime.memory import (
     BUILDER_PROCESS,
     RULES,
+    Constants,
     advice,
     available_memory,
     cache_bytes,
@@ -22,7 +23,10 @@ from runtime.program import make_program
 from tests.runtime.make_bundle import make_bundle
 
 MB = 10**6
-WEIGHTS = {"text_model": 100 * MB, "transformer": 40 * MB, "tokens": 3 * MB, "latent": 2 * MB, "decoder": 30 * MB}
+WEIGHTS = {"text_model": 60 * MB, "transformer": 40 * MB, "tokens": 3 * MB, "latent": 2 * MB, "decoder": 30 * MB}
+NODES = {"text_model": 200, "transformer": 400, "tokens": 20, "latent": 10, "decoder": 100}
+HELD = {name: count + NODES[name] * 5_000 for name, count in WEIGHTS.items()}  # on a CPU
+CONSTANTS = {name: Constants(count, NODES[name]) for name, count in WEIGHTS.items()}
 ACTIVATIONS = {
     ("text_model", None): 5 * MB,
     ("transformer", 0): 1 * MB,
@@ -51,23 +55,33 @@ def of_target(manifest: Manifest, target: Target) -> Manifest:
     return dataclasses.replace(manifest, target=TargetSpec(target, None))
 
 
-def test_graphs_on_a_cpu_keep_weights_packed_and_no_activations(manifest: Manifest) -> None:
-    found = forecast(manifest, WEIGHTS, ACTIVATIONS, low_memory=False)
-    base = RULES[Target.CPU].process + sum(int(each * 1.33) for each in WEIGHTS.values())
-    base += make_program(manifest.plan, manifest.components).size
-    assert [each.total - base for each in found.scales] == [5 * MB, 2 * MB, 8 * MB, 20 * MB]
-    assert found.peak == base + 20 * MB and found.measured
+def test_graphs_on_a_cpu_keep_weights_and_nodes_and_no_activations(manifest: Manifest) -> None:
+    """And the decoder is opened last, while all others are there."""
+    found = forecast(manifest, CONSTANTS, ACTIVATIONS, low_memory=False)
+    base = RULES[Target.CPU].process + sum(HELD.values()) + make_program(manifest.plan, manifest.components).size
+    opened = int(2.5 * 30 * MB) - HELD["decoder"]
+    assert [each.total - base for each in found.scales] == [
+        int(2.5 * 60 * MB) - sum(HELD.values()),  # the text model, which is opened alone
+        HELD["text_model"] + int(2.5 * 40 * MB) - sum(HELD.values()),
+        8 * MB,
+        opened,
+    ]
+    assert found.peak == base + opened and found.measured
+    last = found.scales[-1]
+    assert (last.weights, last.activations) == (sum(HELD.values()) + opened, 0)
+    assert [each.weights for each in found.components] == list(HELD.values())
 
 
-def test_weights_beside_a_graph_are_held_once(manifest: Manifest) -> None:
+def test_weights_beside_a_graph_are_not_copied_while_it_is_opened(manifest: Manifest) -> None:
     name = next(each.file for each in manifest.components if each.name == "decoder")
     beside = dataclasses.replace(manifest, files={**manifest.files, f"{name}.data": manifest.files[name]})
-    inside, found = (forecast(each, WEIGHTS, ACTIVATIONS, low_memory=False).peak for each in (manifest, beside))
-    assert inside - found == int(1.33 * 30 * MB) - 30 * MB
+    inside, found = (forecast(each, CONSTANTS, ACTIVATIONS, low_memory=False).scales[-1] for each in (manifest, beside))
+    assert found.weights == sum(HELD.values()) and found.activations == 20 * MB
+    assert inside.total - found.total == int(2.5 * 30 * MB) - HELD["decoder"] - 20 * MB
 
 
 def test_graphs_on_a_gpu_keep_the_most_of_each_twice(manifest: Manifest) -> None:
-    found = forecast(of_target(manifest, Target.CUDA), WEIGHTS, ACTIVATIONS, low_memory=False)
+    found = forecast(of_target(manifest, Target.CUDA), CONSTANTS, ACTIVATIONS, low_memory=False)
     held = RULES[Target.CUDA].process + sum(WEIGHTS.values()) + found.buffers
     assert [each.total for each in found.scales] == [held + 2 * (5 + 8 + 3 + 1 + 20) * MB] * 4 and not found.measured
     assert {each.name: (each.activations, each.scale) for each in found.components} == {
@@ -80,19 +94,20 @@ def test_graphs_on_a_gpu_keep_the_most_of_each_twice(manifest: Manifest) -> None
 
 
 def test_low_memory_holds_what_a_moment_needs(manifest: Manifest) -> None:
-    found = forecast(manifest, WEIGHTS, ACTIVATIONS, low_memory=True)
+    found = forecast(manifest, CONSTANTS, ACTIVATIONS, low_memory=True)
     base = RULES[Target.CPU].process + found.buffers
+    loop = HELD["transformer"] + HELD["tokens"] + HELD["latent"]
     assert [each.total - base for each in found.scales] == [
-        133 * MB + 5 * MB,  # the text model alone
-        int(1.33 * 45 * MB) + 1 * MB,  # the three graphs of the loop are there when latent runs
-        int(1.33 * 45 * MB) + 8 * MB,
-        int(1.33 * 30 * MB) + 20 * MB,  # the decoder alone
+        int(2.5 * 60 * MB),  # the text model, while it is opened
+        int(2.5 * 40 * MB),  # the transformer
+        loop + 8 * MB,  # the three graphs of the loop are there until the last scale ends
+        int(2.5 * 30 * MB),  # the decoder, which is there alone
     ]
     assert found.peak == max(each.total for each in found.scales)
 
 
 def test_engines_share_one_block_of_activations(manifest: Manifest) -> None:
-    found = forecast(of_target(manifest, Target.TENSORRT), WEIGHTS, ACTIVATIONS, low_memory=False)
+    found = forecast(of_target(manifest, Target.TENSORRT), CONSTANTS, ACTIVATIONS, low_memory=False)
     rules = RULES[Target.TENSORRT]
     assert found.peak == rules.process + sum(WEIGHTS.values()) + 20 * MB + found.buffers
     assert not found.measured
@@ -106,8 +121,8 @@ def test_keys_and_values_are_counted_exactly(manifest: Manifest) -> None:
 
 
 def test_what_to_change_is_only_what_helps(manifest: Manifest) -> None:
-    usual = forecast(manifest, WEIGHTS, ACTIVATIONS, low_memory=False)
-    low = forecast(manifest, WEIGHTS, ACTIVATIONS, low_memory=True)
+    usual = forecast(manifest, CONSTANTS, ACTIVATIONS, low_memory=False)
+    low = forecast(manifest, CONSTANTS, ACTIVATIONS, low_memory=True)
     assert advice(manifest, usual, low, usual.peak) == []
     assert advice(manifest, usual, low, usual.peak - 1) == [
         "generate --low-memory: every graph is let go after its last step, the text model before the first scale; peak "
@@ -152,6 +167,6 @@ def test_sizes_for_people() -> None:
 
 def test_the_folder_is_not_needed(manifest: Manifest, tmp_path: Path) -> None:
     """A forecast is arithmetic: the same numbers for the same manifest, wherever it lies."""
-    assert forecast(weights_inside(tmp_path), WEIGHTS, ACTIVATIONS, low_memory=True) == forecast(
-        manifest, WEIGHTS, ACTIVATIONS, low_memory=True
+    assert forecast(weights_inside(tmp_path), CONSTANTS, ACTIVATIONS, low_memory=True) == forecast(
+        manifest, CONSTANTS, ACTIVATIONS, low_memory=True
     )
