@@ -72,10 +72,13 @@ def attend_halves(
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k^T + bias) v -> (B, H, n, d), in operators of ONNX
+    """softmax(q k^T + bias) v -> (B, H, n, d): products and a softmax where it is traced, else torch's fused kernel.
 
     q: (B, H, n, d); k, v: (B, H, N + n, d); bias: (N + n,), of every key's scores.
     """
+    if not torch.compiler.is_exporting():  # at 1024 pixels the scores would take 2.6 GB, twice
+        mask = None if bias is None else bias[None, None, None]
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
     scores = q @ k.transpose(-2, -1)
     if bias is not None:
         scores = scores + bias
