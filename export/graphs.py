@@ -138,7 +138,8 @@ class TransformerGraph(GraphModule):
             config.context_token,
         )
         self.blocks = config.depth if blocks is None else blocks
-        self.first_block = partial(TransformerGraph, model, 1)  # model itself would become a submodule
+        self.fused = False  # whether ONNX Runtime's attention is traced (export/null_half.py)
+        self._first = partial(TransformerGraph, model, 1)  # model itself would become a submodule
         heads, head_dim, dim = config.num_heads, config.head_dim, config.embed_dim
         self.inputs = (
             spec("x", "R", "n", dim),
@@ -157,10 +158,15 @@ class TransformerGraph(GraphModule):
                     self.inputs += (spec(f"past_{part}", cached, rows, heads, head_dim),)
                     self.outputs += (spec(part, "n", rows, heads, head_dim),)
 
+    def first_block(self) -> GraphModule:
+        first = self._first()
+        first.fused = self.fused
+        return first
+
     def forward(self, x: Tensor, rope_cos: Tensor, rope_sin: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         modulation, past = (rest[0][: x.shape[0]], rest[1:]) if self.modulated else (None, rest)
         images, cached = past[0].shape[1], past[2].shape[0]
-        halves = partial(attend_halves, cos=rope_cos, sin=rope_sin, images=images)
+        halves = partial(attend_halves, cos=rope_cos, sin=rope_sin, images=images, fused=self.fused)
         bias = key_bias(cached + x.shape[1], self.context_tokens)
         new: list[Tensor] = []
         for i in range(self.blocks):

@@ -55,34 +55,60 @@ def attend_halves(
     past: Sequence[Tensor],
     images: int,
     null_bias: Tensor,
+    *,
+    fused: bool = False,
 ) -> tuple[Tensor, list[Tensor]]:
     """Attention of both halves: one projection, and each half its own keys and values.
 
     x: (B + U, n, C), cos, sin: (B + U, n, d), conditional half first; past: keys and values (N, B, H, d) of that half,
-    then (M, U, H, d) of the other; images: B; null_bias: (M + n,). Returns (B + U, n, C), and the keys and values that
-    each of the four grows by, (n, B, H, d) and (n, U, H, d).
+    then (M, U, H, d) of the other; images: B; null_bias: (M + n,); fused: trace ONNX Runtime's kernel. Returns
+    (B + U, n, C), and the keys and values that each of the four grows by, (n, B, H, d) and (n, U, H, d).
     """
     projected = attention.project(x, cos, sin)
     q, k, v = (part[:images] for part in projected)
     null_q, null_k, null_v = (part[images:] for part in projected)
     new = [to_rows(part) for part in (k, v, null_k, null_v)]
     k, v, null_k, null_v = (torch.cat(pair).permute(1, 2, 0, 3) for pair in zip(past, new, strict=True))
-    heads = attend(q, k, v), attend(null_q, null_k, null_v, null_bias)
+    heads = attend(q, k, v, fused=fused), attend(null_q, null_k, null_v, null_bias, fused=fused)
     return attention.join(torch.cat(heads), x.shape), new
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k^T + bias) v -> (B, H, n, d): products and a softmax where it is traced, else torch's fused kernel.
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, *, fused: bool = False) -> Tensor:
+    """softmax(q k^T + bias) v -> (B, H, n, d): torch's fused kernel; where it is traced, operators of ONNX.
 
-    q: (B, H, n, d); k, v: (B, H, N + n, d); bias: (N + n,), of every key's scores.
+    q: (B, H, n, d); k, v: (B, H, N + n, d); bias: (N + n,), of every key's scores; fused: trace one operator that holds
+    no scores, in place of two products and a softmax.
     """
-    if not torch.compiler.is_exporting():  # at 1024 pixels the scores would take 2.6 GB, twice
+    if not torch.compiler.is_exporting():
         mask = None if bias is None else bias[None, None, None]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+    if fused:
+        return _multi_head_attention(q, k, v, bias)
     scores = q @ k.transpose(-2, -1)
     if bias is not None:
         scores = scores + bias
     return scores.softmax(-1) @ v
+
+
+def _multi_head_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """ONNX Runtime's operator, as its kernel for CPUs takes it that keeps parts of the scores in the processor's cache.
+
+    That kernel adds no bias, and wants keys and values as (B, N, H * d). So a bias becomes one more channel, in which
+    every query has 1.
+    """
+    if bias is not None:
+        q = torch.cat([q, torch.ones_like(q[..., :1])], -1)
+        k = torch.cat([k, bias[:, None].expand_as(k[..., :1])], -1)
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (B, n, H, d)
+    heads = torch.onnx.ops.symbolic(
+        "com.microsoft::MultiHeadAttention",
+        [part.flatten(2) for part in (q, k, v)],
+        {"num_heads": q.shape[2], "scale": 1.0},
+        dtype=v.dtype,
+        shape=(*q.shape[:2], v.shape[2] * v.shape[3]),
+        version=1,
+    )
+    return heads.unflatten(-1, v.shape[2:]).transpose(1, 2)
 
 
 def to_rows(part: Tensor) -> Tensor:

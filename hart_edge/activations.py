@@ -31,6 +31,7 @@ IN_PLACE = frozenset(
 )
 MATRICES = frozenset({"MatMul", "Gemm", "FusedMatMul", "MatMulInteger"})
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+ATTENTION = "Einsum"  # of queries, keys and values (B, tokens, channels)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Graph:
 
     def resolve(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         """The graph with its shapes computed by ONNX Runtime and constants folded. No weight is read for it; weights
-        are inputs."""
+        are inputs. Attention stands in it as an Einsum, which has its shape: onnx knows no operator of ONNX Runtime."""
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         for value in model.graph.input:
@@ -87,6 +88,9 @@ class Graph:
             options.optimized_model_filepath = f"{folder}/graph.onnx"
             onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
             folded = onnx.load(options.optimized_model_filepath)
+        for node in folded.graph.node:
+            if node.op_type == "MultiHeadAttention":
+                node.CopyFrom(helper.make_node(ATTENTION, node.input, node.output, equation="bnq,bmk,bmv->bnv"))
         return onnx.shape_inference.infer_shapes(folded, data_prop=True).graph
 
     def _uses(self) -> dict[str, str]:

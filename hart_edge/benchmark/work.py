@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 
-from hart_edge.activations import CONVOLUTIONS, MATRICES, Graph, steps_of
+from hart_edge.activations import ATTENTION, CONVOLUTIONS, MATRICES, Graph, steps_of
 from runtime.bundle import Bundle
 
 
@@ -37,4 +37,7 @@ def _multiplies(node: Any, dims: Mapping[str, list[int]]) -> int:
         return math.prod(numbers) * math.prod(dims[node.input[1]][1:])  # kernels (Out, In / group, ...)
     if node.op_type in MATRICES:
         return math.prod(dims[node.output[0]]) * dims[node.input[0]][-2 if attributes.get("transA") else -1]
+    if node.op_type == ATTENTION:
+        queries, keys, values = (dims[name] for name in node.input)
+        return queries[0] * queries[1] * keys[1] * (keys[2] + values[2])  # heads share the channels
     return 0
