@@ -138,6 +138,9 @@ class TransformerGraph(GraphModule):
             config.context_token,
         )
         self.blocks = config.depth if blocks is None else blocks
+        tokens = [config.context_token, *(side * side for side in config.patch_nums[1:])]
+        # Bytes of attention's scores at the last scale, of one image's half.
+        self.score_bytes = 4 * config.num_heads * tokens[-1] * sum(tokens)
         self.fused = False  # whether ONNX Runtime's attention is traced (export/null_half.py)
         self._first = partial(TransformerGraph, model, 1)  # model itself would become a submodule
         heads, head_dim, dim = config.num_heads, config.head_dim, config.embed_dim

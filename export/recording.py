@@ -109,7 +109,7 @@ class Recording:
     def _kept(self, graph: str, tensors: Mapping[str, Tensor]) -> _Kept:
         kept: dict[str, _Stored | _Beginning] = {}
         for name, tensor in tensors.items():
-            if name.startswith(PAST):
+            if name.startswith(PAST) and tensor.numel():  # at scale 0 a half that is not there has another shape
                 cache = self._caches.setdefault(f"{graph} {name}", _Stored(tensor.numpy()))
                 assert not isinstance(cache.where, Path)  # it has its place at the prompt's end
                 if len(tensor) > len(cache.where):

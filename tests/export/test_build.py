@@ -6,16 +6,18 @@ import hashlib
 import json
 import shutil
 import warnings
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import export.build
 from calib.forms import Form, Int8Form
 from calib.prompts import read_prompts
-from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build, bundle_name
+from export.build import SHIPPED_MODEL, Builder, BuildOptions, StepDone, build, bundle_name
 from export.cli import main
 from export.gate import LIMITS, find_breach
 from export.parity import tolerance_of
@@ -153,6 +155,36 @@ def test_a_large_cache_is_fp16(
         pictures.append(np.asarray(load(out).generate(Context(context[0], mask[0]), seed=3)).astype(int))
     assert caches[0] == 2 * caches[1]
     assert np.abs(pictures[0] - pictures[1]).mean() < 8
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
+def test_large_pictures_attend_by_one_operator_on_a_cpu(
+    traced_once: None, contexts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
+) -> None:
+    """The gate of a build holds it against the reference; here its pictures against those of products and a softmax."""
+    context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
+    pictures = []
+    for fused_from in (0, export.build.FUSED_FROM):
+        monkeypatch.setattr(export.build, "FUSED_FROM", fused_from)
+        out = tmp_path / str(fused_from)
+        given = contexts if precision is Precision.INT8 else None
+        build(BuildOptions(CHECKPOINT, out, precision, contexts=given, int8_form=Int8Form.STATIC))
+        operators = Counter(node.op_type for node in onnx.load(out / "graphs" / "transformer.onnx").graph.node)
+        blocks = read_source(CHECKPOINT).model.config.depth
+        assert operators["MultiHeadAttention"] == (0 if fused_from else 2 * blocks)
+        assert operators["Softmax"] == (2 * blocks if fused_from else 0)
+        pictures.append(np.asarray(load(out).generate(Context(context[0], mask[0]), seed=3)).astype(int))
+    assert np.abs(pictures[0] - pictures[1]).mean() < (0.1 if precision is Precision.FP32 else 8)
+
+
+def test_engines_of_gpus_get_products_and_a_softmax(
+    traced_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export.build, "FUSED_FROM", 0)
+    builder = Builder(BuildOptions(CHECKPOINT, tmp_path / "out", Precision.FP16, Target.TENSORRT), lambda _: None)
+    builder.prepare(tmp_path)
+    operators = {node.op_type for node in onnx.load(tmp_path / "transformer.onnx").graph.node}
+    assert "Softmax" in operators and "MultiHeadAttention" not in operators
 
 
 def test_ranges_of_another_checkpoint(traced_once: None, int8_bundle: Path, tmp_path: Path) -> None:

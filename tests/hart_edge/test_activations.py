@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hart_edge.activations import Graph, GraphMemory
+from hart_edge.benchmark.work import count
 
 KB = 1024
 
@@ -44,6 +45,26 @@ def test_tensors_are_freed_computed_in_place_and_reshaped_without_a_copy(tmp_pat
     assert graph.memory({"x": (4, 256)}, provided=[]).activations == 12 * KB
     assert graph.memory({"x": (8, 256)}, provided=[]).activations == 24 * KB
     assert graph.memory({"x": (4, 256)}, provided=["y", "z"]).activations == 8 * KB
+
+
+def test_attention_is_held_whole_and_counted(tmp_path: Path) -> None:
+    """Queries (1, 4, 6), keys (1, 9, 6) and values (1, 9, 8), two heads: a result of 4 x 8, and no scores."""
+    taken = {"q": (1, 4, 6), "k": (1, 9, 6), "v": (1, 9, 8)}
+    nodes = [
+        helper.make_node("Neg", ["k"], ["n"]),
+        helper.make_node("MultiHeadAttention", ["q", "n", "v"], ["h"], domain="com.microsoft", num_heads=2, scale=1.0),
+        helper.make_node("Neg", ["h"], ["y"]),
+    ]
+    inputs, (output,) = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in each.items()]
+        for each in (taken, {"y": (1, 4, 8)})
+    )
+    domains = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(helper.make_graph(nodes, "a", inputs, [output]), opset_imports=domains, ir_version=9)
+    onnx.save(model, tmp_path / "graph.onnx")
+    graph = Graph(tmp_path / "graph.onnx")
+    assert graph.memory(taken, provided=[]).activations == (9 * 6 + 4 * 8) * 4
+    assert count(graph, taken) == 4 * 9 * (6 + 8)
 
 
 def test_weights_count_as_they_are_held(tmp_path: Path) -> None:
