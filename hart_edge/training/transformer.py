@@ -19,7 +19,7 @@ from hart_edge.model.text import TextModel
 from hart_edge.model.transformer import Transformer
 from hart_edge.training.recipe import Optimisation, check
 from hart_edge.training.text import TextRecipe
-from hart_edge.training.transformer_pass import fuse_attention, hidden_states
+from hart_edge.training.transformer_pass import for_autocast, hidden_states
 from hart_edge.training.transformer_residual import Diffusion, residual_loss
 
 SHIPPED = TransformerConfig(
@@ -104,7 +104,7 @@ class Generator(nn.Module):
         super().__init__()
         self.text, self.transformer, self.residual = text, transformer, residual
         self.scale_balance, self.diffusion = scale_balance, Diffusion()
-        fuse_attention(transformer)
+        for_autocast(transformer)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss, and its two terms: cross-entropy in nats a code, a weighted mean, and the residual's loss."""
