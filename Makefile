@@ -27,8 +27,9 @@ BUNDLE_SOURCES := $(shell find hart_edge/models -type f 2>/dev/null) \
 demo: $(BUNDLE)/manifest.json
 	$(BIN)/python -m hart_edge generate "$(PROMPT)" --seed $(SEED) --out $(PICTURE)
 
+# A process a core, at most four: one that builds the shipped model takes a gigabyte. The tests of a file stay together.
 test: lint native-requirements
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

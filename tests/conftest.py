@@ -1,14 +1,18 @@
-"""Bundles that many tests share: built once a run, every graph traced once."""
+"""Bundles that many tests share: built once a run, every graph traced once, whatever process of the run asks first."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from filelock import FileLock
 
 import export.build
 from calib.forms import Int8Form
@@ -23,21 +27,34 @@ BuildOnce = Callable[[Path, Precision], Path]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as jobs that a script puts into the background have it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
 
 @pytest.fixture(scope="session")
-def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run see."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def traced_once(shared: Path) -> Iterator[None]:
     """Within a run, tracing a graph with the same weights again gives a copy of the first result."""
-    trace, folder = export.build.export_graph, tmp_path_factory.mktemp("traced")
+    trace, folder = export.build.export_graph, shared / "traced"
+    folder.mkdir(exist_ok=True)
 
     def trace_once(graph: GraphModule, path: Path) -> None:
-        digest = hashlib.sha256(repr((graph.name, graph.inputs, graph.outputs)).encode())
+        fused = getattr(graph, "fused", False)
+        digest = hashlib.sha256(repr((graph.name, graph.inputs, graph.outputs, fused)).encode())
         for name, tensor in graph.state_dict().items():
             digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
         first = folder / digest.hexdigest()
-        if not first.is_dir():
-            first.mkdir()
-            trace(graph, first / path.name)
+        with FileLock(f"{first}.lock"):
+            if not first.is_dir():
+                unfinished = Path(tempfile.mkdtemp(dir=folder))
+                trace(graph, unfinished / path.name)
+                unfinished.rename(first)
         shutil.copytree(first, path.parent, dirs_exist_ok=True)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -46,18 +63,17 @@ def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def build_once(traced_once: None, tmp_path_factory: pytest.TempPathFactory) -> BuildOnce:
+def build_once(traced_once: None, shared: Path) -> BuildOnce:
     """Build a checkpoint at a precision for the cpu, once a run. Tests must not change the folder."""
-    built: dict[tuple[Path, Precision], Path] = {}
-    root = tmp_path_factory.mktemp("bundles")
+    root = shared / "bundles"
+    root.mkdir(exist_ok=True)
 
     def build_bundle(checkpoint: Path, precision: Precision) -> Path:
-        key = (checkpoint, precision)
-        if key not in built:
-            out = root / f"{checkpoint.name}-{precision}"
-            build(BuildOptions(checkpoint, out, precision, int8_form=Int8Form.STATIC))  # the same on every machine
-            built[key] = out
-        return built[key]
+        out = root / f"{checkpoint.name}-{precision}"
+        with FileLock(f"{out}.lock"):
+            if not out.is_dir():
+                build(BuildOptions(checkpoint, out, precision, int8_form=Int8Form.STATIC))  # the same on every machine
+        return out
 
     return build_bundle
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import onnxruntime
 import pytest
+from filelock import FileLock
 
 from tests import one_thread as threads
 from tests.runtime.native import library
@@ -51,8 +52,10 @@ def run(*command: str | Path, **more: Any) -> str:
 def compile_library(folder: Path, *settings: str) -> Build:
     for tool in ("cmake", "c++"):
         assert shutil.which(tool), f"the C library needs {tool}, and it is not installed; {INSTALL}"
-    run("cmake", "-S", SOURCE, "-B", folder, "-DHART_EDGE_TESTING=ON", *settings)
-    run("cmake", "--build", folder, "--parallel", "2")
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "tests.lock"):  # another process of the run may be building it
+        run("cmake", "-S", SOURCE, "-B", folder, "-DHART_EDGE_TESTING=ON", *settings)
+        run("cmake", "--build", folder, "--parallel", "2")
     return Build(folder)
 
 
