@@ -1,0 +1,102 @@
+"""Attention of a preset's last scale on a CPU: two products and a softmax, or ONNX Runtime's one operator.
+
+    python -m benchmarks.attention hart-0.7b-256 hart-0.7b-512 hart-0.7b-1024 --threads 2
+
+One block, one half of guidance, with the bias of the unconditional one; every form in a process of its own, with the
+runtime's session options. Peak: resident memory that the runs add to an open session.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from export.graphs import GraphModule, spec
+from export.null_half import attend, key_bias
+from export.onnx_export import export_graph
+from hart_edge.model.config import TransformerConfig
+from hart_edge.model.presets import configs
+from runtime.memory import peak_memory
+from runtime.onnxruntime_library import PROVIDERS, load_library, run_options, session_options
+from runtime.target import Target
+
+FORMS = {"products and softmax": False, "one operator": True}
+
+
+class AttentionGraph(GraphModule):
+    """Queries (1, heads, n, head_dim), cached keys and values (N, 1, heads, head_dim) -> (1, heads, n, head_dim)"""
+
+    name = "attention"
+
+    def __init__(self, config: TransformerConfig, *, fused: bool) -> None:
+        super().__init__()
+        self.context_tokens, self.fused = config.context_token, fused
+        heads, head_dim = config.num_heads, config.head_dim
+        rows = spec("key", "N", 1, heads, head_dim), spec("value", "N", 1, heads, head_dim)
+        self.inputs = (spec("query", 1, heads, "n", head_dim), *rows)
+        self.outputs = (spec("found", 1, heads, "n", head_dim),)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        bias = key_bias(key.shape[0], self.context_tokens)
+        return attend(query, key.permute(1, 2, 0, 3), value.permute(1, 2, 0, 3), bias, fused=self.fused)
+
+
+def shape_of(config: TransformerConfig) -> tuple[int, int]:
+    """Queries and keys of the last scale."""
+    tokens = [config.context_token, *(side * side for side in config.patch_nums[1:])]
+    return tokens[-1], sum(tokens)
+
+
+def measure(preset: str, *, fused: bool, threads: int, rounds: int) -> tuple[float, int]:
+    """Seconds of a run, the median, and the bytes by which the peak of this process grows."""
+    config, _ = configs(preset)
+    queries, keys = shape_of(config)
+    generator, heads, head_dim = np.random.default_rng(0), config.num_heads, config.head_dim
+    shapes = {"query": (1, heads, queries, head_dim)} | dict.fromkeys(("key", "value"), (keys, 1, heads, head_dim))
+    feeds = {name: generator.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    library = load_library()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "attention.onnx"
+        export_graph(AttentionGraph(config, fused=fused).eval(), path)
+        options = session_options(library, threads, arena=True)
+        session = library.InferenceSession(str(path), options, providers=[PROVIDERS[Target.CPU]])
+    before, times = peak_memory(), []
+    for _ in range(rounds + 1):
+        begin = time.perf_counter()
+        session.run(None, feeds, run_options(library, arena=True))
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times[1:]), peak_memory() - before
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("presets", nargs="+")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5, help="after a first that does not count")
+    parser.add_argument("--form", choices=FORMS, help="measure one form, in this process")
+    asked = parser.parse_args()
+    if asked.form:
+        for preset in asked.presets:
+            seconds, added = measure(preset, fused=FORMS[asked.form], threads=asked.threads, rounds=asked.rounds)
+            queries, keys = shape_of(configs(preset)[0])
+            print(f"| {preset} | {queries} | {keys} | {asked.form} | {seconds * 1e3:.1f} | {added / 1e6:.0f} |")
+        return
+    print("| preset | queries | keys | form | ms | peak, MB |")
+    print("|---|--:|--:|---|--:|--:|", flush=True)
+    for preset in asked.presets:
+        for form in FORMS:
+            command = [sys.executable, "-m", "benchmarks.attention", preset, "--form", form]
+            command += ["--threads", str(asked.threads), "--rounds", str(asked.rounds)]
+            subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()

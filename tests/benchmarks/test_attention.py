@@ -1,0 +1,37 @@
+"""Both forms of benchmarks.attention compute the reference's attention."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import benchmarks.attention
+from benchmarks.attention import FORMS, AttentionGraph, main, shape_of
+from engines.registry import library
+from export.onnx_export import export_graph
+from hart_edge.model.config import TransformerConfig
+from runtime.manifest import Target
+
+CONFIG = TransformerConfig((1, 2, 3), 32, 2, 2, 6, 10, diff_width=12, diff_depth=1, num_sampling_steps=2)
+
+
+def test_the_forms_agree(tmp_path: Path) -> None:
+    assert shape_of(CONFIG) == (9, 6 + 4 + 9)
+    generator = np.random.default_rng(0)
+    feeds = {name: generator.standard_normal((19, 1, 2, 16), np.float32) for name in ("key", "value")}
+    feeds = {"query": generator.standard_normal((1, 2, 9, 16), np.float32)} | feeds
+    expected = AttentionGraph(CONFIG, fused=False)(*map(torch.from_numpy, feeds.values())).numpy()
+    for form, fused in FORMS.items():
+        export_graph(AttentionGraph(CONFIG, fused=fused).eval(), tmp_path / "graph.onnx")
+        found = library(Target.CPU).open(tmp_path / "graph.onnx").run(feeds)["found"]
+        np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0, err_msg=form)
+
+
+def test_the_row_of_a_form(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(benchmarks.attention, "configs", lambda preset: (CONFIG, None))
+    monkeypatch.setattr("sys.argv", ["attention", "tiny", "--form", "one operator", "--rounds", "1"])
+    main()
+    assert capsys.readouterr().out.startswith("| tiny | 9 | 19 | one operator | ")
