@@ -68,8 +68,8 @@ __all__ = ["SHIPPED_MODEL", "BuildOptions", "Builder", "StepDone", "build", "bun
 SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "hart_edge" / "models" / "hart-emoji"
 OVERFLOW_PROMPTS = 4
 # Bytes of a half's attention scores at the last scale from which a CPU gets ONNX Runtime's attention, which holds none.
-# 0.7B has 24 MB at 256 pixels, where it takes as long as products and a softmax, and at first scales longer; 250 MB at
-# 512, where it takes 4 % less; and 3.8 GB at 1024.
+# 0.7B has 24 MB at 256 pixels, where what it saves at the last scale it loses at the first; 250 MB at 512, and 3.8 GB
+# at 1024 (benchmarks.attention).
 FUSED_FROM = 2**27
 TOOLS = ("hart-edge", "torch", "onnx", "onnxscript", "onnxruntime", "transformers")
 
