@@ -51,8 +51,7 @@ class AttentionGraph(GraphModule):
 
 def shape_of(config: TransformerConfig) -> tuple[int, int]:
     """Queries and keys of the last scale."""
-    tokens = [config.context_token, *(side * side for side in config.patch_nums[1:])]
-    return tokens[-1], sum(tokens)
+    return config.scale_tokens[-1], sum(config.scale_tokens)
 
 
 def measure(preset: str, *, fused: bool, threads: int, rounds: int) -> tuple[float, int]:

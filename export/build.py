@@ -31,7 +31,6 @@ from export.bundle import list_files, staged_folder, write_constants
 from export.calibration import by_arrays, calibrate
 from export.card import describe_machine, write_card
 from export.engine_stage import build_for_engines
-from export.graphs import TransformerGraph
 from export.int8_stage import Decision, Int8Stage, weights_like
 from export.lint_tensorrt import require_clean
 from export.naming import bundle_name
@@ -141,9 +140,9 @@ class Builder:
     def prepare(self, scratch: Path) -> None:
         """Read the checkpoint, plan the loop and leave the traced graphs in an empty folder."""
         self._read()
-        transformer = self.graphs["transformer"]
-        assert isinstance(transformer, TransformerGraph)
-        transformer.fused = self.options.target is Target.CPU and transformer.score_bytes >= FUSED_FROM
+        config = self.source.model.config
+        score_bytes = 4 * config.num_heads * config.scale_tokens[-1] * sum(config.scale_tokens)
+        self.graphs["transformer"].fused = self.options.target is Target.CPU and score_bytes >= FUSED_FROM
         self.plan, self.constants = build_plan(self.source.model, self.graphs)
         # Whether the KV cache is FP16 though the arithmetic around it is float32.
         self.half_cache = self.options.precision is Precision.INT8 and cache_peak(self.plan) >= HALVED_FROM

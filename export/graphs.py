@@ -31,6 +31,7 @@ class GraphModule(nn.Module):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     blocks = 1  # that are alike and follow one another
+    fused = False  # whether attention is traced as ONNX Runtime's one operator (export/null_half.py)
 
     @property
     def named_inputs(self) -> int:
@@ -138,10 +139,6 @@ class TransformerGraph(GraphModule):
             config.context_token,
         )
         self.blocks = config.depth if blocks is None else blocks
-        tokens = [config.context_token, *(side * side for side in config.patch_nums[1:])]
-        # Bytes of attention's scores at the last scale, of one image's half.
-        self.score_bytes = 4 * config.num_heads * tokens[-1] * sum(tokens)
-        self.fused = False  # whether ONNX Runtime's attention is traced (export/null_half.py)
         self._first = partial(TransformerGraph, model, 1)  # model itself would become a submodule
         heads, head_dim, dim = config.num_heads, config.head_dim, config.embed_dim
         self.inputs = (

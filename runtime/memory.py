@@ -179,8 +179,8 @@ def _first(plan: Plan, graph: str) -> int:
 
 
 def _alive(plan: Plan, graph: str, index: int) -> bool:
-    runs = [number for number, step in enumerate(plan.steps) if step.graph == graph]
-    return runs[0] <= index <= runs[-1]
+    last = max(number for number, step in enumerate(plan.steps) if step.graph == graph)
+    return _first(plan, graph) <= index <= last
 
 
 def cache_bytes(plan: Plan, index: int) -> int:

@@ -45,8 +45,7 @@ def traced_once(shared: Path) -> Iterator[None]:
     folder.mkdir(exist_ok=True)
 
     def trace_once(graph: GraphModule, path: Path) -> None:
-        fused = getattr(graph, "fused", False)
-        digest = hashlib.sha256(repr((graph.name, graph.inputs, graph.outputs, fused)).encode())
+        digest = hashlib.sha256(repr((graph.name, graph.inputs, graph.outputs, graph.fused)).encode())
         for name, tensor in graph.state_dict().items():
             digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
         first = folder / digest.hexdigest()

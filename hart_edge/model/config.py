@@ -92,6 +92,11 @@ class TransformerConfig:
         return self.embed_dim // self.num_heads
 
     @property
+    def scale_tokens(self) -> tuple[int, ...]:
+        """How many tokens every scale adds to the cache; scale 0 the context's."""
+        return self.context_token, *(side * side for side in self.patch_nums[1:])
+
+    @property
     def mlp_hidden(self) -> int:
         return (int(self.embed_dim * self.mlp_ratio * 2 / 3) + 255) // 256 * 256
 
