@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from export.graphs import GraphModule, spec
-from export.null_half import attend, key_bias
-from export.onnx_export import export_graph
-from hart_edge.model.config import TransformerConfig
-from hart_edge.model.presets import configs
-from runtime.memory import peak_memory
-from runtime.onnxruntime_library import PROVIDERS, load_library, run_options, session_options
-from runtime.target import Target
+from hart_edge.bundle.memory import peak_memory
+from hart_edge.bundle.target import Target
+from hart_edge.engines.onnxruntime.library import PROVIDERS, load_library, run_options, session_options
+from hart_edge.export.graphs import GraphModule, spec
+from hart_edge.export.onnx_export import export_graph
+from hart_edge.export.unconditional import attend, key_bias
+from hart_edge.reference.config import TransformerConfig
+from hart_edge.reference.presets import configs
 
 FORMS = {"products and softmax": False, "one operator": True}
 

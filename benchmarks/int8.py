@@ -1,4 +1,4 @@
-"""How observers and layers fare at INT8: the measurements behind calib/observers.py's defaults and docs/int8.md.
+"""How observers and layers fare at INT8: the measurements behind calib/calibrate/range_rules.py's defaults and docs/int8.md.
 
 In: a checkpoint with a text model. Out: OUT/observers.md, the error of each component under each rule for ranges, with
 smoothing and without; OUT/layers.md and OUT/layers.svg, the divergence of the transformer's logits with INT8 in one
@@ -13,19 +13,19 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from benchmarks.experiments.chart import Curve, chart
-from calib.forms import Form
-from calib.graph_files import read_graph, save_graph
-from calib.observers import DEFAULT, Observer
-from calib.quantize import apply_form
-from calib.ranges import Ranges
-from calib.smoothing import STRENGTHS
-from engines.base import Session
-from export.build import SHIPPED_MODEL, Builder, BuildOptions
-from export.calibration import calibrated_form, ranges_of, watch_loop
-from export.cli import ProgressPrinter
-from export.parity import compare
-from export.sensitivity import LayerFigures, LogitsJudge, layers_of, mean_kl, measure_layers
-from runtime.manifest import Precision
+from hart_edge.bundle.manifest import Precision
+from hart_edge.calib.calibrate.range_rules import DEFAULT, Observer
+from hart_edge.calib.calibrate.ranges import Ranges
+from hart_edge.calib.calibrate.smoothing import STRENGTHS
+from hart_edge.calib.graph_files import read_graph, save_graph
+from hart_edge.calib.rewrite.apply import apply_form
+from hart_edge.calib.scheme import Form
+from hart_edge.calib.select.sensitivity import LayerFigures, LogitsJudge, layers_of, mean_kl, measure_layers
+from hart_edge.cli.build import ProgressPrinter
+from hart_edge.engines.base import Session
+from hart_edge.export.chain import SHIPPED_MODEL, Builder, BuildOptions
+from hart_edge.export.parity.compare import compare
+from hart_edge.export.stages.calibrate import calibrated_form, ranges_of, watch_loop
 
 GRAPHS = ("text_model", "context", "transformer", "residual")
 

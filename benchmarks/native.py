@@ -25,7 +25,7 @@ PROMPT = "man astronaut"
 PYTHON = """
 import json, resource, sys, time
 begin = time.perf_counter()
-from runtime.pipeline import load
+from hart_edge.engines.loading import load
 pipeline = load(sys.argv[1], threads=int(sys.argv[3]) or None)
 opened = time.perf_counter()
 for event in pipeline.stream(sys.argv[2], seed=7):

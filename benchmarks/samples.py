@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from hart_edge.data.metadata import read_metadata
-from runtime.pipeline import load
+from hart_edge.engines.loading import load
 
 COLUMNS = 8
 MARGIN, LINES, LINE_HEIGHT, FONT_SIZE = 6, 3, 11, 9  # pixels; lines of a prompt

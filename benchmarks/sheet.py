@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from runtime.pipeline import load
+from hart_edge.engines.loading import load
 
 PROMPTS = (
     "man astronaut",

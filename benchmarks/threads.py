@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from calib.prompts import read_prompts
-from runtime.pipeline import load
+from hart_edge.calib.calibrate.prompts import read_prompts
+from hart_edge.engines.loading import load
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from runtime.manifest import HardwareCompatibility, Target
+from hart_edge.bundle.manifest import HardwareCompatibility, Target
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -17,13 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engines import device
-from engines.base import EngineBuilder, EngineSettings, Profile, Watch
-from engines.profiles import profiles_of
-from engines.staging import require_free, take_name
-from runtime.arena import ALIGNMENT
-from runtime.errors import BuildError
-from runtime.manifest import (
+from hart_edge.bundle.arena import ALIGNMENT
+from hart_edge.bundle.manifest import (
     ENGINE_TARGETS,
     MANIFEST_FILE,
     Component,
@@ -35,8 +30,13 @@ from runtime.manifest import (
     TargetSpec,
     to_json,
 )
-from runtime.memory import available_memory, require_build_memory
-from runtime.program import row_size, unaligned_rows
+from hart_edge.bundle.memory import available_memory, require_build_memory
+from hart_edge.bundle.program import row_size, unaligned_rows
+from hart_edge.bundle.staging import require_free, take_name
+from hart_edge.engines.base import EngineBuilder, EngineSettings, Profile, Watch
+from hart_edge.engines.tensorrt import device
+from hart_edge.engines.tensorrt.profiles import profiles_of
+from hart_edge.errors import BuildError
 
 
 @dataclass(frozen=True)

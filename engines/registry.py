@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from engines import tensorrt, tensorrt_rtx
-from engines.base import Availability, EngineBuilder, EngineLibrary
-from engines.onnxruntime import OnnxRuntimeLibrary
-from runtime.errors import BuildError
-from runtime.manifest import Target
+from hart_edge.bundle.manifest import Target
+from hart_edge.engines.base import Availability, EngineBuilder, EngineLibrary
+from hart_edge.engines.onnxruntime.sessions import OnnxRuntimeLibrary
+from hart_edge.engines.tensorrt.builder import TensorRTBuilder
+from hart_edge.engines.tensorrt.facts import TENSORRT, TENSORRT_RTX
+from hart_edge.errors import BuildError
 
 LIBRARIES: dict[Target, EngineLibrary] = {
     Target.CPU: OnnxRuntimeLibrary(Target.CPU),
@@ -16,8 +17,8 @@ LIBRARIES: dict[Target, EngineLibrary] = {
 
 # Engines that are made ahead of their use, from graphs that ONNX Runtime checks on the CPU.
 BUILDERS: dict[Target, EngineBuilder] = {
-    Target.TENSORRT: tensorrt.BUILDER,
-    Target.TENSORRT_RTX: tensorrt_rtx.BUILDER,
+    Target.TENSORRT: TensorRTBuilder(TENSORRT),
+    Target.TENSORRT_RTX: TensorRTBuilder(TENSORRT_RTX),
 }
 
 

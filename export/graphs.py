@@ -1,9 +1,9 @@
 """One traceable module per graph, with its specification: names, dtypes and symbolic dimensions, in order.
 
-In: the untouched reference model. Out: GraphModule objects that export/onnx_export.py traces and export/parity.py
+In: the untouched reference model. Out: GraphModule objects that export/onnx_export.py traces and export/parity/compare.py
 checks. All arithmetic of the loop is in here, so that hosts only hand buffers on. Symbols: B images, 2B both halves
 of the guidance (conditional half first), T context tokens, n tokens of a scale, m of the next, p its side, N cached.
-The unconditional half ("null") is constant at scale 0 (export/null_half.py), so there the transformer has R = B rows,
+The unconditional half ("null") is constant at scale 0 (export/unconditional.py), so there the transformer has R = B rows,
 U = 0 of them unconditional; later R = 2B and U = B, with M cached.
 """
 
@@ -15,13 +15,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from export.null_half import attend_halves, compute_null_half, key_bias, to_rows
-from hart_edge.model.hart import HART
-from hart_edge.model.quantizer import resize, to_map, to_tokens
-from hart_edge.model.sampling import choose, default_top_k, guide
-from hart_edge.model.text import TextModel
-from hart_edge.model.transformer import context_rotary, visual_rotary
-from runtime.manifest import Dtype, TensorSpec
+from hart_edge.bundle.manifest import Dtype, TensorSpec
+from hart_edge.export.unconditional import attend_halves, compute_null_half, key_bias, to_rows
+from hart_edge.reference.hart import HART
+from hart_edge.reference.quantizer import resize, to_map, to_tokens
+from hart_edge.reference.sampling import choose, default_top_k, guide
+from hart_edge.reference.text import TextModel
+from hart_edge.reference.transformer import context_rotary, visual_rotary
 
 
 class GraphModule(nn.Module):
@@ -31,7 +31,7 @@ class GraphModule(nn.Module):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     blocks = 1  # that are alike and follow one another
-    fused = False  # whether attention is traced as ONNX Runtime's one operator (export/null_half.py)
+    fused = False  # whether attention is traced as ONNX Runtime's one operator (export/unconditional.py)
 
     @property
     def named_inputs(self) -> int:

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from export.graphs import GraphModule
-from export.stamp import stamp_blocks
-from runtime.errors import BuildError
-from runtime.manifest import TensorSpec
+from hart_edge.bundle.manifest import TensorSpec
+from hart_edge.errors import BuildError
+from hart_edge.export.graphs import GraphModule
+from hart_edge.export.stamp import stamp_blocks
 
 OPSET = 20
 # Sizes that no two symbols share and that hold the specifications' relations (n = p * p, m = q * q, t > n, R = B + U).

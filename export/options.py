@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from calib.forms import Int8Form
-from calib.graph_files import EXTERNAL_FROM
-from calib.observers import Observer
-from engines.base import BuildProgress, EngineSettings
-from export.gate import LIMITS, Limits
-from runtime.errors import BuildError
-from runtime.manifest import LEAST_TOP_P, MOST_GUIDANCE, Precision, Target
+from hart_edge.bundle.manifest import LEAST_TOP_P, MOST_GUIDANCE, Precision, Target
+from hart_edge.calib.calibrate.range_rules import Observer
+from hart_edge.calib.graph_files import EXTERNAL_FROM
+from hart_edge.calib.scheme import Int8Form
+from hart_edge.engines.base import BuildProgress, EngineSettings
+from hart_edge.errors import BuildError
+from hart_edge.export.parity.limits import LIMITS, Limits
 
 ANY_GPU = EngineSettings()
 

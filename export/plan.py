@@ -13,11 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.graphs import GraphModule
-from hart_edge.model.hart import HART
-from hart_edge.model.quantizer import downsample_matrix, upsample_matrix
-from hart_edge.model.transformer import scale_coordinates
-from runtime.manifest import (
+from hart_edge.bundle.manifest import (
     Buffer,
     BufferKind,
     ComponentName,
@@ -30,6 +26,10 @@ from runtime.manifest import (
     bytes_per_image,
     lifetimes,
 )
+from hart_edge.export.graphs import GraphModule
+from hart_edge.reference.hart import HART
+from hart_edge.reference.quantizer import downsample_matrix, upsample_matrix
+from hart_edge.reference.transformer import scale_coordinates
 
 TOKEN_PURPOSE, RESIDUAL_PURPOSE = 0, 1  # docs/randomness.md
 HALVES = ("", "null_")  # of the guidance, in the names of keys and values

@@ -1,7 +1,7 @@
 """The loop of a build: the plan, executed by whatever computes its graphs.
 
 In: a plan and an Execute, which the reference's modules are one of. Out: the image. The build runs it twice: on the
-parity prompts with the reference, which export/recording.py keeps, and on those of calibration with the traced graphs.
+parity prompts with the reference, which export/parity/recording.py keeps, and on those of calibration with the traced graphs.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from export.graphs import GraphModule
-from hart_edge.model.noise import residual_normal, token_uniform
-from runtime.manifest import Buffer, BufferKind, Distribution, Plan, Setting
-from runtime.plan import touched
+from hart_edge.bundle.manifest import Buffer, BufferKind, Distribution, Plan, Setting
+from hart_edge.bundle.plan import touched
+from hart_edge.export.graphs import GraphModule
+from hart_edge.reference.noise import residual_normal, token_uniform
 
 # Computes a call of a graph: its name, its inputs and the names of the outputs that are wanted, which it returns.
 Execute = Callable[[str, dict[str, Tensor], Collection[str]], dict[str, Tensor]]

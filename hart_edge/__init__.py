@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runtime.errors import (
+from hart_edge.errors import (
     BuildError,
     BundleError,
     CheckpointError,
@@ -20,8 +20,8 @@ from runtime.errors import (
 
 if TYPE_CHECKING:
     from hart_edge.api import generate, load
-    from runtime.pipeline import Context, Event, Pipeline
-    from runtime.text import PromptTruncatedWarning
+    from hart_edge.runtime.pipeline import Context, Event, Pipeline
+    from hart_edge.runtime.text import PromptTruncatedWarning
 
 __version__ = "0.1.0"
 
@@ -45,10 +45,10 @@ __all__ = [
 _HOMES = {
     "generate": "hart_edge.api",
     "load": "hart_edge.api",
-    "Context": "runtime.pipeline",
-    "Event": "runtime.pipeline",
-    "Pipeline": "runtime.pipeline",
-    "PromptTruncatedWarning": "runtime.text",
+    "Context": "hart_edge.runtime.pipeline",
+    "Event": "hart_edge.runtime.pipeline",
+    "Pipeline": "hart_edge.runtime.pipeline",
+    "PromptTruncatedWarning": "hart_edge.runtime.text",
 }
 
 

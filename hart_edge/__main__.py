@@ -2,7 +2,7 @@
 
 import sys
 
-from hart_edge.cli import main
+from hart_edge.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,9 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.errors import BundleError
-from runtime.manifest import MANIFEST_FILE
-from runtime.pipeline import Context, Pipeline, load
+from hart_edge.bundle.manifest import MANIFEST_FILE
+from hart_edge.engines.loading import load
+from hart_edge.errors import BundleError
+from hart_edge.runtime.pipeline import Context, Pipeline
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -13,9 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.arena import aligned
-from runtime.plan import Buffer, BufferKind, Plan, Step, touched
-from runtime.program import buffer_shape, size_of
+from hart_edge.bundle.arena import aligned
+from hart_edge.bundle.plan import Buffer, BufferKind, Plan, Step, touched
+from hart_edge.bundle.program import buffer_shape, size_of
 
 Array = NDArray[Any]
 Fill = Callable[[str, Buffer], Array]

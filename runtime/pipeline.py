@@ -9,21 +9,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.bundle import Bundle, open_bundle
-from runtime.errors import GenerationError, InputError
-from runtime.loop import Array, DeviceRunner, Fill, HostPass, Pass, Runner
-from runtime.manifest import Target
-from runtime.onnxruntime import OnnxRuntimeRunner, thread_count
-from runtime.plan import Buffer, BufferKind, Distribution
-from runtime.random import Purpose, normal, uniform
-from runtime.settings import Settings, check_seeds, check_settings
-from runtime.text import PromptTokenizer
+from hart_edge.bundle.plan import Buffer, BufferKind, Distribution
+from hart_edge.bundle.verify import Bundle
+from hart_edge.errors import GenerationError, InputError
+from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Pass, Runner
+from hart_edge.runtime.random import Purpose, normal, uniform
+from hart_edge.runtime.settings import Settings, check_seeds, check_settings
+from hart_edge.runtime.text import PromptTokenizer
 
 
 class RandomWeightsWarning(UserWarning):
@@ -63,12 +60,9 @@ class Event:
 class Pipeline:
     """A loaded bundle. One thread at a time may generate with it."""
 
-    def __init__(
-        self, bundle: Bundle, threads: int | None = None, *, low_memory: bool = False, runner: Runner | None = None
-    ) -> None:
-        """runner: in place of the one for the bundle's target."""
-        self.bundle, self.manifest, self.low_memory = bundle, bundle.manifest, low_memory
-        self.runner = runner or make_runner(bundle, threads, low_memory=low_memory)
+    def __init__(self, bundle: Bundle, runner: Runner, *, low_memory: bool = False) -> None:
+        """runner: runs the bundle's graphs in the engine library of its target (engines/loading.py opens both)."""
+        self.bundle, self.manifest, self.runner, self.low_memory = bundle, bundle.manifest, runner, low_memory
         self._tokenizer: PromptTokenizer | None = None
 
     def generate(
@@ -194,25 +188,6 @@ class Pipeline:
         image = [event for event in events][-1].image
         assert image is not None  # the last event of a stream is the finished one
         return image
-
-
-def load(path: str | Path, *, threads: int | None = None, low_memory: bool = False) -> Pipeline:
-    """Open and verify a bundle and return a reusable pipeline.
-
-    threads: threads inside an operator, None for one a core; engines on a GPU have none. low_memory: every graph is
-    let go after its last step, the text model before the first scale, and loaded again for the next picture: less
-    memory, more time (docs/memory.md). Raises BundleError, EngineError.
-    """
-    return Pipeline(open_bundle(path), thread_count(threads), low_memory=low_memory)
-
-
-def make_runner(bundle: Bundle, threads: int | None, *, low_memory: bool = False) -> Runner:
-    """The runner for a bundle's target."""
-    if bundle.manifest.target.name in (Target.CPU, Target.CUDA):
-        return OnnxRuntimeRunner(bundle, threads)
-    from runtime.tensorrt_runner import TensorRTRunner
-
-    return TensorRTRunner(bundle, low_memory=low_memory)
 
 
 def noise(buffer: Buffer, seed: int) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.random import Philox
 from numpy.typing import NDArray
 
-from runtime.errors import InputError
+from hart_edge.errors import InputError
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import InputError
-from runtime.manifest import MOST_GUIDANCE, Sampling
-from runtime.plan import Buffer, Setting
-from runtime.random import check_seed
+from hart_edge.bundle.manifest import MOST_GUIDANCE, Sampling
+from hart_edge.bundle.plan import Buffer, Setting
+from hart_edge.errors import InputError
+from hart_edge.runtime.random import check_seed
 
 
 @dataclass(frozen=True)

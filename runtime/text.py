@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import BundleError, InputError
+from hart_edge.errors import BundleError, InputError
 
 
 class PromptTruncatedWarning(UserWarning):

@@ -14,11 +14,13 @@ import pytest
 import torch
 from filelock import FileLock
 
-import export.build
-from calib.forms import Int8Form
-from export.build import SHIPPED_MODEL, BuildOptions, build
-from export.graphs import GraphModule
-from runtime.manifest import Precision
+import hart_edge.export.chain
+from hart_edge.bundle.manifest import Precision
+from hart_edge.calib.scheme import Int8Form
+from hart_edge.cli.main import main
+from hart_edge.export.chain import SHIPPED_MODEL, BuildOptions, build
+from hart_edge.export.graphs import GraphModule
+from tests.cli.command_line import Run
 
 GOLDEN = Path(__file__).parent / "golden"
 FLAVOURS = ("adaln", "shared-adaln", "plain")
@@ -41,7 +43,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def traced_once(shared: Path) -> Iterator[None]:
     """Within a run, tracing a graph with the same weights again gives a copy of the first result."""
-    trace, folder = export.build.export_graph, shared / "traced"
+    trace, folder = hart_edge.export.chain.export_graph, shared / "traced"
     folder.mkdir(exist_ok=True)
 
     def trace_once(graph: GraphModule, path: Path) -> None:
@@ -57,7 +59,7 @@ def traced_once(shared: Path) -> Iterator[None]:
         shutil.copytree(first, path.parent, dirs_exist_ok=True)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export.build, "export_graph", trace_once)
+        patch.setattr(hart_edge.export.chain, "export_graph", trace_once)
         yield
 
 
@@ -99,3 +101,23 @@ def fp32_bundle(build_once: BuildOnce) -> Path:
 def golden_bundle(request: pytest.FixtureRequest, build_once: BuildOnce) -> Path:
     """Each golden checkpoint at fp32; it takes a context array."""
     return build_once(GOLDEN / request.param, Precision.FP32)
+
+
+@pytest.fixture(scope="session")
+def plain_bundle(build_once: BuildOnce) -> Path:
+    """A bundle that takes a context array."""
+    return build_once(GOLDEN / "plain", Precision.FP32)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """main() in an empty folder: (exit status, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main([str(each) for each in arguments])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return call

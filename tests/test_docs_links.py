@@ -40,5 +40,5 @@ def test_links_lead_somewhere(name: str) -> None:
 def test_pages_named_in_the_code_exist() -> None:
     files = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in CODE]
     named = {(page, path.relative_to(ROOT)) for path in files for page in NAMED.findall(path.read_text("utf-8"))}
-    assert ("docs/engines.md", Path("calib/forms.py")) in named
+    assert ("docs/engines.md", Path("calib/scheme.py")) in named
     assert not {f"{path}: {page}" for page, path in named if not (ROOT / page).exists()}

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from export.build import SHIPPED_MODEL
-from hart_edge.model.checkpoint import load_checkpoint
-from hart_edge.model.hart import SampleSettings
-from hart_edge.model.noise import residual_normal, token_uniform
-from hart_edge.model.text import load_text_model
-from runtime.pipeline import load
+from hart_edge.engines.loading import load
+from hart_edge.export.chain import SHIPPED_MODEL
+from hart_edge.reference.checkpoint import load_checkpoint
+from hart_edge.reference.hart import SampleSettings
+from hart_edge.reference.noise import residual_normal, token_uniform
+from hart_edge.reference.text import load_text_model
 
 
 @pytest.mark.parametrize(

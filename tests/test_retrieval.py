@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from runtime.pipeline import load
-from tests.runtime.corrupt_bundles import relist
+from hart_edge.engines.loading import load
+from tests.bundle.corrupt_bundles import relist
 
 PROMPTS = (
     "purple heart",

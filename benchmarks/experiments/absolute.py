@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hart_edge.model.config import TransformerConfig
-from hart_edge.model.transformer import Cache, Transformer
+from hart_edge.reference.config import TransformerConfig
+from hart_edge.reference.transformer import Cache, Transformer
 
 SPREAD = 0.02  # of the vectors' first values
 

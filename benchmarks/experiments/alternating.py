@@ -27,12 +27,12 @@ from benchmarks.experiments.notebook import (
     training_options,
 )
 from hart_edge.data.pictures import Pictures, read_pictures
-from hart_edge.training.codebook import CodebookCare
 from hart_edge.training.loop import Habits
 from hart_edge.training.recipe import read_recipe, to_json
-from hart_edge.training.reconstruction import measure
-from hart_edge.training.tokenizer import HART_EMOJI, TokenizerRecipe, open_tokenizer
-from hart_edge.training.tokenizer_task import TokenizerTask
+from hart_edge.training.tokenizer.codebook import CodebookCare
+from hart_edge.training.tokenizer.recipe import HART_EMOJI, TokenizerRecipe, open_tokenizer
+from hart_edge.training.tokenizer.reconstruction import measure
+from hart_edge.training.tokenizer.task import TokenizerTask
 
 SMALL = TokenizerRecipe(
     dataclasses.replace(HART_EMOJI.optimisation, steps=1500, warmup=100, average=0.99),

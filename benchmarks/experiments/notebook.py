@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hart_edge.commands.train import StopSignal
+from hart_edge.cli.train import StopSignal
+from hart_edge.errors import HartEdgeError, InputError
 from hart_edge.training.checkpoints import check_state, load_state, states, write_atomically
 from hart_edge.training.loop import Habits, Task, make_accelerator, train
-from runtime.errors import HartEdgeError, InputError
 
 log = logging.getLogger(__name__)
 

@@ -33,21 +33,21 @@ from benchmarks.experiments.notebook import (
     training_options,
 )
 from hart_edge.data.pictures import Pictures, read_pictures
-from hart_edge.model.config import TransformerConfig
-from hart_edge.model.residual import ResidualMLP
-from hart_edge.model.transformer import Transformer
+from hart_edge.errors import InputError
+from hart_edge.reference.config import TransformerConfig
+from hart_edge.reference.residual import ResidualMLP
+from hart_edge.reference.transformer import Transformer
 from hart_edge.training.checkpoints import State, load_state, states
 from hart_edge.training.loop import Habits, Session, make_accelerator
 from hart_edge.training.recipe import Optimisation, read_recipe, to_json
-from hart_edge.training.reconstruction import spread
 from hart_edge.training.text import TextRecipe
-from hart_edge.training.tokenizer import Tokenizer, open_tokenizer
-from hart_edge.training.transformer import Generator, TransformerRecipe
-from hart_edge.training.transformer_codes import digest_of
-from hart_edge.training.transformer_setup import examples_of, fingerprint_of, text_of, with_tokenizer
-from hart_edge.training.transformer_start import initialise
-from hart_edge.training.transformer_task import TransformerTask
-from runtime.errors import InputError
+from hart_edge.training.tokenizer.recipe import Tokenizer, open_tokenizer
+from hart_edge.training.tokenizer.reconstruction import spread
+from hart_edge.training.transformer.codes import digest_of
+from hart_edge.training.transformer.recipe import Generator, TransformerRecipe
+from hart_edge.training.transformer.setup import examples_of, fingerprint_of, text_of, with_tokenizer
+from hart_edge.training.transformer.start import initialise
+from hart_edge.training.transformer.task import TransformerTask
 
 KINDS: dict[str, type[Transformer]] = {"relative": Transformer, "absolute": AbsoluteTransformer}
 LOW, HIGH = (1, 2, 3, 4, 5, 6, 8), (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)  # 128 and 256 px

@@ -20,15 +20,15 @@ from torch import Tensor, nn
 
 from benchmarks.experiments.chart import Curve, chart
 from benchmarks.experiments.notebook import Figures, Notebook, command, markdown, mean_of, options
-from export.build import SHIPPED_MODEL
+from hart_edge.checks.macs import count_macs
 from hart_edge.data.pictures import read_pictures
+from hart_edge.errors import InputError
 from hart_edge.evaluation.evaluate import Evaluation, Split, split_of
 from hart_edge.evaluation.evaluator import open_evaluator
 from hart_edge.evaluation.subjects import Reference, Sampling, reference_of
-from hart_edge.macs import count_macs
-from hart_edge.model.checkpoint import load_checkpoint
-from hart_edge.model.residual import ResidualMLP, make_schedule
-from runtime.errors import InputError
+from hart_edge.export.chain import SHIPPED_MODEL
+from hart_edge.reference.checkpoint import load_checkpoint
+from hart_edge.reference.residual import ResidualMLP, make_schedule
 
 SEED_STRIDE = 1_000_000  # pictures of two seeds share no noise
 HEAD = ("residual", "Frechet", "R@1 %", "R@5 %", "ms a picture", "residual, M MACs", "picture, M MACs")

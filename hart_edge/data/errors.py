@@ -1,6 +1,6 @@
 """The error of training data."""
 
-from runtime.errors import HartEdgeError
+from hart_edge.errors import HartEdgeError
 
 
 class DataError(HartEdgeError):

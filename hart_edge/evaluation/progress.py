@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from hart_edge.runtime.text import PromptTruncatedWarning
 from hart_edge.training.journal import duration
-from runtime.text import PromptTruncatedWarning
 
 log = logging.getLogger(__name__)
 

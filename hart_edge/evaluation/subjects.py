@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hart_edge.model.checkpoint import Checkpoint
-from hart_edge.model.hart import HART, SampleSettings
-from hart_edge.model.text import TextModel, load_text_model
-from hart_edge.training.transformer_task import sample
-from runtime.errors import CheckpointError, InputError
-from runtime.manifest import MOST_GUIDANCE
-from runtime.pipeline import Pipeline, load
-from runtime.settings import check_settings
-from runtime.text import PromptTokenizer
+from hart_edge.bundle.manifest import MOST_GUIDANCE
+from hart_edge.engines.loading import load
+from hart_edge.errors import CheckpointError, InputError
+from hart_edge.reference.checkpoint import Checkpoint
+from hart_edge.reference.hart import HART, SampleSettings
+from hart_edge.reference.text import TextModel, load_text_model
+from hart_edge.runtime.pipeline import Pipeline
+from hart_edge.runtime.settings import check_settings
+from hart_edge.runtime.text import PromptTokenizer
+from hart_edge.training.transformer.task import sample
 
 BATCH = 8
 

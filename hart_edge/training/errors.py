@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.errors import HartEdgeError
+from hart_edge.errors import HartEdgeError
 
 
 class TrainingError(HartEdgeError):

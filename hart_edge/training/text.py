@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
-from hart_edge.model.text import TextModel, load_text_model
+from hart_edge.errors import InputError
+from hart_edge.reference.text import TextModel, load_text_model
+from hart_edge.runtime.text import PromptTokenizer, PromptTruncatedWarning
 from hart_edge.training.checkpoints import publish, write_atomically
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.recipe import check
-from runtime.errors import InputError
-from runtime.text import PromptTokenizer, PromptTruncatedWarning
 
 PAD = "<pad>"
 BYTES = 256
@@ -107,7 +107,7 @@ def make_text(recipe: TextRecipe, width: int, tokens: int, captions: Iterable[st
         eos_token_id=None,
         architectures=["Qwen2Model"],
         dtype="float32",
-        attn_implementation="eager",  # as the reference reads it (model/text.py)
+        attn_implementation="eager",  # as the reference reads it (hart_edge/reference/text.py)
     )
     settings = {"model_max_length": tokens, "pad_token": PAD, "padding_side": "right"}
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"  # model_type qwen2 alone would mean another splitting

@@ -10,10 +10,10 @@ import torch
 
 import benchmarks.attention
 from benchmarks.attention import FORMS, AttentionGraph, main, shape_of
-from engines.registry import library
-from export.onnx_export import export_graph
-from hart_edge.model.config import TransformerConfig
-from runtime.manifest import Target
+from hart_edge.bundle.manifest import Target
+from hart_edge.engines.registry import library
+from hart_edge.export.onnx_export import export_graph
+from hart_edge.reference.config import TransformerConfig
 
 CONFIG = TransformerConfig((1, 2, 3), 32, 2, 2, 6, 10, diff_width=12, diff_depth=1, num_sampling_steps=2)
 

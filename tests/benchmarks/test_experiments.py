@@ -17,14 +17,16 @@ from benchmarks.experiments.chart import Curve, chart, nice_ticks
 from benchmarks.experiments.notebook import Notebook, command, markdown, mean_of
 from benchmarks.experiments.positions import PositionsTask
 from hart_edge.data.pictures import read_pictures
+from hart_edge.errors import InputError
 from hart_edge.evaluation.subjects import Sampling, reference_of
-from hart_edge.model.checkpoint import load_checkpoint
+from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.training.loop import Session
 from hart_edge.training.recipe import to_json
-from hart_edge.training.reconstruction import measure
-from hart_edge.training.tokenizer import open_tokenizer
-from runtime.errors import InputError
-from tests.hart_edge.training import tiny_evaluator, tiny_tokenizer, tiny_transformer
+from hart_edge.training.tokenizer.recipe import open_tokenizer
+from hart_edge.training.tokenizer.reconstruction import measure
+from tests.training.evaluator import tiny_evaluator
+from tests.training.tokenizer import tiny_tokenizer
+from tests.training.transformer import tiny_transformer
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from benchmarks.int8 import layer_chart, layer_table
-from export.sensitivity import LayerFigures
+from hart_edge.calib.select.sensitivity import LayerFigures
 
 FIGURES = [
     LayerFigures("blocks.1.mlp.down", ("w",), 6e-4),

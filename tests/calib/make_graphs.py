@@ -9,8 +9,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.registry import library
-from runtime.manifest import Target
+from hart_edge.bundle.manifest import Target
+from hart_edge.engines.registry import library
 
 Arrays = dict[str, NDArray]
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64

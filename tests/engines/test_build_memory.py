@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from engines import bundle_build
-from engines.base import EngineSettings
-from engines.bundle_build import EngineJob, build_engines
-from runtime.errors import BuildError
-from runtime.manifest import Target, TargetSpec, parse
-from runtime.memory import BUILDER_PROCESS
-from tests.runtime.make_bundle import make_bundle
+from hart_edge.bundle.manifest import Target, TargetSpec, parse
+from hart_edge.bundle.memory import BUILDER_PROCESS
+from hart_edge.engines import bundle_build
+from hart_edge.engines.base import EngineSettings
+from hart_edge.engines.bundle_build import EngineJob, build_engines
+from hart_edge.errors import BuildError
+from tests.bundle.make_bundle import make_bundle
 
 
 class Untouched:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from engines.base import BuildProgress, EngineSettings, Profile, Watch
-from engines.bundle_build import EngineDone, EngineJob, build_engines, check_portable, engine_reports
-from engines.profiles import profiles_of
-from runtime.bundle import open_bundle
-from runtime.errors import BuildError
-from runtime.manifest import Manifest, Target, TargetSpec, to_json
-from tests.runtime.make_bundle import QUALITY, give_engines, make_bundle, narrow_rows
+from hart_edge.bundle.manifest import Manifest, Target, TargetSpec, to_json
+from hart_edge.bundle.verify import open_bundle
+from hart_edge.engines.base import BuildProgress, EngineSettings, Profile, Watch
+from hart_edge.engines.bundle_build import EngineDone, EngineJob, build_engines, check_portable, engine_reports
+from hart_edge.engines.tensorrt.profiles import profiles_of
+from hart_edge.errors import BuildError
+from tests.bundle.make_bundle import QUALITY, give_engines, make_bundle, narrow_rows
 
 NAMES = ["text_model", "transformer", "tokens", "latent", "decoder"]
 SETTINGS = EngineSettings(architectures=("sm_86",), images_at_once=2)

@@ -13,11 +13,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from engines.base import Availability
-from engines.onnxruntime import OnnxRuntimeLibrary
-from engines.registry import LIBRARIES, builder, library, survey
-from runtime.errors import BuildError, EngineError
-from runtime.manifest import Target
+from hart_edge.bundle.manifest import Target
+from hart_edge.engines.base import Availability
+from hart_edge.engines.onnxruntime.sessions import OnnxRuntimeLibrary
+from hart_edge.engines.registry import LIBRARIES, builder, library, survey
+from hart_edge.errors import BuildError, EngineError
 
 CPU = library(Target.CPU)
 X = {"x": np.array([[1.0, -2.0]], np.float32)}
@@ -55,7 +55,7 @@ def test_cpu_is_usable() -> None:
 
 
 def test_survey_names_every_target_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engines.device.architecture", lambda: None)
+    monkeypatch.setattr("hart_edge.engines.tensorrt.device.architecture", lambda: None)
     found = {entry.target: entry for entry in survey()}
     assert len(survey()) == len(found) == len(Target)
     assert found[Target.CPU].usable

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import export.source
-from hart_edge.commands.macs import read_configs as configs_of
-from runtime.manifest import Precision
+import hart_edge.export.stages.read
+from hart_edge.bundle.manifest import Precision
+from hart_edge.cli.macs import read_configs as configs_of
 from tests import one_thread as threads
 from tests.conftest import BuildOnce
 from tests.export.small_checkpoint import CHECKPOINT
-from tests.hart_edge.tiny_hart import tiny_context
+from tests.reference.tiny_hart import tiny_context
 
 one_thread = threads.one_thread
 
@@ -27,7 +27,7 @@ def small_bundle(build_once: BuildOnce) -> Path:
 @pytest.fixture
 def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> str:
     """A preset of the shape of that checkpoint, whatever its name."""
-    monkeypatch.setattr(export.source, "configs", lambda preset: configs_of(CHECKPOINT))
+    monkeypatch.setattr(hart_edge.export.stages.read, "configs", lambda preset: configs_of(CHECKPOINT))
     return "tiny"
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from export.graphs import build_graphs
-from export.plan import build_plan
-from export.walk import Observer, by_reference, walk
-from hart_edge.model.checkpoint import load_checkpoint
-from hart_edge.model.hart import HART, SampleSettings, ScaleResult
-from hart_edge.model.noise import residual_normal, token_uniform
-from hart_edge.model.sampling import default_top_k, guidance_ramp, smooth_temperatures
-from runtime.manifest import Setting
-from tests.hart_edge.tiny_hart import tiny_checkpoint, tiny_context
+from hart_edge.bundle.manifest import Setting
+from hart_edge.export.graphs import build_graphs
+from hart_edge.export.plan import build_plan
+from hart_edge.export.walk import Observer, by_reference, walk
+from hart_edge.reference.checkpoint import load_checkpoint
+from hart_edge.reference.hart import HART, SampleSettings, ScaleResult
+from hart_edge.reference.noise import residual_normal, token_uniform
+from hart_edge.reference.sampling import default_top_k, guidance_ramp, smooth_temperatures
+from tests.reference.tiny_hart import tiny_checkpoint, tiny_context
 
 
 def tiny_model(folder: Path, seed: int, *, llm: dict | None = None, tokenizer: dict | None = None) -> HART:

@@ -14,27 +14,28 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from calib.forms import Form
-from calib.graph_files import read_graph, save_graph
-from calib.quantize import apply_form
-from engines.base import BuildProgress, EngineSettings
-from engines.bundle_build import EngineDone, EngineJob, build_engines, engine_reports
-from engines.profiles import profiles_of
-from export.build import SHIPPED_MODEL, BuildOptions, StepDone, build
-from export.cli import main as export_main
-from export.lint_tensorrt import require_clean
-from export.onnx_export import export_graph
-from export.plan import build_plan
-from export.source import random_source
-from hart_edge.cli import main
-from runtime.bundle import open_bundle
-from runtime.errors import BuildError
-from runtime.manifest import ComponentName, Manifest, Precision, Target, TargetSpec, to_json
-from runtime.pipeline import Context, load
+from hart_edge.bundle.manifest import ComponentName, Manifest, Precision, Target, TargetSpec, to_json
+from hart_edge.bundle.verify import open_bundle
+from hart_edge.calib.graph_files import read_graph, save_graph
+from hart_edge.calib.rewrite.apply import apply_form
+from hart_edge.calib.scheme import Form
+from hart_edge.cli.build import main as export_main
+from hart_edge.cli.main import main
+from hart_edge.engines.base import BuildProgress, EngineSettings
+from hart_edge.engines.bundle_build import EngineDone, EngineJob, build_engines, engine_reports
+from hart_edge.engines.loading import load
+from hart_edge.engines.tensorrt.profiles import profiles_of
+from hart_edge.errors import BuildError
+from hart_edge.export.chain import SHIPPED_MODEL, BuildOptions, StepDone, build
+from hart_edge.export.onnx_export import export_graph
+from hart_edge.export.plan import build_plan
+from hart_edge.export.stages.read import random_source
+from hart_edge.export.tensorrt_lint.lint import require_clean
+from hart_edge.runtime.pipeline import Context
 from tests.conftest import BuildOnce
-from tests.engines.small_graphs import CLASSIC, RTX
+from tests.engines.tensorrt.small_graphs import CLASSIC, RTX
 from tests.export.small_checkpoint import CHECKPOINT, contents
-from tests.hart_edge.tiny_hart import tiny_checkpoint, tiny_context
+from tests.reference.tiny_hart import tiny_checkpoint, tiny_context
 
 FLOAT32 = ("tokens", "latent", "embed")
 Portable = Callable[[Target, Precision], Path]
@@ -175,7 +176,7 @@ def test_the_command_needs_neither_torch_nor_onnx(portable: Portable, tmp_path: 
     """As on a device: numpy and the engine library."""
     out = tmp_path / "engines"
     block = "import sys; sys.modules.update(torch=None, onnx=None, onnxruntime=None, transformers=None); "
-    call = "from hart_edge.cli import main; raise SystemExit(main(sys.argv[1:]))"
+    call = "from hart_edge.cli.main import main; raise SystemExit(main(sys.argv[1:]))"
     source = str(portable(Target.TENSORRT_RTX, Precision.FP16))
     options = ["--target", "tensorrt-rtx", "--architectures", "86", "--images", "2", "--out", str(out)]
     command = [sys.executable, "-c", block + call, "engines", source, *options]
@@ -209,7 +210,7 @@ def test_all_graphs_take_the_path_of_classic_tensorrt(
     portable: Portable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S8S8 graphs through the code, the parser and the builder that tensorrt's share with tensorrt-rtx."""
-    monkeypatch.setattr("engines.device.architecture", lambda: "sm_87")
+    monkeypatch.setattr("hart_edge.engines.tensorrt.device.architecture", lambda: "sm_87")
     folder, out = portable(Target.TENSORRT, Precision.INT8), tmp_path / "engines"
     settings = CLASSIC.prepare(EngineSettings(timing_cache=tmp_path / "timings"))
     job = EngineJob(folder, open_bundle(folder).manifest, Target.TENSORRT, out, "e", settings, lambda *_: "# e\n")

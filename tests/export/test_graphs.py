@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.graphs import build_graphs
-from hart_edge.model.hart import SampleSettings
-from runtime.manifest import ComponentName
+from hart_edge.bundle.manifest import ComponentName
+from hart_edge.export.graphs import build_graphs
+from hart_edge.reference.hart import SampleSettings
 from tests.export.reference_walk import largest, run_reference, tiny_inputs, tiny_model, walk_plan
-from tests.hart_edge.tiny_hart import LLM
+from tests.reference.tiny_hart import LLM
 
 PLAIN = {"disable_aln": True, "shared_aln": False}
 SHARED = {"disable_aln": True, "shared_aln": True}

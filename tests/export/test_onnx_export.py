@@ -12,16 +12,16 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from engines.registry import library
-from export.build import SHIPPED_MODEL
-from export.graphs import GraphModule, TextModelGraph, build_graphs
-from export.onnx_export import EXAMPLE_SIZES, OPSET, export_graph
-from hart_edge.model.checkpoint import load_checkpoint
-from hart_edge.model.quantizer import downsample_matrix, upsample_matrix
-from hart_edge.model.text import load_text_model
-from hart_edge.model.transformer import scale_coordinates
-from runtime.errors import BuildError
-from runtime.manifest import Dtype, Target, TensorSpec
+from hart_edge.bundle.manifest import Dtype, Target, TensorSpec
+from hart_edge.engines.registry import library
+from hart_edge.errors import BuildError
+from hart_edge.export.chain import SHIPPED_MODEL
+from hart_edge.export.graphs import GraphModule, TextModelGraph, build_graphs
+from hart_edge.export.onnx_export import EXAMPLE_SIZES, OPSET, export_graph
+from hart_edge.reference.checkpoint import load_checkpoint
+from hart_edge.reference.quantizer import downsample_matrix, upsample_matrix
+from hart_edge.reference.text import load_text_model
+from hart_edge.reference.transformer import scale_coordinates
 from tests.conftest import GOLDEN
 
 ROOT = Path(__file__).parents[2]

@@ -9,12 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from export.bundle import write_constants
-from export.graphs import build_graphs
-from export.plan import build_plan
-from hart_edge.model.checkpoint import load_checkpoint
-from runtime.bundle import open_bundle
-from runtime.manifest import ALIGNMENT, BufferKind, Precision, Setting, bytes_per_image, lifetimes
+from hart_edge.bundle.manifest import ALIGNMENT, BufferKind, Precision, Setting, bytes_per_image, lifetimes
+from hart_edge.bundle.verify import open_bundle
+from hart_edge.bundle.writer import write_constants
+from hart_edge.export.graphs import build_graphs
+from hart_edge.export.plan import build_plan
+from hart_edge.reference.checkpoint import load_checkpoint
 from tests.conftest import GOLDEN, BuildOnce
 from tests.export.reference_walk import tiny_model
 

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
-from engines.registry import library
-from export.graphs import TransformerGraph
-from export.onnx_export import export_graph
-from runtime.manifest import Target
+from hart_edge.bundle.manifest import Target
+from hart_edge.engines.registry import library
+from hart_edge.export.graphs import TransformerGraph
+from hart_edge.export.onnx_export import export_graph
 from tests.export.reference_walk import tiny_model
 
 SIZES = {"R": 4, "2B": 4, "B": 2, "U": 2, "n": 4, "N": 7, "M": 2}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cuda import Cuda
-from runtime.errors import EngineError
+from hart_edge.engines.tensorrt.cuda import Cuda
+from hart_edge.errors import EngineError
 
 BUNDLE, REFERENCE = "HART_EDGE_GPU_BUNDLE", "HART_EDGE_GPU_REFERENCE"
 

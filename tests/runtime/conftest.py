@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.pipeline import Pipeline, load
+from hart_edge.engines.loading import load
+from hart_edge.runtime.pipeline import Pipeline
 
 
 @pytest.fixture(scope="session")

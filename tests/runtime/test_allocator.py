@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-import runtime.allocator
+import hart_edge.runtime.allocator
 
 ROOT = Path(__file__).parents[2]
 # Twelve blocks of 4 MiB with a small one behind each, freed: what stays resident of them, in MiB.
 FREED = """
 import ctypes, sys
 from pathlib import Path
-from runtime.allocator import map_large_blocks, return_freed_memory
+from hart_edge.runtime.allocator import map_large_blocks, return_freed_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 
@@ -45,7 +45,7 @@ def left(*arguments: str) -> float:
     return float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
 
-@pytest.mark.skipif(not hasattr(runtime.allocator.ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
+@pytest.mark.skipif(not hasattr(hart_edge.runtime.allocator.ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
 def test_what_was_freed_goes_back() -> None:
     assert left() > 30  # MiB: without this there would be nothing to do
     assert left("return") < 5
@@ -53,6 +53,6 @@ def test_what_was_freed_goes_back() -> None:
 
 
 def test_other_systems_have_nothing_to_give_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime.allocator.ctypes, "CDLL", lambda name: object())
-    runtime.allocator.return_freed_memory()
-    runtime.allocator.map_large_blocks()
+    monkeypatch.setattr(hart_edge.runtime.allocator.ctypes, "CDLL", lambda name: object())
+    hart_edge.runtime.allocator.return_freed_memory()
+    hart_edge.runtime.allocator.map_large_blocks()

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import hart_edge
-from runtime.pipeline import Pipeline, load
+from hart_edge.engines.loading import load
+from hart_edge.runtime.pipeline import Pipeline
 from tests.runtime.pictures import PROMPTS, array
 
 # Between 1 and 2 threads, in steps of 0 to 255: the bound of docs/randomness.md, where the measured values are. It is

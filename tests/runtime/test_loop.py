@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.bundle import Bundle, open_bundle
-from runtime.errors import EngineError
-from runtime.loop import Array, Buffers, execute
-from runtime.plan import Buffer, BufferKind
-from tests.runtime.make_bundle import make_bundle
+from hart_edge.bundle.plan import Buffer, BufferKind
+from hart_edge.bundle.verify import Bundle, open_bundle
+from hart_edge.errors import EngineError
+from hart_edge.runtime.loop import Array, Buffers, execute
+from tests.bundle.make_bundle import make_bundle
 
 ORDER = [
     "text_model",

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-import runtime.onnxruntime
-from hart_edge.cli import main
-from runtime.onnxruntime import OnnxRuntimeRunner
-from runtime.pipeline import load
+import hart_edge.engines.onnxruntime.runner
+from hart_edge.cli.main import main
+from hart_edge.engines.loading import load
+from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner
 from tests.runtime.words_bundle import make_words_bundle
 
 
@@ -51,7 +51,7 @@ def test_the_library_keeps_no_memory_between_runs(words: Path, monkeypatch: pyte
     pipeline = load(words)
     assert isinstance(pipeline.runner, OnnxRuntimeRunner)
     assert not pipeline.runner._options.enable_cpu_mem_arena and not pipeline.runner._options.enable_mem_pattern
-    monkeypatch.setattr(runtime.onnxruntime, "ARENA_FROM", 1)
+    monkeypatch.setattr(hart_edge.engines.onnxruntime.runner, "ARENA_FROM", 1)
     with_arena = load(words)
     assert isinstance(with_arena.runner, OnnxRuntimeRunner)
     assert with_arena.runner._options.enable_cpu_mem_arena and not with_arena.runner._options.enable_mem_pattern

@@ -15,14 +15,15 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from runtime.errors import EngineError, GenerationError, InputError
-from runtime.loop import Array, Runner
-from runtime.manifest import Precision
-from runtime.pipeline import Context, Event, Pipeline, load
-from runtime.text import PromptTruncatedWarning
+from hart_edge.bundle.manifest import Precision
+from hart_edge.engines.loading import load
+from hart_edge.errors import EngineError, GenerationError, InputError
+from hart_edge.runtime.loop import Array, Runner
+from hart_edge.runtime.pipeline import Context, Event, Pipeline
+from hart_edge.runtime.text import PromptTruncatedWarning
+from tests.bundle.corrupt_bundles import graph_edit
+from tests.bundle.corrupt_manifests import put
 from tests.conftest import GOLDEN, BuildOnce
-from tests.runtime.corrupt_bundles import graph_edit
-from tests.runtime.corrupt_manifests import put
 from tests.runtime.pictures import PROMPTS, array
 from tests.runtime.words_bundle import make_words_bundle
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.errors import HartEdgeError, InputError
-from runtime.random import CHUNK, Purpose, check_seed, inverse_normal, log, normal, uniform
+from hart_edge.errors import HartEdgeError, InputError
+from hart_edge.runtime.random import CHUNK, Purpose, check_seed, inverse_normal, log, normal, uniform
 
 PAGE = Path(__file__).parents[2] / "docs" / "randomness.md"
 LARGEST_SEED = 2**64 - 1

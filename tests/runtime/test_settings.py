@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.errors import InputError
-from runtime.manifest import Sampling
-from runtime.plan import Buffer, BufferKind, Dtype, Setting
-from runtime.settings import Settings, check_seeds, check_settings
+from hart_edge.bundle.manifest import Sampling
+from hart_edge.bundle.plan import Buffer, BufferKind, Dtype, Setting
+from hart_edge.errors import InputError
+from hart_edge.runtime.settings import Settings, check_seeds, check_settings
 
 SAMPLING = Sampling(
     cfg_scale=4.5, top_p=0.9, smooth=True, top_k=(6, 3), guidance_ratio=(0.0, 0.5), temperature=(0.27, 0.2)

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from tests.runtime.corrupt_bundles import relist
-from tests.runtime.make_bundle import IDS, make_bundle
+from tests.bundle.corrupt_bundles import relist
+from tests.bundle.make_bundle import IDS, make_bundle
 
 
 def make_words_bundle(folder: Path) -> Path:

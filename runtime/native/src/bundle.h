@@ -1,4 +1,4 @@
-// A bundle folder, verified: a path in, a Bundle out whose files may be given to an engine library (runtime/bundle.py).
+// A bundle folder, verified: a path in, a Bundle out whose files may be given to an engine library (hart_edge/bundle/verify.py).
 //
 // Everything is checked before any other library opens a file: the manifest, that no path or link leads out of the
 // folder, the size and SHA-256 of every file, and the inside of every graph. Source of the rules: docs/bundle.md.

@@ -1,4 +1,4 @@
-// Whether this machine can run a bundle's engines (runtime/compatibility.py): decided from the manifest, before an
+// Whether this machine can run a bundle's engines (engines/tensorrt/compatibility.py): decided from the manifest, before an
 // engine is opened.
 #pragma once
 

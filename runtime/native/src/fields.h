@@ -1,4 +1,4 @@
-// JSON values in, checked C++ values out: the small machine under manifest.cpp and plan.cpp (runtime/fields.py).
+// JSON values in, checked C++ values out: the small machine under manifest.cpp and plan.cpp (hart_edge/bundle/fields.py).
 //
 // An object is declared once, as a list of Field: a key and how its value is read. `read` refuses everything that is
 // not declared and says where, in JSON terms.

@@ -1,4 +1,4 @@
-// manifest.json of a bundle, format version 1: bytes in, a Manifest out (runtime/manifest.py).
+// manifest.json of a bundle, format version 1: bytes in, a Manifest out (hart_edge/bundle/manifest.py).
 //
 // docs/bundle.md is the specification. `parse` refuses everything that it does not allow, so the code behind it trusts
 // its Manifest. Nothing here touches a file: bundle.cpp does.

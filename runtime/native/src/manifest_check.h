@@ -1,4 +1,4 @@
-// What the keys of a manifest say of each other, beside the plan: the second half of runtime/manifest.py. Every
+// What the keys of a manifest say of each other, beside the plan: the second half of hart_edge/bundle/manifest.py. Every
 // function throws the bundle error.
 #pragma once
 

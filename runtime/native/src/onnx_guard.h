@@ -1,5 +1,5 @@
 // A look into an ONNX file before an engine library sees it: no foreign operators, no files but the bundle's
-// (runtime/onnx_guard.py).
+// (hart_edge/bundle/onnx_guard.py).
 //
 // Where protobuf is lenient (unknown fields, a field given twice, odd wire types) this reader refuses: a check is
 // passed by where two readers understand a file differently. It steps over tensor data by its length.

@@ -10,7 +10,7 @@ namespace hart_edge {
 namespace {
 
 constexpr std::array<const char *, 2> PROVIDERS{"CPUExecutionProvider", "CUDAExecutionProvider"};  // by Target
-constexpr std::int64_t ARENA_FROM = 1 << 24;  // bytes of keys and values; as runtime/onnxruntime.py has it, and why
+constexpr std::int64_t ARENA_FROM = 1 << 24;  // bytes of keys and values; as engines/onnxruntime/runner.py has it, and why
 
 std::int64_t cache_bytes(const Plan &plan) {
     std::int64_t bytes = 0;

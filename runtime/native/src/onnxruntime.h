@@ -1,4 +1,4 @@
-// Run a bundle's graphs with ONNX Runtime, on the CPU or on a CUDA device (runtime/onnxruntime.py).
+// Run a bundle's graphs with ONNX Runtime, on the CPU or on a CUDA device (engines/onnxruntime/runner.py).
 //
 // Buffers are bound, not copied: a graph writes its outputs straight into the memory that the next one reads. The
 // session options are those of the Python runner; others would change the bytes of a picture.

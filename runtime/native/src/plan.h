@@ -1,4 +1,4 @@
-// What a runner executes: the graphs, the named buffers between them, and the steps in their order (runtime/plan.py).
+// What a runner executes: the graphs, the named buffers between them, and the steps in their order (hart_edge/bundle/plan.py).
 //
 // The structures are the JSON objects of docs/bundle.md; plan_check.cpp holds a plan against its graphs.
 #pragma once

@@ -1,4 +1,4 @@
-// A plan against its graphs and constants (runtime/plan_check.py): bundle error unless every step can run with what the
+// A plan against its graphs and constants (hart_edge/bundle/plan_check.py): bundle error unless every step can run with what the
 // steps before it left. docs/bundle.md lists the rules under "A plan is consistent".
 #pragma once
 

@@ -1,5 +1,5 @@
 // What a bundle was made for: the target, and what its engines need, which a loader compares before it opens one
-// (runtime/target.py).
+// (hart_edge/bundle/target.py).
 #pragma once
 
 #include <array>

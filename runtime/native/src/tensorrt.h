@@ -1,4 +1,4 @@
-// Run a bundle's engines with TensorRT (runtime/tensorrt_runner.py): the same plan, on buffers of the device.
+// Run a bundle's engines with TensorRT (engines/tensorrt/runner.py): the same plan, on buffers of the device.
 //
 // Every block of memory that tensors lie in has a twin on the device. Graphs hand their results on there without a
 // copy; the host uploads prompts, noise and settings, and downloads what a caller looks at. One stream, and one memory

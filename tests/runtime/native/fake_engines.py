@@ -9,8 +9,17 @@ from typing import Any
 
 import onnx
 
-from runtime.manifest import ComponentName, Engine, Engines, HardwareCompatibility, Target, TargetSpec, parse, to_json
-from tests.runtime.make_bundle import file_entry, list_files
+from hart_edge.bundle.manifest import (
+    ComponentName,
+    Engine,
+    Engines,
+    HardwareCompatibility,
+    Target,
+    TargetSpec,
+    parse,
+    to_json,
+)
+from tests.bundle.make_bundle import file_entry, list_files
 
 
 def with_engines(graphs: Path, folder: Path, **needs: Any) -> Path:

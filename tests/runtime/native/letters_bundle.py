@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from tests.runtime.corrupt_bundles import relist
-from tests.runtime.make_bundle import make_bundle
+from tests.bundle.corrupt_bundles import relist
+from tests.bundle.make_bundle import make_bundle
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from runtime import pipeline
+from hart_edge.engines.loading import load as load_bundle
 from tests.runtime.native.conftest import ROOT, SOURCE, Build, compile_library, library_folder, run
 from tests.runtime.native.fake_engines import with_engines
 from tests.runtime.native.letters_bundle import make_letters_bundle
@@ -107,7 +107,7 @@ def test_the_example_draws_what_python_draws(
     done = draw(program, tiny, installed, engine, "ab", "7", "ab.png")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "scale 1 of 2\nscale 2 of 2\n")
     with Image.open(tmp_path / "ab.png") as image:
-        assert image.tobytes() == pipeline.load(tiny).generate("ab", seed=7).tobytes()
+        assert image.tobytes() == load_bundle(tiny).generate("ab", seed=7).tobytes()
     failed = draw(program, tiny, installed, engine, "", "7", "none.png")
     assert failed.returncode == 1 and not (tmp_path / "none.png").exists()
     assert failed.stderr.startswith("error: prompt: expected words, found an empty string;")

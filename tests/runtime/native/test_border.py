@@ -14,10 +14,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from runtime.manifest import Precision
+from hart_edge.bundle.manifest import Precision
+from tests.bundle.corrupt_bundles import graph_edit
+from tests.bundle.corrupt_manifests import put
 from tests.conftest import GOLDEN, BuildOnce
-from tests.runtime.corrupt_bundles import graph_edit
-from tests.runtime.corrupt_manifests import put
 from tests.runtime.native.letters_bundle import make_letters_bundle
 from tests.runtime.native.library import (
     Handle,
@@ -268,7 +268,7 @@ def test_a_graph_that_fails_while_running(native: Any, folder: Path) -> None:
     """An id beyond the table of the text model."""
     definition = (folder / "tokenizer.json").read_text().replace('"z": 26', '"z": 99')
     (folder / "tokenizer.json").write_text(definition)
-    from tests.runtime.corrupt_bundles import relist
+    from tests.bundle.corrupt_bundles import relist
 
     relist(folder, "tokenizer.json")
     handle = Handle(native, folder)
@@ -321,7 +321,7 @@ def test_a_bundle_for_another_target(native: Any, folder: Path) -> None:
 
 
 def test_a_tokenizer_that_is_not_supported(native: Any, folder: Path) -> None:
-    from tests.runtime.make_bundle import make_bundle
+    from tests.bundle.make_bundle import make_bundle
 
     other = make_bundle(folder.parent / "words")
     assert failure(Handle, native, other).status == Status.BUNDLE_ERROR

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from runtime.pipeline import load
+from hart_edge.engines.loading import load
 from tests.runtime.native.conftest import ROOT, library_folder, run
 from tests.runtime.native.letters_bundle import make_letters_bundle
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.random import Purpose, normal, uniform
+from hart_edge.runtime.random import Purpose, normal, uniform
 from tests.runtime.test_random import SINGLE_WORDS, STREAMS
 
 Make = Callable[..., NDArray[np.float32]]
@@ -55,7 +55,7 @@ def test_a_million_normals_and_uniforms(doors: Any) -> None:
 
 def test_tails(doors: Any) -> None:
     """Words down to 1e-17 of the range and up to 1 less that: far rarer than any array reaches."""
-    from runtime.random import inverse_normal
+    from hart_edge.runtime.random import inverse_normal
 
     doors.door_normal_of.restype = ctypes.c_float
     words = [int(2**64 * 10.0**-k) for k in np.linspace(0.1, 19, 2000).tolist()]

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import export.build
-from calib.forms import Int8Form
-from calib.prompts import read_prompts
-from export.build import BuildOptions, build
-from runtime.bundle import open_bundle
-from runtime.loop import Array
-from runtime.manifest import Dtype, Precision
-from runtime.pipeline import Context, load
+import hart_edge.export.chain
+from hart_edge.bundle.manifest import Dtype, Precision
+from hart_edge.bundle.verify import open_bundle
+from hart_edge.calib.calibrate.prompts import read_prompts
+from hart_edge.calib.scheme import Int8Form
+from hart_edge.engines.loading import load
+from hart_edge.export.chain import BuildOptions, build
+from hart_edge.runtime.loop import Array
+from hart_edge.runtime.pipeline import Context
 from tests.conftest import GOLDEN, BuildOnce
 from tests.runtime.native.letters_bundle import make_letters_bundle
 from tests.runtime.native.library import Handle, every_scale, texts, token_ids
@@ -108,7 +109,7 @@ def test_a_context_array(
     mask = np.stack([np.arange(10) < 6, np.arange(10) < 3])
     bundle = build_once(GOLDEN / "plain", Precision.FP32)
     if halved:
-        monkeypatch.setattr(export.build, "HALVED_FROM", 0)
+        monkeypatch.setattr(hart_edge.export.chain, "HALVED_FROM", 0)
         contexts, bundle = tmp_path / "contexts.npz", tmp_path / "halved"
         np.savez(contexts, context=tokens, context_mask=mask)
         build(BuildOptions(GOLDEN / "plain", bundle, contexts=contexts, int8_form=Int8Form.STATIC))

@@ -15,7 +15,7 @@ from tests.runtime.native.letters_bundle import make_letters_bundle
 SECONDS = 12  # the first call comes after two to four
 PYTHON = """
 import sys, time
-from runtime.pipeline import load
+from hart_edge.engines.loading import load
 load(sys.argv[1]).generate("ab", seed=7)
 """
 C = """
@@ -29,7 +29,7 @@ handle.generate("ab", seed=7)
 COUNTING = """
 import sys
 from pathlib import Path
-from hart_edge.activations import Graph
+from hart_edge.checks.activations import Graph
 Graph(Path(sys.argv[1]) / "graphs" / "decoder.onnx")
 """
 

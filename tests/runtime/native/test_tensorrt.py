@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from runtime.manifest import BufferKind, HardwareCompatibility, Manifest, Target, TargetSpec, parse, to_json
-from runtime.pipeline import load
+from hart_edge.bundle.manifest import BufferKind, HardwareCompatibility, Manifest, Target, TargetSpec, parse, to_json
+from hart_edge.engines.loading import load
 from tests.runtime.native.conftest import Build
 from tests.runtime.native.fake_engines import with_engines
 from tests.runtime.native.letters_bundle import make_letters_bundle

@@ -13,14 +13,14 @@ from typing import Any
 import onnx
 import pytest
 
-from runtime.bundle import open_bundle
-from runtime.errors import BundleError
-from runtime.manifest import parse
-from runtime.onnx_guard import check_graph
-from tests.runtime import test_bundle
-from tests.runtime.corrupt_bundles import CORRUPTIONS, relist
-from tests.runtime.corrupt_manifests import Corruption, manifest_edit
-from tests.runtime.make_bundle import make_bundle
+from hart_edge.bundle.manifest import parse
+from hart_edge.bundle.onnx_guard import check_graph
+from hart_edge.bundle.verify import open_bundle
+from hart_edge.errors import BundleError
+from tests.bundle import test_verify as test_bundle
+from tests.bundle.corrupt_bundles import CORRUPTIONS, relist
+from tests.bundle.corrupt_manifests import Corruption, manifest_edit
+from tests.bundle.make_bundle import make_bundle
 from tests.runtime.native.library import Handle, NativeError, Status
 
 # What C says in other words than Python. Its JSON reader is another, and stops at some of what Python refuses later.

@@ -4,8 +4,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.runtime.corrupt_bundles import CORRUPTIONS
-from tests.runtime.make_bundle import make_bundle
+from tests.bundle.corrupt_bundles import CORRUPTIONS
+from tests.bundle.make_bundle import make_bundle
 from tests.runtime.native.letters_bundle import make_letters_bundle
 from tests.runtime.native.robustness.context_bundle import make_context_bundle
 

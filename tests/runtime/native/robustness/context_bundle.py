@@ -6,9 +6,9 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from runtime.manifest import Buffer, BufferKind, ComponentName, Dtype, TensorSpec, parse, to_json
-from runtime.plan import bytes_per_image, lifetimes
-from tests.runtime.make_bundle import TOKENS, file_entry, list_files, make_bundle
+from hart_edge.bundle.manifest import Buffer, BufferKind, ComponentName, Dtype, TensorSpec, parse, to_json
+from hart_edge.bundle.plan import bytes_per_image, lifetimes
+from tests.bundle.make_bundle import TOKENS, file_entry, list_files, make_bundle
 
 GRAPH = "graphs/transformer.onnx"
 

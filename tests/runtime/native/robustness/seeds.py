@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from tests.runtime.make_bundle import give_engines, make_bundle
+from tests.bundle.make_bundle import give_engines, make_bundle
 from tests.runtime.native import tokenizer_files
 from tests.runtime.native.robustness.context_bundle import make_context_bundle
 

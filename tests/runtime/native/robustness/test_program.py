@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.runtime.corrupt_bundles import CORRUPTIONS
+from tests.bundle.corrupt_bundles import CORRUPTIONS
 from tests.runtime.native.robustness.bundles import Bundles
 from tests.runtime.native.robustness.conftest import Runner
 

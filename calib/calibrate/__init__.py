@@ -1,0 +1,1 @@
+"""Activations of the real loop become ranges."""

@@ -1,0 +1,95 @@
+"""Activations of the real loop -> what is known of every tensor that INT8 would hold.
+
+In: the fp32 graphs, and every call that the loop makes of them, which they compute. Out: TensorStatistics per graph and
+tensor, which ranges are chosen from. On its own:
+
+    python -m calib.collect --checkpoint DIR --out calibration.json
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from hart_edge.calib.calibrate.graph_outputs import PARTS, PICK, with_observers
+from hart_edge.calib.calibrate.instrumented import ObservedGraphs
+from hart_edge.calib.calibrate.statistics import ROWS, TensorStatistics
+from hart_edge.calib.graph_files import read_graph
+from hart_edge.calib.quantizable import SiteKind, describe_tensor, find_sites
+from hart_edge.calib.scheme import Form
+from hart_edge.engines.base import EngineLibrary
+from hart_edge.errors import BuildError
+
+
+def observed_tensors(model: onnx.ModelProto, form: Form) -> list[str]:
+    """The activations whose ranges a form needs, without repetition."""
+    names: dict[str, None] = {}
+    for site in find_sites(model.graph):
+        if site.kind is SiteKind.EMBEDDING or not form.quantizes(site.kind):
+            continue
+        names[site.activation] = None
+        if site.kind is SiteKind.CONV:
+            names[site.node.output[0]] = None
+    return list(names)
+
+
+class Collector:
+    """Runs every graph with observers behind its tensors. Every call of a prompt is kept apart.
+
+    Call it with (graph, inputs), and end_prompt() after each prompt; use it as a context manager.
+    """
+
+    def __init__(self, graphs: Mapping[str, Path], forms: Mapping[str, Form], library: EngineLibrary) -> None:
+        """graphs: the fp32 files by name."""
+        self.prompts = 0
+        self.statistics: dict[str, dict[str, TensorStatistics]] = {}
+        self._names: dict[str, dict[str, str]] = {}  # of each graph's tensors, for messages
+        self._calls: Counter[str] = Counter()  # of each graph, within this prompt
+        observed: dict[str, onnx.ModelProto] = {}
+        for graph, path in graphs.items():
+            model = read_graph(path)
+            names = observed_tensors(model, forms[graph])
+            if not names:
+                continue
+            observed[graph] = with_observers(model, names)
+            self.statistics[graph] = {name: TensorStatistics() for name in names}
+            sites = find_sites(model.graph)
+            self._names[graph] = {name: describe_tensor(sites, name) for name in names}
+        self._graphs = ObservedGraphs(graphs, observed, library)
+
+    def __enter__(self) -> Collector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._graphs.close()
+
+    def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The outputs of a call. Raises BuildError where a tensor is not finite."""
+        if graph not in self.statistics:
+            return self._graphs.run(graph, inputs)
+        index = self._calls[graph]
+        self._calls[graph] += 1
+        chance = np.random.Generator(np.random.Philox(key=[self.prompts, index]))
+        # One of every ROWS-th part: both halves of the guidance have the same number. Below 1 in float32 as well.
+        pick = ((np.arange(ROWS) + 0.99 * chance.random(ROWS)) / ROWS).astype(np.float32)
+        found = self._graphs.run(graph, {**inputs, PICK: pick})
+        for name, statistics in self.statistics[graph].items():
+            low, high, mean, rows = (found[f"{name}:{part}"] for part in PARTS)
+            if not np.isfinite([low.min(), high.max()]).all():
+                raise BuildError(
+                    f"calibration prompt {self.prompts + 1}: graph {graph}, tensor {self._names[graph][name]} reached "
+                    f"{low.min()} to {high.max()}; the fp32 model itself overflows there: check it with "
+                    "`hart-edge golden`"
+                )
+            statistics.call(index).add(low, high, mean, rows, chance.random(ROWS))
+        return found
+
+    def end_prompt(self) -> None:
+        self.prompts += 1
+        self._calls.clear()

@@ -1,0 +1,94 @@
+"""A graph with observers: per tensor its extremes and means per channel, and a few of its rows, as further outputs.
+
+The engine computes them, so what leaves it is small however large a tensor is. Channels are the last axis, or axis 1
+of what a convolution reads or writes; a row is one position of all channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from hart_edge.calib.calibrate.statistics import ROWS
+from hart_edge.calib.quantizable import SiteKind, find_sites
+
+PICK = "observe:pick"  # the further input: (ROWS,) float32, ascending in [0, 1), which rows are looked at
+PARTS = ("low", "high", "mean", "rows")
+
+
+def image_like(model: onnx.ModelProto) -> frozenset[str]:
+    """Tensors whose channels are axis 1."""
+    convolutions = [site for site in find_sites(model.graph) if site.kind is SiteKind.CONV]
+    return frozenset(name for site in convolutions for name in (site.activation, site.node.output[0]))
+
+
+def with_observers(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """The graph with further outputs `NAME:low`, `:high`, `:mean` (C,) and `:rows` (ROWS, C) of each name."""
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    graph = observed.graph
+    graph.input.append(helper.make_tensor_value_info(PICK, TensorProto.FLOAT, [ROWS]))
+    constants = {"first": [0], "flat": [-1], "rows": [0, 2], "plane": [0, 0, -1]}
+    for name, values in constants.items():
+        graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), f"observe:{name}"))
+    images = image_like(model)
+    for name in names:
+        graph.node.extend(_image_observer(name) if name in images else _row_observer(name))
+        for part in PARTS:
+            shape = [ROWS, None] if part == "rows" else [None]
+            graph.output.append(helper.make_tensor_value_info(f"{name}:{part}", TensorProto.FLOAT, shape))
+    return observed
+
+
+def with_extremes(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """The graph with further outputs `NAME:low` and `NAME:high`, scalars, of each name."""
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    for name in names:
+        for op, part in (("ReduceMin", "low"), ("ReduceMax", "high")):
+            observed.graph.node.append(helper.make_node(op, [name], [f"{name}:{part}"], keepdims=0))
+            observed.graph.output.append(helper.make_tensor_value_info(f"{name}:{part}", TensorProto.FLOAT, []))
+    return observed
+
+
+def _row_observer(name: str) -> list[onnx.NodeProto]:
+    """Of (..., C): rows are all axes but the last together."""
+    own = [f"{name}:observe:{part}" for part in ("shape", "channels", "to", "flat", "count", "place", "index")]
+    shape, channels, to, flat, count, place, index = own
+    return [
+        helper.make_node("Shape", [name], [channels], start=-1),
+        helper.make_node("Concat", ["observe:flat", channels], [to], axis=0),
+        helper.make_node("Reshape", [name, to], [flat]),  # (rows, C)
+        helper.make_node("Shape", [flat], [shape], start=0, end=1),
+        helper.make_node("Cast", [shape], [count], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [PICK, count], [place]),
+        helper.make_node("Cast", [place], [index], to=TensorProto.INT64),  # towards zero
+        helper.make_node("Gather", [flat, index], [f"{name}:rows"], axis=0),
+        *_reductions(name, flat, "observe:first"),
+    ]
+
+
+def _image_observer(name: str) -> list[onnx.NodeProto]:
+    """Of (B, C, H, W): rows are the positions of the first picture."""
+    own = [f"{name}:observe:{part}" for part in ("flat", "count", "number", "place", "index", "picked", "picture")]
+    flat, count, number, place, index, picked, picture = own
+    return [
+        helper.make_node("Reshape", [name, "observe:plane"], [flat]),  # (B, C, positions)
+        helper.make_node("Shape", [flat], [count], start=2),
+        helper.make_node("Cast", [count], [number], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [PICK, number], [place]),
+        helper.make_node("Cast", [place], [index], to=TensorProto.INT64),
+        helper.make_node("Gather", [flat, index], [picked], axis=2),  # (B, C, ROWS)
+        helper.make_node("Transpose", [picked], [picture], perm=[0, 2, 1]),
+        helper.make_node("Gather", [picture, "observe:first"], [f"{name}:picture"], axis=0),
+        helper.make_node("Squeeze", [f"{name}:picture", "observe:first"], [f"{name}:rows"]),
+        *_reductions(name, flat, "observe:rows"),
+    ]
+
+
+def _reductions(name: str, flat: str, axes: str) -> list[onnx.NodeProto]:
+    pairs = (("ReduceMin", "low"), ("ReduceMax", "high"), ("ReduceMean", "mean"))
+    return [helper.make_node(op, [flat, axes], [f"{name}:{part}"], keepdims=0) for op, part in pairs]

@@ -1,0 +1,65 @@
+"""Which tensors FP16 cannot be trusted with: those that come near its largest number in the real loop.
+
+In: the graphs in float32, their twins with FP16 tensors, and every call that the loop makes, which the former compute.
+Out: per graph the names of the tensors that stay in float32. The extremes of those tensors are further outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from hart_edge.calib.calibrate.graph_outputs import with_extremes
+from hart_edge.calib.calibrate.instrumented import ObservedGraphs
+from hart_edge.calib.graph_files import read_graph
+from hart_edge.calib.rewrite.fp16 import FP16_LARGEST
+from hart_edge.engines.base import EngineLibrary
+
+MARGIN = 4.0  # a prompt that nobody calibrated on may reach this much farther
+LARGEST_TRUSTED = FP16_LARGEST / MARGIN
+
+
+class OverflowWatch:
+    """Call it with (graph, inputs) for every call of the loop; use it as a context manager."""
+
+    def __init__(
+        self, graphs: Mapping[str, Path], tensors: Mapping[str, Sequence[str]], library: EngineLibrary
+    ) -> None:
+        """graphs: the fp32 files by name; tensors: per graph those that FP16 would hold."""
+        self.largest: dict[str, dict[str, float]] = {}
+        observed: dict[str, onnx.ModelProto] = {}
+        for graph, names in tensors.items():
+            model = read_graph(graphs[graph])
+            made = {output for node in model.graph.node for output in node.output}
+            self.largest[graph] = {name: 0.0 for name in names if name in made}
+            observed[graph] = with_extremes(model, self.largest[graph])
+        self._graphs = ObservedGraphs(graphs, observed, library)
+
+    def __enter__(self) -> OverflowWatch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._graphs.close()
+
+    def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The outputs of a call."""
+        found = self._graphs.run(graph, inputs)
+        for name, before in self.largest.get(graph, {}).items():
+            extremes = [float(found[f"{name}:{part}"]) for part in ("low", "high")]
+            if extremes == [np.inf, -np.inf]:  # of an empty tensor, as at scale 0
+                continue
+            magnitude = max(map(abs, extremes)) if np.isfinite(extremes).all() else np.inf
+            self.largest[graph][name] = max(before, magnitude)
+        return found
+
+    def wide(self) -> dict[str, frozenset[str]]:
+        """Per graph the tensors that came nearer to the end of FP16 than the margin allows."""
+        return {
+            graph: frozenset(name for name, value in largest.items() if value > LARGEST_TRUSTED)
+            for graph, largest in self.largest.items()
+        }

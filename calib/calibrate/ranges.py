@@ -1,0 +1,137 @@
+"""The file of ranges: what calibration chose, and for which weights, so that any target's form can be made from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hart_edge.errors import BuildError
+
+FORMAT_VERSION = 3  # the names of activations, which come from tracing, are part of it
+OCTAVE = 8  # factors of smoothing are powers of 2 ** (1 / OCTAVE): whole numbers in the file
+
+
+class ActivationRange(NamedTuple):
+    """What INT8 holds of an activation, after each of its channels has been divided by its factor.
+
+    exponents: factor = 2 ** (exponent / 8) per channel; empty: every factor is 1. means: of each channel before the
+    division, where the bias is to make up for what rounding does to the weights; empty: it is not.
+    """
+
+    low: float
+    high: float
+    exponents: tuple[int, ...] = ()
+    means: tuple[float, ...] = ()
+
+    def factors(self) -> NDArray[np.float32] | None:
+        """(C,), or None where all are 1."""
+        return factors_of(np.array(self.exponents)) if self.exponents else None
+
+
+Ranges = Mapping[str, ActivationRange]
+
+
+def factors_of(exponents: NDArray[np.int64]) -> NDArray[np.float32]:
+    return np.exp2(exponents / OCTAVE).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class CalibratedRanges:
+    """Ranges per graph and tensor, the prompts behind them, and the SHA-256 of the weights they belong to."""
+
+    weights_sha256: str
+    prompts: int
+    prompts_sha256: str  # of what the loop was run on
+    observers: Mapping[str, str]  # per graph the rule that made its ranges
+    graphs: Mapping[str, Ranges]
+
+    def to_json(self) -> bytes:
+        content = {
+            "format_version": FORMAT_VERSION,
+            "weights_sha256": self.weights_sha256,
+            "prompts": self.prompts,
+            "prompts_sha256": self.prompts_sha256,
+            "observers": dict(self.observers),
+            "graphs": {
+                graph: {name: _written(entry) for name, entry in ranges.items()}
+                for graph, ranges in self.graphs.items()
+            },
+        }
+        return json.dumps(content, indent=1).encode()
+
+    def sha256(self) -> str:
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+
+def _written(entry: ActivationRange) -> dict[str, Any]:
+    """Lists of channels stand on one line, as strings of numbers: an indented list would have one a line."""
+    found: dict[str, Any] = {"low": entry.low, "high": entry.high}
+    if entry.exponents:
+        found["exponents"] = " ".join(map(str, entry.exponents))
+    if entry.means:
+        found["means"] = " ".join(f"{mean:.5g}" for mean in entry.means)
+    return found
+
+
+def _read_entry(value: Mapping[str, Any]) -> ActivationRange:
+    exponents = tuple(int(each) for each in value.get("exponents", "").split())
+    means = tuple(float(each) for each in value.get("means", "").split())
+    unknown = set(value) - {"low", "high", "exponents", "means"}
+    if unknown:
+        raise ValueError(f"unknown {sorted(unknown)}")
+    entry = ActivationRange(float(value["low"]), float(value["high"]), exponents, means)
+    if not all(abs(each) <= 64 * OCTAVE for each in exponents) or not all(map(math.isfinite, means)):
+        raise ValueError("factors or means out of range")
+    return entry
+
+
+def read_ranges(path: Path, weights_sha256: str) -> CalibratedRanges:
+    """Read a file of ranges. Raises BuildError unless it belongs to these weights."""
+    try:
+        content = json.loads(path.read_bytes())
+        version = content["format_version"]
+        if type(version) is not int or version != FORMAT_VERSION:
+            raise BuildError(f"{path}: expected format version {FORMAT_VERSION}, found {version!r}; calibrate again")
+        found = CalibratedRanges(
+            content["weights_sha256"],
+            int(content["prompts"]),
+            str(content["prompts_sha256"]),
+            {str(graph): str(observer) for graph, observer in content["observers"].items()},
+            {
+                str(graph): {str(name): _read_entry(value) for name, value in ranges.items()}
+                for graph, ranges in content["graphs"].items()
+            },
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BuildError(f"{path}: not a readable file of ranges ({error}); calibrate again") from None
+    if found.prompts < 1 or not all(
+        math.isfinite(entry.low) and math.isfinite(entry.high) and entry.low <= entry.high
+        for ranges in found.graphs.values()
+        for entry in ranges.values()
+    ):
+        raise BuildError(f"{path}: expected finite ranges, low before high, of at least one prompt; calibrate again")
+    if found.weights_sha256 != weights_sha256:
+        owner = str(found.weights_sha256)
+        raise BuildError(
+            f"{path}: these ranges belong to weights {owner[:12]}..., this checkpoint's are {weights_sha256[:12]}...; "
+            "calibrate this checkpoint"
+        )
+    return found
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """One SHA-256 over the contents of files, in the given order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(4 * 2**20):
+                digest.update(block)
+    return digest.hexdigest()

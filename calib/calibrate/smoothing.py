@@ -1,0 +1,159 @@
+"""Statistics -> ranges, with the outliers of activations moved into weights where that makes a layer more exact.
+
+A channel of an activation is divided by a factor and the weight's rows are multiplied by it (SmoothQuant, arXiv
+2211.10438): the product is the same, and INT8 has less to span. How strong, each layer says itself: every strength is
+tried on rows of the real loop, and the least error of the layer's output wins. Where rounding the weights moves the
+mean of the output, the bias can make up for it, and does where that helps on the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from hart_edge.calib.calibrate.range_rules import Observer, Range, find_range, held
+from hart_edge.calib.calibrate.ranges import OCTAVE, ActivationRange, factors_of
+from hart_edge.calib.calibrate.statistics import TensorStatistics
+from hart_edge.calib.quantizable import Site, SiteKind, describe_tensor, find_sites
+from hart_edge.calib.rewrite.int8_numbers import quantize_weight
+from hart_edge.calib.scheme import Form
+
+STRENGTHS = (0.5, 0.65, 0.8)  # beyond, ranges rest on outliers that few rows show: the logits come out worse
+GAIN = 0.95  # share of the error without it that smoothing has to stay below, since it costs a multiplication
+BIAS_GAIN = 0.99
+SEARCH_ROWS = 128  # of each activation that strengths are tried on
+
+Floats = NDArray[np.float32]
+ReadWeight = Callable[[str], Floats]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Linear sites that have to share their factors: they read one activation, or one weight reads several."""
+
+    sites: tuple[Site, ...]
+
+    @property
+    def activations(self) -> list[str]:
+        return list(dict.fromkeys(site.activation for site in self.sites))
+
+
+def find_layers(model: onnx.ModelProto, form: Form) -> list[Layer]:
+    """The linear layers of a graph whose activations a form quantises, in the order of their first nodes."""
+    sites = [s for s in find_sites(model.graph) if s.kind is not SiteKind.EMBEDDING and form.quantizes(s.kind)]
+    images = {name for s in sites if s.kind is SiteKind.CONV for name in (s.activation, s.node.output[0])}
+    layers: list[list[Site]] = []
+    for site in sites:
+        if site.kind is not SiteKind.LINEAR or site.activation in images:
+            continue
+        ties = {site.activation, site.weight}
+        joined = [each for each in layers if any({s.activation, s.weight} & ties for s in each)]
+        for each in joined[1:]:
+            layers.remove(each)
+            joined[0].extend(each)
+        if joined:
+            joined[0].append(site)
+        else:
+            layers.append([site])
+    return [Layer(tuple(each)) for each in layers]
+
+
+def choose_ranges(
+    model: onnx.ModelProto,
+    form: Form,
+    statistics: Mapping[str, TensorStatistics],
+    read: ReadWeight,
+    observer: Observer,
+    strengths: Sequence[float] = STRENGTHS,
+) -> dict[str, ActivationRange]:
+    """The range of every observed tensor of a graph. read: the values of a weight. Raises BuildError."""
+    found: dict[str, ActivationRange] = {}
+    for layer in find_layers(model, form):
+        found |= _Search(layer, statistics, read, observer).best(strengths)
+    for name in statistics:
+        if name not in found:
+            shown = describe_tensor(find_sites(model.graph), name)
+            found[name] = ActivationRange(*find_range(observer, statistics[name].summary(), shown))
+    return {name: found[name] for name in statistics}
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A layer at one strength. error: mean squared error of its outputs over their mean square."""
+
+    error: float
+    exponents: NDArray[np.int64] | None
+    ranges: Mapping[str, Range]
+    corrected: Mapping[str, bool]  # per activation, whether the bias helps
+
+
+class _Search:
+    """Tries strengths on one layer."""
+
+    def __init__(
+        self, layer: Layer, statistics: Mapping[str, TensorStatistics], read: ReadWeight, observer: Observer
+    ) -> None:
+        self.layer, self.observer = layer, observer
+        self.statistics = {name: statistics[name] for name in layer.activations}
+        self.rows = {name: own.rows(SEARCH_ROWS) for name, own in self.statistics.items()}
+        axes = {site.weight: site.channel_axis for site in layer.sites}
+        self.weights = {name: read(name) if axis else read(name).T for name, axis in axes.items()}  # (C, outputs)
+        spans = [np.maximum(-low, high) for low, high in (own.channels() for own in self.statistics.values())]
+        self.activation = np.max(spans, axis=0)
+        self.weight = np.max([np.abs(weight).max(1) for weight in self.weights.values()], axis=0)
+
+    def best(self, strengths: Sequence[float]) -> dict[str, ActivationRange]:
+        plain = best = self._try(None)
+        for strength in strengths:
+            trial = self._try(self._exponents(strength))
+            if trial.error < min(best.error, GAIN * plain.error):
+                best = trial
+        exponents = () if best.exponents is None else tuple(int(each) for each in best.exponents)
+        return {
+            name: ActivationRange(
+                *best.ranges[name],
+                exponents,
+                tuple(float(f"{mean:.5g}") for mean in own.means()) if best.corrected[name] else (),
+            )
+            for name, own in self.statistics.items()
+        }
+
+    def _exponents(self, strength: float) -> NDArray[np.int64]:
+        """Of the factors activation ** strength / weight ** (1 - strength), with their middle at 1."""
+        activation = np.maximum(self.activation, 1e-4 * self.activation.max() + 1e-30)
+        weight = np.maximum(self.weight, 1e-4 * self.weight.max() + 1e-30)
+        wanted = strength * np.log2(activation) - (1 - strength) * np.log2(weight)
+        return np.rint(OCTAVE * (wanted - np.median(wanted))).astype(np.int64)
+
+    def _try(self, exponents: NDArray[np.int64] | None) -> _Trial:
+        factors = np.ones(len(self.weight), np.float32) if exponents is None else factors_of(exponents)
+        ranges, rounded = {}, {}
+        for name, own in self.statistics.items():
+            summary = own.summary() if exponents is None else own.smoothed(factors)
+            ranges[name] = find_range(self.observer, summary, describe_tensor(self.layer.sites, name))
+            low, high = min(ranges[name][0], 0.0), max(ranges[name][1], 0.0)
+            rounded[name] = held((self.rows[name] / factors).astype(np.float64), low, high).astype(np.float32)
+        held_weights = {name: self._held(weight * factors[:, None]) for name, weight in self.weights.items()}
+        errors = []
+        plain, mended = dict.fromkeys(self.statistics, 0.0), dict.fromkeys(self.statistics, 0.0)
+        for site in self.layer.sites:
+            weight = self.weights[site.weight]
+            wanted = self.rows[site.activation] @ weight
+            difference = wanted - rounded[site.activation] @ held_weights[site.weight]
+            square = float(np.square(wanted).mean()) or 1.0
+            errors.append(float(np.square(difference).mean()) / square)
+            means = self.statistics[site.activation].means() / factors
+            correction = means @ (weight * factors[:, None] - held_weights[site.weight])
+            plain[site.activation] += errors[-1]
+            mended[site.activation] += float(np.square(difference - correction).mean()) / square
+        corrected = {name: mended[name] < BIAS_GAIN * plain[name] for name in self.statistics}
+        return _Trial(float(np.mean(errors)), exponents, ranges, corrected)
+
+    def _held(self, weight: Floats) -> Floats:
+        """A weight (C, outputs) as INT8 holds it for products with UINT8, the strictest of the forms."""
+        quantized, scale = quantize_weight(weight, 1, paired=True)
+        return quantized.astype(np.float32) * scale

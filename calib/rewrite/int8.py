@@ -1,0 +1,323 @@
+"""Write INT8 into an ONNX graph: weights, activations with Q/DQ or quantised at run time, smoothing, corrected biases.
+
+In: an fp32 graph, a form of INT8 and the ranges of the activations. The graph is rewritten in place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from hart_edge.calib.calibrate.ranges import ActivationRange
+from hart_edge.calib.graph_files import read_tensor
+from hart_edge.calib.quantizable import Site, SiteKind, find_sites
+from hart_edge.calib.rewrite.int8_numbers import activation_parameters, quantize_weight, symmetric_parameters
+from hart_edge.calib.rewrite.nodes import make_node, replace_nodes
+from hart_edge.calib.scheme import Form
+from hart_edge.errors import BuildError
+
+# Elements. The kernels of so many channels work on small maps: restoring them is little beside what they compute.
+LARGE_KERNEL = 2**20
+
+
+class Quantizer:
+    """Rewrites one graph. Every weight and activation gets one quantised twin, however many nodes use it."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        form: Form,
+        ranges: Mapping[str, tuple[float, ...] | ActivationRange],
+        folder: Path,
+        keep: Collection[str],
+        alone: Collection[str] = frozenset(),
+    ) -> None:
+        """folder: where weights lie that the model has outside; keep: weights that stay as they are; alone: weights
+        whose activations do.
+        """
+        self.graph, self.form, self.folder, self.alone = model.graph, form, folder, alone
+        self.ranges = {name: ActivationRange(*entry) for name, entry in ranges.items()}
+        self.sites = [
+            site
+            for site in find_sites(self.graph)
+            if form.holds_int8(site.kind, site.weight) and site.weight not in keep
+        ]
+        self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.twins: dict[tuple[str, int], tuple[str, NDArray[np.float32]]] = {}  # (weight, axis) -> stem, scales
+        self.paired = {site.weight for site in self.sites if form.unsigned and self._quantizes(site)}
+        self.factors: dict[str, NDArray[np.float32]] = {}  # of a weight's input channels, if activations are smoothed
+        self.weights: dict[tuple[str, int], str] = {}  # (weight, axis) -> dequantised name
+        self.activations: dict[str, str] = {}
+        self.first: list[onnx.NodeProto] = []
+        self.after: dict[str, list[onnx.NodeProto]] = {}  # nodes to put behind the one that makes a tensor
+        self.replaced: dict[str, list[onnx.NodeProto]] = {}  # nodes in place of the one that made a tensor
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+
+    def rewrite(self) -> None:
+        self._gather_factors()
+        for site in self.sites:
+            if site.kind is SiteKind.EMBEDDING:
+                self._embedding(site)
+                continue
+            if not self._quantizes(site):
+                site.node.input[1] = self._weight(site)
+                continue
+            correction = self._correction(site)
+            if self.form is Form.DYNAMIC:
+                self._integer_product(site, correction)
+                continue
+            site.node.input[1] = self._weight(site)
+            site.node.input[0] = self._activation(site.activation)
+            if site.bias is not None and not self.form.half:
+                site.node.input[2] = self._bias(site, correction)
+            elif correction is not None:
+                self._correct(site, correction)
+            if site.kind is SiteKind.CONV:
+                self._output(site)
+        self._drop_unused()
+        self._place()
+
+    def _quantizes(self, site: Site) -> bool:
+        """Whether the activation of a site is quantised."""
+        return self.form.quantizes(site.kind) and site.weight not in self.alone
+
+    def _gather_factors(self) -> None:
+        """What the input channels of every weight are multiplied with. Raises BuildError where ranges disagree."""
+        exponents: dict[str, tuple[int, ...]] = {}
+        for site in self.sites:
+            if site.kind is not SiteKind.LINEAR or not self._quantizes(site):
+                continue
+            entry = self.ranges.get(site.activation, ActivationRange(0.0, 0.0))
+            inputs = self.initializers[site.weight].dims[1 - site.channel_axis]
+            if exponents.setdefault(site.weight, entry.exponents) != entry.exponents or (
+                entry.exponents and len(entry.exponents) != inputs
+            ):
+                raise BuildError(
+                    f"{self.graph.name}: the factors for {site.activation} are not those of {site.weight}; "
+                    "collect ranges of this model"
+                )
+            factors = entry.factors()
+            if factors is not None:
+                self.factors[site.weight] = factors
+
+    def _parameters(self, tensor: str) -> tuple[str, str]:
+        """Initialisers of an activation's scale and zero point."""
+        if tensor not in self.ranges:
+            raise BuildError(f"{self.graph.name}: calibration has no range for {tensor}; collect ranges of this model")
+        parameters = symmetric_parameters if self.form is Form.S8S8 else activation_parameters
+        scale, zero = parameters(self.ranges[tensor].low, self.ranges[tensor].high)
+        names = f"{tensor}:scale", f"{tensor}:zero"
+        for name, value in zip(names, (np.array(scale), np.array(zero)), strict=True):
+            if name not in self.initializers:
+                self._add(name, value)
+        return names
+
+    def _smooth(self, tensor: str) -> str:
+        """The activation with its channels divided by their factors, and no node where these are 1."""
+        factors = self.ranges[tensor].factors() if tensor in self.ranges else None
+        if factors is None:
+            return tensor
+        smoothed = f"{tensor}:smoothed"
+        if f"{tensor}:inverse" not in self.initializers:
+            self._add(f"{tensor}:inverse", (1 / factors).astype(np.float32))
+            self.after.setdefault(tensor, []).append(make_node("Mul", [tensor, f"{tensor}:inverse"], [smoothed]))
+        return smoothed
+
+    def _activation(self, tensor: str) -> str:
+        if tensor not in self.activations:
+            scale, zero = self._parameters(tensor)
+            source = self._smooth(tensor)
+            quantized, restored = f"{tensor}:{'s8' if self.form is Form.S8S8 else 'u8'}", f"{tensor}:restored"
+            nodes = [
+                make_node("QuantizeLinear", [source, scale, zero], [quantized]),
+                make_node("DequantizeLinear", [quantized, scale, zero], [restored]),
+            ]
+            self.after.setdefault(tensor, []).extend(nodes)
+            self.activations[tensor] = restored
+        return self.activations[tensor]
+
+    def _integer_product(self, site: Site, correction: NDArray[np.float32] | None) -> None:
+        """MatMulInteger of an activation that is quantised when it is there; the bias stays in float32."""
+        tensor, output = site.activation, site.node.output[0]
+        stem, _ = self._twin(site.weight, site.channel_axis)
+        weight = f"{stem}:s8"
+        if site.channel_axis == 0:  # (outputs, inputs), of a Gemm
+            weight = f"{stem}:s8.T"
+            if weight not in self.initializers:
+                self._add(weight, np.ascontiguousarray(numpy_helper.to_array(self.initializers[f"{stem}:s8"]).T))
+        u8 = [f"{tensor}:dynamic:{part}" for part in ("u8", "scale", "zero")]
+        if tensor not in self.activations:
+            nodes = [make_node("DynamicQuantizeLinear", [self._smooth(tensor)], u8)]
+            self.after.setdefault(tensor, []).extend(nodes)
+            self.activations[tensor] = u8[0]
+        product, both = f"{output}:product", f"{output}:scale"
+        nodes = [
+            make_node("MatMulInteger", [u8[0], weight, u8[2]], [f"{output}:s32"]),
+            make_node("Cast", [f"{output}:s32"], [f"{output}:f32"], to=TensorProto.FLOAT),
+            make_node("Mul", [u8[1], f"{stem}:scale"], [both]),
+            make_node("Mul", [f"{output}:f32", both], [output if site.bias is None else product]),
+        ]
+        if site.bias is not None:
+            bias = site.bias if correction is None else self._corrected_bias(site, site.bias, correction)
+            nodes.append(make_node("Add", [product, bias], [output]))
+        elif correction is not None:
+            self._correct(site, correction)
+        self.replaced[output] = nodes
+
+    def _correction(self, site: Site) -> NDArray[np.float32] | None:
+        """What rounding the weights takes from the mean of the output, per channel; None: it stays as it is."""
+        entry = self.ranges.get(site.activation)
+        if entry is None or not entry.means or site.kind is not SiteKind.LINEAR:
+            return None
+        means = np.array(entry.means, np.float32)
+        weight = read_tensor(self.initializers[site.weight], self.folder)
+        stem, scale = self._twin(site.weight, site.channel_axis)
+        restored = numpy_helper.to_array(self.initializers[f"{stem}:s8"]).astype(np.float32)
+        if site.channel_axis == 0:
+            weight, restored = weight.T, restored.T
+        factors = self.factors.get(site.weight)
+        smoothed = means if factors is None else means / factors
+        return means @ weight - (smoothed @ restored) * scale
+
+    def _correct(self, site: Site, correction: NDArray[np.float32]) -> None:
+        """Add a correction to the constant that is added to a product, where there is one."""
+        if site.bias is not None:
+            site.node.input[2] = self._corrected_bias(site, site.bias, correction)
+            return
+        readers = self.readers.get(site.node.output[0], [])
+        if len(readers) != 1 or readers[0].op_type != "Add":
+            return  # no bias to correct, and a node of its own would cost more than it brings
+        for index, name in enumerate(readers[0].input):
+            if name in self.initializers and list(self.initializers[name].dims) == [len(correction)]:
+                readers[0].input[index] = self._corrected_bias(site, name, correction)
+
+    def _corrected_bias(self, site: Site, bias: str, correction: NDArray[np.float32]) -> str:
+        name = f"{bias}:{site.activation}:corrected"
+        if name not in self.initializers:
+            value = read_tensor(self.initializers[bias], self.folder)
+            self._add(name, (value + correction).astype(np.float32))
+        return name
+
+    def _output(self, site: Site) -> None:
+        """Quantise a convolution's result, as its integer kernel does; readers see the restored tensor."""
+        tensor = site.node.output[0]
+        scale, zero = self._parameters(tensor)
+        raw, quantized = f"{tensor}:raw", f"{tensor}:raw:u8"
+        site.node.output[0] = raw
+        self.after[raw] = [
+            make_node("QuantizeLinear", [raw, scale, zero], [quantized]),
+            make_node("DequantizeLinear", [quantized, scale, zero], [tensor]),
+        ]
+        self.activations[tensor] = tensor  # it has been through Q/DQ already
+
+    def _twin(self, name: str, axis: int) -> tuple[str, NDArray[np.float32]]:
+        """INT8 initialisers of a weight, `STEM:s8` and `STEM:scale`, made once for each axis that is asked for."""
+        if (name, axis) not in self.twins:
+            taken = any(weight == name for weight, _ in self.twins)
+            stem = f"{name}:axis{axis}" if taken else name
+            value = read_tensor(self.initializers[name], self.folder)
+            if name in self.factors:
+                value = value * (self.factors[name][:, None] if axis else self.factors[name])
+            quantized, scale = quantize_weight(value, axis, paired=name in self.paired, half=self.form.half)
+            self._add(f"{stem}:s8", quantized)
+            self._add(f"{stem}:scale", scale)
+            self.twins[name, axis] = stem, scale
+        return self.twins[name, axis]
+
+    def _weight(self, site: Site) -> str:
+        key = site.weight, site.channel_axis
+        if key not in self.weights:
+            stem, scale = self._twin(*key)
+            self.weights[key] = f"{stem}:restored"
+            if self._quantizes(site) or self.form.half or self._large(site):
+                self._add(f"{stem}:zero", np.zeros(len(scale), np.int8))
+                inputs = [f"{stem}:s8", f"{stem}:scale", f"{stem}:zero"]
+                nodes = [make_node("DequantizeLinear", inputs, [self.weights[key]], axis=site.channel_axis)]
+            else:
+                # Not DequantizeLinear, which ONNX Runtime keeps for the integer kernels and computes at every run:
+                # what can be folded when the graph is opened costs nothing later, but memory.
+                shape = [1] * len(self.initializers[site.weight].dims)
+                shape[site.channel_axis] = -1
+                self._add(f"{stem}:scales", scale.reshape(shape))
+                nodes = [
+                    make_node("Cast", [f"{stem}:s8"], [f"{stem}:f32"], to=TensorProto.FLOAT),
+                    make_node("Mul", [f"{stem}:f32", f"{stem}:scales"], [self.weights[key]]),
+                ]
+            self.first += nodes
+        return self.weights[key]
+
+    def _large(self, site: Site) -> bool:
+        """Whether a convolution's weight is restored at every run, so that it stays INT8 in memory."""
+        return site.kind is SiteKind.CONV and math.prod(self.initializers[site.weight].dims) >= LARGE_KERNEL
+
+    def _bias(self, site: Site, correction: NDArray[np.float32] | None) -> str:
+        """INT32 with the product of the operands' scales, which integer kernels add before scaling back."""
+        assert site.bias is not None
+        activation_scale, _ = activation_parameters(self.ranges[site.activation].low, self.ranges[site.activation].high)
+        scale = (activation_scale * self._twin(site.weight, site.channel_axis)[1]).astype(np.float32)
+        value = read_tensor(self.initializers[site.bias], self.folder).astype(np.float64)
+        if correction is not None:
+            value = value + correction
+        steps = np.round(value / scale)
+        if np.abs(steps).max(initial=0) >= 2**31:
+            return site.bias  # stays in float32: correct, though not on the integer kernel
+        name = f"{site.bias}:{site.activation}"
+        restored = f"{name}:restored"
+        if f"{name}:s32" not in self.initializers:
+            self._add(f"{name}:s32", steps.astype(np.int32))
+            self._add(f"{name}:scale", scale)
+            self._add(f"{name}:zero", np.zeros(len(scale), np.int32))
+            inputs = [f"{name}:s32", f"{name}:scale", f"{name}:zero"]
+            self.first.append(make_node("DequantizeLinear", inputs, [restored], axis=0))
+        return restored
+
+    def _embedding(self, site: Site) -> None:
+        """Rows in INT8 with a scale each; only the rows that are read are restored."""
+        indices, output = site.activation, site.node.output[0]
+        stem, _ = self._twin(site.weight, 0)
+        site.node.input[0], site.node.output[0] = f"{stem}:s8", f"{output}:s8"
+        self.after[f"{output}:s8"] = [
+            make_node("Cast", [f"{output}:s8"], [f"{output}:f32"], to=TensorProto.FLOAT),
+            make_node("Gather", [f"{stem}:scale", indices], [f"{output}:scale"]),
+            make_node("Unsqueeze", [f"{output}:scale", self._last_axis()], [f"{output}:scales"]),
+            make_node("Mul", [f"{output}:f32", f"{output}:scales"], [output]),
+        ]
+
+    def _last_axis(self) -> str:
+        if "axis:last" not in self.initializers:
+            self._add("axis:last", np.array([-1], np.int64))
+        return "axis:last"
+
+    def _add(self, name: str, value: NDArray) -> None:
+        tensor = numpy_helper.from_array(value, name)
+        self.graph.initializer.append(tensor)
+        self.initializers[name] = self.graph.initializer[-1]
+
+    def _drop_unused(self) -> None:
+        kept = [node for node in self.graph.node if node.output[0] not in self.replaced]
+        nodes = [*kept, *self.first]
+        nodes += [node for added in (*self.after.values(), *self.replaced.values()) for node in added]
+        used = {name for node in nodes for name in node.input}
+        kept = [tensor for tensor in self.graph.initializer if tensor.name in used]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(kept)
+
+    def _place(self) -> None:
+        """Put the new nodes behind what they read, so that the graph stays in topological order."""
+        ordered = list(self.first)
+        for value in self.graph.input:
+            ordered += self.after.get(value.name, [])
+        for node in self.graph.node:
+            ordered += self.replaced.get(node.output[0], [node])
+            for output in node.output:
+                ordered += self.after.get(output, [])
+        replace_nodes(self.graph, ordered)

@@ -1,0 +1,140 @@
+"""Which form of reduced precision each component takes on each target. Here FP16 and INT8 are decided.
+
+One set of ranges serves every form; a form only says how numbers are held. tokens, latent and embed stay in float32
+wherever the target can compute it: the published weights expect the head in float32, and together they are a few per
+cent of the bytes. docs/int8.md and docs/engines.md say why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
+
+from hart_edge.bundle.manifest import ENGINE_TARGETS, Dtype, Precision, Target, TensorSpec
+from hart_edge.calib.quantizable import SiteKind
+
+# TensorRT-RTX 1.7.1 builds no engine for the residual graph when these are INT8 besides the others (its compiler ends
+# with "vector::_M_range_check"); they are 0.05 M of 0.7 M parameters in the model that comes along.
+UNBUILT = "residual.final."
+
+
+class Form(StrEnum):
+    """How a component holds its weights and activations."""
+
+    FLOAT32 = "float32"
+    # FP16 initialisers, cast where they are used: CPUs compute in float32, and ONNX Runtime casts once, at load.
+    FLOAT16_WEIGHTS = "float16 weights, float32 arithmetic"
+    # FP16 tensors: matrix products and what lies between them; statistics and sums over many steps in float32.
+    FLOAT16 = "float16, float32 statistics"
+    # The same without exceptions for what is exact elsewhere.
+    FLOAT16_PRODUCTS = "float16 products, float32 elsewhere"
+    # INT8 weights per channel, dequantised where they are used.
+    INT8_WEIGHTS = "INT8 weights per channel, float32 arithmetic"
+    # The same for the weights of matrix products alone, and float16 around them.
+    INT8_WEIGHTS_FLOAT16 = "INT8 weights per channel, float16 arithmetic"
+    # Activations UINT8 per tensor from calibration, weights INT8 per channel: the operands of x86 VNNI.
+    U8S8 = "static U8S8 Q/DQ"
+    # The same, with ranges of what is there at run time: for matrix products alone.
+    DYNAMIC = "dynamic U8S8"
+    # Activations and weights INT8 with zero points 0: the operands of tensor cores; float16 around them.
+    S8S8 = "static S8S8 Q/DQ, float16 elsewhere"
+
+    def quantizes(self, kind: SiteKind) -> bool:
+        """Whether activations of such a site are quantised."""
+        if self in (Form.S8S8, Form.DYNAMIC):
+            return kind is SiteKind.LINEAR
+        return self is Form.U8S8 and kind is not SiteKind.EMBEDDING
+
+    def holds_int8(self, kind: SiteKind, weight: str) -> bool:
+        """Whether a weight at such a site is INT8."""
+        if self is Form.INT8_WEIGHTS_FLOAT16 and weight.startswith(UNBUILT):
+            return False
+        return self.precision is Precision.INT8 and (not self.half or kind is SiteKind.LINEAR)
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether activations are UINT8."""
+        return self in (Form.U8S8, Form.DYNAMIC)
+
+    @property
+    def half(self) -> bool:
+        """Whether tensors, and not only weights, are FP16."""
+        return self in (Form.FLOAT16, Form.FLOAT16_PRODUCTS, Form.INT8_WEIGHTS_FLOAT16, Form.S8S8)
+
+    @property
+    def precision(self) -> Precision:
+        if self is Form.FLOAT32:
+            return Precision.FP32
+        is_fp16 = self in (Form.FLOAT16_WEIGHTS, Form.FLOAT16, Form.FLOAT16_PRODUCTS)
+        return Precision.FP16 if is_fp16 else Precision.INT8
+
+
+class Int8Form(StrEnum):
+    """How activations of INT8 layers are held on a CPU."""
+
+    MEASURED = "measured"  # whichever is fastest on this machine
+    STATIC = "static"
+    DYNAMIC = "dynamic"
+    WEIGHTS = "weights"  # not at all
+
+
+ALWAYS_FLOAT32 = frozenset({"tokens", "latent", "embed"})
+# Run once a picture, with activations that INT8 coarsens visibly: the decoder would show grain on plain grounds, and
+# the encoder would choose other codes.
+WEIGHTS_ONLY = frozenset({"decoder", "encoder"})
+# What follows this tensor stays in float32: distances to the codebook decide the encoder's codes.
+EXACT_AFTER = {"encoder": "latent"}
+CACHE = ("key.", "value.", "null_key.", "null_value.")
+CACHE += ("past_key.", "past_value.", "past_null_key.", "past_null_value.")
+# Turing: TensorRT-RTX compiles no matrix product in float32 for it.
+NO_FLOAT32_PRODUCTS = frozenset({"sm_75"})
+
+
+def form_of(component: str, precision: Precision, target: Target, architectures: Sequence[str] = ()) -> Form:
+    """The form of a component. architectures: of the GPUs that engines are built for, where they are known."""
+    if target in ENGINE_TARGETS:
+        return _engine_form(component, precision, target, architectures)
+    if precision is Precision.FP32 or component in ALWAYS_FLOAT32:
+        return Form.FLOAT32
+    if precision is Precision.FP16:
+        return Form.FLOAT16_WEIGHTS
+    if component in WEIGHTS_ONLY or target is not Target.CPU:
+        return Form.INT8_WEIGHTS
+    return Form.U8S8
+
+
+def candidates(component: str, form: Form, wanted: Int8Form) -> tuple[Form, ...]:
+    """The forms that a component could have, the one that takes the most memory last. form: what form_of gives it."""
+    if form is not Form.U8S8:
+        return (form,)
+    return {
+        Int8Form.MEASURED: (Form.U8S8, Form.DYNAMIC, Form.INT8_WEIGHTS),
+        Int8Form.STATIC: (Form.U8S8,),
+        Int8Form.DYNAMIC: (Form.DYNAMIC,),
+        Int8Form.WEIGHTS: (Form.INT8_WEIGHTS,),
+    }[wanted]
+
+
+def _engine_form(component: str, precision: Precision, target: Target, architectures: Sequence[str]) -> Form:
+    if precision is Precision.FP32:
+        return Form.FLOAT32
+    if component in ALWAYS_FLOAT32 or component in EXACT_AFTER:
+        if half_products_only(target, architectures):
+            return Form.FLOAT16_PRODUCTS
+        if component in ALWAYS_FLOAT32:
+            return Form.FLOAT32
+    if precision is Precision.FP16 or component in WEIGHTS_ONLY:
+        return Form.FLOAT16
+    return Form.S8S8 if target is Target.TENSORRT else Form.INT8_WEIGHTS_FLOAT16
+
+
+def half_products_only(target: Target, architectures: Sequence[str]) -> bool:
+    """Whether every matrix product of an engine has to be FP16."""
+    return target is Target.TENSORRT_RTX and not NO_FLOAT32_PRODUCTS.isdisjoint(architectures)
+
+
+def held(specs: Sequence[TensorSpec], form: Form, *, half_cache: bool = False) -> tuple[TensorSpec, ...]:
+    """A graph's inputs or outputs in a form: the KV cache is FP16 where the arithmetic is or half_cache says so."""
+    half = [(form.half or half_cache) and spec.name.startswith(CACHE) for spec in specs]
+    return tuple(replace(spec, dtype=Dtype.FLOAT16) if h else spec for spec, h in zip(specs, half, strict=True))

@@ -1,0 +1,1 @@
+"""Which scheme and which layers: decided by measurement."""

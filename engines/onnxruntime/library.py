@@ -1,0 +1,55 @@
+"""ONNX Runtime itself: loading the library, and the options with which every graph is opened and run.
+
+Builds open graphs with them too, so that what is measured there holds on the device.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hart_edge.bundle.manifest import Target
+
+PROVIDERS = {Target.CPU: "CPUExecutionProvider", Target.CUDA: "CUDAExecutionProvider"}
+
+
+def load_library() -> Any:
+    """The module onnxruntime. Raises ImportError.
+
+    From 1.29 on, official builds send what they run to their makers, names and hashes of graphs included, unless this
+    variable is there when they load.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
+def session_options(onnxruntime: Any, threads: int | None, *, arena: bool = False) -> Any:
+    """The library's SessionOptions as every graph of a bundle has them.
+
+    arena: an arena serves a block of the model with what the block before has freed, where malloc would have the system
+    zero new pages. It is for one run (run_options), so weights are not in it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; they are raised as well
+    # Idle threads sleep. By default those of one graph's session keep turning while the next graph runs, and take
+    # the cores from it: five times slower on two cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Every scale has shapes of its own: plans for a second run of each, and an arena that stays, would keep memory for
+    # all of them.
+    options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = arena
+    if arena:
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
+
+
+def run_options(onnxruntime: Any, *, arena: bool = False) -> Any:
+    """The library's RunOptions as every graph of a bundle runs with them: an arena is given back when a run ends."""
+    options = onnxruntime.RunOptions()
+    if arena:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options

@@ -1,0 +1,1 @@
+"""Every graph is held against the reference."""

@@ -1,0 +1,126 @@
+"""How near the loop's results come to the reference's: logits per scale, and the picture.
+
+In: every call of the transformer, tokens and decoder graphs with the reference's inputs and both outputs, as
+export/parity/compare.py shows them. Out: a Quality. Both transformers had the same inputs, the reference's KV cache among them,
+and the reference's head judges what they made of them, so a scale's figures are its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hart_edge.bundle.manifest import Quality, ScaleQuality
+from hart_edge.errors import ParityError
+from hart_edge.export.graphs import GraphModule
+
+
+@dataclass(frozen=True)
+class LogitError:
+    """Of some tokens: how many, how many with the same likeliest code, and sums over them."""
+
+    tokens: int
+    same: int
+    cosine: float
+    largest: float
+    kl: float
+
+
+def compare_logits(expected: Tensor, found: Tensor) -> LogitError:
+    """expected, found: (B, n, V). KL is that of the found distribution from the expected one, in nats."""
+    expected, found = expected.double().flatten(0, 1), found.double().flatten(0, 1)  # (B * n, V)
+    cosine = torch.cosine_similarity(expected, found, dim=-1)
+    own, other = expected.log_softmax(-1), found.log_softmax(-1)
+    return LogitError(
+        tokens=len(expected),
+        same=int((expected.argmax(-1) == found.argmax(-1)).sum()),
+        cosine=float(cosine.sum()),
+        largest=float((expected - found).abs().max()),
+        kl=float((own.exp() * (own - other)).sum()),
+    )
+
+
+class QualityFigures:
+    """Collects over all parity inputs, one image at a time. Call it with every call of the loop, in order."""
+
+    def __init__(self, tokens: GraphModule, scales: int) -> None:
+        """tokens: the reference's head, guidance and choice."""
+        self.tokens = tokens
+        self.unguided: list[list[LogitError]] = [[] for _ in range(scales)]  # per scale, an entry an image
+        self.guided: list[list[LogitError]] = [[] for _ in range(scales)]
+        self.pictures: list[float] = []  # mean square errors
+        self._hidden: dict[str, Tensor] = {}
+
+    def __call__(
+        self,
+        graph: str,
+        scale: int | None,
+        inputs: Mapping[str, Tensor],
+        outputs: Mapping[str, Tensor],
+        found: Mapping[str, NDArray[Any]],
+    ) -> None:
+        """inputs, outputs: the reference's; found: the exported graph's outputs, all of them finite."""
+        if graph == "transformer":
+            taken = {tensor.name for tensor in self.tokens.inputs} & set(found)
+            self._hidden = {name: torch.from_numpy(found[name].astype(np.float32, copy=False)) for name in taken}
+        elif graph == "tokens":
+            assert scale is not None  # no plan calls it elsewhere
+            self._add_logits(scale, inputs, outputs["logits"])
+        elif graph == "decoder":
+            difference = found["image"].astype(np.float64) - outputs["image"].numpy()
+            self.pictures.append(float(np.square(difference).mean()))
+
+    def _add_logits(self, scale: int, inputs: Mapping[str, Tensor], guided: Tensor) -> None:
+        """inputs: of the reference's tokens graph, whose guidance is taken away to see the conditional logits."""
+        other = {**inputs, **self._hidden}
+        alone = {"cfg_scale": torch.zeros_like(inputs["cfg_scale"])}
+        for kept, expected, found in (
+            (self.unguided, self._logits({**inputs, **alone}), self._logits({**other, **alone})),
+            (self.guided, guided, self._logits(other)),
+        ):
+            if not found.isfinite().all():
+                raise ParityError(
+                    f"graph transformer, scale {scale}: its hidden states give logits that are not finite; nothing was "
+                    "written. Try a higher --precision"
+                )
+            kept[scale].append(compare_logits(expected, found))
+
+    def _logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """(B, n, V), of the positions that predict codes"""
+        with torch.no_grad():
+            results = self.tokens(*(inputs[tensor.name] for tensor in self.tokens.inputs))
+        names = [tensor.name for tensor in self.tokens.outputs]
+        return results[names.index("logits")]
+
+    def worst_input(self, scale: int | None) -> int:
+        """The index of the parity input that a scale's logits, or the picture (None), come least near on."""
+        errors = self.pictures if scale is None else [each.kl / each.tokens for each in self.unguided[scale]]
+        return int(np.argmax(errors))
+
+    def quality(self) -> Quality:
+        scales = tuple(map(_summary, self.unguided, self.guided))
+        mean = sum(self.pictures) / len(self.pictures)
+        return Quality(len(self.pictures), scales, -10 * math.log10(mean) if mean > 0 else None)
+
+
+def _summary(unguided: Sequence[LogitError], guided: Sequence[LogitError]) -> ScaleQuality:
+    """Means over tokens. Rounding may take a cosine beyond 1 and a divergence below 0 by its last digit."""
+
+    def mean(name: str, of: Sequence[LogitError]) -> float:
+        return sum(getattr(each, name) for each in of) / sum(each.tokens for each in of)
+
+    return ScaleQuality(
+        cosine=min(1.0, max(-1.0, mean("cosine", unguided))),
+        largest_error=max(each.largest for each in unguided),
+        top_1=mean("same", unguided),
+        kl=max(0.0, mean("kl", unguided)),
+        guided_top_1=mean("same", guided),
+        guided_kl=max(0.0, mean("kl", guided)),
+    )

@@ -1,0 +1,133 @@
+"""What the reference made of the parity prompts: computed once, and shown to every stage that holds something to it.
+
+In: an observer's calls. Out: the same calls, in order or by graph, each at its own time. They stay in memory as long as
+they are few; what is more goes to files, which are read whenever a call is asked for. The KV cache of a prompt is kept
+once, as long as it has grown: what a scale reads is its beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hart_edge.export.walk import Observer
+
+MOST_IN_MEMORY = 2**28  # bytes of inputs and outputs
+ALL, FIRST = slice(None), slice(1)  # prompts
+PAST = ("past_key.", "past_value.", "past_null_")  # of the KV cache
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass
+class _Stored:
+    """An array, in memory or in a file."""
+
+    where: NDArray[Any] | Path
+
+    def read(self) -> NDArray[Any]:
+        return np.load(self.where) if isinstance(self.where, Path) else self.where
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """The first rows of a cache (N, B, heads, head_dim), which may still grow."""
+
+    cache: _Stored
+    rows: int
+
+    def read(self) -> NDArray[Any]:
+        where = self.cache.where
+        whole = np.load(where, mmap_mode="r") if isinstance(where, Path) else where
+        return np.array(whole[: self.rows])
+
+
+_Kept = Mapping[str, _Stored | _Beginning]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a graph. inputs, outputs: read anew each time; wanted: the names of its outputs."""
+
+    graph: str
+    _inputs: _Kept
+    _outputs: _Kept
+
+    @property
+    def inputs(self) -> Arrays:
+        return {name: stored.read() for name, stored in self._inputs.items()}
+
+    @property
+    def outputs(self) -> Arrays:
+        return {name: stored.read() for name, stored in self._outputs.items()}
+
+    @property
+    def wanted(self) -> list[str]:
+        return list(self._outputs)
+
+
+class Recording:
+    """An observer that keeps every call. Call end_prompt() after each prompt."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: for what does not stay in memory; it is made."""
+        self.folder = folder
+        self._prompts: list[list[Call]] = []
+        self._running: list[Call] = []
+        self._caches: dict[str, _Stored] = {}  # of the prompt that is running
+        self._bytes = self._files = 0
+        folder.mkdir()
+
+    def __call__(self, graph: str, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+        self._running.append(Call(graph, self._kept(graph, inputs), self._kept(graph, outputs)))
+
+    def end_prompt(self) -> None:
+        for cache in self._caches.values():
+            assert not isinstance(cache.where, Path)  # until now
+            cache.where = self._place(cache.where)
+        self._caches.clear()
+        self._prompts.append(self._running)
+        self._running = []
+
+    def calls(self, graph: str, prompts: slice = ALL) -> list[Call]:
+        """The calls of a graph, in order, for all prompts or some."""
+        return [call for prompt in self._prompts[prompts] for call in prompt if call.graph == graph]
+
+    def show(self, observe: Observer, prompts: slice = ALL) -> None:
+        """Every call once more, in order, for all prompts or some."""
+        for prompt in self._prompts[prompts]:
+            for call in prompt:
+                observe(call.graph, _tensors(call.inputs), _tensors(call.outputs))
+
+    def _kept(self, graph: str, tensors: Mapping[str, Tensor]) -> _Kept:
+        kept: dict[str, _Stored | _Beginning] = {}
+        for name, tensor in tensors.items():
+            if name.startswith(PAST) and tensor.numel():  # at scale 0 a half that is not there has another shape
+                cache = self._caches.setdefault(f"{graph} {name}", _Stored(tensor.numpy()))
+                assert not isinstance(cache.where, Path)  # it has its place at the prompt's end
+                if len(tensor) > len(cache.where):
+                    cache.where = tensor.numpy()
+                kept[name] = _Beginning(cache, len(tensor))
+            else:
+                kept[name] = _Stored(self._place(tensor.numpy()))
+        return kept
+
+    def _place(self, array: NDArray[Any]) -> NDArray[Any] | Path:
+        if self._bytes + array.nbytes <= MOST_IN_MEMORY:
+            self._bytes += array.nbytes
+            return array
+        path = self.folder / f"{self._files}.npy"
+        self._files += 1
+        np.save(path, array)
+        return path
+
+
+def _tensors(arrays: Arrays) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -1,0 +1,191 @@
+"""What each component becomes at INT8: the form that is fast on this machine, and the layers that stay out of it.
+
+In: traced graphs, ranges, and the reference's calls. Out: a Decision per component, with its reason for the
+manifest and the card.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from hart_edge.bundle.manifest import TensorSpec
+from hart_edge.calib.calibrate.ranges import CalibratedRanges
+from hart_edge.calib.graph_files import graph_file, read_graph
+from hart_edge.calib.quantizable import SiteKind, find_sites
+from hart_edge.calib.rewrite.apply import apply_form
+from hart_edge.calib.scheme import Form, Int8Form, candidates, held
+from hart_edge.calib.select.fastest import Candidate, NoCandidateError, choose_form, timed
+from hart_edge.calib.select.sensitivity import (
+    LayerFigures,
+    LogitsJudge,
+    fewest_kept,
+    layers_of,
+    measure_layers,
+)
+from hart_edge.engines.base import EngineLibrary, Session
+from hart_edge.errors import BuildError
+from hart_edge.export.graphs import GraphModule
+from hart_edge.export.parity.compare import compare, tolerance_of
+from hart_edge.export.parity.limits import Limits, beyond, percent
+from hart_edge.export.parity.quality import LogitError
+from hart_edge.export.parity.recording import FIRST, Recording
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The form of a component. kept: weights that stay out of INT8; alone: those whose activations do."""
+
+    form: Form
+    reason: str = ""
+    kept: frozenset[str] = frozenset()
+    alone: frozenset[str] = frozenset()
+
+
+def hold(errors: Sequence[LogitError], limits: Limits) -> bool:
+    """Whether every scale is within the limits on logits."""
+    return not any(beyond(scale.same / scale.tokens, scale.kl / scale.tokens, scale.tokens, limits) for scale in errors)
+
+
+def describe(errors: Sequence[LogitError]) -> str:
+    """The worst scale of each figure."""
+    most = max(scale.kl / scale.tokens for scale in errors)
+    return (
+        f"KL {most:.1e} nats, top-1 {percent(min(scale.same / scale.tokens for scale in errors))} at the worst scales"
+    )
+
+
+@dataclass(frozen=True)
+class Int8Stage:
+    """Decides with candidate graphs beside those in `folder`.
+
+    graphs: the reference's, of which the tokens graph is run; say: takes what a user should know; random: whether its
+    weights are random; half_cache: whether the KV cache is FP16.
+    """
+
+    folder: Path
+    graphs: Mapping[str, GraphModule]
+    ranges: CalibratedRanges
+    library: EngineLibrary
+    say: Callable[[str], None]
+    random: bool = False
+    half_cache: bool = False
+
+    def decide(
+        self, decisions: Mapping[str, Decision], wanted: Int8Form, recording: Recording, limits: Limits | None
+    ) -> dict[str, Decision]:
+        """The decisions with every component's fastest form, and the transformer's layers within the limits.
+
+        limits: on its logits; None where they mean nothing.
+        """
+        open_forms = {name: candidates(name, each.form, wanted) for name, each in decisions.items()}
+        found = {name: replace(each, form=open_forms[name][0]) for name, each in decisions.items()}
+        for name, forms in open_forms.items():
+            if len(forms) > 1:
+                found[name] = self._fastest(name, found[name], forms, recording)
+                self.say(f"{name}: {found[name].form}: {found[name].reason}")
+        if limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR):
+            found["transformer"] = self._within_limits(found["transformer"], recording, limits)
+        return found
+
+    def _fastest(self, name: str, decision: Decision, forms: Sequence[Form], recording: Recording) -> Decision:
+        """The fastest form whose error on recorded calls is accepted."""
+        calls = recording.calls(name, FIRST)
+        refused: list[str] = []
+
+        def candidate(form: Form) -> Candidate | None:
+            session, seconds, error = self._open(name, form, decision.kept), 0.0, 0.0
+            for call in calls:
+                spent, found = timed(session, call)
+                seconds += spent
+                error = max(error, compare(name, call.outputs, found).error)
+            if error <= tolerance_of(name, form, random=self.random):
+                return Candidate(form, session, error, seconds)
+            refused.append(f"{form}: error {error:.1e}")
+            return None
+
+        try:
+            # Backwards: what takes the most memory while it is opened, weights alone in float32, is opened alone.
+            choice = choose_form(filter(None, map(candidate, reversed(forms))), calls)
+        except NoCandidateError:
+            raise BuildError(
+                f"graph {name}: no form of INT8 comes near the reference ({'; '.join(refused)}); calibrate on prompts "
+                "like those that it will see (--prompts), or build at fp16"
+            ) from None
+        reasons = [choice.reason, *refused] if choice.reason else refused
+        return replace(decision, form=choice.form, reason="; ".join(reasons))
+
+    def _within_limits(self, decision: Decision, recording: Recording, limits: Limits) -> Decision:
+        """Keep the most sensitive layers out of INT8 until the logits are near enough at every scale."""
+        judge = LogitsJudge(recording, self.graphs["tokens"])
+        errors: list[LogitError] = []
+        every: frozenset[str] = frozenset()
+
+        def open_without(weights: Collection[str]) -> Session:
+            return self._open("transformer", decision.form, decision.kept, weights)
+
+        def open_with(weights: Collection[str]) -> Session:
+            return self._open("transformer", decision.form, every.difference(weights))
+
+        def accept(session: Session) -> bool:
+            errors[:] = judge.errors(session)
+            return hold(errors, limits)
+
+        kept: list[LayerFigures] = []
+        if not accept(open_without(())):
+            layers = layers_of(read_graph(self.folder / "transformer.onnx"), decision.form)
+            layers = [layer for layer in layers if not decision.kept.issuperset(layer[1])]
+            every = decision.kept.union(*(weights for _, weights in layers))
+            self.say(f"transformer: {describe(errors)}; looking at each of {len(layers)} layers")
+            kept = fewest_kept(measure_layers(layers, open_with, judge, lambda _: None), open_without, accept)
+            accept(open_without({weight for layer in kept for weight in layer.weights}))
+        names = f"; not multiplied in INT8: {', '.join(layer.name for layer in kept)}" if kept else ""
+        reason = f"{describe(errors)}{names}"
+        self.say(f"transformer: {reason}")
+        weights = {weight for layer in kept for weight in layer.weights}
+        return replace(decision, reason="; ".join(filter(None, (decision.reason, reason))), alone=frozenset(weights))
+
+    def _open(self, name: str, form: Form, kept: Collection[str], alone: Collection[str] = ()) -> Session:
+        """A session of a component in a form. What it leaves as it is stays in the traced graph's file of weights."""
+        ranges = self.ranges.graphs.get(name, {})
+        traced = read_graph(self.folder / f"{name}.onnx")
+        half = self.half_cache
+        model = apply_form(traced, form, ranges, self.folder, keep=kept, alone=alone, half_cache=half)
+        with graph_file(model, self.folder / f"{name}.candidate.onnx") as path:
+            del model  # its weights are in the file
+            session = self.library.open(path)
+        if not (form.half or half):
+            return session
+        return CastingSession(session, held(self.graphs[name].inputs, form, half_cache=half))
+
+
+@dataclass(frozen=True)
+class CastingSession:
+    """A session that takes the reference's inputs in the types that its graph has them in."""
+
+    session: Session
+    inputs: Sequence[TensorSpec]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        dtypes = {spec.name: spec.dtype.value for spec in self.inputs}
+        cast = {name: value.astype(dtypes[name], copy=False) for name, value in inputs.items()}
+        return self.session.run(cast, outputs)
+
+
+def weights_like(graphs: Mapping[str, Path], patterns: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Per graph the weights whose names match a pattern, as in `transformer.blocks.0.*`. Raises BuildError if none."""
+    found: dict[str, set[str]] = {name: set() for name in graphs}
+    names = {name: {site.weight for site in find_sites(read_graph(path).graph)} for name, path in graphs.items()}
+    for pattern in patterns:
+        matches = {name: set(fnmatch.filter(weights, f"{pattern}*")) for name, weights in names.items()}
+        if not any(matches.values()):
+            example = min(weight for weights in names.values() for weight in weights)
+            raise BuildError(f"--keep {pattern}: no weight has a name like this; they are like {example}")
+        for name, weights in matches.items():
+            found[name] |= weights
+    return {name: frozenset(weights) for name, weights in found.items()}

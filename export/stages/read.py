@@ -1,0 +1,187 @@
+"""What a build starts from: a checkpoint folder, read and checked, and the inputs its graphs are run on.
+
+In: the folder of contract 1 (tokenizer/, llm/, text_model/). Out: a Source. What a user may have got wrong is found
+here, before minutes of tracing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hart_edge.bundle.manifest import Licence, Sampling
+from hart_edge.calib.calibrate.prompts import read_prompts
+from hart_edge.calib.calibrate.ranges import hash_files
+from hart_edge.errors import BuildError, CheckpointError
+from hart_edge.export.graphs import GraphModule, build_graphs
+from hart_edge.reference.checkpoint import load_checkpoint
+from hart_edge.reference.hart import HART, SampleSettings
+from hart_edge.reference.presets import configs
+from hart_edge.reference.sampling import default_top_k, guidance_ramp, smooth_temperatures
+from hart_edge.reference.text import PromptTokenizer, load_text_model
+
+# Version 2. None is among the calibration prompts, in these words or nearly; the first two are drawn by every check.
+PARITY_PROMPTS = (
+    "yellow banana",
+    "woman astronaut: dark skin tone",
+    "crying cat face",
+    "flag: Canada",
+    "snow-capped mountain",
+    "raised fist: medium skin tone",
+    "alarm clock",
+    "a purple octopus",
+)
+PARITY_SEED = 1
+WEIGHTS_SEED = 0  # of presets
+
+Inputs = dict[str, Tensor]  # what the plan asks of its caller: input_ids, or context and context_mask
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint in memory. weight_bytes: of the files that were read; their hash ties ranges to them."""
+
+    name: str  # of its folder, or of the preset
+    folder: Path | None
+    model: HART
+    tokenizer: PromptTokenizer | None
+    graphs: Mapping[str, GraphModule]
+    licences: tuple[Licence, ...]
+    settings: SampleSettings
+    weight_bytes: int
+    weights_sha256: str
+
+    @property
+    def random(self) -> bool:
+        """Whether the weights are random: a preset's."""
+        return self.folder is None
+
+    def let_go(self) -> None:
+        """Free the weights of the transformer's blocks and of the text model, without which most graphs cannot run.
+
+        The tokens graph can.
+        """
+        text_model = self.graphs["text_model"].parameters() if "text_model" in self.graphs else ()
+        for parameter in (*self.model.transformer.blocks.parameters(), *text_model):
+            parameter.data = torch.empty(0)
+
+    def sampling(self, cfg_scale: float | None = None, top_p: float | None = None) -> Sampling:
+        """The checkpoint's settings, or those given, with the published tables over this model's scales."""
+        scales, vocab_size = len(self.model.patch_nums), self.model.tokenizer_config.vocab_size
+        return Sampling(
+            self.settings.cfg_scale if cfg_scale is None else cfg_scale,
+            self.settings.top_p if top_p is None else top_p,
+            self.settings.smooth,
+            tuple(default_top_k(scales, vocab_size)),
+            tuple(guidance_ramp(scales)),
+            tuple(smooth_temperatures(scales)),
+        )
+
+    def parity_inputs(self) -> list[Inputs]:
+        """What the graphs are held against the reference on; seeded noise stands in for a missing text model."""
+        if self.tokenizer is not None:
+            return [_encode(self.tokenizer, prompt) for prompt in PARITY_PROMPTS]
+        config = self.model.config
+        generator = torch.Generator().manual_seed(PARITY_SEED)
+        context = torch.randn(1, config.context_token, config.context_dim, generator=generator)
+        mask = torch.arange(config.context_token)[None] < max(1, config.context_token // 2)
+        return [{"context": context, "context_mask": mask}]
+
+    def calibration_inputs(self, prompts: Path | None, contexts: Path | None) -> list[Inputs]:
+        """What the loop is calibrated on: a file of prompts (None: the set that comes along), or of contexts."""
+        if self.tokenizer is not None:
+            return [_encode(self.tokenizer, prompt) for prompt in read_prompts(prompts)]
+        if self.random:
+            return self.parity_inputs()  # no activation of such weights means anything
+        if contexts is None:
+            raise BuildError(
+                f"{self.name}: INT8 is calibrated on prompts, and this checkpoint has no text_model/; name a file "
+                "with --contexts (npz with context (N, T, D) and context_mask (N, T)), or build at fp16"
+            )
+        return read_contexts(contexts, self.model.config.context_token, self.model.config.context_dim)
+
+
+def read_source(folder: Path) -> Source:
+    """Read a checkpoint folder. Raises CheckpointError."""
+    checkpoint = load_checkpoint(folder)
+    weights, text_model, tokenizer = list(checkpoint.read), None, None
+    if checkpoint.has_text_model:
+        text_folder = folder / "text_model"
+        text_model, tokenizer = load_text_model(text_folder, checkpoint.model.config.context_token)
+        weights += sorted(path for path in text_folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+    return Source(
+        str(folder),
+        folder,
+        checkpoint.model,
+        tokenizer,
+        build_graphs(checkpoint.model, text_model),
+        read_licences(folder),
+        checkpoint.sampling,
+        sum(path.stat().st_size for path in weights),
+        hash_files(weights),
+    )
+
+
+def random_source(preset: str) -> Source:
+    """The shape of a preset with seeded random weights, without a text model. Raises BuildError."""
+    with torch.random.fork_rng():
+        torch.manual_seed(WEIGHTS_SEED)
+        model = HART(*configs(preset)).requires_grad_(False).eval()
+    identity = f"{preset}, torch {torch.__version__}, seed {WEIGHTS_SEED}"
+    return Source(
+        preset,
+        None,
+        model,
+        None,
+        build_graphs(model, None),
+        (),
+        SampleSettings(),
+        sum(parameter.nbytes for parameter in model.parameters()),
+        hashlib.sha256(identity.encode()).hexdigest(),
+    )
+
+
+def read_contexts(path: Path, tokens: int, dim: int) -> list[Inputs]:
+    """Contexts of an npz file, one dictionary of plan inputs each."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            context, mask = archive["context"].astype(np.float32), archive["context_mask"].astype(bool)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise BuildError(
+            f"{path}: not an npz with context and context_mask ({error}); write one with numpy.savez"
+        ) from None
+    if context.ndim != 3 or context.shape[1:] != (tokens, dim) or mask.shape != context.shape[:2] or not len(context):
+        raise BuildError(
+            f"{path}: expected context (N, {tokens}, {dim}) and context_mask (N, {tokens}), found {context.shape} and "
+            f"{mask.shape}; use the text model that the transformer was trained with"
+        )
+    return [
+        {"context": torch.from_numpy(c[None]), "context_mask": torch.from_numpy(m[None])}
+        for c, m in zip(context, mask, strict=True)
+    ]
+
+
+def read_licences(checkpoint: Path) -> tuple[Licence, ...]:
+    """The checkpoint's licences.json: a list of {"part", "spdx", "attribution"}; nothing if there is none."""
+    path = checkpoint / "licences.json"
+    if not path.is_file():
+        return ()
+    try:
+        licences = tuple(Licence(**entry) for entry in json.loads(path.read_text(encoding="utf-8")))
+        if not all(isinstance(value, str) for licence in licences for value in vars(licence).values()):
+            raise TypeError("every value is a string")
+        return licences
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: expected a list of part, spdx and attribution ({error}); mend it") from None
+
+
+def _encode(tokenizer: PromptTokenizer, prompt: str) -> Inputs:
+    return {"input_ids": torch.from_numpy(tokenizer.encode(prompt))}

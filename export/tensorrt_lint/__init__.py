@@ -1,0 +1,1 @@
+"""Graphs are held against what TensorRT takes, where TensorRT cannot be installed."""

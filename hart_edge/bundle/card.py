@@ -1,0 +1,111 @@
+"""The model card of a bundle: its README.md, generated from what the build knows."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from hart_edge.bundle.manifest import Manifest, Quality
+from hart_edge.export.parity.limits import LIMITS, Limits, decibels, percent
+
+RANDOM = (
+    "**Random weights.** This bundle has the shape of a published model and none of its weights: it is for measuring "
+    "time and memory. Its pictures show noise, and the errors below say nothing about that model.",
+    "",
+)
+
+
+def write_card(manifest: Manifest, machine: str, seconds: float, command: str, limits: Limits | None = None) -> str:
+    """Markdown. machine, seconds and command: where, how long and with what the bundle was built.
+
+    limits: what the graphs were held to, where that is known; else the precision's are shown.
+    """
+    m, sampling = manifest, manifest.sampling
+    total = sum(component.bytes for component in m.components)
+    asks = "a prompt" if m.tokenizer else f"a context array ({m.context_tokens}, {m.context_dim}) and its mask"
+    lines = [
+        f"# {m.name}",
+        "",
+        *(RANDOM if m.random else ()),
+        f"A hart-edge bundle, format version {m.format_version}: {asks} in, a {m.image_size} x {m.image_size} picture "
+        f"out, for target `{m.target.name}` at `{m.precision}`.",
+        "",
+        f"Scales {' '.join(map(str, m.patch_nums))}, {m.vocab_size} codes of {m.z_channels} channels, "
+        f"{len(m.residual.timesteps)} residual steps. Defaults: cfg_scale {sampling.cfg_scale:g}, "
+        f"top_k {' '.join(map(str, sampling.top_k))}, top_p {sampling.top_p:g}, "
+        f"{'smooth' if sampling.smooth else 'sampled'} latents.",
+        "",
+        "| component | precision | held as | parameters | bytes | largest error | in |",
+        "|---|---|---|--:|--:|--:|---|",
+    ]
+    lines += [
+        f"| {c.name} | {c.precision} | {c.form} | {c.parameters:,} | {c.bytes:,} | {c.max_error:.1e} "
+        f"| {c.worst_tensor} |"
+        for c in m.components
+    ]
+    lines += [
+        f"| total | | | {sum(c.parameters for c in m.components):,} | {total:,} | | |",
+        "",
+        "Largest error: against the PyTorch reference on the inputs that the real loop gives each graph, relative to "
+        "the output's largest magnitude (at least 1).",
+        "",
+    ]
+    if m.quality:
+        lines += _quality(m, m.quality, limits or LIMITS[m.precision])
+    reasons = [f"- {c.name}: {c.reason}" for c in m.components if c.reason]
+    if reasons:
+        lines += ["What the forms were chosen by, on the machine that built them:", "", *reasons, ""]
+    if m.target.engines:
+        e = m.target.engines
+        lines += [
+            f"Engines of {m.target.name} {e.version} for {', '.join(e.architectures)}, which take up to "
+            f"{e.images_at_once} images at once; engines/NAME.json tells what became of every node of a graph. The "
+            "errors are those of the graphs that the engines were made from, computed on a CPU.",
+            "",
+        ]
+    if m.calibration:
+        lines += [f"INT8 ranges: {m.calibration.prompts} prompts, sha256 {m.calibration.ranges_sha256[:16]}.", ""]
+    lines += ["## Use", "", "    import hart_edge"]
+    if m.tokenizer:
+        lines += ['    hart_edge.load("THIS FOLDER").generate("a red heart", seed=7).save("heart.png")', ""]
+    else:
+        lines += ['    hart_edge.load("THIS FOLDER").generate(hart_edge.Context(tokens, mask)).save("picture.png")', ""]
+    lines += ["## Licences", ""]
+    lines += [f"- {entry.part}: {entry.spdx}. {entry.attribution}" for entry in m.licences]
+    if m.random:
+        lines += ["The weights are random numbers, and nobody's work."]
+    elif not m.licences:
+        lines += ["The checkpoint states none (licences.json); ask whoever made it before you pass this on."]
+    tools = ", ".join(f"{name} {version}" for name, version in m.tools.items())
+    lines += ["", "## Built", "", f"In {seconds:.0f} s on {machine}, with {tools}:", "", f"    {command}", ""]
+    return "\n".join(lines)
+
+
+def _quality(m: Manifest, quality: Quality, limits: Limits) -> list[str]:
+    """A table by scale, the decoder, and what they are held to."""
+    lines = [
+        "| scale | tokens | cosine | largest error | top-1 | KL, nats | guided top-1 | guided KL |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for scale, (side, q) in enumerate(zip(m.patch_nums, quality.scales, strict=True)):
+        lines.append(
+            f"| {scale} | {quality.prompts * side**2:,} | {q.cosine:.6f} | {q.largest_error:.1e} | {percent(q.top_1)} "
+            f"| {q.kl:.1e} | {percent(q.guided_top_1)} | {q.guided_kl:.1e} |"
+        )
+    lines += [
+        f"| limit | | | | {percent(limits.min_top_1)} | {limits.max_kl:.1e} | | |",
+        "",
+        f"Decoder: {decibels(quality.decoder_psnr)}, limit {limits.min_psnr:g} dB.",
+        "",
+        "Logits that predict codes, and the picture, against the PyTorch reference's on the same inputs and the same "
+        f"KV cache, on {quality.prompts} prompts that calibration has not seen. Top-1: how many tokens have the "
+        "reference's likeliest code; one of a scale may always differ. Guided: after the default guidance.",
+        "",
+    ]
+    if m.tokenizer is None:
+        lines += ["Noise stood in for prompts, as there is no text model: the limits on logits were not applied.", ""]
+    return lines
+
+
+def describe_machine() -> str:
+    return f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"

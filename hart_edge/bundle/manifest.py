@@ -1,0 +1,362 @@
+"""manifest.json of a bundle, format version 1: bytes in, a Manifest out; and back.
+
+docs/bundle.md is the specification, manifest.schema.json says the same to other tools, hart_edge/bundle/plan.py has
+the graphs and the plan. `parse` refuses everything that the specification does not allow, so the code behind
+it trusts its Manifest. Nothing here touches a file: hart_edge/bundle/verify.py does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from hart_edge.bundle.fields import Length, below, integer, number, plain, read, refuse, show, text
+from hart_edge.bundle.plan import (
+    MOST_BYTES,
+    Buffer,
+    BufferKind,
+    Bytes,
+    Component,
+    ComponentName,
+    Constant,
+    Distribution,
+    Dtype,
+    Engine,
+    Line,
+    Name,
+    Path,
+    Plan,
+    Precision,
+    Setting,
+    Step,
+    TensorSpec,
+    bytes_per_image,
+    lifetimes,
+)
+from hart_edge.bundle.plan_check import check_plan
+from hart_edge.bundle.target import ENGINE_TARGETS, Engines, HardwareCompatibility, Target, TargetSpec, check_engines
+from hart_edge.errors import BundleError
+
+__all__ = [
+    "CONSTANTS_FILE",
+    "ENGINE_TARGETS",
+    "FORMAT_VERSION",
+    "MANIFEST_FILE",
+    "MOST_MANIFEST_BYTES",
+    "RANDOM_ENDING",
+    "Buffer",
+    "BufferKind",
+    "Calibration",
+    "Component",
+    "ComponentName",
+    "Constant",
+    "Distribution",
+    "Dtype",
+    "Engine",
+    "Engines",
+    "FileEntry",
+    "HardwareCompatibility",
+    "Licence",
+    "Manifest",
+    "PaddingSide",
+    "Plan",
+    "Precision",
+    "Quality",
+    "Residual",
+    "Sampling",
+    "ScaleQuality",
+    "Setting",
+    "Step",
+    "Target",
+    "TargetSpec",
+    "TensorSpec",
+    "Tokenizer",
+    "bytes_per_image",
+    "lifetimes",
+    "parse",
+    "to_json",
+]
+
+FORMAT_VERSION = 2
+MANIFEST_FILE = "manifest.json"
+CONSTANTS_FILE = "constants.bin"
+MOST_MANIFEST_BYTES = 16 * 2**20
+RANDOM_ENDING = "-random"  # of names, kept for bundles whose weights are random numbers
+MOST_GUIDANCE, LEAST_TOP_P = 100.0, 1e-6  # of how codes are drawn by default
+ALIGNMENT = 64  # of constants; a cache line, and what accelerators ask of host memory
+
+Count = Annotated[int, integer(1, 2**20)]
+Factor = Annotated[float, number(0, 1000)]
+Share = Annotated[float, number(0, 1)]
+Nats = Annotated[float, number(0, 1e30)]
+Sha256 = Annotated[str, text(64, r"[0-9a-f]{64}", "64 lower-case hex digits,")]
+
+
+class PaddingSide(StrEnum):
+    LEFT = "left"
+    RIGHT = "right"
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    file: Path
+    pad_token_id: Annotated[int, integer(0, 2**31 - 1)]
+    padding_side: PaddingSide
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Defaults, then tables with one entry per scale."""
+
+    cfg_scale: Annotated[float, number(0, MOST_GUIDANCE)]
+    top_p: Annotated[float, number(LEAST_TOP_P, 1)]
+    smooth: bool
+    top_k: tuple[Count, ...]
+    guidance_ratio: tuple[Factor, ...]
+    temperature: tuple[Annotated[float, number(1e-6, 1000)], ...]
+
+
+@dataclass(frozen=True)
+class Residual:
+    """timesteps: N original step numbers, ascending; noise_steps: N + 1, the start and each step's."""
+
+    timesteps: Annotated[tuple[Annotated[int, integer(0, 99_999)], ...], Length(1, 1000)]
+    noise_steps: Count
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    bytes: Bytes
+    sha256: Sha256
+
+
+@dataclass(frozen=True)
+class Calibration:
+    prompts: Count
+    ranges_sha256: Sha256
+
+
+@dataclass(frozen=True)
+class ScaleQuality:
+    """How near a scale's logits come to the reference's: unguided, and with the guidance of the bundle's defaults."""
+
+    cosine: Annotated[float, number(-1, 1)]
+    largest_error: Annotated[float, number(0, 1e30)]
+    top_1: Share
+    kl: Nats
+    guided_top_1: Share
+    guided_kl: Nats
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Of the graphs, on prompts that calibration has not seen. decoder_psnr: dB, None where nothing differs."""
+
+    prompts: Count
+    scales: Annotated[tuple[ScaleQuality, ...], Length(1, 64)]
+    decoder_psnr: Annotated[float, number(0, 1000)] | None
+
+
+@dataclass(frozen=True)
+class Licence:
+    part: Line
+    spdx: Line
+    attribution: Annotated[str, text(100_000)]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    format_version: Annotated[int, integer(FORMAT_VERSION, FORMAT_VERSION)]
+    name: Annotated[str, text(100, r"[A-Za-z0-9][A-Za-z0-9._-]*", "a name of A-Z a-z 0-9 . _ -")]
+    precision: Precision
+    target: TargetSpec
+    image_size: Annotated[int, integer(16, 8192)]
+    patch_nums: Annotated[tuple[Annotated[int, integer(1, 512)], ...], Length(1, 64)]
+    vocab_size: Count
+    z_channels: Count
+    context_tokens: Annotated[int, integer(1, 8192)]
+    context_dim: Count
+    tokenizer: Tokenizer | None
+    sampling: Sampling
+    residual: Residual
+    components: Annotated[tuple[Component, ...], Length(1, 9)]
+    files: Annotated[dict[Path, FileEntry], Length(1, 10_000)]
+    constants: dict[Name, Constant]
+    plan: Plan
+    calibration: Calibration | None
+    quality: Quality | None
+    licences: Annotated[tuple[Licence, ...], Length(0, 100)]
+    tools: Annotated[dict[Line, Line], Length(0, 1000)]
+
+    @property
+    def random(self) -> bool:
+        """Whether the weights are random numbers: the name says so."""
+        return self.name.endswith(RANDOM_ENDING)
+
+
+def parse(data: bytes) -> Manifest:
+    """The manifest in `data`, the bytes of a manifest.json; BundleError names the JSON path of a fault."""
+    value = _load(data)
+    if not isinstance(value, dict):
+        refuse("", "an object", show(value))
+    version = value.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:  # first: every other key may differ with it
+        refuse(
+            "format_version",
+            str(FORMAT_VERSION),
+            show(version) if "format_version" in value else "no such key",
+            f"this runtime reads version {FORMAT_VERSION}; rebuild the bundle with this version or update hart-edge",
+        )
+    manifest = read(Manifest, value, "")
+    _check_tables(manifest)
+    _check_files(manifest)
+    check_plan(manifest.plan, manifest.components, manifest.constants, len(manifest.patch_nums), manifest.image_size)
+    check_engines(manifest.target, manifest.components, manifest.plan, len(manifest.patch_nums))
+    _check_inputs(manifest)
+    _check_noise(manifest)
+    return manifest
+
+
+def to_json(manifest: Manifest) -> bytes:
+    """The bytes of manifest.json, the same for equal manifests; BundleError where `parse` refuses them."""
+    data = json.dumps(plain(manifest), indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+    parse(data)
+    return data
+
+
+def _load(data: bytes) -> object:
+    """JSON without what Python's reader lets through: duplicate keys, NaN, any depth, other encodings."""
+    if len(data) > MOST_MANIFEST_BYTES:
+        refuse("", f"at most {MOST_MANIFEST_BYTES} bytes", f"{len(data)}")
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        refuse("", "UTF-8", f"byte {error.start} that is none")
+    except RecursionError:
+        refuse("", "nesting as in docs/bundle.md", "nesting without end")
+    except ValueError as error:  # JSONDecodeError, and integers beyond Python's digit limit
+        if isinstance(error, BundleError):
+            raise
+        refuse("", "JSON", str(error)[:200])
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                refuse("", "every key once in an object", f"{show(key)} twice")
+            seen.add(key)
+    return unique
+
+
+def _no_constant(name: str) -> None:
+    refuse("", "finite numbers", name)
+
+
+def _check_tables(manifest: Manifest) -> None:
+    """What scales and diffusion steps say about each other."""
+    sides = manifest.patch_nums
+    if sides[0] != 1:
+        refuse("patch_nums[0]", "1", f"{sides[0]}")
+    _check_rising("patch_nums", sides)
+    if manifest.image_size != 16 * sides[-1]:
+        refuse("image_size", f"{16 * sides[-1]}, 16 times the last of patch_nums", f"{manifest.image_size}")
+    sampling = manifest.sampling
+    for key in ("top_k", "guidance_ratio", "temperature"):
+        table = getattr(sampling, key)
+        if len(table) != len(sides):
+            refuse(f"sampling.{key}", f"{len(sides)} entries, one per scale", f"{len(table)}")
+    for index, top_k in enumerate(sampling.top_k):
+        if top_k > manifest.vocab_size:
+            refuse(f"sampling.top_k[{index}]", f"at most {manifest.vocab_size}, the vocab_size", f"{top_k}")
+    if manifest.quality is not None and len(manifest.quality.scales) != len(sides):
+        refuse("quality.scales", f"{len(sides)} entries, one per scale", f"{len(manifest.quality.scales)}")
+    steps = manifest.residual.timesteps
+    _check_rising("residual.timesteps", steps)
+    if manifest.residual.noise_steps != len(steps) + 1:
+        expected = f"{len(steps) + 1}, one more than timesteps"
+        refuse("residual.noise_steps", expected, f"{manifest.residual.noise_steps}")
+
+
+def _check_rising(where: str, values: tuple[int, ...]) -> None:
+    for index, (before, value) in enumerate(itertools.pairwise(values), 1):
+        if value <= before:
+            refuse(f"{where}[{index}]", f"more than {before}, the entry before", f"{value}")
+
+
+def _check_files(manifest: Manifest) -> None:
+    """Every file that something names is listed, and the constants lie inside theirs."""
+    files = manifest.files
+    if MANIFEST_FILE in files:
+        refuse("files", "every file but manifest.json", show(MANIFEST_FILE))
+    for name in files:
+        for parent in PurePosixPath(name).parents:
+            if str(parent) in files:
+                refuse(below("files", name), "a file in a folder", f"{show(str(parent))} as a file too")
+    seen: set[str] = set()
+    for index, component in enumerate(manifest.components):
+        where = f"components[{index}]"
+        if component.name in seen:
+            refuse(f"{where}.name", "every component once", f"{show(component.name)} twice")
+        seen.add(component.name)
+        if component.file not in files:
+            refuse(f"{where}.file", "a path in files", show(component.file))
+        for key, specs in (("inputs", component.inputs), ("outputs", component.outputs)):
+            names = [spec.name for spec in specs]
+            for position, name in enumerate(names):
+                if name in names[:position]:
+                    refuse(f"{where}.{key}[{position}].name", "every tensor once", f"{show(name)} twice")
+    if manifest.tokenizer is not None and manifest.tokenizer.file not in files:
+        refuse("tokenizer.file", "a path in files", show(manifest.tokenizer.file))
+    for name, constant in manifest.constants.items():
+        where = below("constants", name)
+        if CONSTANTS_FILE not in files:
+            refuse(where, f"{CONSTANTS_FILE} in files", "none")
+        if constant.nbytes > MOST_BYTES:
+            refuse(f"{where}.shape", f"at most {MOST_BYTES} bytes", f"{constant.nbytes}")
+        if constant.offset % ALIGNMENT:
+            refuse(f"{where}.offset", f"a multiple of {ALIGNMENT}", f"{constant.offset}")
+        end, size = constant.offset + constant.nbytes, files[CONSTANTS_FILE].bytes
+        if end > size:
+            refuse(where, f"to end within the {size} bytes of {CONSTANTS_FILE}", f"its end at {end}")
+
+
+def _check_inputs(manifest: Manifest) -> None:
+    """What the caller is asked for: token ids, made with the tokenizer, or a context array and its mask."""
+    tokens = manifest.context_tokens
+    expected = {
+        "input_ids": (Dtype.INT64, ("B", tokens)),
+        "context": (Dtype.FLOAT32, ("B", tokens, manifest.context_dim)),
+        "context_mask": (Dtype.BOOL, ("B", tokens)),
+    }
+    inputs = {name: each for name, each in manifest.plan.buffers.items() if each.kind is BufferKind.INPUT}
+    for name, buffer in inputs.items():
+        dtype, shape = expected[name]
+        if (buffer.dtype, buffer.shape) != (dtype, shape):
+            refuse(f"plan.buffers.{name}", f"{dtype} {list(shape)}", f"{buffer.dtype} {list(buffer.shape)}")
+    if manifest.tokenizer is None and "input_ids" in inputs:
+        refuse("tokenizer", "a tokenizer, because the plan takes input_ids", "null")
+    if manifest.tokenizer is not None and "input_ids" not in inputs:
+        refuse("tokenizer", "null, because the plan takes a context array", "a tokenizer")
+
+
+def _check_noise(manifest: Manifest) -> None:
+    """The shape by docs/randomness.md: element k of an image's noise is made of word k, so it is fixed."""
+    for name, buffer in manifest.plan.buffers.items():
+        if buffer.kind is not BufferKind.NOISE or buffer.scale is None:
+            continue
+        tokens = manifest.patch_nums[buffer.scale] ** 2
+        tokens_noise = ("B", tokens, manifest.vocab_size)
+        residual_noise = ("B", manifest.residual.noise_steps, tokens, manifest.z_channels)
+        wanted = Distribution.UNIFORM if buffer.purpose == 0 else Distribution.NORMAL
+        if buffer.distribution is not wanted:
+            refuse(below("plan.buffers", name) + ".distribution", show(wanted), show(buffer.distribution))
+        expected = tokens_noise if buffer.purpose == 0 else residual_noise
+        if buffer.shape != expected:
+            refuse(below("plan.buffers", name) + ".shape", f"{list(expected)}", f"{list(buffer.shape)}")

@@ -1,0 +1,279 @@
+"""How much memory a bundle takes while it runs, and its engines while they are built: arithmetic on the manifest.
+
+In: the manifest, and per step the activations that a builder reported or hart_edge/checks/activations.py computed. Out: a
+Forecast per component and scale, and what to change where it does not fit. Source of the factors: docs/memory.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hart_edge.bundle.manifest import Manifest
+from hart_edge.bundle.plan import BufferKind, Component, Plan, Precision
+from hart_edge.bundle.program import Program, make_program
+from hart_edge.bundle.target import Target
+from hart_edge.errors import BuildError
+
+Activations = Mapping[tuple[str, int | None], int]  # (graph, scale): bytes between the nodes
+
+
+@dataclass(frozen=True)
+class Rules:
+    """process: bytes of interpreter, libraries and contexts. node: bytes that a node takes beside its weights.
+
+    opening, activations: bytes for each byte of the weights of a graph while it is opened, and of activations. Weights
+    in a file beside their graph are mapped, and not copied while it is opened.
+    """
+
+    process: int
+    node: int
+    opening: float
+    activations: float
+    kept: bool  # what a graph has taken for one scale it keeps for the next
+    shared: bool  # one block of activations serves all graphs; else each keeps its own
+    measured: bool
+
+
+# ONNX Runtime folds and packs weights while it holds the file's, and on a GPU keeps what a run took in an arena.
+RULES = {
+    Target.CPU: Rules(86_000_000, 5_000, 2.5, 1.0, kept=False, shared=False, measured=True),
+    Target.CUDA: Rules(500_000_000, 0, 1.0, 2.0, kept=True, shared=False, measured=False),
+    Target.TENSORRT: Rules(400_000_000, 0, 1.0, 1.0, kept=True, shared=True, measured=False),
+    Target.TENSORRT_RTX: Rules(400_000_000, 0, 1.0, 1.0, kept=True, shared=True, measured=False),
+}
+BUILDER_PROCESS = 400_000_000  # bytes: the builder's process, before it has a graph
+BUILD_COPIES = 2  # of a component's weights: the parsed network's, and the engine that is being written
+
+
+@dataclass(frozen=True)
+class Constants:
+    """weights: bytes of a graph's as they are held when it runs, or of an engine; nodes: of the graph, else 0."""
+
+    weights: int
+    nodes: int = 0
+
+
+@dataclass(frozen=True)
+class ComponentMemory:
+    """weights: bytes held while open, nodes included; activations: the most of any scale, and `scale` where that is."""
+
+    name: str
+    weights: int
+    activations: int
+    scale: int | None
+    build: int
+
+
+@dataclass(frozen=True)
+class ScaleMemory:
+    """The worst moment of a group of steps. weights, with what is being opened, and activations as held then; cache:
+    keys and values; buffers: all of the plan's."""
+
+    scale: int | None
+    weights: int
+    activations: int
+    cache: int
+    buffers: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """peak: bytes at the worst moment of a picture; build: of making the engines on this machine."""
+
+    components: tuple[ComponentMemory, ...]
+    scales: tuple[ScaleMemory, ...]
+    process: int
+    buffers: int
+    cache: int
+    peak: int
+    build: int
+    measured: bool
+
+
+def forecast(
+    manifest: Manifest,
+    constants: Mapping[str, Constants],
+    activations: Activations,
+    *,
+    low_memory: bool,
+    workspace: int = 0,
+) -> Forecast:
+    """constants: of every component. workspace: that a builder may use."""
+    rules = RULES[manifest.target.name]
+    program = make_program(manifest.plan, manifest.components)
+    mapped = {str(each.name) for each in manifest.components if f"{each.file}.data" in manifest.files}
+    held = {name: each.weights + each.nodes * rules.node for name, each in constants.items()}
+    opening = {
+        name: held[name] if name in mapped else max(held[name], int(each.weights * rules.opening))
+        for name, each in constants.items()
+    }
+    factor = 1.0 if low_memory else rules.activations
+    worked = {key: int(size * factor) for key, size in activations.items()}
+    steps = manifest.plan.steps
+    used = [str(name) for name in dict.fromkeys(step.graph for step in steps)]
+    scales = tuple(
+        _scale(program, index, held, opening, worked, rules, low_memory) for index in range(len(program.groups))
+    )
+    components = tuple(
+        _component(each, held[each.name], worked, workspace) for each in manifest.components if each.name in used
+    )
+    return Forecast(
+        components,
+        scales,
+        rules.process,
+        program.size,
+        cache_peak(manifest.plan),
+        max(each.total for each in scales),
+        max(build_memory(each, workspace) for each in manifest.components),
+        rules.measured,
+    )
+
+
+def _component(component: Component, held: int, worked: Activations, workspace: int) -> ComponentMemory:
+    most, scale = max(((size, scale) for (name, scale), size in worked.items() if name == component.name),
+                      key=lambda pair: pair[0])  # fmt: skip
+    return ComponentMemory(str(component.name), held, most, scale, build_memory(component, workspace))
+
+
+def _scale(
+    program: Program,
+    number: int,
+    held: Mapping[str, int],
+    opening: Mapping[str, int],
+    worked: Activations,
+    rules: Rules,
+    low_memory: bool,
+) -> ScaleMemory:
+    """The worst moment of a group of steps, each graph being opened before its first."""
+    plan, group = program.plan, program.groups[number]
+    inside = range(group.first, group.last + 1)
+    at_work = {index: worked[str(plan.steps[index].graph), plan.steps[index].scale] for index in inside}
+    if rules.kept and not low_memory:
+        every = [max(size for (name, _), size in worked.items() if name == graph) for graph in _graphs(plan)]
+        at_work = dict.fromkeys(inside, max(every) if rules.shared else sum(every))
+    moments = []  # (weights, activations)
+    for index in inside:
+        graph = str(plan.steps[index].graph)
+        # Of a second picture, unless every graph is let go after its last step.
+        open_then = [name for name in _graphs(plan) if not low_memory or _alive(plan, name, index)]
+        moments.append((sum(held[name] for name in open_then), at_work[index]))
+        if _first(plan, graph) == index:
+            others = sum(held[name] for name in open_then if _first(plan, name) < index)
+            moments.append((others + opening[graph], 0))
+    weights, activations = max(moments, key=sum)
+    cache = max(cache_bytes(plan, index) for index in inside)
+    total = rules.process + weights + activations + program.size
+    return ScaleMemory(group.scale, weights, activations, cache, program.size, total)
+
+
+def _graphs(plan: Plan) -> list[str]:
+    return [str(name) for name in dict.fromkeys(step.graph for step in plan.steps)]
+
+
+def _first(plan: Plan, graph: str) -> int:
+    return next(number for number, step in enumerate(plan.steps) if step.graph == graph)
+
+
+def _alive(plan: Plan, graph: str, index: int) -> bool:
+    last = max(number for number, step in enumerate(plan.steps) if step.graph == graph)
+    return _first(plan, graph) <= index <= last
+
+
+def cache_bytes(plan: Plan, index: int) -> int:
+    """Bytes of keys and values at a step: of the caches, which are there whole from their first row on."""
+    caches = (buffer for buffer in plan.buffers.values() if buffer.kind is BufferKind.CACHE)
+    return sum(cache.bytes_per_image for cache in caches if cache.first <= index <= cache.last)
+
+
+def cache_peak(plan: Plan) -> int:
+    """The most of any step: it is reached where a cache begins."""
+    begins = {buffer.first for buffer in plan.buffers.values() if buffer.kind is BufferKind.CACHE}
+    return max((cache_bytes(plan, index) for index in begins), default=0)
+
+
+def build_memory(component: Component, workspace: int) -> int:
+    """Bytes at the worst moment of building a component's engine, each in a process of its own."""
+    return BUILDER_PROCESS + BUILD_COPIES * component.bytes + workspace
+
+
+def require_build_memory(components: Sequence[Component], available: int | None, workspace: int = 0) -> None:
+    """Raise BuildError before a build begins that cannot fit; name the component and the remedy.
+
+    available: bytes, None where the system does not say, and then nothing is refused.
+    """
+    largest = max(components, key=lambda component: component.bytes)
+    needed, name = build_memory(largest, workspace), largest.name
+    if available is not None and needed > available:
+        raise BuildError(
+            f"{name}: building its engine takes {needed / 2**30:.1f} GiB, found {available / 2**30:.1f} GiB free; "
+            "close other programs, lower the workspace, build at a lower --precision, or build on a larger machine of "
+            "the same architecture"
+        )
+
+
+def advice(manifest: Manifest, needed: Forecast, low: Forecast, memory: int) -> list[str]:
+    """What to change where a bundle does not fit: only what this product can do, with what it brings."""
+    if needed.peak <= memory:
+        return []
+    found = []
+    if low.peak < needed.peak:
+        found.append(
+            f"generate --low-memory: every graph is let go after its last step, the text model before the first scale; "
+            f"peak {size(low.peak)}, {fits(low.peak, memory)}"
+        )
+    if manifest.precision is not Precision.INT8:
+        saved = sum(each.weights for each in low.components) * (1 - INT8_SHARE[manifest.precision])
+        smaller = int(low.peak - saved) if low.peak - saved > low.process else low.process
+        found.append(
+            f"build at --precision int8: weights take about {INT8_SHARE[manifest.precision]:.0%} of these; with "
+            f"--low-memory a peak of about {size(smaller)}, {fits(smaller, memory)}"
+        )
+    least = low.process + low.buffers
+    if least > memory:
+        found.append(
+            f"a checkpoint of smaller pictures: buffers and libraries alone take {size(least)} at "
+            f"{manifest.image_size} x {manifest.image_size} pixels"
+        )
+    return found or [f"a device with {size(min(low.peak, needed.peak))} free: nothing in this bundle can be left out"]
+
+
+def available_memory(file: Path = Path("/proc/meminfo")) -> int | None:
+    """Bytes that this machine's processor could take now, caches of files included; None where it does not say."""
+    try:
+        words = [line.split() for line in file.read_text().splitlines()]
+    except OSError:
+        return None
+    return next((int(each[1]) * 1024 for each in words if each[:1] == ["MemAvailable:"]), None)
+
+
+def peak_memory() -> int:
+    """The most resident bytes of this process so far; 0 where the system does not say.
+
+    On Linux not getrusage's number, which survives exec and begins with what the process that started this one had.
+    """
+    if sys.platform == "darwin":
+        import resource  # which Windows has not
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        words = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
+    except OSError:
+        return 0
+    return next((int(each[1]) * 1024 for each in words if each[:1] == ["VmHWM:"]), 0)
+
+
+INT8_SHARE = {Precision.FP32: 0.25, Precision.FP16: 0.5}
+
+
+def fits(peak: int, memory: int) -> str:
+    return "which fits" if peak <= memory else "which does not fit either"
+
+
+def size(count: int) -> str:
+    if count < 10 * 2**20:
+        return f"{count / 2**20:.2f} MiB"
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -1,0 +1,1 @@
+"""Checks of what is there: golden records, engines on a GPU, speed, arithmetic."""

@@ -1,0 +1,187 @@
+"""Bundles and the reference side by side: every measurement in a process of its own, in turn, as one report.
+
+In: what to measure. Out: a dictionary that JSON can hold, and its tables.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from hart_edge.bundle.manifest import Target
+from hart_edge.bundle.verify import Bundle, open_bundle
+from hart_edge.calib.scheme import Form
+from hart_edge.checks.bench.measure import Measured, measure_bundle, measure_reference
+from hart_edge.checks.bench.peak import measure_peak
+from hart_edge.checks.bench.work import count_steps
+from hart_edge.engines.onnxruntime.runner import thread_count
+from hart_edge.errors import EngineError, InputError
+
+SUBJECTS = (
+    "bundle",
+    "MB",
+    "open, s",
+    "first picture, s",
+    "picture, s",
+    "loop, s",
+    "decoder, s",
+    "against the first",
+    "peak, MB",
+)
+GRAPHS = ("graph", "form", "runs", "ms", "of the picture", "GMAC", "GMAC/s", "of the peak")
+SCALES = ("scale", "tokens", "ms", "of the picture", "GMAC", "GMAC/s")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """pictures: timed in each process, after one. threads: None for one a core."""
+
+    bundles: tuple[Path, ...]
+    reference: Path | str | None  # a checkpoint's folder, or a preset's name
+    prompt: str
+    pictures: int
+    rounds: int
+    threads: int | None
+
+
+def measure(asked: Asked, say: Callable[[str], None]) -> dict[str, Any]:
+    """Raises InputError, BundleError, EngineError, and what a measurement raises."""
+    for name, value in (("--pictures", asked.pictures), ("--rounds", asked.rounds)):
+        if value < 1:
+            raise InputError(f"{name}: expected at least 1, found {value}")
+    bundles = [open_bundle(folder) for folder in asked.bundles]  # all are checked before the first is measured
+    for folder, bundle in zip(asked.bundles, bundles, strict=True):
+        target = bundle.manifest.target.name
+        if target not in (Target.CPU, Target.CUDA):
+            raise InputError(f"{folder}: built for {target}; measure its engines with hart-edge doctor --gpu-check")
+    thread_count(asked.threads)
+    given = asked.prompt, asked.pictures, asked.threads
+    runs: list[list[Measured]] = [[] for _ in range(len(bundles) + (asked.reference is not None))]
+    for turn in range(asked.rounds):
+        for found, folder in zip(runs, asked.bundles, strict=False):
+            say(f"round {turn + 1} of {asked.rounds}: {folder}")
+            found.append(_apart(measure_bundle, folder, *given))
+        if asked.reference is not None:
+            say(f"round {turn + 1} of {asked.rounds}: the reference")
+            runs[-1].append(_apart(measure_reference, asked.reference, *given))
+    say("the peak of matrix products")
+    peak: dict[str, float] = _apart(measure_peak, asked.threads)
+    named = zip(asked.bundles, bundles, runs, strict=False)
+    subjects = [{"name": str(folder), **_bundle_row(bundle, found, peak)} for folder, bundle, found in named]
+    if asked.reference is not None:
+        subjects.append({"name": f"torch, {asked.reference}", "bytes": None, **_times(runs[-1])})
+    for subject in subjects:
+        subject["against_the_first"] = subjects[0]["picture_s"] / subject["picture_s"]
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python "
+        f"{platform.python_version()}",
+        "threads": asked.threads,
+        "prompt": asked.prompt,
+        "pictures": asked.pictures,
+        "rounds": asked.rounds,
+        "peak_macs_per_second": peak,
+        "subjects": subjects,
+    }
+
+
+def _apart(work: Callable[..., Any], *given: Any) -> Any:
+    """The result of work(*given) in a fresh process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        try:
+            return process.submit(work, *given).result()
+        except BrokenProcessPool as error:
+            raise EngineError(
+                f"{given[0]}: the process that measured it was ended from outside, as happens when memory runs out; "
+                "see hart-edge plan for what a bundle takes"
+            ) from error
+
+
+def _times(runs: Sequence[Measured]) -> dict[str, Any]:
+    """The decoder is the last step, the loop all before it."""
+    steps = [picture for run in runs for picture in run.steps]
+    return {
+        "open_s": median(run.opened for run in runs),
+        "first_s": median(run.first for run in runs),
+        "picture_s": median(seconds for run in runs for seconds in run.pictures),
+        "loop_s": median(sum(picture[:-1]) for picture in steps),
+        "decoder_s": median(picture[-1] for picture in steps),
+        "peak_bytes": max(run.peak for run in runs),
+    }
+
+
+def _bundle_row(bundle: Bundle, runs: Sequence[Measured], peak: dict[str, float]) -> dict[str, Any]:
+    m = bundle.manifest
+    steps, work = m.plan.steps, count_steps(bundle)
+    seconds = [median(picture[index] for run in runs for picture in run.steps) for index in range(len(steps))]
+    times = _times(runs)
+    float_peak, int8_peak = peak[Form.FLOAT32], max(value for name, value in peak.items() if name != Form.FLOAT32)
+
+    def group(chosen: list[int]) -> dict[str, Any]:
+        taken, macs = sum(seconds[index] for index in chosen), sum(work[index] for index in chosen)
+        return {"seconds": taken, "share": taken / times["picture_s"], "macs": macs, "macs_per_second": macs / taken}
+
+    graphs = []
+    for component in m.components:
+        chosen = [index for index, step in enumerate(steps) if step.graph == component.name]
+        if chosen:  # the encoder draws nothing
+            found = group(chosen)
+            integer = component.form in (Form.U8S8, Form.DYNAMIC)
+            of_peak = found["macs_per_second"] / (int8_peak if integer else float_peak)
+            name = {"graph": str(component.name), "form": component.form, "runs": len(chosen)}
+            graphs.append({**name, **found, "share_of_peak": of_peak})
+    scales = []
+    for scale, side in enumerate(m.patch_nums):
+        chosen = [index for index, step in enumerate(steps) if step.scale == scale]
+        scales.append({"scale": scale, "tokens": side * side, **group(chosen)})
+    size = sum(path.stat().st_size for path in bundle.folder.rglob("*") if path.is_file())
+    return {"bytes": size, **times, "graphs": graphs, "scales": scales}
+
+
+def as_markdown(report: dict[str, Any]) -> list[str]:
+    """The lines of its tables."""
+    threads = "one thread a core" if report["threads"] is None else f"{report['threads']} threads"
+    peak = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in report["peak_macs_per_second"].items())
+    lines = [
+        f"{report['machine']}; {threads}; medians of {report['rounds']} x {report['pictures']} pictures after a "
+        "first, batch 1 with guidance",
+        f"peak of matrix products in ONNX Runtime, GMAC/s: {peak}",
+        "",
+        *_head(SUBJECTS, left=1),
+    ]
+    for each in report["subjects"]:
+        size = "" if each["bytes"] is None else f"{each['bytes'] / 1e6:.1f}"
+        times = [f"{each[key]:.3f}" for key in ("open_s", "first_s", "picture_s", "loop_s", "decoder_s")]
+        compared = f"{each['against_the_first']:.2f}x", f"{each['peak_bytes'] / 1e6:.0f}"
+        lines.append(_row(each["name"], size, *times, *compared))
+    for each in report["subjects"]:
+        if "graphs" not in each:
+            continue
+        lines += ["", each["name"], "", *_head(GRAPHS, left=2)]
+        for graph in each["graphs"]:
+            part = f"{graph['share_of_peak']:.0%}"
+            lines.append(_row(graph["graph"], graph["form"], str(graph["runs"]), *_cells(graph), part))
+        lines += ["", *_head(SCALES, left=0)]
+        lines += [_row(str(scale["scale"]), str(scale["tokens"]), *_cells(scale)) for scale in each["scales"]]
+    return lines
+
+
+def _cells(group: dict[str, Any]) -> list[str]:
+    rates = f"{group['macs'] / 1e9:.3f}", f"{group['macs_per_second'] / 1e9:.1f}"
+    return [f"{1000 * group['seconds']:.1f}", f"{group['share']:.0%}", *rates]
+
+
+def _head(names: Sequence[str], left: int) -> list[str]:
+    """left: columns that are not numbers."""
+    return [_row(*names), "|" + "|".join("---" if index < left else "--:" for index in range(len(names))) + "|"]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,119 @@
+"""`hart-edge doctor`: which targets this machine can use and why not the others, and what it is made of."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from hart_edge import __version__
+from hart_edge.api import DEFAULT_BUNDLE
+from hart_edge.bundle.manifest import MANIFEST_FILE
+from hart_edge.cli.tables import size, table
+from hart_edge.engines.registry import survey
+from hart_edge.engines.tensorrt.cuda import Cuda
+from hart_edge.errors import EngineError
+
+BUILD_PACKAGES = ("torch", "onnx", "onnxscript", "transformers", "safetensors")  # what export.build imports
+
+
+def run(a: argparse.Namespace) -> int:
+    if a.gpu_check is not None:
+        from hart_edge.cli.gpu_check import run as run_check
+
+        return run_check(a)
+    found = examine()
+    if a.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print("\n".join(as_text(found)))
+    return 0 if any(target["usable"] for target in found["targets"]) else 1
+
+
+def examine() -> dict[str, Any]:
+    """All that doctor knows, ready for JSON."""
+    total, available = memory()
+    return {
+        "hart_edge": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "numpy": version("numpy"),
+        "cores": cores(),
+        "memory_bytes": total,
+        "memory_available_bytes": available,
+        "targets": [{"target": each.target, "usable": each.usable, "detail": each.detail} for each in survey()],
+        "gpu": gpu(),
+        "build_packages": {name: version(name) for name in BUILD_PACKAGES},
+        "default_bundle": {"path": str(DEFAULT_BUNDLE), "present": (DEFAULT_BUNDLE / MANIFEST_FILE).is_file()},
+    }
+
+
+def as_text(found: dict[str, Any]) -> list[str]:
+    """The lines that a person reads."""
+    rows = [(t["target"], "yes" if t["usable"] else "no", t["detail"]) for t in found["targets"]]
+    have = [f"{name} {held}" for name, held in found["build_packages"].items() if held is not None]
+    lack = [name for name, held in found["build_packages"].items() if held is None]
+    if lack:
+        building = f"not possible here: {', '.join(lack)} not installed; pip install 'hart-edge[export]'"
+    else:
+        building = f"possible here: {', '.join(have)}"
+    bundle = found["default_bundle"]
+    remedy = "" if bundle["present"] else "; build it with python -m export.build --precision int8"
+    total, available = found["memory_bytes"], found["memory_available_bytes"]
+    facts = [
+        ("hart-edge", f"{found['hart_edge']}, Python {found['python']}, numpy {found['numpy']}"),
+        ("machine", f"{found['platform']}, {found['cores']} cores, "
+                    f"memory {'unknown' if total is None else size(total)}"
+                    f"{'' if available is None else f' ({size(available)} free)'}"),
+        ("bundles", building),
+        ("default", f"{bundle['path']} is {'here' if bundle['present'] else 'not here'}{remedy}"),
+    ]  # fmt: skip
+    return [
+        *(f"{name:10} {value}" for name, value in facts),
+        "",
+        *table(("target", "usable", "because"), rows),
+        "",
+        f"{'gpu':10} {found['gpu']['detail']}",
+    ]
+
+
+def gpu() -> dict[str, Any]:
+    """The first GPU as engines see it, or why there is none to run them on."""
+    try:
+        cuda = Cuda("tensorrt")
+    except EngineError as error:
+        return {"usable": False, "architecture": None, "detail": str(error)}
+    device, driver = cuda.device(), cuda.driver_version()
+    known = f"CUDA driver {driver // 1000}.{driver % 1000 // 10}"
+    detail = f"{device.name}, {device.architecture}, {size(device.memory)}, {known}"
+    return {"usable": True, "architecture": device.architecture, "detail": detail}
+
+
+def version(package: str) -> str | None:
+    """The installed version, without importing the package; None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory(file: Path = Path("/proc/meminfo")) -> tuple[int | None, int | None]:
+    """Bytes of memory: (all, available); None where the system does not say."""
+    try:
+        lines = [line.split() for line in file.read_text().splitlines()]
+        kilobytes = {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
+    except OSError:
+        return None, None
+    total, available = kilobytes.get("MemTotal"), kilobytes.get("MemAvailable")
+    return (None if total is None else total * 1024), (None if available is None else available * 1024)

@@ -1,0 +1,67 @@
+"""The options that say what engines are built for, shared by `hart-edge engines` and `python -m export.build`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from hart_edge.bundle.manifest import HardwareCompatibility
+from hart_edge.engines.base import EngineSettings
+
+UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+
+
+def byte_count(text: str) -> int:
+    """A number of bytes: 2GiB, 512MiB, 2G, 1000000."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmg]?)(?:i?b)?", text.strip().lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected a size such as 2GiB or 512MiB, found {text!r}")
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def architecture(text: str) -> str:
+    """A GPU architecture as bundles name it: sm_86; 86, sm86 and 8.6 are understood."""
+    match = re.fullmatch(r"(?:sm_?)?(\d{1,2})\.?(\d)", text.strip().lower())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected a GPU architecture such as sm_86, found {text!r}")
+    return f"sm_{match[1]}{match[2]}"
+
+
+def images(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 1024, found {text!r}")
+    return int(text)
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    p = parser.add_argument_group("engines of tensorrt and tensorrt-rtx")
+    p.add_argument(
+        "--architectures",
+        nargs="+",
+        type=architecture,
+        default=[],
+        metavar="SM",
+        help="GPUs that an engine of tensorrt-rtx is for (default: sm_86 sm_89 sm_120); tensorrt builds for this GPU",
+    )
+    p.add_argument("--images", type=images, default=1, metavar="N", help="most images at once (default: 1)")
+    p.add_argument("--workspace", type=byte_count, metavar="SIZE", help="most scratch memory, 512MiB or 2GiB")
+    p.add_argument(
+        "--hardware-compatibility",
+        choices=[str(x) for x in HardwareCompatibility],
+        default="none",
+        help="tensorrt: run on other GPUs than this one's architecture (default: none)",
+    )
+    p.add_argument("--version-compatible", action="store_true", help="tensorrt: run on later versions of it too")
+    p.add_argument("--timing-cache", type=Path, metavar="FILE", help="tensorrt: keep timings for the next build")
+
+
+def engine_settings(a: argparse.Namespace) -> EngineSettings:
+    return EngineSettings(
+        architectures=tuple(a.architectures),
+        images_at_once=a.images,
+        workspace=a.workspace,
+        hardware_compatibility=HardwareCompatibility(a.hardware_compatibility),
+        version_compatible=a.version_compatible,
+        timing_cache=a.timing_cache,
+    )

@@ -1,0 +1,120 @@
+"""`hart-edge engines BUNDLE --target ...`: engines of a portable bundle, on the machine that will run them or another.
+
+Needs numpy and the engine library; neither torch nor onnx.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hart_edge.bundle.card import describe_machine, write_card
+from hart_edge.bundle.manifest import Manifest, Target
+from hart_edge.bundle.naming import bundle_name
+from hart_edge.bundle.verify import open_bundle
+from hart_edge.cli.engine_options import engine_settings
+from hart_edge.cli.tables import size, table
+from hart_edge.engines.base import BuildProgress
+from hart_edge.engines.bundle_build import EngineDone, EngineJob, build_engines, check_portable, engine_reports
+from hart_edge.engines.registry import builder
+
+QUIET = 10.0  # seconds after which a build that is not shown on a terminal says where it is
+
+
+def run(a: argparse.Namespace) -> int:
+    target = Target(a.target)
+    library = builder(target)
+    settings = library.prepare(engine_settings(a))
+    bundle = open_bundle(a.bundle)
+    check_portable(bundle.manifest, target, settings)
+    out = a.out or a.bundle.resolve().with_name(f"{a.bundle.resolve().name}-engines")
+    command = shlex.join(["hart-edge", *a.given])
+
+    def card(manifest: Manifest, seconds: float) -> str:
+        return write_card(manifest, describe_machine(), seconds, command)
+
+    name = bundle_name(out, random=bundle.manifest.random)
+    job = EngineJob(bundle.folder, bundle.manifest, target, out, name, settings, card)
+    show = Printer(as_json=a.json)
+    begin = time.monotonic()
+    try:
+        manifest = build_engines(job, library, show.progress, show.done)
+    except BaseException:
+        show.clear()
+        kept = out.parent / f".{out.name}.engines"
+        if kept.is_dir():
+            print(f"finished engines are kept in {kept}; the same command goes on from there", file=sys.stderr)
+        raise
+    found = summary(manifest, out, time.monotonic() - begin)
+    print(json.dumps(found) if a.json else "\n".join(as_text(found)))
+    return 0
+
+
+class Printer:
+    """Progress: one line that changes on a terminal, and else a line now and then."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json, self.terminal = as_json, sys.stderr.isatty()
+        self.last, self.component = 0.0, ""
+
+    def progress(self, at: BuildProgress) -> None:
+        share = f"{at.done} of {at.total}" if at.total > 1 else ""
+        line = f"{at.component}: {at.phase} {share} ({at.seconds:.0f} s)"
+        if self.terminal:
+            print(f"\r\033[K  {line[:100]}", end="", file=sys.stderr, flush=True)
+        elif at.component != self.component or time.monotonic() - self.last > QUIET:
+            print(line, file=sys.stderr, flush=True)
+            self.last = time.monotonic()
+        self.component = at.component
+
+    def done(self, engine: EngineDone) -> None:
+        self.clear()
+        if self.as_json:
+            print(json.dumps(vars(engine)), flush=True)
+        else:
+            again = ", kept from before" if engine.again else ""
+            print(f"  {engine.seconds:6.1f} s  {size(engine.bytes):>9}  {engine.component}{again}", flush=True)
+
+    def clear(self) -> None:
+        if self.terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def summary(manifest: Manifest, out: Path, seconds: float) -> dict[str, Any]:
+    """What was built, ready for JSON."""
+    engines = manifest.target.engines
+    assert engines is not None  # this command makes them
+    keys = ("engine_bytes", "weight_bytes", "layers", "layers_by_precision", "fates", "activation_bytes")
+    reports = engine_reports(out, manifest)
+    return {
+        "bundle": str(out),
+        "target": str(manifest.target.name),
+        "version": engines.version,
+        "architectures": list(engines.architectures),
+        "bytes": sum(entry.bytes for entry in manifest.files.values()),
+        "seconds": round(seconds, 1),
+        "components": {name: {key: report.get(key) for key in keys} for name, report in reports.items()},
+    }
+
+
+def as_text(found: dict[str, Any]) -> list[str]:
+    rows = []
+    for name, each in found["components"].items():
+        precisions = ", ".join(f"{count} {name}" for name, count in (each["layers_by_precision"] or {}).items())
+        fates = ", ".join(f"{count} {name}" for name, count in (each["fates"] or {}).items())
+        activations = max(each["activation_bytes"] or [0])
+        numbers = (size(each["engine_bytes"]), size(each["weight_bytes"] or 0), size(activations))
+        rows.append((name, *numbers, str(each["layers"]), precisions, fates))
+    head = ("engine", "bytes", "weights", "scratch", "layers", "precisions", "ONNX nodes")
+    return [
+        "",
+        *table(head, rows, frozenset({"bytes", "weights", "scratch", "layers"})),
+        "",
+        f"{found['bundle']}: {found['target']} {found['version']} for {', '.join(found['architectures'])}, "
+        f"{size(found['bytes'])} in {found['seconds']:.0f} s",
+    ]

@@ -1,0 +1,132 @@
+"""`hart-edge eval`: data, a judge, checkpoints and bundles in; their figures side by side out."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from hart_edge.errors import HartEdgeError, InputError
+
+if TYPE_CHECKING:
+    from hart_edge.cli.eval_report import Report
+    from hart_edge.evaluation.evaluate import Evaluation, Split
+    from hart_edge.evaluation.subjects import BundleSubject, Reference
+    from hart_edge.reference.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+
+RECONSTRUCTION, GENERATION = "reconstruction", "generation"
+VALIDATION, TEST = "validation", "test"
+LEAST = 4  # pictures of a split, since a distance takes a covariance, and that of halves is shown too
+
+
+def run(a: argparse.Namespace) -> int:
+    try:
+        importlib.import_module("torchmetrics")
+    except ModuleNotFoundError as error:
+        raise HartEdgeError(
+            f"evaluation needs {error.name}, which is not installed; pip install 'hart-edge[train]'"
+        ) from error
+    check(a)
+    from hart_edge.cli.eval_report import as_json, as_text
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    report = evaluate(a)
+    print(json.dumps(as_json(report)) if a.json else "\n".join(as_text(report)))
+    return 0
+
+
+def check(a: argparse.Namespace) -> None:
+    """Refuse options that do not go together. Raises InputError."""
+    from hart_edge.runtime.random import check_seed
+
+    if not a.checkpoint and not a.bundle:
+        raise InputError("expected --checkpoint DIR or --bundle DIR, found neither; both may be given, and repeated")
+    if a.only == RECONSTRUCTION and not a.checkpoint:
+        raise InputError(
+            f"--only {RECONSTRUCTION}: expected --checkpoint DIR, found only bundles, which have no encoder"
+        )
+    if a.pictures is not None and a.pictures < LEAST:
+        raise InputError(f"--pictures: expected at least {LEAST}, found {a.pictures}; leave it out for all of a split")
+    if a.threads is not None and not 1 <= a.threads <= 1024:
+        raise InputError(f"--threads: expected 1 to 1024, found {a.threads}; leave it out for torch's choice")
+    check_seed(a.seed)
+
+
+def evaluate(a: argparse.Namespace) -> Report:
+    """Everything that can be wrong is found before the first picture is drawn."""
+    import torch
+
+    from hart_edge.cli.eval_report import Report
+    from hart_edge.evaluation.evaluate import Evaluation
+    from hart_edge.evaluation.evaluator import open_evaluator
+    from hart_edge.evaluation.frechet import open_inception
+    from hart_edge.evaluation.subjects import Sampling, open_bundle, reference_of
+    from hart_edge.reference.checkpoint import load_checkpoint
+
+    if a.threads is not None:
+        torch.set_num_threads(a.threads)
+    judge = open_evaluator(a.evaluator)
+    inception = None if a.inception is None else open_inception(a.inception)
+    sampling = Sampling(a.cfg_scale, a.top_k, a.top_p, a.smooth)
+    report = Report(judge.sha256, inception.sha256 if inception else None, a.seed, sampling)
+    checkpoints = [load_checkpoint(folder) for folder in a.checkpoint]
+    subjects: list[Reference | BundleSubject] = []
+    if a.only != RECONSTRUCTION:
+        subjects = [reference_of(checkpoint, sampling) for checkpoint in checkpoints]
+        subjects += [open_bundle(folder, sampling, a.threads) for folder in a.bundle]
+    sides = {subject.side for subject in subjects} | {checkpoint.model.image_size for checkpoint in checkpoints}
+    splits = {side: read_splits(a, side) for side in sorted(sides)}
+    report.splits.extend(split for each in splits.values() for split in each)
+    evaluation = Evaluation(judge, inception)
+    if a.only != GENERATION:
+        for checkpoint in checkpoints:
+            rebuild(evaluation, checkpoint, splits[checkpoint.model.image_size][0], report)
+    if subjects:
+        report.real.extend((split, evaluation.natural(split, a.seed)) for each in splits.values() for split in each)
+        draw(evaluation, subjects, splits, report)
+    return report
+
+
+def read_splits(a: argparse.Namespace, side: int) -> list[Split]:
+    """Validation, and the compositional test split where the data have one and it is asked for."""
+    from hart_edge.data.pictures import read_pictures
+    from hart_edge.evaluation.evaluate import split_of
+
+    names = [VALIDATION]
+    if a.only != RECONSTRUCTION:
+        if (a.data / TEST).is_dir():
+            names.append(TEST)
+        else:
+            log.info("%s: has no %s/, so only %s is drawn", a.data, TEST, VALIDATION)
+    splits = [split_of(name, read_pictures(a.data / name, side), a.pictures) for name in names]
+    for split in splits:
+        if len(split.prompts) < LEAST:
+            raise InputError(f"{a.data / split.name}: expected at least {LEAST} pictures, found {len(split.prompts)}")
+    return splits
+
+
+def rebuild(evaluation: Evaluation, checkpoint: Checkpoint, split: Split, report: Report) -> None:
+    model, name = checkpoint.model, str(checkpoint.folder)
+    log.info("%s: %d pictures by both paths", name, len(split.prompts))
+    began = time.monotonic()
+    report.rebuilt.append((name, split, evaluation.rebuilt(name, model.autoencoder, model.quantizer, split)))
+    log.info("%s: reconstruction took %.0f s", name, time.monotonic() - began)
+
+
+def draw(
+    evaluation: Evaluation,
+    subjects: list[Reference | BundleSubject],
+    splits: dict[int, list[Split]],
+    report: Report,
+) -> None:
+    total = sum(len(split.prompts) for subject in subjects for split in splits[subject.side])
+    log.info("%d pictures to draw", total)
+    for subject in subjects:
+        for split in splits[subject.side]:
+            report.drawn.append((subject.name, split, evaluation.drawn(subject, split, report.seed)))

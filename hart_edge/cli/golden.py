@@ -1,0 +1,52 @@
+"""`hart-edge golden DIR`: one line a record, a summary, and exit 1 beyond tolerance."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from hart_edge.errors import HartEdgeError
+
+if TYPE_CHECKING:
+    from hart_edge.checks.golden_records import RecordResult
+
+
+def run(a: argparse.Namespace) -> int:
+    start = time.perf_counter()
+    count, failed = 0, []
+    for result in results(a):
+        count += 1
+        if not result.ok:
+            failed.append(result.name)
+        if a.json:
+            error = result.error if math.isfinite(result.error) else None
+            record = {"record": result.name, "error": error, "tolerance": result.tolerance, "ok": result.ok}
+            print(json.dumps(record), flush=True)
+        else:
+            print(result.line(), flush=True)
+    seconds = time.perf_counter() - start
+    if a.json:
+        print(json.dumps({"records": count, "failed": failed, "seconds": round(seconds, 1)}))
+    else:
+        verdict = f"{len(failed)} beyond tolerance: {', '.join(failed)}" if failed else "all within tolerance"
+        print(f"{count} records, {verdict}; {seconds:.1f} s")
+    return 1 if failed else 0
+
+
+def results(a: argparse.Namespace) -> Iterator[RecordResult]:
+    """The comparisons as they are made, with the reference or with a bundle."""
+    if a.bundle is not None:
+        from hart_edge.checks.golden_bundle import check_bundle
+
+        return check_bundle(a.folder, a.bundle)
+    try:
+        from hart_edge.checks.golden import check_reference
+    except ModuleNotFoundError as error:
+        raise HartEdgeError(
+            f"the reference needs {error.name}, which is not installed; pip install 'hart-edge[export]'"
+        ) from error
+    return check_reference(a.folder)

@@ -1,0 +1,110 @@
+"""`hart-edge info BUNDLE`: what a bundle holds, after every byte of it has been verified."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Any
+
+from hart_edge.bundle.manifest import Engines, Manifest
+from hart_edge.bundle.verify import Bundle, open_bundle
+from hart_edge.cli.tables import size, table
+from hart_edge.export.parity.limits import in_words
+
+HEAD = ("component", "precision", "held as", "parameters", "bytes", "error", "of")
+NUMBERS = frozenset({"parameters", "bytes", "error"})
+
+
+def run(a: argparse.Namespace) -> int:
+    if a.macs:
+        from hart_edge.cli.macs import run as run_macs  # needs torch, which a device has not
+
+        return run_macs(a)
+    bundle = open_bundle(a.bundle)
+    if a.json:
+        print(json.dumps(as_json(bundle), indent=1))
+    else:
+        print("\n".join(as_text(bundle)))
+    return 0
+
+
+def as_text(bundle: Bundle) -> list[str]:
+    """The lines that a person reads."""
+    m = bundle.manifest
+    rows = []
+    for c in m.components:
+        numbers = (f"{c.parameters:,}", f"{c.bytes:,}", f"{c.max_error:.1e}")
+        rows.append((str(c.name), str(c.precision), c.form, *numbers, c.worst_tensor))
+    parameters, graphs = sum(c.parameters for c in m.components), sum(c.bytes for c in m.components)
+    rows.append(("all", str(m.precision), "", f"{parameters:,}", f"{graphs:,}", "", ""))
+    facts = [
+        ("bundle", str(bundle.folder)),
+        ("name", m.name),
+        ("target", str(m.target.name) + (", engines for " + _needs(m.target.engines) if m.target.engines else "")),
+        ("image", f"{m.image_size} x {m.image_size} pixels, {len(m.patch_nums)} scales: {_row(m.patch_nums)}"),
+        ("takes", f"a prompt of up to {m.context_tokens} tokens" if m.tokenizer is not None else
+         f"a context array ({m.context_tokens}, {m.context_dim}); it holds no text model"),
+        ("sampling", f"cfg_scale {m.sampling.cfg_scale:g}, top_k {_top_k(m)}, top_p {m.sampling.top_p:g}, "
+                     f"smooth {'on' if m.sampling.smooth else 'off'}; {len(m.residual.timesteps)} residual steps"),
+        ("calibration", "none" if m.calibration is None else
+         f"{m.calibration.prompts} prompts, ranges {m.calibration.ranges_sha256[:12]}"),
+        ("quality", "not measured" if m.quality is None else in_words(m.quality)),
+        ("licences", "; ".join(f"{each.part}: {each.spdx}" for each in m.licences) or "none stated"),
+        ("built with", ", ".join(f"{name} {version}" for name, version in m.tools.items()) or "not stated"),
+        ("files", f"{len(m.files)} of {size(_total(m))}, sizes and SHA-256 verified"),
+    ]  # fmt: skip
+    width = max(len(name) for name, _ in facts)
+    return [
+        *(f"{name:{width}}  {value}" for name, value in facts),
+        "",
+        *table(HEAD, rows, NUMBERS),
+        "",
+        "error: the largest difference of an output from the reference at build time, and of which tensor",
+    ]
+
+
+def as_json(bundle: Bundle) -> dict[str, Any]:
+    """The same for machines, keys as in docs/bundle.md."""
+    m = bundle.manifest
+    keys = ("name", "precision", "form", "parameters", "bytes", "max_error", "worst_tensor")
+    return {
+        "bundle": str(bundle.folder),
+        "format_version": m.format_version,
+        "name": m.name,
+        "precision": m.precision,
+        "target": {"name": m.target.name, "engines": m.target.engines and vars(m.target.engines)},
+        "image_size": m.image_size,
+        "patch_nums": m.patch_nums,
+        "takes": "context" if m.tokenizer is None else "prompt",
+        "context_tokens": m.context_tokens,
+        "context_dim": m.context_dim,
+        "sampling": vars(m.sampling),
+        "residual_steps": len(m.residual.timesteps),
+        "calibration": None if m.calibration is None else vars(m.calibration),
+        "quality": None if m.quality is None else asdict(m.quality),
+        "components": [{key: getattr(c, key) for key in keys} for c in m.components],
+        "parameters": sum(c.parameters for c in m.components),
+        "bytes": _total(m),
+        "licences": [vars(each) for each in m.licences],
+        "tools": m.tools,
+    }
+
+
+def _total(m: Manifest) -> int:
+    return sum(entry.bytes for entry in m.files.values())
+
+
+def _needs(engines: Engines) -> str:
+    compatible = "" if engines.hardware_compatibility == "none" else f" ({engines.hardware_compatibility})"
+    version = f"{engines.version}{' or later' if engines.version_compatible else ''}"
+    return f"{', '.join(engines.architectures)}{compatible} on {engines.platform}, version {version}"
+
+
+def _row(values: tuple[int, ...]) -> str:
+    return " ".join(map(str, values))
+
+
+def _top_k(m: Manifest) -> str:
+    """One number where all scales share it."""
+    return str(m.sampling.top_k[0]) if len(set(m.sampling.top_k)) == 1 else f"({_row(m.sampling.top_k)})"

@@ -1,0 +1,131 @@
+"""`hart-edge plan BUNDLE --memory 8GiB`: what a bundle takes while it runs and is built, and whether it fits."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+from typing import Any
+
+from hart_edge.bundle.memory import Activations, Constants, Forecast, advice, fits, forecast, size
+from hart_edge.bundle.verify import Bundle, open_bundle
+from hart_edge.cli.generate import Bar
+from hart_edge.cli.tables import table
+from hart_edge.errors import InputError
+
+UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+HEAD = ("component", "weights", "activations", "most at", "its build")
+SCALES = ("scale", "weights", "activations", "keys and values", "buffers", "in all")
+NUMBERS = frozenset({*HEAD[1:3], "its build", *SCALES[1:]})
+
+
+def run(a: argparse.Namespace) -> int:
+    memory, workspace = byte_count(a.memory), byte_count(a.workspace)
+    bundle = open_bundle(a.bundle)
+    with Bar() as bar:
+        bar.say("reading the graphs")
+        constants, activations = read(bundle, bar)
+    usual, low = (
+        forecast(bundle.manifest, constants, activations, low_memory=low_memory, workspace=workspace)
+        for low_memory in (False, True)
+    )
+    chosen = low if a.low_memory else usual
+    changes = advice(bundle.manifest, chosen, low, memory)
+    if a.json:
+        found = {
+            "bundle": str(bundle.folder),
+            "memory": memory,
+            "low_memory": a.low_memory,
+            "fits": chosen.peak <= memory,
+        }
+        print(json.dumps({**found, **dataclasses.asdict(chosen), "changes": changes}, indent=1))
+    else:
+        print("\n".join(as_text(bundle, chosen, memory, changes)))
+    return 0 if chosen.peak <= memory else 1
+
+
+def read(bundle: Bundle, bar: Bar) -> tuple[dict[str, Constants], Activations]:
+    """Weights and nodes by component, and bytes of activations by component and scale."""
+    if bundle.manifest.target.engines is not None:
+        return read_reports(bundle)
+    return read_graphs(bundle, bar)
+
+
+def read_reports(bundle: Bundle) -> tuple[dict[str, Constants], Activations]:
+    """Of engines: the file holds the weights, and the builder's report beside it says what a context works in."""
+    m = bundle.manifest
+    constants = {str(each.name): Constants(each.bytes) for each in m.components}
+    activations: dict[tuple[str, int | None], int] = {}
+    for step in m.plan.steps:
+        name = f"engines/{step.graph}.json"
+        if name not in m.files:
+            raise InputError(
+                f"{bundle.folder}: expected the builder's report {name}, found none, so the engine's activations are "
+                "not known; plan with the bundle of graphs that the engines were made from"
+            )
+        report: dict[str, Any] = json.loads(bundle.path(name).read_bytes())
+        engine = next(each.engine for each in m.components if each.name == step.graph)
+        assert engine is not None  # a bundle of engines, by its manifest
+        reported: list[int] = report.get("activation_bytes") or [0]
+        each_profile = len(reported) == len(engine.profiles)  # else the builder told one number for all
+        activations[str(step.graph), step.scale] = (
+            reported[engine.profiles.index(step.scale)] if each_profile else max(reported)
+        )
+    return constants, activations
+
+
+def read_graphs(bundle: Bundle, bar: Bar) -> tuple[dict[str, Constants], Activations]:
+    """Of graphs: what hart_edge/checks/activations.py computes, which needs onnx and ONNX Runtime."""
+    try:
+        from hart_edge.checks.activations import steps_of
+    except ImportError as error:
+        raise InputError(
+            f"planning with a bundle of graphs needs onnx and onnxruntime ({error}); pip install 'hart-edge[export]', "
+            "or plan on the workstation that built it"
+        ) from error
+    m = bundle.manifest
+    constants = {str(each.name): Constants(each.bytes) for each in m.components}
+    activations: dict[tuple[str, int | None], int] = {}
+    for number, (step, graph, shapes) in enumerate(steps_of(bundle), start=1):
+        bar.say(f"step {number} of {len(m.plan.steps)}")
+        found = graph.memory(shapes, step.outputs)
+        constants[step.graph] = Constants(found.matrices + found.kernels + found.tables, found.nodes)
+        activations[step.graph, step.scale] = found.activations
+    return constants, activations
+
+
+def as_text(bundle: Bundle, found: Forecast, memory: int, changes: list[str]) -> list[str]:
+    """The lines that a person reads."""
+    parts = [
+        (each.name, size(each.weights), size(each.activations), "" if each.scale is None else str(each.scale),
+         size(each.build))
+        for each in found.components
+    ]  # fmt: skip
+    scales = [
+        ("around" if each.scale is None else str(each.scale), size(each.weights), size(each.activations),
+         size(each.cache), size(each.buffers), size(each.total))
+        for each in found.scales
+    ]  # fmt: skip
+    verdict = "fits" if found.peak <= memory else "does not fit"
+    basis = "measured" if found.measured else "assumed: no such device has been measured"
+    return [
+        f"{bundle.folder}: peak {size(found.peak)}, which {verdict} into {size(memory)}",
+        "",
+        *table(HEAD, parts, NUMBERS),
+        "",
+        *table(SCALES, scales, NUMBERS),
+        "",
+        f"process and libraries {size(found.process)} ({basis}); keys and values are part of the buffers, at most "
+        f"{size(found.cache)} at once",
+        f"building engines: {size(found.build)} at most, {fits(found.build, memory)}",
+        *(f"change: {each}" for each in changes),
+    ]
+
+
+def byte_count(text: str) -> int:
+    """8GiB, 512MB, 1000000: bytes. Raises InputError."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", text)
+    if found is None or found[2] not in UNITS:
+        raise InputError(f"expected a size such as 8GiB, 512MiB or 4GB, found {text!r}")
+    return int(float(found[1]) * UNITS[found[2]])

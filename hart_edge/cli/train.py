@@ -1,0 +1,150 @@
+"""`hart-edge train WHAT`: a recipe and data in, a run's folder out; the log goes to standard error."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
+
+from hart_edge.errors import HartEdgeError, InputError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from hart_edge.training.checkpoints import State
+    from hart_edge.training.loop import Task
+
+log = logging.getLogger(__name__)
+
+
+def run(a: argparse.Namespace) -> int:
+    try:
+        for package in ("accelerate", "tensorboard", "torchmetrics"):
+            importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise HartEdgeError(
+            f"training needs {error.name}, which is not installed; pip install 'hart-edge[train]'"
+        ) from error
+    from hart_edge.training.loop import Habits, train
+
+    habits = Habits(a.log_seconds, a.save_minutes * 60, a.look_steps, a.keep)
+    accelerator = start(a)
+    made = {"tokenizer": tokenizer_task, "transformer": transformer_task, "evaluator": evaluator_task}
+    task = made[a.model](a, accelerator)
+    state = state_of(a, task)
+    with StopSignal() as stop:
+        step = train(task, a.out, accelerator, habits, state, stop)
+    steps = task.recipe.optimisation.steps
+    if accelerator.is_main_process:
+        if a.json:
+            print(json.dumps({"out": str(a.out), "steps": step, "of": steps}))
+        else:
+            print(f"{a.out}: {step} steps" + ("" if step == steps else f" of {steps}; go on with --resume"))
+    accelerator.end_training()
+    return 0
+
+
+def start(a: argparse.Namespace) -> Accelerator:
+    """accelerate's processes, threads, and the log."""
+    import torch
+
+    from hart_edge.training.loop import make_accelerator
+
+    if a.threads is not None:
+        if not 1 <= a.threads <= 1024:
+            raise InputError(f"--threads: expected 1 to 1024, found {a.threads}; leave it out for torch's choice")
+        torch.set_num_threads(a.threads)
+    accelerator = make_accelerator(a.precision)
+    level = logging.INFO if accelerator.is_main_process else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S", stream=sys.stderr)
+    return accelerator
+
+
+def tokenizer_task(a: argparse.Namespace, accelerator: Accelerator) -> Task:
+    from hart_edge.data.pictures import read_pictures
+    from hart_edge.reference.checkpoint import load_tokenizer
+    from hart_edge.training.recipe import read_recipe
+    from hart_edge.training.tokenizer.recipe import HART_EMOJI, TokenizerRecipe
+    from hart_edge.training.tokenizer.task import TokenizerTask
+
+    recipe = read_recipe(TokenizerRecipe, HART_EMOJI, a.recipe, a.set)
+    with accelerator.main_process_first():  # it decodes, the others read what it has kept
+        train, validation = (read_pictures(a.data / part, recipe.side) for part in ("train", "validation"))
+    log.info("%d pictures to train on, %d to validate on, %d px", len(train), len(validation), recipe.side)
+    fingerprint = hashlib.sha256("\n".join((str(recipe.side), *train.names)).encode()).hexdigest()
+    task = TokenizerTask(recipe, train.images, validation.images, fingerprint)
+    if a.init is not None:
+        load_tokenizer(a.init, task.model)
+    return task
+
+
+def transformer_task(a: argparse.Namespace, accelerator: Accelerator) -> Task:
+    from hart_edge.training.recipe import read_recipe
+    from hart_edge.training.transformer.recipe import HART_EMOJI, TransformerRecipe
+    from hart_edge.training.transformer.setup import set_up
+
+    recipe = read_recipe(TransformerRecipe, HART_EMOJI, a.recipe, a.set)
+    return set_up(accelerator, recipe, a.data, a.tokenizer, init=a.init, text_model=a.text_model)
+
+
+def evaluator_task(a: argparse.Namespace, accelerator: Accelerator) -> Task:
+    from hart_edge.training.evaluator.recipe import HART_EMOJI, EvaluatorRecipe
+    from hart_edge.training.evaluator.task import set_up
+    from hart_edge.training.recipe import read_recipe
+
+    return set_up(accelerator, read_recipe(EvaluatorRecipe, HART_EMOJI, a.recipe, a.set), a.data)
+
+
+def state_of(a: argparse.Namespace, task: Task) -> State | None:
+    """The state to go on from: of --resume FILE, of the newest in --out with --resume, or none."""
+    from hart_edge.training.checkpoints import check_state, load_state, states
+
+    found = states(a.out)
+    if a.resume is None:
+        if found:
+            raise HartEdgeError(
+                f"{a.out}: expected no run here, found {found[-1].name}; add --resume to go on with it, or "
+                "choose another --out"
+            )
+        return None
+    if a.resume == "newest" and not found:
+        log.info("%s: nothing to resume, so the run begins", a.out)
+        return None
+    file = found[-1] if a.resume == "newest" else Path(a.resume)
+    state = load_state(file)
+    check_state(file, state, task.recipe, task.fingerprint)
+    log.info("going on from %s", file)
+    return state
+
+
+class StopSignal:
+    """True once the process has been asked to stop (Ctrl-C, SIGTERM): the step ends, the state is written."""
+
+    def __enter__(self) -> StopSignal:
+        self.asked: set[int] = set()
+        self.before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        return bool(self.asked)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number in self.asked:  # a second time: at once. (torchrun passes Ctrl-C on as SIGTERM, which is another.)
+            signal.signal(number, self.before[signal.Signals(number)])
+            os.kill(os.getpid(), number)
+        self.asked.add(number)
+        log.info("stopping after this step; once more stops at once")

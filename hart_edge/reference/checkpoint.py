@@ -1,0 +1,279 @@
+"""The published checkpoint layout: `tokenizer/ llm/ text_model/`, and our own sampling.json beside them, which says how
+codes are drawn unless a caller asks otherwise. The only file that knows the key names.
+
+In: a folder. Out: a HART with its weights. Weights are read as data only: safetensors first, torch pickles with
+weights_only=True. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from hart_edge.bundle.manifest import LEAST_TOP_P, MOST_GUIDANCE
+from hart_edge.errors import CheckpointError
+from hart_edge.reference.config import (
+    TokenizerConfig,
+    TransformerConfig,
+    read_tokenizer_config,
+    read_transformer_config,
+)
+from hart_edge.reference.hart import HART, SampleSettings
+
+# Published names on the left, ours on the right; applied in order. Errors name tensors as we do.
+RENAMED_LLM = (
+    (r"^diffloss\.net\.res_blocks\.(\d+)\.in_ln\.", r"residual.blocks.\1.norm."),
+    (r"^diffloss\.net\.res_blocks\.(\d+)\.adaLN_modulation\.1\.", r"residual.blocks.\1.modulation."),
+    (r"^diffloss\.net\.res_blocks\.", "residual.blocks."),
+    (r"^diffloss\.net\.final_layer\.adaLN_modulation\.1\.", "residual.final.modulation."),
+    (r"^diffloss\.net\.final_layer\.", "residual.final."),
+    (r"^diffloss\.net\.", "residual."),
+    (r"^blocks\.(\d+)\.attn\.qkv_proj\.", r"transformer.blocks.\1.attn.qkv."),
+    (r"^blocks\.(\d+)\.attn\.scale_mul_1H11$", r"transformer.blocks.\1.attn.log_scale"),
+    (r"^blocks\.(\d+)\.ffn\.(gate|up|down)_proj\.", r"transformer.blocks.\1.mlp.\2."),
+    (r"^blocks\.(\d+)\.ln_wo_grad\.", r"transformer.blocks.\1.norm."),
+    (r"^blocks\.(\d+)\.ada_lin\.1\.", r"transformer.blocks.\1.modulation."),
+    (r"^head_nm\.ln_wo_grad\.", "transformer.head_norm.norm."),
+    (r"^head_nm\.ada_lin\.1\.", "transformer.head_norm.modulation."),
+    (r"^lvl_embed\.", "transformer.level_embed."),
+    (r"^(?!residual\.|transformer\.)", "transformer."),
+)
+RENAMED_TOKENIZER = (
+    (r"^vae\.", ""),
+    (r"^quantize\.embedding\.", "quantizer.codebook."),
+    (r"^quantize\.quant_resi\.qresi_ls\.(\d+)\.", r"quantizer.phi.\1."),  # partially shared
+    (r"^quantize\.quant_resi\.qresi\.", "quantizer.phi.0."),  # one for all scales
+    (r"^quantize\.quant_resi\.(\d+)\.", r"quantizer.phi.\1."),  # one a scale
+    (r"^(?!quantizer\.)", "autoencoder."),
+)
+# Buffers that follow from the configuration, and parts that only training needs.
+IGNORED_LLM = re.compile(r"^lvl_1L$|^attn_bias_for_masking$|\.zero_k_bias$|\.inv_freq$")
+IGNORED_TOKENIZER = re.compile(r"^disc\.|\.ema_vocab_hit_SV$|^(vae\.)?(decoder2|post_quant_conv2)\.")
+
+# Ours on the left, published names on the right: what training writes.
+PUBLISHED_TOKENIZER = (
+    (r"^autoencoder\.", "vae."),
+    (r"^quantizer\.codebook\.", "vae.quantize.embedding."),
+)
+PUBLISHED_LLM = (
+    (r"^residual\.blocks\.(\d+)\.norm\.", r"diffloss.net.res_blocks.\1.in_ln."),
+    (r"^residual\.blocks\.(\d+)\.modulation\.", r"diffloss.net.res_blocks.\1.adaLN_modulation.1."),
+    (r"^residual\.blocks\.", "diffloss.net.res_blocks."),
+    (r"^residual\.final\.modulation\.", "diffloss.net.final_layer.adaLN_modulation.1."),
+    (r"^residual\.final\.", "diffloss.net.final_layer."),
+    (r"^residual\.", "diffloss.net."),
+    (r"^transformer\.", ""),
+    (r"^blocks\.(\d+)\.attn\.qkv\.", r"blocks.\1.attn.qkv_proj."),
+    (r"^blocks\.(\d+)\.attn\.log_scale$", r"blocks.\1.attn.scale_mul_1H11"),
+    (r"^blocks\.(\d+)\.mlp\.(gate|up|down)\.", r"blocks.\1.ffn.\2_proj."),
+    (r"^blocks\.(\d+)\.norm\.", r"blocks.\1.ln_wo_grad."),
+    (r"^blocks\.(\d+)\.modulation\.", r"blocks.\1.ada_lin.1."),
+    (r"^head_norm\.norm\.", "head_nm.ln_wo_grad."),
+    (r"^head_norm\.modulation\.", "head_nm.ada_lin.1."),
+    (r"^level_embed\.", "lvl_embed."),
+)
+PUBLISHED_PHI = r"^quantizer\.phi\.(\d+)\."
+
+LLM_WEIGHTS = ("ema_model.safetensors", "ema_model.bin", "model.safetensors", "pytorch_model.bin")
+TOKENIZER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+SAMPLING_FILE = "sampling.json"
+# Settings that sampling.json may hold: what they are, as a bundle's manifest has them, and whether a value is one.
+SAMPLING_RANGES = {
+    "cfg_scale": (f"0 to {MOST_GUIDANCE:g}", lambda v: is_number(v) and 0 <= v <= MOST_GUIDANCE),
+    "top_p": (f"{LEAST_TOP_P:f} to 1", lambda v: is_number(v) and LEAST_TOP_P <= v <= 1),
+    "smooth": ("true or false", lambda v: isinstance(v, bool)),
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint read into memory. `read` lists the weight files that were used; sampling: how codes are drawn unless
+    a caller asks otherwise."""
+
+    folder: Path
+    model: HART
+    has_text_model: bool
+    read: tuple[Path, ...]
+    sampling: SampleSettings
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read a HART checkpoint folder in the published layout; the model comes back in float32, in eval mode.
+
+    The moving average of the weights (llm/ema_model.*) is preferred, as in published sampling. vae_path of
+    llm/config.json is ignored: the tokenizer is the sibling folder. Raises CheckpointError.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such checkpoint folder; expected a folder holding tokenizer/ and llm/")
+    for part in ("tokenizer", "llm"):
+        if not (folder / part).is_dir():
+            found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+            raise CheckpointError(
+                f"{folder}: expected the parts tokenizer/ and llm/ (and text_model/ for prompts), found {found}; "
+                f"{part}/ is missing: copy it from the published checkpoint"
+            )
+    tokenizer = read_tokenizer_config(read_json(folder / "tokenizer" / "config.json"))
+    transformer = read_transformer_config(read_json(folder / "llm" / "config.json"))
+    with torch.device("meta"):
+        model = HART(transformer, tokenizer)
+    llm_path = find_weights(folder / "llm", LLM_WEIGHTS)
+    tokenizer_path = find_weights(folder / "tokenizer", TOKENIZER_WEIGHTS)
+    state = rename(read_tensors(llm_path), RENAMED_LLM, IGNORED_LLM)
+    check_state(state, model, ("transformer.", "residual."), llm_path)
+    tokenizer_state = rename(read_tensors(tokenizer_path), RENAMED_TOKENIZER, IGNORED_TOKENIZER)
+    check_state(tokenizer_state, model, ("autoencoder.", "quantizer."), tokenizer_path)
+    state |= tokenizer_state
+    model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+    model.requires_grad_(False)
+    has_text_model = (folder / "text_model").is_dir()
+    return Checkpoint(folder, model.eval(), has_text_model, (llm_path, tokenizer_path), read_sampling(folder))
+
+
+def read_sampling(folder: Path) -> SampleSettings:
+    """FOLDER/sampling.json over the published settings; those alone where there is none. Raises CheckpointError."""
+    path = folder / SAMPLING_FILE
+    if not path.exists():
+        return SampleSettings()
+    settings = read_json(path)
+    for name, value in settings.items():
+        if name not in SAMPLING_RANGES:
+            raise CheckpointError(f"{path}: expected only {', '.join(SAMPLING_RANGES)}, found {name}; remove it")
+        words, fits = SAMPLING_RANGES[name]
+        if not fits(value):
+            raise CheckpointError(f"{path}: {name}: expected {words}, found {value!r}; mend it")
+    return SampleSettings(**settings)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def load_tokenizer(folder: str | Path, module: nn.Module) -> None:
+    """Load FOLDER's tokenizer weights into a module with `autoencoder` and `quantizer`. Raises CheckpointError."""
+    path = find_weights(Path(folder), TOKENIZER_WEIGHTS)
+    state = rename(read_tensors(path), RENAMED_TOKENIZER, IGNORED_TOKENIZER)
+    check_state(state, module, ("autoencoder.", "quantizer."), path)
+    module.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+
+
+def published_tokenizer(config: TokenizerConfig, state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The published form of a tokenizer: config.json, and tensors under their published names.
+
+    state: of a module with `autoencoder` and `quantizer`. What read_tokenizer_config and load_checkpoint read back.
+    """
+    values = asdict(config)
+    if config.norm_groups == 32:  # as every published tokenizer has it, so their readers understand ours
+        del values["norm_groups"]
+    raw = {"v_patch_nums": list(values.pop("patch_nums")), **values, "ch_mult": list(config.ch_mult)}
+    raw |= {"model_type": "hart_autoencoder_with_disc", "quantizer_type": "var_hybrid", "using_znorm": False}
+    if config.share_quant_resi == 1:
+        phi = "vae.quantize.quant_resi.qresi."
+    else:
+        phi = r"vae.quantize.quant_resi.qresi_ls.\1." if config.share_quant_resi else r"vae.quantize.quant_resi.\1."
+    rules = (*PUBLISHED_TOKENIZER, (PUBLISHED_PHI, phi))
+    return raw, rename(state, rules, re.compile(r"(?!)"))
+
+
+def published_transformer(
+    config: TransformerConfig, state: dict[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The published form of llm/: config.json, and tensors under their published names.
+
+    state: of a module with `transformer` and `residual`. What read_transformer_config and load_checkpoint read back.
+    """
+    raw = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+    raw |= {"model_type": "hart_transformer_t2i", "attn_type": "llama", "mlp_type": "llama", "sampler": "iddpm"}
+    raw |= {"use_cross_attn": False, "num_sampling_steps": str(config.num_sampling_steps)}
+    raw["architectures"] = ["HARTForT2I"]
+    return raw, rename(state, PUBLISHED_LLM, re.compile(r"(?!)"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A config.json as a dictionary; CheckpointError when it is missing or not an object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: missing; copy it from the published checkpoint") from None
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON ({error}); copy it again") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(value).__name__}; copy it again")
+    return value
+
+
+def find_weights(folder: Path, names: Iterable[str]) -> Path:
+    """The first of the names that exists in the folder."""
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(f"{folder}: no weights; expected one of {', '.join(names)}")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A file of named tensors. A pickle is read with weights_only=True, so it can hold nothing but tensors."""
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        zipped = zipfile.is_zipfile(path)  # files older than torch 1.6 are not, and cannot be mapped
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: holds Python objects, not only tensors, and reading them could run code; it was not read. "
+            f"Save a plain state dict, or convert the file to safetensors. ({str(error).splitlines()[0]})"
+        ) from None
+    except (RuntimeError, OSError, ValueError, EOFError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: not a readable weight file ({reason}); copy it again") from None
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: expected a dictionary of tensors; save model.state_dict() instead")
+    return state
+
+
+def rename(state: dict[str, Tensor], rules: tuple[tuple[str, str], ...], ignored: re.Pattern[str]) -> dict[str, Tensor]:
+    """Published names to ours, or ours to published ones, without what is ignored."""
+    renamed = {}
+    for name, tensor in state.items():
+        if ignored.search(name):
+            continue
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor
+    return renamed
+
+
+def mismatches(state: dict[str, Tensor], model: nn.Module, prefixes: tuple[str, ...]) -> list[str]:
+    """Missing, misshapen and unknown tensors, a line each."""
+    expected = {name: p.shape for name, p in model.state_dict().items() if name.startswith(prefixes)}
+    problems = []
+    for name, shape in expected.items():
+        if name not in state:
+            problems.append(f"{name}: expected shape {tuple(shape)}, found nothing")
+        elif state[name].shape != shape:
+            problems.append(f"{name}: expected shape {tuple(shape)}, found {tuple(state[name].shape)}")
+        elif not state[name].is_floating_point():
+            problems.append(f"{name}: expected floating point numbers, found {state[name].dtype}")
+    return problems + [f"{name}: not part of this architecture" for name in state if name not in expected]
+
+
+def check_state(state: dict[str, Tensor], model: nn.Module, prefixes: tuple[str, ...], path: Path) -> None:
+    """Refuse missing, misshapen and unknown tensors by name."""
+    if problems := mismatches(state, model, prefixes):
+        shown = "\n  ".join(problems[:20]) + (f"\n  and {len(problems) - 20} more" if len(problems) > 20 else "")
+        raise CheckpointError(
+            f"{path}: does not fit its config.json ({len(problems)} tensors):\n  {shown}\n"
+            "use the config.json that belongs to these weights"
+        )

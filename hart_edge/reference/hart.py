@@ -1,0 +1,174 @@
+"""HART whole: context in, image out, scale by scale; and the teacher-forced pass that trains it.
+
+This loop is the reference that every exported graph is held against. It is deliberately plain: the fast loop is the
+runtime's. Source: HART section 3; arithmetic as the golden records pin it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hart_edge.reference.autoencoder import Autoencoder
+from hart_edge.reference.config import TokenizerConfig, TransformerConfig
+from hart_edge.reference.quantizer import Quantizer, to_map
+from hart_edge.reference.residual import ResidualMLP
+from hart_edge.reference.sampling import (
+    DEFAULT_CFG_SCALE,
+    choose,
+    default_top_k,
+    guidance_ramp,
+    guide,
+    smooth_temperatures,
+)
+from hart_edge.reference.transformer import Transformer, context_rotary, scale_coordinates, visual_rotary
+
+# (scale, shape) -> uniform numbers in (0, 1) for the token choice; shape (B, n, V)
+UniformSource = Callable[[int, tuple[int, int, int]], Tensor]
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How tokens are drawn; top_k None means the published table."""
+
+    cfg_scale: float = DEFAULT_CFG_SCALE
+    top_k: int | None = None
+    top_p: float = 1.0
+    smooth: bool = True
+
+
+@dataclass(frozen=True)
+class ScaleResult:
+    """What one scale computed. n tokens, B images; fields that a scale has not are None.
+
+    logits (B, n, V) guided; indices (B, n); f_hat (B, Z, P, P) after this scale; next (B, Z, p, p), the next scale's
+    input; condition (2B * n, C) and residual (2B * n, Z) at the last scale, conditional half first.
+    """
+
+    scale: int
+    logits: Tensor
+    indices: Tensor
+    f_hat: Tensor
+    next: Tensor | None = None
+    condition: Tensor | None = None
+    strength: float | None = None
+    residual: Tensor | None = None
+
+
+class HART(nn.Module):
+    """The four parts of a checkpoint but the text model, with the loop that connects them."""
+
+    def __init__(self, transformer: TransformerConfig, tokenizer: TokenizerConfig) -> None:
+        super().__init__()
+        self.config, self.tokenizer_config = transformer, tokenizer
+        self.patch_nums = transformer.patch_nums
+        self.transformer = Transformer(transformer, tokenizer.vocab_size, tokenizer.z_channels)
+        self.residual = ResidualMLP(transformer, tokenizer.z_channels)
+        self.quantizer = Quantizer(tokenizer, transformer.patch_nums)
+        self.autoencoder = Autoencoder(tokenizer)
+
+    @property
+    def image_size(self) -> int:
+        return 16 * self.patch_nums[-1]
+
+    def rotary(self, scale: int, last_position: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of a visual scale's tokens: (B, n, d); last_position: (B, 1)"""
+        coordinates = scale_coordinates(self.patch_nums[scale], self.patch_nums[-1])
+        return visual_rotary(coordinates, last_position, self.config.head_dim)
+
+    @torch.no_grad()
+    def scales(
+        self,
+        context: Tensor,
+        context_mask: Tensor,
+        uniform: UniformSource,
+        residual_noise: list[Tensor],
+        settings: SampleSettings,
+        *,
+        both_residuals: bool = False,
+    ) -> Iterator[ScaleResult]:
+        """Generate scale by scale.
+
+        context: (B, T, context_dim) float32; context_mask: (B, T) bool; residual_noise[0..N]: (B * P * P, Z) each
+        (with both_residuals (2 * B * P * P, Z) from 1 on). Yields a ScaleResult per scale; the last one's f_hat is
+        what the decoder turns into the image.
+        """
+        model, count = self.transformer, len(self.patch_nums)
+        ramp, temperatures = guidance_ramp(count), smooth_temperatures(count)
+        vocab_size = self.tokenizer_config.vocab_size
+        published_top_k = default_top_k(count, vocab_size)
+        context, mask = double_context(context, context_mask)
+        position_ids = mask.cumsum(1) - 1
+        last_position = position_ids[:, -1:].float()  # (2B, 1)
+        tokens = model.embed_context(context)  # (2B, T, C)
+        modulation, head_modulation = model.modulation(tokens, mask), model.head_modulation(tokens)
+        x, (cos, sin) = tokens + model.level(0), context_rotary(position_ids, self.config.head_dim)
+        batch, final = context_mask.shape[0], self.patch_nums[-1]
+        f_hat = tokens.new_zeros(batch, self.tokenizer_config.z_channels, final, final)
+        cache = None
+        for scale, side in enumerate(self.patch_nums):
+            hidden, cache = model(x, cos, sin, modulation, cache)
+            if scale == 0:
+                hidden = hidden[:, -1:]  # the one code is predicted from the last context position
+            strength = settings.cfg_scale * ramp[scale]
+            logits = guide(model.logits(hidden, head_modulation), strength)
+            indices, codes, latent = choose(
+                logits,
+                uniform(scale, tuple(logits.shape)),
+                self.quantizer.codebook.weight,
+                ratio=torch.tensor([ramp[scale]]),
+                temperature=torch.tensor([temperatures[scale]]),
+                top_k=torch.tensor([settings.top_k or published_top_k[scale]]),
+                top_p=torch.tensor([settings.top_p]),
+                smooth=torch.tensor([settings.smooth]),
+                candidates=max(*published_top_k, settings.top_k or 1),
+            )
+            if scale == count - 1:
+                condition = model.decoder_norm(hidden + model.word_embed(codes).repeat(2, 1, 1)).flatten(0, 1)
+                residual = self.residual.sample(condition, residual_noise, strength, both=both_residuals)
+                kept = residual[: batch * side * side].view_as(latent)
+                f_hat = f_hat + to_map(latent + kept, side)
+                yield ScaleResult(scale, logits, indices, f_hat, None, condition, strength, residual)
+                return
+            f_hat = f_hat + self.quantizer.expand(latent, scale)
+            following = self.quantizer.reduce(f_hat, scale + 1)
+            yield ScaleResult(scale, logits, indices, f_hat, to_map(following, self.patch_nums[scale + 1]))
+            x = model.word_embed(following).repeat(2, 1, 1) + model.level(scale + 1)
+            cos, sin = self.rotary(scale + 1, last_position)
+
+    @torch.no_grad()
+    def decode(self, f_hat: Tensor) -> Tensor:
+        """(B, Z, P, P) -> image (B, 3, 16P, 16P) in [0, 1]"""
+        return (self.autoencoder.decode(f_hat).clamp(-1, 1) + 1) / 2
+
+    def teacher_forced(self, latents: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:
+        """Logits of every scale's tokens in one pass, each scale seeing only itself and the earlier ones.
+
+        latents: (B, sum of p_s^2 for s >= 1, Z), each scale's true input; context: (B, T, context_dim); context_mask:
+        (B, T) bool. Returns (B, sum of p_s^2, V); the first token is predicted from the last context position.
+        """
+        model = self.transformer
+        position_ids = context_mask.long().cumsum(1) - 1
+        last_position = position_ids[:, -1:].float()
+        tokens = model.embed_context(context)
+        lengths = [context.shape[1], *(side * side for side in self.patch_nums[1:])]
+        level = torch.cat([model.level(s).expand(n, -1) for s, n in enumerate(lengths)])
+        x = torch.cat([tokens, model.word_embed(latents)], 1) + level
+        angles = [context_rotary(position_ids, self.config.head_dim)]
+        angles += [self.rotary(scale, last_position) for scale in range(1, len(lengths))]
+        cos, sin = (torch.cat(part, 1) for part in zip(*angles, strict=True))
+        order = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+        hidden, _ = model(x, cos, sin, model.modulation(tokens, context_mask), mask=order[:, None] >= order)
+        return model.logits(hidden[:, context.shape[1] - 1 :], model.head_modulation(tokens))
+
+
+def double_context(context: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Append the unconditional half: zero context, mask only at position 0. (B, ...) -> (2B, ...)
+
+    Its position ids must be 0 throughout, which cumsum(mask) - 1 gives.
+    """
+    first = (torch.arange(mask.shape[1], device=mask.device) == 0).expand_as(mask)
+    return torch.cat([context, torch.zeros_like(context)]), torch.cat([mask, first]).long()

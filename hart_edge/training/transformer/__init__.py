@@ -1,0 +1,1 @@
+"""Training of the transformer, the residual MLP and the text model."""

@@ -1,0 +1,172 @@
+"""The arithmetic of the memory planner, on the tiny bundle: every number can be added up by hand."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from hart_edge.bundle.manifest import Manifest, Precision, Target, TargetSpec, parse
+from hart_edge.bundle.memory import (
+    BUILDER_PROCESS,
+    RULES,
+    Constants,
+    advice,
+    available_memory,
+    cache_bytes,
+    cache_peak,
+    forecast,
+    require_build_memory,
+    size,
+)
+from hart_edge.bundle.program import make_program
+from hart_edge.errors import BuildError
+from tests.bundle.make_bundle import make_bundle
+
+MB = 10**6
+WEIGHTS = {"text_model": 60 * MB, "transformer": 40 * MB, "tokens": 3 * MB, "latent": 2 * MB, "decoder": 30 * MB}
+NODES = {"text_model": 200, "transformer": 400, "tokens": 20, "latent": 10, "decoder": 100}
+HELD = {name: count + NODES[name] * 5_000 for name, count in WEIGHTS.items()}  # on a CPU
+CONSTANTS = {name: Constants(count, NODES[name]) for name, count in WEIGHTS.items()}
+ACTIVATIONS = {
+    ("text_model", None): 5 * MB,
+    ("transformer", 0): 1 * MB,
+    ("transformer", 1): 8 * MB,
+    ("tokens", 0): 2 * MB,
+    ("tokens", 1): 3 * MB,
+    ("latent", 0): 1 * MB,
+    ("latent", 1): 1 * MB,
+    ("decoder", None): 20 * MB,
+}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return weights_inside(tmp_path_factory.mktemp("memory"))
+
+
+def weights_inside(folder: Path) -> Manifest:
+    """The tiny bundle's, without the file of weights beside a graph."""
+    whole = parse((make_bundle(folder / "tiny") / "manifest.json").read_bytes())
+    inside = {name: entry for name, entry in whole.files.items() if not name.endswith(".data")}
+    return dataclasses.replace(whole, files=inside)
+
+
+def of_target(manifest: Manifest, target: Target) -> Manifest:
+    return dataclasses.replace(manifest, target=TargetSpec(target, None))
+
+
+def test_graphs_on_a_cpu_keep_weights_and_nodes_and_no_activations(manifest: Manifest) -> None:
+    """And the decoder is opened last, while all others are there."""
+    found = forecast(manifest, CONSTANTS, ACTIVATIONS, low_memory=False)
+    base = RULES[Target.CPU].process + sum(HELD.values()) + make_program(manifest.plan, manifest.components).size
+    opened = int(2.5 * 30 * MB) - HELD["decoder"]
+    assert [each.total - base for each in found.scales] == [
+        int(2.5 * 60 * MB) - sum(HELD.values()),  # the text model, which is opened alone
+        HELD["text_model"] + int(2.5 * 40 * MB) - sum(HELD.values()),
+        8 * MB,
+        opened,
+    ]
+    assert found.peak == base + opened and found.measured
+    last = found.scales[-1]
+    assert (last.weights, last.activations) == (sum(HELD.values()) + opened, 0)
+    assert [each.weights for each in found.components] == list(HELD.values())
+
+
+def test_weights_beside_a_graph_are_not_copied_while_it_is_opened(manifest: Manifest) -> None:
+    name = next(each.file for each in manifest.components if each.name == "decoder")
+    beside = dataclasses.replace(manifest, files={**manifest.files, f"{name}.data": manifest.files[name]})
+    inside, found = (forecast(each, CONSTANTS, ACTIVATIONS, low_memory=False).scales[-1] for each in (manifest, beside))
+    assert found.weights == sum(HELD.values()) and found.activations == 20 * MB
+    assert inside.total - found.total == int(2.5 * 30 * MB) - HELD["decoder"] - 20 * MB
+
+
+def test_graphs_on_a_gpu_keep_the_most_of_each_twice(manifest: Manifest) -> None:
+    found = forecast(of_target(manifest, Target.CUDA), CONSTANTS, ACTIVATIONS, low_memory=False)
+    held = RULES[Target.CUDA].process + sum(WEIGHTS.values()) + found.buffers
+    assert [each.total for each in found.scales] == [held + 2 * (5 + 8 + 3 + 1 + 20) * MB] * 4 and not found.measured
+    assert {each.name: (each.activations, each.scale) for each in found.components} == {
+        "text_model": (10 * MB, None),
+        "transformer": (16 * MB, 1),
+        "tokens": (6 * MB, 1),
+        "latent": (2 * MB, 0),
+        "decoder": (40 * MB, None),
+    }
+
+
+def test_low_memory_holds_what_a_moment_needs(manifest: Manifest) -> None:
+    found = forecast(manifest, CONSTANTS, ACTIVATIONS, low_memory=True)
+    base = RULES[Target.CPU].process + found.buffers
+    loop = HELD["transformer"] + HELD["tokens"] + HELD["latent"]
+    assert [each.total - base for each in found.scales] == [
+        int(2.5 * 60 * MB),  # the text model, while it is opened
+        int(2.5 * 40 * MB),  # the transformer
+        loop + 8 * MB,  # the three graphs of the loop are there until the last scale ends
+        int(2.5 * 30 * MB),  # the decoder, which is there alone
+    ]
+    assert found.peak == max(each.total for each in found.scales)
+
+
+def test_engines_share_one_block_of_activations(manifest: Manifest) -> None:
+    found = forecast(of_target(manifest, Target.TENSORRT), CONSTANTS, ACTIVATIONS, low_memory=False)
+    rules = RULES[Target.TENSORRT]
+    assert found.peak == rules.process + sum(WEIGHTS.values()) + 20 * MB + found.buffers
+    assert not found.measured
+
+
+def test_keys_and_values_are_counted_exactly(manifest: Manifest) -> None:
+    """Five rows of both halves from the first scale to the last, whole from the beginning."""
+    cached = 5 * 2 * 32 * 4
+    assert [cache_bytes(manifest.plan, index) for index in range(8)] == [0, *[cached] * 4, 0, 0, 0]
+    assert cache_peak(manifest.plan) == cached
+
+
+def test_what_to_change_is_only_what_helps(manifest: Manifest) -> None:
+    usual = forecast(manifest, CONSTANTS, ACTIVATIONS, low_memory=False)
+    low = forecast(manifest, CONSTANTS, ACTIVATIONS, low_memory=True)
+    assert advice(manifest, usual, low, usual.peak) == []
+    assert advice(manifest, usual, low, usual.peak - 1) == [
+        "generate --low-memory: every graph is let go after its last step, the text model before the first scale; peak "
+        f"{size(low.peak)}, which fits",
+        "build at --precision int8: weights take about 25% of these; with --low-memory a peak of about "
+        f"{size(max(low.peak - int(0.75 * sum(each.weights for each in low.components)), low.process))}, which fits",
+    ]
+    smallest = dataclasses.replace(manifest, precision=Precision.INT8)
+    assert advice(smallest, low, low, low.peak - 1) == [
+        f"a device with {size(low.peak)} free: nothing in this bundle can be left out"
+    ]
+    assert advice(smallest, low, low, 10 * MB) == [
+        f"a checkpoint of smaller pictures: buffers and libraries alone take {size(low.process + low.buffers)} at 32 "
+        "x 32 pixels"
+    ]
+
+
+def test_a_build_that_cannot_fit_is_refused_before_it_begins(manifest: Manifest) -> None:
+    large = [dataclasses.replace(each, bytes=3 * 2**30) for each in manifest.components[1:2]]
+    require_build_memory(large, None)
+    needed = BUILDER_PROCESS + 2 * 3 * 2**30 + 2**30
+    require_build_memory(large, needed, workspace=2**30)
+    with pytest.raises(BuildError) as refused:
+        require_build_memory(large, needed - 1, workspace=2**30)
+    assert str(refused.value) == (
+        "transformer: building its engine takes 7.4 GiB, found 7.4 GiB free; close other programs, lower the "
+        "workspace, build at a lower --precision, or build on a larger machine of the same architecture"
+    )
+
+
+def test_what_this_machine_has(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\n\nMemAvailable:   6 kB\n")
+    assert available_memory(tmp_path / "meminfo") == 6144
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\n")
+    assert available_memory(tmp_path / "meminfo") is None
+    assert available_memory(tmp_path / "none") is None
+
+
+def test_sizes_for_people() -> None:
+    assert [size(3 * 2**29), size(700 * 2**20), size(2**19)] == ["1.50 GiB", "700 MiB", "0.50 MiB"]
+
+
+def test_the_folder_is_not_needed(manifest: Manifest, tmp_path: Path) -> None:
+    """A forecast is arithmetic: the same numbers for the same manifest, wherever it lies."""
+    assert forecast(weights_inside(tmp_path), CONSTANTS, ACTIVATIONS, low_memory=True) == forecast(
+        manifest, CONSTANTS, ACTIVATIONS, low_memory=True
+    )

@@ -1,0 +1,260 @@
+"""Bundles from disk: a whole one opens from a folder and from a hub cache, every spoilt one says what is wrong."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from hart_edge.bundle.manifest import Buffer, BufferKind, Setting
+from hart_edge.bundle.verify import open_bundle
+from hart_edge.errors import BundleError
+from tests.bundle.corrupt_bundles import (
+    CORRUPTIONS,
+    alter,
+    graph_edit,
+    relist,
+    set_external,
+)
+from tests.bundle.corrupt_manifests import Corruption, manifest_edit, put
+from tests.bundle.make_bundle import give_engines, list_files, make_bundle
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("pristine") / "tiny")
+
+
+@pytest.fixture
+def folder(pristine: Path, tmp_path: Path) -> Path:
+    """A copy to spoil. It lies two folders deep so that edits can put things around it."""
+    return shutil.copytree(pristine, tmp_path / "around" / "tiny")
+
+
+def test_a_whole_bundle_opens(folder: Path) -> None:
+    bundle = open_bundle(str(folder))
+    assert bundle.folder == folder
+    assert bundle.manifest.name == "tiny-2"
+    assert bundle.path("graphs/decoder.onnx") == folder / "graphs" / "decoder.onnx"
+
+
+def test_a_bundle_of_engines_opens(folder: Path) -> None:
+    """Nothing looks into an engine but the library that made it; its bytes are verified like any other's."""
+    give_engines(folder)
+    bundle = open_bundle(folder)
+    assert {each.file for each in bundle.manifest.components} == {
+        f"engines/{name}.engine" for name in ("text_model", "transformer", "tokens", "latent", "decoder")
+    }
+    assert bundle.path("engines/decoder.engine").read_bytes() == b"engine of decoder"
+    alter("engines/decoder.engine")(folder)
+    with pytest.raises(BundleError, match=r"^engines/decoder\.engine: expected sha256 .* the file was altered; copy"):
+        open_bundle(folder)
+
+
+def test_only_listed_names_have_a_path(folder: Path) -> None:
+    bundle = open_bundle(folder)
+    for name in ("manifest.json", "../tiny/README.md", "graphs"):
+        with pytest.raises(BundleError, match=r"expected a name in manifest\.files, found "):
+            bundle.path(name)
+
+
+def test_constants_are_read_only_views(folder: Path) -> None:
+    bundle = open_bundle(folder)
+    up = bundle.constant("up.1")
+    stored = np.frombuffer((folder / "constants.bin").read_bytes(), "<f4", 16, offset=256)
+    assert up.shape == (4, 4) and up.dtype == np.float32 and not up.flags.writeable
+    np.testing.assert_array_equal(up.ravel(), stored)
+    with pytest.raises(BundleError, match="expected a name in constants, found 'down'"):
+        bundle.constant("down")
+
+
+def test_every_step_runs_and_leaves_what_the_plan_says(folder: Path) -> None:
+    """The factory's promise to other tests: plan, buffers and graphs agree to the last dtype and extent."""
+    bundle = open_bundle(folder)
+    images = {"B": 3, "2B": 6}
+
+    def extents(buffer: Buffer) -> tuple[int, ...]:
+        return tuple(images[entry] if isinstance(entry, str) else entry for entry in buffer.shape)
+
+    values = {}
+    for name, buffer in bundle.manifest.plan.buffers.items():
+        values[name] = np.ones(extents(buffer), buffer.dtype.value)
+        if buffer.kind is BufferKind.CONSTANT:
+            values[name] = bundle.constant(buffer.constant or "")
+        elif buffer.kind is BufferKind.SETTING and buffer.setting is Setting.TOP_K:
+            values[name][:] = bundle.manifest.sampling.top_k[buffer.scale or 0]
+    files = {component.name: bundle.path(component.file) for component in bundle.manifest.components}
+    for step in bundle.manifest.plan.steps:
+        session = onnxruntime.InferenceSession(files[step.graph], providers=["CPUExecutionProvider"])
+        outputs = session.run(list(step.outputs), {key: values[name] for key, name in step.inputs.items()})
+        for name, output in zip(step.outputs.values(), outputs, strict=True):
+            buffer = bundle.manifest.plan.buffers[name]
+            assert (output.shape, str(output.dtype)) == (extents(buffer), buffer.dtype.value)
+            values[name] = output
+    assert values["finite"].tolist() == [True] * 3
+    assert 10 < values["pixels"].std() < 128
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS.values(), ids=CORRUPTIONS)
+def test_a_spoilt_bundle_is_refused(folder: Path, corruption: Corruption) -> None:
+    corruption.edit(folder)
+    with pytest.raises(BundleError) as refusal:
+        open_bundle(folder)
+    message = str(refusal.value)
+    assert corruption.message in message
+    assert "expected" in message and "found" in message and ";" in message  # the remedy follows a semicolon
+    assert "\0" not in message and "\n" not in message and len(message) < 1200
+
+
+def test_a_missing_folder_says_how_to_build_one(tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path / "a\0b"):
+        with pytest.raises(
+            BundleError, match=r"found none .*; build one with python -m export\.build --precision int8"
+        ):
+            open_bundle(path)
+
+
+def test_a_file_is_no_folder(folder: Path) -> None:
+    with pytest.raises(BundleError, match="expected a bundle folder, found a file; build one with"):
+        open_bundle(folder / "README.md")
+
+
+def test_files_that_are_not_listed_are_ignored(folder: Path) -> None:
+    (folder / ".gitattributes").write_text("* binary\n")
+    (folder / "secret").symlink_to("/etc/passwd")
+    assert open_bundle(folder).manifest.name == "tiny-2"
+
+
+def test_links_inside_the_folder_and_to_the_folder_are_followed(folder: Path) -> None:
+    (folder / "graphs").rename(folder / "store")
+    (folder / "graphs").symlink_to("store")
+    link = folder.parent / "link"
+    link.symlink_to(folder)
+    assert open_bundle(link).folder == folder
+
+
+def _without_constants(manifest: Any) -> None:
+    manifest["constants"] = {}
+    for buffer in manifest["plan"]["buffers"].values():
+        if buffer.pop("constant", None):
+            buffer["kind"] = "zero"
+
+
+def test_a_bundle_without_constants_opens(folder: Path) -> None:
+    """An empty constants.bin is the hard case: zero bytes cannot be mapped."""
+    manifest_edit(_without_constants)(folder)
+    (folder / "constants.bin").write_bytes(b"")
+    relist(folder, "constants.bin")
+    bundle = open_bundle(folder)
+    with pytest.raises(BundleError, match=r"expected a name in constants, found 'up\.1'"):
+        bundle.constant("up.1")
+
+
+# The cache of huggingface_hub: snapshots/REVISION/file -> ../../blobs/HASH.
+
+
+def hub_cache(bundle: Path, entry: Path) -> Path:
+    """Lay `bundle` out as a cache entry and return the snapshot folder."""
+    snapshot = entry / "snapshots" / "0123abcd"
+    (entry / "blobs").mkdir(parents=True)
+    for index, name in enumerate(["manifest.json", *list_files(bundle)]):
+        shutil.copy(bundle / name, entry / "blobs" / f"{index:040x}")
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        up = "../" * (2 + name.count("/"))
+        (snapshot / name).symlink_to(f"{up}blobs/{index:040x}")
+    return snapshot
+
+
+def test_a_hub_cache_opens_and_its_graphs_load(pristine: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(hub_cache(pristine, tmp_path / "models--hart--tiny"))
+    assert bundle.path("graphs/text_model.onnx").is_symlink()
+    assert bundle.constant("up.0").shape == (4, 1)
+    for component in bundle.manifest.components:  # weights beside the link, not beside the blob
+        onnxruntime.InferenceSession(bundle.path(component.file), providers=["CPUExecutionProvider"])
+
+
+def _blob_to_outside(snapshot: Path) -> None:
+    blob = (snapshot / "README.md").resolve()
+    shutil.move(blob, snapshot.parents[2] / "outside")
+    blob.symlink_to(snapshot.parents[2] / "outside")
+
+
+def _below_blobs(snapshot: Path) -> None:
+    blob = (snapshot / "README.md").resolve()
+    (blob.parent / "deeper").mkdir()
+    shutil.move(blob, blob.parent / "deeper" / "x")
+    (snapshot / "README.md").unlink()
+    (snapshot / "README.md").symlink_to("../../blobs/deeper/x")
+
+
+def _blobs_of_another_entry(snapshot: Path) -> None:
+    other = snapshot.parents[2] / "models--other" / "blobs"
+    other.mkdir(parents=True)
+    shutil.copy(snapshot / "README.md", other / "x")
+    (snapshot / "README.md").unlink()
+    (snapshot / "README.md").symlink_to(other / "x")
+
+
+def _blobs_are_a_link(snapshot: Path) -> None:
+    blobs = snapshot.parents[1] / "blobs"
+    blobs.rename(snapshot.parents[2] / "elsewhere")
+    blobs.symlink_to(snapshot.parents[2] / "elsewhere")
+
+
+def _folder_is_blobs(snapshot: Path) -> None:
+    """The last part is no link; the folder before it is, and leads to blobs."""
+    blobs = snapshot.parents[1] / "blobs"
+    for link in (snapshot / "graphs").iterdir():
+        shutil.copy(link, blobs / link.name)
+    shutil.rmtree(snapshot / "graphs")
+    (snapshot / "graphs").symlink_to("../../blobs")
+
+
+def _another_revision(snapshot: Path) -> None:
+    other = snapshot.parent / "ffff"
+    other.mkdir()
+    shutil.copy(snapshot / "README.md", other / "README.md")
+    (snapshot / "README.md").unlink()
+    (snapshot / "README.md").symlink_to("../ffff/README.md")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        _blob_to_outside,
+        _below_blobs,
+        _blobs_of_another_entry,
+        _blobs_are_a_link,
+        _folder_is_blobs,
+        _another_revision,
+    ],
+)
+def test_a_hub_cache_is_no_way_out(pristine: Path, tmp_path: Path, edit: Callable[[Path], None]) -> None:
+    snapshot = hub_cache(pristine, tmp_path / "models--hart--tiny")
+    edit(snapshot)
+    with pytest.raises(BundleError, match="expected a file inside the bundle, found a link that leads out of it to"):
+        open_bundle(snapshot)
+
+
+def test_external_data_in_a_folder_beside_the_graph_must_be_listed(folder: Path) -> None:
+    """Names are relative to the graph's own folder, so a listed file elsewhere does not count."""
+
+    def point_at_constants(model: onnx.ModelProto) -> None:
+        set_external(model.graph.initializer[0], location="constants.bin", offset="0", length="64")
+
+    graph_edit(point_at_constants, "graphs/text_model.onnx")(folder)
+    with pytest.raises(BundleError, match=r"beside the graph, found 'constants\.bin'"):
+        open_bundle(folder)
+
+
+def test_a_bundle_is_frozen(folder: Path) -> None:
+    bundle = open_bundle(folder)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        bundle.folder = folder
+    put("name", value="other")(folder)
+    assert bundle.manifest.name == "tiny-2"

@@ -1,0 +1,177 @@
+"""Ranges and smoothing per layer: the product stays the same, and what INT8 makes of it comes nearer."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from hart_edge.bundle.manifest import Target
+from hart_edge.calib.calibrate.collector import Collector
+from hart_edge.calib.calibrate.range_rules import Observer
+from hart_edge.calib.calibrate.ranges import ActivationRange
+from hart_edge.calib.calibrate.smoothing import choose_ranges, find_layers
+from hart_edge.calib.rewrite.apply import apply_form
+from hart_edge.calib.scheme import Form
+from hart_edge.engines.registry import library
+from hart_edge.errors import BuildError
+from tests.calib.make_graphs import Arrays, conv_model, initializer, linear_model, make_model, run_model, weight
+
+SMOOTHED = [Form.U8S8, Form.DYNAMIC, Form.S8S8]
+
+
+def outliers(rows: int = 200, seed: int = 0) -> Arrays:
+    """Normal values, with four channels a hundred times as large, as transformers have them."""
+    x = np.random.default_rng(seed).standard_normal((rows, 64)).astype(np.float32)
+    x[:, [3, 17, 40, 41]] *= 100
+    return {"x": x}
+
+
+def chosen(folder: Path, model: onnx.ModelProto, inputs: Arrays, **given) -> dict[str, ActivationRange]:
+    path = folder / "small.onnx"
+    onnx.save_model(model, path)
+    with Collector({"small": path}, {"small": Form.U8S8}, library(Target.CPU)) as collector:
+        collector("small", inputs)
+        collector.end_prompt()
+    read = functools.partial(initializer, model)
+    return choose_ranges(model, Form.U8S8, collector.statistics["small"], read, Observer.MIN_MAX, **given)
+
+
+def error(folder: Path, model: onnx.ModelProto, reduced: onnx.ModelProto, inputs: Arrays) -> float:
+    wanted, found = run_model(folder, model, inputs)["y"], run_model(folder, reduced, inputs)["y"]
+    return float(np.square(found.astype(np.float32) - wanted).mean() / np.square(wanted).mean())
+
+
+def one_layer(bias: bool = False, gemm: bool = False) -> onnx.ModelProto:
+    """y = x @ w (+ b); with gemm as one node with the weight transposed."""
+    weights = [weight("w", 64, 64), *([weight("b", 64, seed=1)] if bias or gemm else [])]
+    if gemm:
+        return make_model([helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)], weights)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h" if bias else "y"])]
+    return make_model(nodes + ([helper.make_node("Add", ["b", "h"], ["y"])] if bias else []), weights)
+
+
+def test_layers_share_what_shares_an_activation_or_a_weight() -> None:
+    """Two readers of x are one layer; a weight that reads two activations makes them one; convolutions are none."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "gate"], ["g"]),
+        helper.make_node("MatMul", ["x", "up"], ["u"]),
+        helper.make_node("MatMul", ["g", "down"], ["a"]),
+        helper.make_node("MatMul", ["u", "down"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["c"]),
+        helper.make_node("MatMul", ["c", "last"], ["y"]),
+    ]
+    model = make_model(nodes, [weight(name, 64, 64) for name in ("gate", "up", "down", "last")])
+    layers = find_layers(model, Form.U8S8)
+    assert [layer.activations for layer in layers] == [["x"], ["g", "u"], ["c"]]
+    assert [[site.weight for site in layer.sites] for layer in layers] == [["gate", "up"], ["down", "down"], ["last"]]
+    assert find_layers(conv_model(), Form.U8S8) == find_layers(model, Form.INT8_WEIGHTS) == []
+
+
+def test_a_late_node_joins_two_layers() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "first"], ["g"]),
+        helper.make_node("MatMul", ["g", "second"], ["h"]),
+        helper.make_node("MatMul", ["g", "first"], ["y"]),  # the first layer's weight on the second's activation
+    ]
+    layers = find_layers(make_model(nodes, [weight("first", 64, 64), weight("second", 64, 64)]), Form.U8S8)
+    assert [layer.activations for layer in layers] == [["x", "g"]]
+
+
+def test_outliers_are_moved_into_the_weight(tmp_path: Path) -> None:
+    model = one_layer()
+    plain = chosen(tmp_path, model, outliers(), strengths=())
+    smoothed = chosen(tmp_path, model, outliers())
+    assert plain["x"].exponents == ()
+    factors = smoothed["x"].factors()
+    assert factors is not None and set(np.argsort(factors)[-4:]) == {3, 17, 40, 41}
+    assert smoothed["x"].high < plain["x"].high / 4
+    unseen = outliers(seed=1)
+    errors = {
+        form: [error(tmp_path, model, apply_form(model, form, ranges), unseen) for ranges in (plain, smoothed)]
+        for form in SMOOTHED
+    }
+    assert errors[Form.U8S8][1] < 0.5 * errors[Form.U8S8][0] < 0.005
+    assert all(after < 1.01 * before for before, after in errors.values())  # symmetric ones: the weight's is larger
+
+
+def test_where_nothing_stands_out_nothing_is_moved(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (200, 64)).astype(np.float32)
+    assert chosen(tmp_path, one_layer(), {"x": x})["x"].exponents == ()
+
+
+@pytest.mark.parametrize("form", SMOOTHED)
+@pytest.mark.parametrize("make", [one_layer, lambda: one_layer(bias=True), lambda: one_layer(gemm=True), linear_model])
+def test_any_factors_leave_the_product(tmp_path: Path, form: Form, make) -> None:
+    """Factors that nobody would choose: with ranges to match, as near as without."""
+    model = make()
+    inputs = {"x": np.random.default_rng(0).uniform(-1, 1, (50, 64)).astype(np.float32)}
+    exponents = tuple(int(k) for k in np.random.default_rng(1).integers(-8, 8, 64))
+    ranges = {"x": ActivationRange(-2.0, 2.0, exponents), "r": ActivationRange(0.0, 8.0, exponents[::-1])}
+    assert error(tmp_path, model, apply_form(model, form, ranges), inputs) < 3e-3
+
+
+def test_the_mean_is_corrected_in_the_bias(tmp_path: Path) -> None:
+    """Activations far from zero and a weight of few levels: rounding the weight moves the output's mean."""
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((400, 64)) * 0.05 + 1).astype(np.float32)
+    for model in (one_layer(bias=True), one_layer(gemm=True)):
+        ranges = chosen(tmp_path, model, {"x": x}, strengths=())
+        assert len(ranges["x"].means) == 64
+        assert ranges["x"].means == pytest.approx(x.mean(0), rel=1e-4)
+        without = {"x": ranges["x"]._replace(means=())}
+        for form in SMOOTHED:
+            errors = [error(tmp_path, model, apply_form(model, form, r), {"x": x}) for r in (without, ranges)]
+            assert errors[1] < 0.7 * errors[0], (form, errors)
+
+
+def test_a_constant_activation_names_its_layer(tmp_path: Path) -> None:
+    x = np.full((10, 64), 0.5, np.float32)
+    with pytest.raises(BuildError, match=r"^x of w: calibration saw nothing but 0\.5, so no range can be told from it"):
+        chosen(tmp_path, one_layer(), {"x": x})
+
+
+def test_a_layer_without_a_bias_gets_none(tmp_path: Path) -> None:
+    ranges = {"x": ActivationRange(-1.0, 1.0, (), (0.5,) * 64)}
+    nodes = [node.op_type for node in apply_form(one_layer(), Form.U8S8, ranges).graph.node]
+    assert "Add" not in nodes
+
+
+def test_factors_of_another_model_are_refused() -> None:
+    message = r"^small: the factors for x are not those of w; collect ranges of this model$"
+    with pytest.raises(BuildError, match=message):
+        apply_form(one_layer(), Form.U8S8, {"x": ActivationRange(-1.0, 1.0, (0,) * 32)})
+
+
+def test_weights_that_are_kept_stay_as_they_are(tmp_path: Path) -> None:
+    model = linear_model()
+    ranges = {"x": ActivationRange(-4.0, 4.0, (3,) * 64), "r": ActivationRange(0.0, 4.0)}
+    kept = apply_form(model, Form.U8S8, ranges, keep={"first"})
+    nodes = [node.op_type for node in kept.graph.node]
+    assert nodes.count("QuantizeLinear") == 1 and "Mul" not in nodes
+    assert initializer(kept, "first").dtype == np.float32
+    assert initializer(kept, "second:s8").dtype == np.int8
+
+
+@pytest.mark.parametrize("form", [Form.U8S8, Form.DYNAMIC])
+def test_weights_alone_are_int8_beside_layers_that_multiply_in_it(tmp_path: Path, form: Form) -> None:
+    model = linear_model()
+    inputs = {"x": np.random.default_rng(0).uniform(-1, 1, (50, 64)).astype(np.float32)}
+    ranges = {"x": ActivationRange(-2.0, 2.0, (3,) * 64), "r": ActivationRange(0.0, 8.0)}
+    mixed = apply_form(model, form, ranges, alone={"first"})
+    assert initializer(mixed, "first:s8").dtype == initializer(mixed, "second:s8").dtype == np.int8
+    assert [node.op_type for node in mixed.graph.node].count("MatMul") == (2 if form is Form.U8S8 else 1)
+    assert "x:inverse" not in [tensor.name for tensor in mixed.graph.initializer]
+    errors = [error(tmp_path, model, each, inputs) for each in (mixed, apply_form(model, form, ranges))]
+    assert errors[0] < errors[1] < 3e-3
+
+
+def test_weights_alone_stay_fp16_in_engines() -> None:
+    ranges = {"x": ActivationRange(-2.0, 2.0), "r": ActivationRange(0.0, 8.0)}
+    mixed = apply_form(linear_model(), Form.S8S8, ranges, alone={"first"})
+    assert initializer(mixed, "first:fp16").dtype == np.float16
+    assert initializer(mixed, "second:s8").dtype == np.int8

@@ -1,0 +1,114 @@
+"""What ONNX Runtime makes of the shipped model's graphs, and of small ones in each form; and what TensorRT is given."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto
+
+from hart_edge.bundle.manifest import ComponentName
+from hart_edge.bundle.verify import open_bundle
+from hart_edge.calib.calibrate.collector import observed_tensors
+from hart_edge.calib.calibrate.ranges import ActivationRange
+from hart_edge.calib.quantizable import SiteKind, find_sites
+from hart_edge.calib.rewrite.apply import apply_form
+from hart_edge.calib.scheme import Form
+from tests.calib.make_graphs import linear_model
+from tests.calib.rewrite.kernels import FLOAT_KERNELS, INTEGER_KERNELS, optimised, optimised_graph
+
+
+@pytest.mark.parametrize("component", ["transformer", "text_model", "residual", "context"])
+def test_built_graphs_run_on_integer_kernels(int8_bundle: Path, tmp_path: Path, component: str) -> None:
+    """No product with a weight is left in float but those that the manifest names."""
+    path = int8_bundle / "graphs" / f"{component}.onnx"
+    graph = onnx.load(path).graph
+    quantized = {tensor.name for tensor in graph.initializer if tensor.name.endswith(":s8")}
+    restored = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in quantized}
+    sites = sum(len(node.input) > 1 and node.input[1] in restored for node in graph.node)
+    components = {str(each.name): each for each in open_bundle(int8_bundle).manifest.components}
+    kept = len(components[component].kept)
+    assert sites + kept >= {"transformer": 50, "text_model": 21, "residual": 50, "context": 1}[component]
+    assert kept == 0 or (component == "transformer" and kept <= 20)
+    found = optimised(tmp_path, path)
+    assert sum(found[name] for name in FLOAT_KERNELS) == kept
+    assert sum(found[name] for name in INTEGER_KERNELS) == sites, found
+
+
+@pytest.mark.parametrize("component", ["transformer", "text_model", "residual", "context"])
+def test_integer_kernels_multiply_uint8_by_int8(int8_bundle: Path, tmp_path: Path, component: str) -> None:
+    """INT8 by INT8 is no faster than float32 on x86, and full-range UINT8 weights are cut without VNNI."""
+    graph = optimised_graph(tmp_path, int8_bundle / "graphs" / f"{component}.onnx")
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in INTEGER_KERNELS:
+            weight, zero = INTEGER_KERNELS[node.op_type]
+            operands = types[node.input[weight]], types[node.input[zero]]
+            assert operands == (TensorProto.INT8, TensorProto.UINT8), node.name
+
+
+@pytest.mark.parametrize("component", ["decoder", "encoder"])
+def test_weights_of_built_graphs_are_restored_once(
+    int8_bundle: Path, fp32_bundle: Path, tmp_path: Path, component: str
+) -> None:
+    """The convolutions see constants, and run on the same kernels as at fp32."""
+    paths = [bundle / "graphs" / f"{component}.onnx" for bundle in (fp32_bundle, int8_bundle)]
+    assert optimised(tmp_path, paths[0]) == optimised(tmp_path, paths[1])
+
+
+@pytest.mark.parametrize("smoothed", [False, True])
+def test_dynamic_products_are_integer_kernels(tmp_path: Path, smoothed: bool) -> None:
+    """Quantised at run time and multiplied by one kernel each; two products of one activation quantise it once."""
+    exponents = (4,) * 64 if smoothed else ()
+    ranges = {name: ActivationRange(-4.0, 4.0, exponents) for name in "xr"}
+    found = optimised(tmp_path, apply_form(linear_model(), Form.DYNAMIC, ranges))
+    assert found.pop("DynamicQuantizeMatMul") == 2
+    assert found == ({"Relu": 1, "Mul": 2} if smoothed else {"Relu": 1})
+
+
+@pytest.mark.parametrize("component", [str(name) for name in ComponentName])
+def test_what_float32_is_fused_to(fp32_bundle: Path, tmp_path: Path, component: str) -> None:
+    """x * sigmoid(x) is one kernel, and norms that come as one operator stay one."""
+    path = fp32_bundle / "graphs" / f"{component}.onnx"
+    source, graph = onnx.load(path).graph, optimised_graph(tmp_path, path)
+    given, found = Counter(n.op_type for n in source.node), Counter(n.op_type for n in graph.node)
+    gates = [n for n in source.node if n.op_type == "Mul" and any(is_sigmoid_of(source, *n.input, i) for i in (0, 1))]
+    assert found["QuickGelu"] == len(gates) == given["Sigmoid"] and found["Sigmoid"] == 0
+    for norm in ("LayerNormalization", "InstanceNormalization"):
+        assert found[norm] == given[norm]
+    domains = {node.domain for node in graph.node if node.op_type == "Conv"}
+    assert domains <= {"com.microsoft.nchwc"}  # the layout of AVX; NEON has it from 1.23 on
+
+
+def is_sigmoid_of(graph: onnx.GraphProto, first: str, second: str, index: int) -> bool:
+    """Whether input `index` of a product is the sigmoid of the other."""
+    gate, value = (first, second) if index == 0 else (second, first)
+    return any(n.op_type == "Sigmoid" and n.output[0] == gate and n.input[0] == value for n in graph.node)
+
+
+@pytest.mark.parametrize("component", ["transformer", "text_model", "residual", "context"])
+def test_s8s8_reaches_tensorrt_as_pairs_on_both_operands(fp32_bundle: Path, component: str) -> None:
+    """TensorRT takes a product as INT8 where DequantizeLinear stands right before it, on the weight too."""
+    model = onnx.load(fp32_bundle / "graphs" / f"{component}.onnx")
+    expected = sum(site.kind is SiteKind.LINEAR for site in find_sites(model.graph))
+    ranges = dict.fromkeys(observed_tensors(model, Form.S8S8), ActivationRange(-3.0, 4.0))
+    graph = apply_form(model, Form.S8S8, ranges).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    found = 0
+    for node in graph.node:
+        operands = [makers.get(name) for name in node.input[:2]]
+        restored = [each is not None and each.op_type == "DequantizeLinear" for each in operands]
+        if node.op_type not in ("MatMul", "Gemm") or not any(restored):
+            continue
+        assert all(restored), node.name
+        activation, weight = operands
+        assert makers[activation.input[0]].op_type == "QuantizeLinear", node.name
+        assert constants[weight.input[0]].data_type == TensorProto.INT8, node.name
+        for each in (activation, weight):
+            zero = constants[each.input[2]]
+            assert zero.data_type == TensorProto.INT8 and not onnx.numpy_helper.to_array(zero).any(), node.name
+        found += 1
+    assert found == expected

@@ -1,0 +1,74 @@
+"""What a graph holds while it runs, counted by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from hart_edge.checks.activations import Graph, GraphMemory
+from hart_edge.checks.bench.work import count
+
+KB = 1024
+
+
+def save(path: Path, dtype: type = np.float32) -> Path:
+    """x (n, 256) -> MatMul (n, 512) -> Sigmoid -> Reshape -> MatMul y (n, 256) -> Transpose z (256, n)"""
+    weights = [numpy_helper.from_array(np.zeros(shape, dtype), name)
+               for name, shape in (("w", (256, 512)), ("v", (512, 256)))]  # fmt: skip
+    held = ["w", "v"]
+    nodes = []
+    if dtype is np.float16:  # as a CPU holds FP16 weights: cast once, when the graph is loaded
+        nodes = [helper.make_node("Cast", [name], [f"{name}.32"], to=TensorProto.FLOAT) for name in held]
+        held = ["w.32", "v.32"]
+    nodes += [
+        helper.make_node("MatMul", ["x", held[0]], ["h"]),
+        helper.make_node("Sigmoid", ["h"], ["s"]),
+        helper.make_node("Reshape", ["s", "shape"], ["r"]),
+        helper.make_node("MatMul", ["r", held[1]], ["y"]),
+        helper.make_node("Transpose", ["y"], ["z"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "counted",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("n", 256))],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, (256, "n"))],
+        [*weights, numpy_helper.from_array(np.array([-1, 512], np.int64), "shape")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+def test_tensors_are_freed_computed_in_place_and_reshaped_without_a_copy(tmp_path: Path) -> None:
+    graph = Graph(save(tmp_path / "graph.onnx"))
+    # h, s and r are one buffer of 8 kB; y takes 4 kB beside it, z 4 kB beside y
+    assert graph.memory({"x": (4, 256)}, provided=[]).activations == 12 * KB
+    assert graph.memory({"x": (8, 256)}, provided=[]).activations == 24 * KB
+    assert graph.memory({"x": (4, 256)}, provided=["y", "z"]).activations == 8 * KB
+
+
+def test_attention_is_held_whole_and_counted(tmp_path: Path) -> None:
+    """Queries (1, 4, 6), keys (1, 9, 6) and values (1, 9, 8), two heads: a result of 4 x 8, and no scores."""
+    taken = {"q": (1, 4, 6), "k": (1, 9, 6), "v": (1, 9, 8)}
+    nodes = [
+        helper.make_node("Neg", ["k"], ["n"]),
+        helper.make_node("MultiHeadAttention", ["q", "n", "v"], ["h"], domain="com.microsoft", num_heads=2, scale=1.0),
+        helper.make_node("Neg", ["h"], ["y"]),
+    ]
+    inputs, (output,) = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in each.items()]
+        for each in (taken, {"y": (1, 4, 8)})
+    )
+    domains = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(helper.make_graph(nodes, "a", inputs, [output]), opset_imports=domains, ir_version=9)
+    onnx.save(model, tmp_path / "graph.onnx")
+    graph = Graph(tmp_path / "graph.onnx")
+    assert graph.memory(taken, provided=[]).activations == (9 * 6 + 4 * 8) * 4
+    assert count(graph, taken) == 4 * 9 * (6 + 8)
+
+
+def test_weights_count_as_they_are_held(tmp_path: Path) -> None:
+    products = 2 * 256 * 512 * 4
+    for dtype in (np.float32, np.float16):
+        found = Graph(save(tmp_path / f"{dtype.__name__}.onnx", dtype)).memory({"x": (4, 256)}, provided=["z"])
+        assert found == GraphMemory(12 * KB, products, 0, 16, nodes=5), dtype  # 16: the two numbers of shape

@@ -1,0 +1,136 @@
+"""`hart-edge bench`: what it measures adds up, the arithmetic it counts is the model's, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from hart_edge.bundle.verify import open_bundle
+from hart_edge.calib.rewrite.apply import apply_form
+from hart_edge.calib.scheme import Form
+from hart_edge.checks.activations import Graph
+from hart_edge.checks.bench.report import _apart
+from hart_edge.checks.bench.work import count, count_steps
+from hart_edge.checks.macs import count_macs
+from hart_edge.cli.main import main
+from hart_edge.errors import EngineError
+from hart_edge.export.chain import SHIPPED_MODEL
+from hart_edge.reference.checkpoint import load_checkpoint
+from tests.calib.make_graphs import linear_model
+from tests.conftest import GOLDEN
+from tests.engines.tensorrt.engine_bundle import make_engine_bundle
+from tests.runtime.words_bundle import make_words_bundle
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_words_bundle(tmp_path_factory.mktemp("bench") / "words")
+
+
+def measured(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main(["bench", *map(str, arguments), "--prompt", "w1 w2", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_what_is_measured_adds_up(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = measured(
+        capsys, words, words, "--reference", GOLDEN / "adaln", "--rounds", 2, "--pictures", 3, "--threads", 1
+    )
+    assert (report["rounds"], report["pictures"], report["threads"]) == (2, 3, 1)
+    first, second, reference = report["subjects"]
+    assert first["name"] == second["name"] == str(words) and reference["name"] == f"torch, {GOLDEN / 'adaln'}"
+    assert first["against_the_first"] == 1 and reference["against_the_first"] > 0
+    assert first["bytes"] == sum(path.stat().st_size for path in words.rglob("*") if path.is_file())
+    for subject in report["subjects"]:
+        assert subject["loop_s"] > 0 and 0 < subject["decoder_s"] < subject["picture_s"] < subject["first_s"] * 1000
+        assert subject["peak_bytes"] > 2**24
+    assert reference["peak_bytes"] > 2 * first["peak_bytes"]  # torch, in a process of its own
+    assert set(report["peak_macs_per_second"]) == {"float32", "static U8S8 Q/DQ", "dynamic INT8"}
+    plan = open_bundle(words).manifest.plan
+    assert sum(graph["runs"] for graph in first["graphs"]) == len(plan.steps)
+    for graph in first["graphs"]:
+        assert graph["seconds"] > 0 and graph["macs_per_second"] == pytest.approx(graph["macs"] / graph["seconds"])
+    assert [(scale["scale"], scale["tokens"]) for scale in first["scales"]] == [(0, 1), (1, 4)]
+    assert sum(scale["macs"] for scale in first["scales"]) <= sum(graph["macs"] for graph in first["graphs"])
+
+
+def test_for_people(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(words), "--pictures", "1", "--prompt", "w1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("one thread a core; medians of 1 x 1 pictures after a first, batch 1 with guidance")
+    assert lines[1].startswith("peak of matrix products in ONNX Runtime, GMAC/s: float32 ")
+    assert lines[3].startswith("| bundle | MB | open, s |") and lines[5].startswith(f"| {words} |")
+    for above, line in pairwise(lines):
+        if above.startswith("|") and line.startswith("|"):
+            assert above.count("|") == line.count("|")
+
+
+def test_the_arithmetic_is_the_models(fp32_bundle: Path, int8_bundle: Path) -> None:
+    """Counted in graphs, as they are run, and on the reference, of which no step is run.
+
+    Of the unconditional half, a bundle does not compute scale 0, and later scales read one key for its context tokens.
+    """
+    loaded = load_checkpoint(SHIPPED_MODEL)
+    config = loaded.model.config
+    expected: dict[str, int] = {}
+    for each in count_macs(config, loaded.model.tokenizer_config):
+        both = 2 if each.guided else 1
+        saved = 0
+        if each.component == "transformer" and each.scale == 0:
+            saved = each.layers + each.attention
+        elif each.component == "transformer":
+            keys = config.context_token - 1
+            saved = 2 * config.depth * config.embed_dim * config.patch_nums[each.scale] ** 2 * keys
+        expected[each.component] = expected.get(each.component, 0) + both * (each.layers + each.attention) - saved
+    for folder in (fp32_bundle, int8_bundle):
+        bundle = open_bundle(folder)
+        found: dict[str, int] = {}
+        for step, macs in zip(bundle.manifest.plan.steps, count_steps(bundle), strict=True):
+            found[str(step.graph)] = found.get(str(step.graph), 0) + macs
+        assert {name: found[name] for name in ("transformer", "decoder", "embed")} == {
+            name: expected[name] for name in ("transformer", "decoder", "embed")
+        }
+
+
+@pytest.mark.parametrize("form", [Form.U8S8, Form.DYNAMIC, Form.INT8_WEIGHTS])
+def test_products_count_alike_in_every_form(tmp_path: Path, form: Form) -> None:
+    ranges = {"x": (-4.0, 4.0), "r": (0.0, 4.0)}
+    counts = set()
+    for each in (Form.FLOAT32, form):
+        onnx.save_model(apply_form(linear_model(), each, ranges), tmp_path / f"{each.name}.onnx")
+        counts.add(count(Graph(tmp_path / f"{each.name}.onnx"), {"x": (32, 64)}))
+    assert len(counts) == 1 and counts.pop() > 32 * 64
+
+
+def test_bad_input(words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engines = make_engine_bundle(words, tmp_path / "engines")
+    cases = [
+        ([words, "--pictures", 0], "--pictures: expected at least 1, found 0"),
+        ([words, "--rounds", 0], "--rounds: expected at least 1, found 0"),
+        ([words, "--threads", 0], "threads: expected an integer from 1 to 1024, or None, found 0"),
+        ([words, tmp_path / "none"], "none"),
+        ([words], "'man astronaut' has no token of this model's tokenizer"),
+        ([words, "--reference", "hart-0.8b"], "--reference: expected a checkpoint's folder, or one of hart-0.7b-256,"),
+        ([engines], "built for tensorrt-rtx; measure its engines with hart-edge doctor --gpu-check"),
+    ]
+    for arguments, message in cases:
+        assert main(["bench", *map(str, arguments)]) == 1
+        out, err = capsys.readouterr()
+        assert out == "" and message in err and "Traceback" not in err
+
+
+def end(_: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_ended_from_outside_is_told() -> None:
+    with pytest.raises(EngineError, match=r"^a bundle: the process that measured it was ended from outside"):
+        _apart(end, "a bundle")

@@ -1,0 +1,7 @@
+"""Tiny models here: one thread; and what the tests of builds share."""
+
+from tests import one_thread as threads
+from tests.export import conftest as builds
+
+one_thread = threads.one_thread
+contexts, small_bundle, tiny_preset = builds.contexts, builds.small_bundle, builds.tiny_preset

@@ -1,0 +1,182 @@
+"""`python -m export.build` as a user meets it: exit status, what goes where, names by default."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+import hart_edge.cli.build
+import hart_edge.export.chain
+from hart_edge.bundle.manifest import Precision
+from hart_edge.bundle.verify import open_bundle
+from hart_edge.cli.build import main
+from hart_edge.export.parity.limits import LIMITS, Limits
+from tests.conftest import GOLDEN, BuildOnce
+
+CHECKPOINT = str(GOLDEN / "adaln")
+
+
+@pytest.fixture
+def traced(build_once: BuildOnce) -> None:
+    """The checkpoint's graphs are traced by now, so building it takes a second."""
+    build_once(GOLDEN / "adaln", Precision.FP32)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_quiet_when_not_a_terminal(traced: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Two lines: what was made, how large, how good."""
+    out = tmp_path / "bundle"
+    assert main(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(out), "--top-p", "0.75"]) == 0
+    said = capsys.readouterr()
+    line = rf"{re.escape(str(out))}: fp32 for cpu, \d+\.\d MB in \d+ s; largest error \d\.\de-\d\d \(\w+, \S+\)\n"
+    near = r"against the reference: top-1 100 % .*, KL \S+ .*, decoder \d+\.\d dB, on 1 prompts\n"
+    assert re.fullmatch(line + near, said.out), said.out
+    assert said.err == ""
+    assert open_bundle(out).manifest.sampling.top_p == 0.75
+    command = f"python -m export.build --checkpoint {CHECKPOINT} --precision fp32 --out {out} --top-p 0.75"
+    assert f"\n    {command}\n" in (out / "README.md").read_text("utf-8")
+
+
+def test_json(traced: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    assert main(["--checkpoint", CHECKPOINT, "--precision", "fp16", "--out", str(out), "--json"]) == 0
+    said = capsys.readouterr()
+    *steps, last = [json.loads(line) for line in said.out.splitlines()]
+    assert said.err == ""
+    assert [step["step"].split()[0] for step in steps] == [
+        "reading",
+        *["tracing"] * 8,
+        "running",
+        "comparing",
+        "writing",
+        "comparing",
+        "writing",
+    ]
+    assert all(set(step) == {"step", "seconds", "bytes"} and step["seconds"] >= 0 for step in steps)
+    manifest = open_bundle(out).manifest
+    assert manifest.quality is not None and last["quality"] == json.loads(json.dumps(asdict(manifest.quality)))
+    assert last["bundle"] == str(out)
+    assert last["bytes"] == sum(entry.bytes for entry in manifest.files.values())
+    assert last["components"] == {
+        c.name: {"precision": c.precision, "bytes": c.bytes, "max_error": c.max_error, "in": c.worst_tensor}
+        for c in manifest.components
+    }
+
+
+def test_terminal_shows_every_step(traced: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert main(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(tmp_path / "bundle")]) == 0
+    lines = screen.getvalue().split("\n")
+    assert re.fullmatch(r"  tracing transformer \.\.\.\r\033\[K +\d+\.\d s +\d+\.\d MB +tracing transformer", lines[2])
+    assert len(lines) == 14 + 3  # a line a step, two of the report, and nothing after it
+
+
+def test_error_on_standard_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    for further in ([], ["--json"]):
+        assert main(["--checkpoint", str(absent), "--out", str(tmp_path / "bundle"), *further]) == 1
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.startswith(f"error: {absent}: no such checkpoint folder")
+        assert said.err.count("\n") == 1 and "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cfg-scale", "nan"], "error: cfg_scale: expected 0 to 100, found nan\n"),
+        (["--min-top1", "1.5"], "error: min_top1: expected 0 to 1, found 1.5\n"),
+        (["--target", "tensorrt-rtx", "--architectures", "sm_87"], "target tensorrt-rtx: sm_87 is Jetson Orin"),
+        (["--precision", "int8"], "no text_model/; name a file with --contexts"),
+    ],
+)
+def test_refused(
+    traced: None, capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    assert main(["--checkpoint", CHECKPOINT, "--out", str(tmp_path / "bundle"), *arguments]) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hart_edge.export.chain, "read_source", interrupt)
+    out = tmp_path / "bundle"
+    assert main(["--checkpoint", CHECKPOINT, "--out", str(out)]) == 130
+    assert capsys.readouterr().err == f"interrupted; nothing was written to {out}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_error_ends_the_open_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On a terminal the message begins on a line of its own."""
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert main(["--checkpoint", str(tmp_path / "absent"), "--out", str(tmp_path / "bundle")]) == 1
+    assert screen.getvalue() == f"  reading {tmp_path / 'absent'} ...\n"
+
+
+def test_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--precision", "int4"], ["--target", "npu"], ["--no-such-option"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+        assert capsys.readouterr().err.startswith("usage: python -m export.build")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ([], "hart-emoji-int8"),
+        (["--precision", "fp16"], "hart-emoji-fp16"),
+        (["--target", "tensorrt-rtx"], "hart-emoji-int8-tensorrt-rtx"),
+        (["--checkpoint", f"{CHECKPOINT}/"], "adaln-int8"),
+        (["--checkpoint", f"{CHECKPOINT}/../plain", "--precision", "fp32", "--target", "cuda"], "plain-fp32-cuda"),
+        (["--preset", "hart-0.7b-512", "--random-weights"], "hart-0.7b-512-int8-random"),
+        (["--preset", "hart-0.7b-256", "--random-weights", "--target", "cuda"], "hart-0.7b-256-int8-cuda-random"),
+    ],
+)
+def test_default_name(monkeypatch: pytest.MonkeyPatch, arguments: list[str], name: str) -> None:
+    """bundles/NAME-PRECISION, with -TARGET unless it is the cpu, and -random at the end."""
+    asked: list[Path] = []
+
+    def stop(options: hart_edge.export.chain.BuildOptions, _: object) -> None:
+        asked.append(options.out)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hart_edge.cli.build, "build", stop)
+    assert main(arguments) == 130
+    assert asked == [Path("bundles") / name]
+
+
+def test_limits_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Limits] = []
+
+    def stop(options: hart_edge.export.chain.BuildOptions, _: object) -> None:
+        asked.append(options.held_to)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hart_edge.cli.build, "build", stop)
+    for arguments in ([], ["--precision", "fp16", "--min-top1", "0.9", "--max-kl", "0.5", "--min-psnr", "30"]):
+        assert main(arguments) == 130
+    assert asked == [LIMITS[Precision.INT8], Limits(0.9, 0.5, 30.0)]
+
+
+@pytest.mark.parametrize("arguments", [["--preset", "hart-0.7b-256"], ["--random-weights"]])
+def test_a_preset_has_random_weights_only(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "--preset and --random-weights go together: this project ships no weights" in capsys.readouterr().err

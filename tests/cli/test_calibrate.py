@@ -1,0 +1,109 @@
+"""`python -m calib.collect` as a user meets it: one file, whole or not at all, for as many builds as there are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hart_edge.calib.calibrate.collector
+from hart_edge.bundle.verify import open_bundle
+from hart_edge.calib.calibrate.ranges import read_ranges
+from hart_edge.cli.build import main as build
+from hart_edge.cli.calibrate import main
+from tests.export.small_checkpoint import CHECKPOINT
+
+
+@pytest.fixture(autouse=True)
+def traced(small_bundle: Path) -> None:
+    """The checkpoint's graphs are traced by now, so collecting takes seconds."""
+
+
+def collect(out: Path, contexts: Path, *further: str) -> int:
+    return main(["--checkpoint", str(CHECKPOINT), "--out", str(out), "--contexts", str(contexts), *further])
+
+
+def test_the_same_ranges_as_a_build_of_the_same_inputs(
+    contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "ranges" / "mine.json"
+    assert collect(out, contexts) == 0
+    said = capsys.readouterr()
+    assert f"{out}: ranges of " in said.out and "from 2 prompts" in said.out and f"--ranges {out}" in said.out
+    assert [path.name for path in out.parent.iterdir()] == ["mine.json"]
+    bundles = []
+    for given in (["--ranges", str(out)], ["--contexts", str(contexts)]):
+        bundles.append(tmp_path / f"bundle{len(bundles)}")
+        assert build(["--checkpoint", str(CHECKPOINT), "--out", str(bundles[-1]), *given]) == 0
+    assert out.read_bytes() == (bundles[0] / "calibration.json").read_bytes()
+    assert out.read_bytes() == (bundles[1] / "calibration.json").read_bytes()
+    calibrations = [open_bundle(bundle).manifest.calibration for bundle in bundles]
+    assert calibrations[0] == calibrations[1] is not None
+
+
+def test_json(contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "ranges.json"
+    assert collect(out, contexts, "--json", "--observer", "mse") == 0
+    *steps, last = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [step["step"].split()[0] for step in steps] == ["reading", *["tracing"] * 8, "calibrating"]
+    found = read_ranges(out, json.loads(out.read_bytes())["weights_sha256"])
+    assert last == {"out": str(out), "tensors": sum(map(len, found.graphs.values())), "sha256": found.sha256()}
+    assert set(found.observers.values()) == {"mse"}
+
+
+def test_interrupted_leaves_what_was_there(
+    contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "ranges" / "mine.json"
+    out.parent.mkdir()
+    out.write_text("earlier")
+
+    def interrupt(self: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hart_edge.calib.calibrate.collector.Collector, "end_prompt", interrupt)
+    assert collect(out, contexts) == 130
+    assert capsys.readouterr().err == f"interrupted; {out} was not written\n"
+    assert out.read_text() == "earlier" and [path.name for path in out.parent.iterdir()] == ["mine.json"]
+    monkeypatch.undo()
+    assert collect(out, contexts) == 0  # and begins anew
+
+
+def test_not_finite_names_prompt_graph_and_tensor(
+    contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = dict(np.load(contexts))
+    given["context"][1] = np.nan
+    broken = tmp_path / "broken.npz"
+    np.savez(broken, **given)
+    assert collect(tmp_path / "ranges.json", broken) == 1
+    assert "error: calibration prompt 2: graph context, tensor " in capsys.readouterr().err
+    assert not (tmp_path / "ranges.json").exists()
+
+
+def test_no_prompts(contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("# none\n")
+    assert main(["--prompts", str(prompts), "--out", str(tmp_path / "ranges.json")]) == 1
+    assert "expected at least one prompt, found none; write one a line" in capsys.readouterr().err
+
+
+def test_a_folder_is_no_file(contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert collect(tmp_path, contexts) == 1
+    assert (
+        f"error: {tmp_path}: expected a file to write, found a folder; name one with --out" in capsys.readouterr().err
+    )
+
+
+def test_runs_as_a_module() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "hart_edge.calib.calibrate.collector", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "usage: python -m calib.collect" in found.stdout

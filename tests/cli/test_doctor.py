@@ -1,0 +1,131 @@
+"""`hart-edge doctor` on machines that are made up."""
+
+import importlib.metadata
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hart_edge
+from hart_edge.api import DEFAULT_BUNDLE
+from hart_edge.cli import doctor
+from hart_edge.cli.main import main
+from tests.engines.tensorrt.engine_bundle import install_cuda
+from tests.engines.tensorrt.fake_cuda import FakeCuda
+
+
+def fake_onnxruntime(*providers: str) -> Any:
+    return types.SimpleNamespace(__version__="1.99.0", get_available_providers=lambda: list(providers))
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, **packages: str) -> None:
+    """These packages and no others."""
+
+    def version(name: str) -> str:
+        if name not in packages:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return packages[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+
+def report(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    status = main(["doctor", "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = report(capsys)
+    targets = {each["target"]: each for each in found["targets"]}
+    assert status == 0 and targets["cpu"]["usable"]
+    assert targets["cpu"]["detail"].endswith(", CPUExecutionProvider")
+    assert list(targets) == ["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
+    assert found["hart_edge"] == hart_edge.__version__
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["cores"] >= 1 and found["memory_bytes"] > found["memory_available_bytes"] > 0
+    assert found["build_packages"]["torch"] and found["build_packages"]["onnx"]
+
+
+def test_a_device_with_onnxruntime_alone(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake_onnxruntime("CPUExecutionProvider"))
+    installed(monkeypatch, numpy="2.0.0")
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"hart-edge  {hart_edge.__version__}, Python 3.") and lines[0].endswith(", numpy 2.0.0")
+    assert lines[2] == (
+        "bundles    not possible here: torch, onnx, onnxscript, transformers, safetensors not installed; "
+        "pip install 'hart-edge[export]'"
+    )
+    assert lines[3] == (
+        "default    bundles/hart-emoji-int8 is not here; build it with python -m export.build --precision int8"
+    )
+    head, cpu, cuda, *_ = lines[5:]
+    assert head.split() == ["target", "usable", "because"]
+    assert cpu.split(maxsplit=2) == ["cpu", "yes", "onnxruntime 1.99.0, CPUExecutionProvider"]
+    assert cuda.split(maxsplit=2)[:2] == ["cuda", "no"]
+    assert "onnxruntime 1.99.0 has no CUDAExecutionProvider; pip install 'hart-edge[gpu]'" in cuda
+
+
+def test_a_machine_with_a_gpu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = fake_onnxruntime("CUDAExecutionProvider", "CPUExecutionProvider")
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    status, found = report(capsys)
+    assert status == 0
+    assert {each["target"] for each in found["targets"] if each["usable"]} >= {"cpu", "cuda"}
+
+
+def test_a_machine_that_can_use_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("onnxruntime", "tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, module, None)
+    installed(monkeypatch, numpy="2.0.0")
+    status, found = report(capsys)
+    assert status == 1
+    assert not any(each["usable"] for each in found["targets"])
+    detail = {each["target"]: each["detail"] for each in found["targets"]}
+    assert detail["cpu"].startswith("onnxruntime is not installed (") and "hart-edge[cpu]" in detail["cpu"]
+    assert "hart-edge[gpu]" in detail["cuda"]
+    assert "tensorrt_rtx is not installed; pip install 'hart-edge[tensorrt-rtx]'" in detail["tensorrt-rtx"]
+
+
+def test_the_default_bundle_is_looked_for_here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert report(capsys)[1]["default_bundle"] == {"path": str(DEFAULT_BUNDLE), "present": False}
+    (tmp_path / DEFAULT_BUNDLE).mkdir(parents=True)
+    (tmp_path / DEFAULT_BUNDLE / "manifest.json").write_text("{}")
+    assert report(capsys)[1]["default_bundle"]["present"] is True
+    main(["doctor"])
+    assert "default    bundles/hart-emoji-int8 is here\n" in capsys.readouterr().out
+
+
+def test_memory_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "meminfo"
+    file.write_text("MemTotal:       8000 kB\nMemFree: 1 kB\nMemAvailable:   6000 kB\nHugePages_Total:  0\n\n")
+    assert doctor.memory(file) == (8000 * 1024, 6000 * 1024)
+    file.write_text("MemTotal:       8000 kB\n")
+    assert doctor.memory(file) == (8000 * 1024, None)
+    assert doctor.memory(tmp_path / "none") == (None, None)
+
+
+def test_the_gpu_that_engines_would_run_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = install_cuda(monkeypatch, FakeCuda())
+    assert report(capsys)[1]["gpu"] == {
+        "usable": True,
+        "architecture": "sm_89",
+        "detail": "Fake GPU, sm_89, 8.6 GB, CUDA driver 13.0",
+    }
+    fake.devices = 0
+    found = report(capsys)[1]["gpu"]
+    assert not found["usable"] and found["detail"].startswith(
+        "expected an NVIDIA GPU with a driver for CUDA 13, found none"
+    )
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    assert main(["doctor"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("gpu        engines need cuda-bindings") and "pip install 'hart-edge[tensorrt]'" in last

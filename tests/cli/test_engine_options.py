@@ -1,0 +1,50 @@
+"""What engines are built for, as people type it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from hart_edge.bundle.manifest import HardwareCompatibility
+from hart_edge.cli.engine_options import add_engine_arguments, architecture, byte_count, engine_settings, images
+from hart_edge.engines.base import EngineSettings
+
+
+def test_settings() -> None:
+    parser = argparse.ArgumentParser()
+    add_engine_arguments(parser)
+    assert engine_settings(parser.parse_args([])) == EngineSettings()
+    line = "--architectures 8.6 sm_120 --images 4 --workspace 512MiB --hardware-compatibility ampere-plus "
+    line += "--version-compatible --timing-cache t"
+    assert engine_settings(parser.parse_args(line.split())) == EngineSettings(
+        ("sm_86", "sm_120"), 4, 2**29, HardwareCompatibility.AMPERE_PLUS, True, Path("t")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("2GiB", 2**31), ("1.5 g", 3 * 2**29), ("512MiB", 2**29), ("64K", 65536), ("1000", 1000)]
+)
+def test_sizes(text: str, count: int) -> None:
+    assert byte_count(text) == count
+
+
+def test_architectures() -> None:
+    assert [architecture(text) for text in ("sm_86", "SM86", "8.9", "120", "12.1")] == [
+        "sm_86",
+        "sm_86",
+        "sm_89",
+        "sm_120",
+        "sm_121",
+    ]
+
+
+def test_what_is_none() -> None:
+    for read, text, message in (
+        (byte_count, "big", "expected a size such as 2GiB or 512MiB, found 'big'"),
+        (architecture, "ada", "expected a GPU architecture such as sm_86, found 'ada'"),
+        (images, "0", "expected a number from 1 to 1024, found '0'"),
+    ):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"^{message}$"):
+            read(text)

@@ -1,0 +1,251 @@
+"""`hart-edge generate`: the pictures it writes, the lines it prints, and what it refuses before it draws."""
+
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hart_edge
+from hart_edge.cli.generate import picture_files, write_png
+from hart_edge.errors import HartEdgeError, InputError
+from hart_edge.runtime.pipeline import Pipeline
+from tests.cli.command_line import PROMPT, ROOT, Run, pixels
+from tests.conftest import GOLDEN
+
+
+def test_one_picture_and_one_line(run: Run, int8_bundle: Path, tmp_path: Path) -> None:
+    status, out, err = run("generate", PROMPT, "--bundle", int8_bundle, "--seed", 7)
+    assert (status, err) == (0, "")  # quiet: standard error is no terminal here
+    assert re.fullmatch(r'picture\.png: "a grinning face", seed 7, \d+\.\d s\n', out)
+    expected = hart_edge.generate(PROMPT, bundle=int8_bundle, seed=7)
+    assert pixels(tmp_path / "picture.png") == expected.tobytes()
+    assert os.listdir(tmp_path) == ["picture.png"]
+
+
+def test_settings_reach_the_pipeline(run: Run, int8_bundle: Path, tmp_path: Path) -> None:
+    chosen = ("--cfg-scale", 2, "--top-k", 5, "--top-p", 0.8, "--no-smooth", "--threads", 1)
+    assert run("generate", PROMPT, "--bundle", int8_bundle, *chosen, "--out", "other.PNG")[0] == 0
+    expected = hart_edge.load(int8_bundle, threads=1).generate(PROMPT, cfg_scale=2.0, top_k=5, top_p=0.8, smooth=False)
+    assert pixels(tmp_path / "other.PNG") == expected.tobytes()
+
+
+def test_several_prompts_as_json_with_previews(run: Run, int8_bundle: Path, tmp_path: Path) -> None:
+    status, out, err = run(
+        *("generate", PROMPT, "a red heart", "--bundle", int8_bundle, "--seed", 3, "--top-k", 9),
+        *("--out", "two.png", "--previews", "deep/previews", "--json"),
+    )
+    assert (status, err) == (0, "")
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert first.pop("seconds") > 0 and isinstance(second.pop("seconds"), float)
+    previews = [f"deep/previews/two-1-scale-{scale}.png" for scale in range(1, 8)]
+    assert first == {
+        "prompt": PROMPT,
+        "seed": 3,
+        "cfg_scale": None,
+        "top_k": 9,
+        "top_p": None,
+        "smooth": None,
+        "bundle": str(int8_bundle),
+        "file": "two-1.png",
+        "previews": previews,
+        "size": [128, 128],
+        "warnings": [],
+    }
+    assert (second["prompt"], second["file"]) == ("a red heart", "two-2.png")
+    assert pixels(tmp_path / "two-1.png") == pixels(tmp_path / previews[-1]) != pixels(tmp_path / previews[0])
+    alone = hart_edge.generate("a red heart", bundle=int8_bundle, seed=3, top_k=9)
+    assert pixels(tmp_path / "two-2.png") == alone.tobytes()
+    assert len(os.listdir(tmp_path / "deep/previews")) == 14
+
+
+def test_a_bar_on_a_terminal(run: Run, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "70")
+    status, out, err = run("generate", PROMPT, "--bundle", int8_bundle)
+    assert status == 0 and out.startswith('picture.png: "a grinning face", seed 0, ')
+    loading, first, *scales, last = err.split("\r\033[K")[1:]
+    assert loading == "loading the bundle" and last == ""  # the line is cleared at the end
+    assert first == f'[{"." * 24}]  "a grinning face"'
+    assert [re.search(r"scale (\d) of 7", each).group(1) for each in scales] == list("1234567")
+    assert [each.count("#") for each in scales] == [3, 6, 10, 13, 17, 20, 24]
+    assert max(map(len, (first, *scales))) <= 69  # or it would wrap
+
+
+def test_an_existing_picture_is_replaced_as_a_whole(run: Run, int8_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/face.png").write_text("what was there")
+    (tmp_path / "link.png").symlink_to("real/face.png")
+    assert run("generate", PROMPT, "--bundle", int8_bundle, "--out", "link.png")[0] == 0
+    assert (tmp_path / "link.png").is_symlink()
+    assert len(pixels(tmp_path / "real/face.png")) == 128 * 128 * 3
+    assert sorted(os.listdir(tmp_path / "real")) == ["face.png"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "real/face.png").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_disk_that_is_full_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Image.Image, stream: Any, kind: str) -> None:
+        stream.write(b"\x89PNG half")
+        raise OSError(28, "No space left on device")
+
+    file = tmp_path / "face.png"
+    file.write_text("what was there")
+    monkeypatch.setattr(Image.Image, "save", full)
+    message = r"face\.png: could not be written \(.*No space left on device\); what was there before is unchanged"
+    with pytest.raises(HartEdgeError, match=message):
+        write_png(Image.new("RGB", (2, 2)), file)
+    assert file.read_text() == "what was there" and os.listdir(tmp_path) == ["face.png"]
+
+
+def test_a_long_prompt_warns_in_one_line(run: Run, int8_bundle: Path) -> None:
+    prompt = "a red\nheart and " * 12
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing of it may reach Python's own printing
+        status, out, err = run("generate", prompt, prompt, "--bundle", int8_bundle, "--json")
+    assert status == 0
+    shown = '"a red heart and a red heart and a red heart and a red hea..."'
+    line = rf"warning: {re.escape(shown)}: the prompt has \d\d tokens, the model reads 24: the first 24 are kept"
+    assert [bool(re.fullmatch(line, each)) for each in err.splitlines()] == [True, True]
+    for told in map(json.loads, out.splitlines()):
+        assert told["prompt"] == prompt and told["warnings"] == [err.splitlines()[0].split(": ", 2)[2]]
+
+
+def test_a_context_instead_of_a_prompt(run: Run, plain_bundle: Path, tmp_path: Path) -> None:
+    with np.load(GOLDEN / "plain" / "golden.npz") as records:
+        tokens, mask = records["context"][0], records["context_mask"][0]
+    np.savez("words.npz", context=tokens, context_mask=mask)
+    status, out, err = run("generate", "--context", "words.npz", "--bundle", plain_bundle, "--seed", 2)
+    assert (status, err) == (0, "") and re.fullmatch(r"picture\.png: words\.npz, seed 2, \d+\.\d s\n", out)
+    expected = hart_edge.generate(hart_edge.Context(tokens, mask), bundle=plain_bundle, seed=2)
+    assert pixels(tmp_path / "picture.png") == expected.tobytes()
+    told = json.loads(run("generate", "--context", "words.npz", "--bundle", plain_bundle, "--json")[1])
+    assert told["context"] == "words.npz" and "prompt" not in told
+
+
+@pytest.mark.parametrize(
+    ("write", "found"),
+    [
+        (lambda file: None, r"\[Errno 2\] No such file or directory: '.*words\.npz'"),
+        (lambda file: file.write_bytes(b"PK\x03\x04 and no more"), "File is not a zip file"),
+        (lambda file: file.write_text("words"), ".*pickle.*"),
+        (lambda file: file.write_bytes(b""), "No data left in file"),
+        (lambda file: np.savez(file, context=np.zeros((10, 56))), "context"),
+        (lambda file: np.savez(file, context=np.array([{}]), context_mask=np.ones(10)), "Object arrays cannot be .*"),
+        (lambda file: file.write_bytes(npy()), "a single array"),
+    ],
+)
+def test_context_files_that_cannot_be_read(run: Run, write: Callable[[Path], Any], found: str) -> None:
+    write(Path("words.npz"))
+    status, out, err = run("generate", "--context", "words.npz")
+    expected = r"expected an npz file with context \(T, D\) float32 and context_mask \(T,\) bool"
+    assert (status, out) == (1, "")
+    assert re.fullmatch(rf"error: --context words\.npz: {expected}, found {found}\n", err), err
+
+
+def npy() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.zeros((10, 56)))
+    return stream.getvalue()
+
+
+def test_a_context_of_the_wrong_shape(run: Run, plain_bundle: Path) -> None:
+    np.savez("words.npz", context=np.zeros((2, 10, 56), np.float32), context_mask=np.ones((2, 10), bool))
+    status, _, err = run("generate", "--context", "words.npz", "--bundle", plain_bundle)
+    assert (status, err) == (1, "error: Context.tokens: expected float32 (10, 56), found float32 (2, 10, 56)\n")
+
+
+def test_a_prompt_for_a_bundle_without_a_text_model(run: Run, plain_bundle: Path) -> None:
+    status, _, err = run("generate", PROMPT, "--bundle", plain_bundle)
+    assert status == 1 and "holds no text model, so it cannot read a prompt: expected --context FILE.npz" in err
+    assert "context (10, 56) and context_mask (10,)" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--seed", -1), r"seed: expected an integer from 0 to 2\*\*64 - 1, found -1; .*"),
+        (("--seed", 2**64), r"seed: expected an integer from 0 to 2\*\*64 - 1, found 18446744073709551616; .*"),
+        (("--cfg-scale", 101), r"cfg_scale: expected 0 to 100, found 101\.0; .*"),
+        (("--cfg-scale", "nan"), "cfg_scale: expected a finite number, found nan"),
+        (("--top-k", 0), "top_k: expected 1 to 600, found 0; .*"),
+        (("--top-p", 0), r"top_p: expected above 0 and at most 1, found 0\.0; .*"),
+        (("--threads", 0), "threads: expected an integer from 1 to 1024, or None, found 0"),
+        (("--out", "."), r"--out \.: expected a name that ends with \.png, found 'no ending'"),
+        (("--out", "face.jpg"), r"--out face\.jpg: expected a name that ends with \.png, found '\.jpg'"),
+        (("--out", "no/such/face.png"), r"--out no/such/face\.png: expected the folder .*/no/such, found none; .*"),
+        (("--out", "folder.png"), r"--out folder\.png: expected a file or a new name, found a folder or device; .*"),
+        (("--out", "loop.png"), r"--out loop\.png: no file can be written there \(.*loop.*\); name another folder"),
+        (("--out", "/proc/face.png"), r"--out /proc/face\.png: no file can be written there \(.*\); name another .*"),
+        (("--previews", "file"), r"--previews file: no file can be written there \(.*File exists: 'file'\); name .*"),
+    ],
+)
+def test_errors_are_one_line_and_nothing_is_written(
+    run: Run, int8_bundle: Path, tmp_path: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    status, out, err = run("generate", PROMPT, "--bundle", int8_bundle, *arguments)
+    assert (status, out) == (1, "")
+    assert re.fullmatch(f"error: {message}\n", err), err
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder.png", "loop.png"]
+
+
+def test_the_second_prompt_is_checked_before_the_first_is_drawn(run: Run, int8_bundle: Path, tmp_path: Path) -> None:
+    status, out, err = run("generate", PROMPT, " ", "--bundle", int8_bundle)
+    assert (status, out) == (1, "") and err.startswith("error: prompt: expected words, found an empty string; say what")
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unusable_out_is_found_before_the_bundle_is_read(run: Run) -> None:
+    status, _, err = run("generate", PROMPT, "--bundle", "nowhere", "--out", "no/face.png")
+    assert status == 1 and "expected the folder" in err and "bundle" not in err
+
+
+def test_generate_loads_neither_torch_nor_onnx(int8_bundle: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom hart_edge.cli.main import main\nstatus = main(sys.argv[1:])\n"
+        "print(status, *sorted({'torch', 'onnx', 'transformers'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", program, "generate", PROMPT, "--bundle", str(int8_bundle), "--seed", "7"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1:] == ["0"] and done.stderr == ""
+    expected = hart_edge.generate(PROMPT, bundle=int8_bundle, seed=7)
+    found = hashlib.sha256(pixels(tmp_path / "picture.png")).hexdigest()
+    assert found == hashlib.sha256(expected.tobytes()).hexdigest()
+
+
+def test_interrupted_in_the_middle_of_a_picture(
+    run: Run, int8_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "picture.png").write_text("what was there")
+    stream = Pipeline.stream
+
+    def interrupted(self: Pipeline, *arguments: Any, **more: Any) -> Any:
+        events = stream(self, *arguments, **more)
+        yield next(events)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pipeline, "stream", interrupted)
+    assert run("generate", PROMPT, "--bundle", int8_bundle) == (130, "", "interrupted\n")
+    assert os.listdir(tmp_path) == ["picture.png"] and (tmp_path / "picture.png").read_text() == "what was there"
+
+
+def test_names_of_several_pictures() -> None:
+    assert picture_files(Path("a/b.png"), 1) == [Path("a/b.png")]
+    assert picture_files(Path("a/b.c.PNG"), 2) == [Path("a/b.c-1.PNG"), Path("a/b.c-2.PNG")]
+    with pytest.raises(InputError, match=r"expected a name that ends with \.png, found 'no ending'"):
+        picture_files(Path("a/b"), 1)

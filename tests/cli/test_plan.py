@@ -1,0 +1,108 @@
+"""`hart-edge plan`: what it prints, its exit status, and that its forecast is what ONNX Runtime really takes."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hart_edge.bundle.manifest import parse, to_json
+from hart_edge.cli.main import main
+from hart_edge.cli.plan import byte_count
+from hart_edge.errors import InputError
+from tests.bundle.make_bundle import file_entry
+from tests.engines.tensorrt.engine_bundle import make_engine_bundle
+from tests.runtime.words_bundle import make_words_bundle
+
+ROOT = Path(__file__).parents[2]
+MEASURED = """
+import sys
+from hart_edge.engines.loading import load
+pipeline = load(sys.argv[1], threads=1, low_memory=sys.argv[2] == "low")
+for seed in range(3):
+    pipeline.generate("man astronaut", seed=seed)
+for line in open("/proc/self/status"):
+    if line.startswith("VmHWM:"):
+        print(int(line.split()[1]) * 1024)
+"""
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_words_bundle(tmp_path_factory.mktemp("plan") / "words")
+
+
+def planned(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:
+    capsys.readouterr()
+    status = main(["plan", *map(str, arguments), "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_what_fits_and_what_does_not(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = planned(capsys, words, "--memory", "1GiB")
+    assert status == 0 and found["fits"] and found["changes"] == [] and found["memory"] == 2**30
+    assert [each["scale"] for each in found["scales"]] == [None, 0, 1, None]
+    weights = {each["name"]: each["weights"] for each in found["components"]}
+    assert weights["text_model"] == 32 * 8 * 4 + 5_000  # and a node
+    status, found = planned(capsys, words, "--memory", "10MB")
+    assert status == 1 and not found["fits"] and len(found["changes"]) >= 1
+
+
+def test_for_people(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(words), "--memory", "2GiB"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{words}: peak 82 MiB, which fits into 2.00 GiB"
+    assert lines[2].split() == ["component", "weights", "activations", "most", "at", "its", "build"]
+    assert lines[-1] == "building engines: 381 MiB at most, which fits"
+
+
+def test_engines_are_planned_from_their_builders_reports(
+    words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_engine_bundle(words, tmp_path / "engines")
+    assert main(["plan", str(bundle), "--memory", "8GiB"]) == 1
+    assert "expected the builder's report engines/text_model.json, found none" in capsys.readouterr().err
+    manifest = parse((bundle / "manifest.json").read_bytes())
+    files = dict(manifest.files)
+    for component in manifest.components:
+        file = bundle / "engines" / f"{component.name}.json"
+        file.write_text(json.dumps({"activation_bytes": [1000, 7_000_000]}))
+        files[f"engines/{file.name}"] = file_entry(file)
+    (bundle / "manifest.json").write_bytes(to_json(dataclasses.replace(manifest, files=files)))
+    status, found = planned(capsys, bundle, "--memory", "8GiB")
+    assert status == 0
+    engines = sum(each.bytes for each in manifest.components)
+    assert found["peak"] == found["process"] + engines + 7_000_000 + found["buffers"]
+    most = {each["name"]: (each["activations"], each["scale"]) for each in found["components"]}
+    assert most["tokens"] == (7_000_000, 0)  # the second profile of this engine, which serves scale 0
+    assert most["decoder"] == (7_000_000, None)  # two numbers for one profile: the larger
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("8GiB", 2**33), ("512MiB", 2**29), ("4GB", 4 * 10**9), ("1.5 GiB", 3 * 2**29), ("1000", 1000)]
+)
+def test_sizes(text: str, count: int) -> None:
+    assert byte_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "8 gigs", "-1GiB", "8gib"])
+def test_sizes_that_make_no_sense(text: str) -> None:
+    with pytest.raises(InputError, match="expected a size such as 8GiB, 512MiB or 4GB, found "):
+        byte_count(text)
+
+
+@pytest.mark.parametrize("mode", ["usual", "low"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_forecast_is_what_onnx_runtime_takes(
+    precision: str, mode: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Peak resident memory of a process that draws three pictures with the shipped model, within 15 per cent."""
+    bundle: Path = request.getfixturevalue(f"{precision}_bundle")
+    command = [sys.executable, "-c", MEASURED, str(bundle), mode]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    measured = int(done.stdout)
+    _, found = planned(capsys, bundle, "--memory", "8GiB", *(["--low-memory"] if mode == "low" else []))
+    assert abs(found["peak"] - measured) <= 0.15 * measured, (found["peak"], measured)

@@ -1,0 +1,107 @@
+"""What components become at INT8, on a small graph: by time, by error, by budget and by the user's word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import hart_edge.export.stages.decide
+from hart_edge.bundle.manifest import Target
+from hart_edge.calib.calibrate.ranges import ActivationRange, CalibratedRanges
+from hart_edge.calib.scheme import Form, Int8Form
+from hart_edge.calib.select.fastest import Choice
+from hart_edge.engines.registry import library
+from hart_edge.errors import BuildError
+from hart_edge.export.parity.recording import Recording
+from hart_edge.export.stages.decide import Decision, Int8Stage, weights_like
+from tests.calib.make_graphs import linear_model
+
+X = np.random.default_rng(0).standard_normal((32, 64)).astype(np.float32)
+GOOD = {"x": ActivationRange(-4.0, 4.0), "r": ActivationRange(0.0, 4.0)}
+
+
+def stage(folder: Path, ranges: dict[str, ActivationRange], name: str = "residual") -> tuple[Int8Stage, list[str]]:
+    model = linear_model()
+    model.graph.name = name
+    onnx.save_model(model, folder / f"{name}.onnx")
+    said: list[str] = []
+    calibrated = CalibratedRanges("a" * 64, 1, "b" * 64, {}, {name: ranges})
+    return Int8Stage(folder, {}, calibrated, library(Target.CPU), said.append), said
+
+
+def record(folder: Path) -> Recording:
+    """Two prompts of one call of the graph in a folder, with what it really makes of X."""
+    (path,) = folder.glob("*.onnx")
+    y = library(Target.CPU).open(path).run({"x": X})["y"]
+    recording = Recording(folder / "calls")
+    for _ in range(2):
+        recording(path.stem, {"x": torch.from_numpy(X)}, {"y": torch.from_numpy(y)})
+        recording.end_prompt()
+    return recording
+
+
+def decide(folder: Path, ranges: dict[str, ActivationRange], wanted: Int8Form, form: Form = Form.U8S8) -> Decision:
+    made, _ = stage(folder, ranges)
+    decisions = {"residual": Decision(form), "transformer": Decision(Form.FLOAT32)}
+    return made.decide(decisions, wanted, record(folder), None)["residual"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "form"),
+    [
+        (Int8Form.STATIC, Form.U8S8),
+        (Int8Form.DYNAMIC, Form.DYNAMIC),
+        (Int8Form.WEIGHTS, Form.INT8_WEIGHTS),
+    ],
+)
+def test_what_is_asked_for_is_not_measured(tmp_path: Path, wanted: Int8Form, form: Form) -> None:
+    assert decide(tmp_path, GOOD, wanted) == Decision(form)
+
+
+def test_forms_of_other_targets_stay(tmp_path: Path) -> None:
+    assert decide(tmp_path, GOOD, Int8Form.MEASURED, Form.S8S8) == Decision(Form.S8S8)
+
+
+@pytest.mark.parametrize("fastest", [Form.U8S8, Form.DYNAMIC, Form.INT8_WEIGHTS])
+def test_the_fastest_is_taken_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastest: Form) -> None:
+    def choose(candidates, calls) -> Choice:
+        assert [each.form for each in candidates] == [Form.INT8_WEIGHTS, Form.DYNAMIC, Form.U8S8]
+        assert len(calls) == 1  # of the first prompt
+        return Choice(fastest, "1.0 ms; others: 2.0 ms")
+
+    monkeypatch.setattr(hart_edge.export.stages.decide, "choose_form", choose)
+    made, said = stage(tmp_path, GOOD)
+    decisions = {"residual": Decision(Form.U8S8), "transformer": Decision(Form.FLOAT32)}
+    found = made.decide(decisions, Int8Form.MEASURED, record(tmp_path), None)["residual"]
+    assert found == Decision(fastest, "1.0 ms; others: 2.0 ms")
+    assert said == [f"residual: {fastest}: 1.0 ms; others: 2.0 ms"]
+
+
+def test_a_form_that_is_too_far_off_is_not_taken_however_fast(tmp_path: Path) -> None:
+    """Ranges that cut most of x: static products are useless, and those with ranges of run time are not."""
+    found = decide(tmp_path, {"x": ActivationRange(-0.1, 0.1), "r": ActivationRange(0.0, 0.01)}, Int8Form.MEASURED)
+    assert found.form in (Form.DYNAMIC, Form.INT8_WEIGHTS)
+    assert "static U8S8 Q/DQ: error " in found.reason
+
+
+def test_no_form_comes_near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hart_edge.export.stages.decide, "tolerance_of", lambda name, form, random: 1e-9)
+    message = (
+        r"^graph residual: no form of INT8 comes near the reference \(INT8 .*; dynamic .*; static .*\); calibrate on"
+    )
+    with pytest.raises(BuildError, match=message):
+        decide(tmp_path, GOOD, Int8Form.MEASURED)
+
+
+def test_weights_by_pattern(tmp_path: Path) -> None:
+    onnx.save_model(linear_model(), tmp_path / "small.onnx")
+    graphs = {"small": tmp_path / "small.onnx"}
+    assert weights_like(graphs, []) == {"small": frozenset()}
+    assert weights_like(graphs, ["fir*"]) == {"small": {"first"}}
+    assert weights_like(graphs, ["first", "sec*d"]) == {"small": {"first", "second"}}
+    with pytest.raises(BuildError, match=r"^--keep blocks\.0: no weight has a name like this; they are like first$"):
+        weights_like(graphs, ["blocks.0"])

@@ -1,0 +1,288 @@
+"""Whole builds: what a bundle holds at each precision, and that its own statements agree."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import hart_edge.export.chain
+from hart_edge.bundle.manifest import ComponentName, Dtype, Precision, Target
+from hart_edge.bundle.memory import cache_peak
+from hart_edge.bundle.verify import open_bundle
+from hart_edge.calib.calibrate.prompts import read_prompts
+from hart_edge.calib.scheme import Form, Int8Form
+from hart_edge.cli.build import main
+from hart_edge.cli.main import main as generate
+from hart_edge.engines.loading import load
+from hart_edge.errors import BuildError
+from hart_edge.export.chain import SHIPPED_MODEL, Builder, BuildOptions, StepDone, build, bundle_name
+from hart_edge.export.parity.compare import tolerance_of
+from hart_edge.export.parity.limits import LIMITS, find_breach
+from hart_edge.export.stages.read import PARITY_PROMPTS, read_source
+from hart_edge.runtime.pipeline import Context, RandomWeightsWarning
+from tests.export.small_checkpoint import CHECKPOINT, contents, folder_bytes
+from tests.reference.tiny_hart import tiny_context
+
+INT8_COMPONENTS = {"text_model", "context", "transformer", "residual", "decoder", "encoder"}
+
+
+def test_sizes(fp32_bundle: Path, fp16_bundle: Path, int8_bundle: Path) -> None:
+    whole = folder_bytes(fp32_bundle)
+    assert folder_bytes(int8_bundle) <= 0.35 * whole
+    assert 0.45 * whole <= folder_bytes(fp16_bundle) <= 0.6 * whole
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_manifest_and_card(request: pytest.FixtureRequest, precision: Precision) -> None:
+    folder = request.getfixturevalue(f"{precision}_bundle")
+    manifest = open_bundle(folder).manifest
+    assert manifest.precision is precision and manifest.target.name is Target.CPU
+    assert manifest.name == f"hart-emoji-{precision}"
+    assert [component.name for component in manifest.components] == list(ComponentName)
+    assert manifest.patch_nums == (1, 2, 3, 4, 5, 6, 8) and manifest.image_size == 128
+    card = (folder / "README.md").read_text("utf-8")
+    assert card.startswith(f"# {manifest.name}\n")
+    for component in manifest.components:
+        reduced = precision is not Precision.FP32 and component.name in INT8_COMPONENTS
+        assert component.precision is (precision if reduced else Precision.FP32), component.name
+        assert 0 <= component.max_error <= tolerance_of(component.name, Form(component.form)), component.name
+        assert component.worst_tensor in {tensor.name for tensor in component.outputs}, component.name
+        assert component.bytes == sum(
+            entry.bytes for name, entry in manifest.files.items() if name in (component.file, f"{component.file}.data")
+        )
+        row = f"| {component.name} | {component.precision} | {component.form} | {component.parameters:,} | "
+        assert f"{row}{component.bytes:,} | {component.max_error:.1e} | {component.worst_tensor} |\n" in card
+    total = sum(component.bytes for component in manifest.components)
+    assert f"{total:,} |" in card
+    limits, quality = LIMITS[precision], manifest.quality
+    assert quality is not None and quality.prompts == len(PARITY_PROMPTS) == 8
+    assert find_breach(quality, limits, manifest.patch_nums, logits=True) is None
+    assert f"limit {limits.min_psnr:g} dB." in card and "Noise stood in" not in card
+    assert set(manifest.files) == set(contents(folder)) - {"manifest.json"}
+    assert {"torch", "onnx", "onnxruntime"} <= set(manifest.tools)
+    licences = json.loads((SHIPPED_MODEL / "licences.json").read_text("utf-8"))
+    assert [vars(licence) for licence in manifest.licences] == licences
+    for licence in licences:
+        assert f"- {licence['part']}: {licence['spdx']}. {licence['attribution']}\n" in card
+    assert f"target `cpu` at `{precision}`" in card
+    assert 'hart_edge.load("THIS FOLDER").generate("a red heart", seed=7)' in card
+
+
+def test_parameters_are_the_weights(fp32_bundle: Path, int8_bundle: Path) -> None:
+    """The count is of the model, whatever the precision holds it in."""
+    counts = [{c.name: c.parameters for c in open_bundle(f).manifest.components} for f in (fp32_bundle, int8_bundle)]
+    assert counts[0] == counts[1]
+    assert 8_000_000 < counts[0][ComponentName.TRANSFORMER] < 9_000_000
+
+
+def test_calibration_is_stated(int8_bundle: Path, fp16_bundle: Path) -> None:
+    manifest = open_bundle(int8_bundle).manifest
+    data = (int8_bundle / "calibration.json").read_bytes()
+    assert manifest.calibration is not None
+    assert manifest.calibration.ranges_sha256 == hashlib.sha256(data).hexdigest()
+    assert manifest.calibration.prompts == len(read_prompts()) == 20
+    assert "INT8 ranges: 20 prompts" in (int8_bundle / "README.md").read_text("utf-8")
+    assert open_bundle(fp16_bundle).manifest.calibration is None
+    assert not (fp16_bundle / "calibration.json").exists()
+
+
+def test_ranges_can_be_used_again(traced_once: None, int8_bundle: Path, tmp_path: Path) -> None:
+    """--ranges: no calibration, the same graphs byte for byte."""
+    labels: list[str] = []
+    ranges = int8_bundle / "calibration.json"
+    options = BuildOptions(SHIPPED_MODEL, tmp_path / "again", ranges=ranges, int8_form=Int8Form.STATIC)
+    manifest = build(options, lambda event: labels.append(event) if isinstance(event, str) else None)
+    assert not [label for label in labels if "calibrating" in label]
+    first, again = contents(int8_bundle), contents(tmp_path / "again")
+    assert {name for name in first if first[name] != again[name]} == {"README.md", "manifest.json"}
+    assert manifest.calibration == open_bundle(int8_bundle).manifest.calibration
+
+
+def test_int8_without_text_model_asks_for_contexts(traced_once: None, tmp_path: Path) -> None:
+    labels: list[str | StepDone] = []
+    with pytest.raises(BuildError, match=r"this checkpoint has no text_model/; name a file with --contexts \(npz with"):
+        build(BuildOptions(CHECKPOINT, tmp_path / "bundle"), labels.append)
+    assert not [label for label in labels if "tracing" in str(label)]  # said at once, not after minutes
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_with_contexts(small_bundle: Path, contexts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "bundle"
+    steps: list[StepDone] = []
+    build(
+        BuildOptions(CHECKPOINT, out, contexts=contexts),
+        lambda event: steps.append(event) if isinstance(event, StepDone) else None,
+    )
+    assert "calibrating on 2 prompts" in [step.label for step in steps]
+    assert all(step.seconds >= 0 for step in steps)
+    assert sum(step.size for step in steps if step.label.startswith("writing graphs")) == sum(
+        path.stat().st_size for path in (out / "graphs").iterdir()
+    )
+    bundle = open_bundle(out)
+    assert bundle.manifest.calibration is not None and bundle.manifest.calibration.prompts == 2
+    assert folder_bytes(out / "graphs") < 0.5 * folder_bytes(small_bundle / "graphs")
+    context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
+    pictures = [load(path).generate(Context(context[0], mask[0]), seed=3) for path in (small_bundle, out)]
+    assert pictures[0].size == pictures[1].size == (64, 64)
+    assert [path.name for path in out.parent.iterdir()] == ["bundle"]
+    assert "hart_edge.Context(tokens, mask)" in (out / "README.md").read_text("utf-8")
+
+
+def test_a_large_cache_is_fp16(
+    small_bundle: Path, contexts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys and values alone, in the graphs and in the plan's buffers; the picture is that of a cache in float32."""
+    context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
+    pictures, caches = [], []
+    for halved_from, dtype in ((hart_edge.export.chain.HALVED_FROM, Dtype.FLOAT32), (0, Dtype.FLOAT16)):
+        monkeypatch.setattr(hart_edge.export.chain, "HALVED_FROM", halved_from)
+        out = tmp_path / str(dtype)
+        build(BuildOptions(CHECKPOINT, out, contexts=contexts, int8_form=Int8Form.STATIC))
+        manifest = open_bundle(out).manifest
+        tensors = [each for component in manifest.components for each in (*component.inputs, *component.outputs)]
+        cache = [each for each in tensors if "key." in each.name or "value." in each.name]
+        assert cache and all(each.dtype is dtype for each in cache)
+        assert all(each.dtype is not Dtype.FLOAT16 for each in tensors if each not in cache)
+        caches.append(cache_peak(manifest.plan))
+        pictures.append(np.asarray(load(out).generate(Context(context[0], mask[0]), seed=3)).astype(int))
+    assert caches[0] == 2 * caches[1]
+    assert np.abs(pictures[0] - pictures[1]).mean() < 8
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
+def test_large_pictures_attend_by_one_operator_on_a_cpu(
+    traced_once: None, contexts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
+) -> None:
+    """The gate of a build holds it against the reference; here its pictures against those of products and a softmax."""
+    context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
+    pictures = []
+    for fused_from in (0, hart_edge.export.chain.FUSED_FROM):
+        monkeypatch.setattr(hart_edge.export.chain, "FUSED_FROM", fused_from)
+        out = tmp_path / str(fused_from)
+        given = contexts if precision is Precision.INT8 else None
+        build(BuildOptions(CHECKPOINT, out, precision, contexts=given, int8_form=Int8Form.STATIC))
+        operators = Counter(node.op_type for node in onnx.load(out / "graphs" / "transformer.onnx").graph.node)
+        blocks = read_source(CHECKPOINT).model.config.depth
+        assert operators["MultiHeadAttention"] == (0 if fused_from else 2 * blocks)
+        assert operators["Softmax"] == (2 * blocks if fused_from else 0)
+        pictures.append(np.asarray(load(out).generate(Context(context[0], mask[0]), seed=3)).astype(int))
+    assert np.abs(pictures[0] - pictures[1]).mean() < (0.1 if precision is Precision.FP32 else 8)
+
+
+def test_engines_of_gpus_get_products_and_a_softmax(
+    traced_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hart_edge.export.chain, "FUSED_FROM", 0)
+    builder = Builder(BuildOptions(CHECKPOINT, tmp_path / "out", Precision.FP16, Target.TENSORRT), lambda _: None)
+    builder.prepare(tmp_path)
+    operators = {node.op_type for node in onnx.load(tmp_path / "transformer.onnx").graph.node}
+    assert "Softmax" in operators and "MultiHeadAttention" not in operators
+
+
+def test_ranges_of_another_checkpoint(traced_once: None, int8_bundle: Path, tmp_path: Path) -> None:
+    ranges = int8_bundle / "calibration.json"
+    owner = json.loads(ranges.read_bytes())["weights_sha256"][:12]
+    message = rf"calibration\.json: these ranges belong to weights {owner}\.\.\., this checkpoint's are [0-9a-f]{{12}}"
+    with pytest.raises(BuildError, match=message):
+        build(BuildOptions(CHECKPOINT, tmp_path / "bundle", ranges=ranges))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_external_weights(small_bundle: Path, tmp_path: Path) -> None:
+    """As for models past 2 GB: weights beside the graphs, the same picture."""
+    out = tmp_path / "external"
+    build(BuildOptions(CHECKPOINT, out, Precision.FP32, external_from=500_000))
+    beside = sorted(path.name for path in (out / "graphs").glob("*.data"))
+    assert beside == [f"{name}.onnx.data" for name in ("decoder", "encoder", "transformer")]
+    assert (out / "graphs" / "transformer.onnx").stat().st_size < 100_000
+    manifest = open_bundle(out).manifest
+    for component in manifest.components:
+        listed = [entry.bytes for name, entry in manifest.files.items() if name.startswith(component.file)]
+        assert component.bytes == sum(listed), component.name
+    before = {component.name: component.parameters for component in open_bundle(small_bundle).manifest.components}
+    assert {component.name: component.parameters for component in manifest.components} == before
+    context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
+    pictures = [load(path).generate(Context(context[0], mask[0]), seed=3) for path in (small_bundle, out)]
+    assert pictures[0].tobytes() == pictures[1].tobytes()
+
+
+def test_no_licences_is_said(small_bundle: Path) -> None:
+    assert open_bundle(small_bundle).manifest.licences == ()
+    assert "The checkpoint states none (licences.json)" in (small_bundle / "README.md").read_text("utf-8")
+
+
+def test_bundle_name() -> None:
+    names = {"hart-emoji-int8": "hart-emoji-int8", "my bundle (2)": "my-bundle--2-", "..": "bundle", ".": "bundle"}
+    for given, expected in (names | {"bundles/ü": "bundle", "x" * 200: "x" * 100}).items():
+        assert bundle_name(Path(given)) == expected, given
+    random = {"big": "big-random", "big-random": "big-random", "x" * 200: "x" * 93 + "-random", "..": "bundle-random"}
+    for given, expected in random.items():
+        assert bundle_name(Path(given), random=True) == expected, given
+        assert not bundle_name(Path(expected)).endswith("-random"), given  # of weights that mean something
+
+
+def test_random_weights_are_said(tiny_preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the name, the card, the builder and the pipeline."""
+    out = tmp_path / "shape"
+    arguments = ["--preset", "hart-0.7b-256", "--random-weights", "--precision", "fp32", "--out", str(out)]
+    assert main(arguments) == 0
+    assert "its weights are random: good for measuring time and memory, and for no picture\n" in capsys.readouterr().out
+    manifest = open_bundle(out).manifest
+    assert manifest.name == "shape-random" and manifest.random
+    card = (out / "README.md").read_text("utf-8")
+    assert card.startswith("# shape-random\n\n**Random weights.** This bundle has the shape of a published model and ")
+    assert "The weights are random numbers, and nobody's work." in card and "ask whoever made it" not in card
+    context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
+    pipeline, given = load(out), Context(context[0], mask[0])
+    message = "^the weights of bundle 'shape-random' are random: its pictures show noise"
+    with pytest.warns(RandomWeightsWarning, match=message) as warned:
+        image = pipeline.generate(given, seed=3)
+    assert warned[0].filename == __file__
+    with pytest.warns(RandomWeightsWarning, match=message):
+        *_, last = pipeline.stream(given, seed=3)
+    assert last.image.tobytes() == image.tobytes()
+    np.savez(tmp_path / "words.npz", context=context[0], context_mask=mask[0])
+    picture = str(tmp_path / "picture.png")
+    assert generate(["generate", "--context", str(tmp_path / "words.npz"), "--bundle", str(out), "--out", picture]) == 0
+    assert capsys.readouterr().err == (
+        "warning: the weights of bundle 'shape-random' are random: its pictures show noise, and only the time and "
+        "memory that they take mean anything\n"
+    )
+
+
+def test_no_other_weights_are_called_random(small_bundle: Path) -> None:
+    assert not open_bundle(small_bundle).manifest.random
+    assert "andom" not in (small_bundle / "README.md").read_text("utf-8")
+    context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(small_bundle).generate(Context(context[0], mask[0]))
+
+
+def test_guidance_out_of_range(tmp_path: Path) -> None:
+    options = BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP32)
+    for value in (-1.0, 100.5, float("nan"), float("inf")):
+        with pytest.raises(BuildError, match=r"^cfg_scale: expected 0 to 100, found"):
+            replace(options, cfg_scale=value)
+
+
+def test_how_codes_are_drawn(tmp_path: Path) -> None:
+    """Asked for, or else the checkpoint's own."""
+    checkpoint = Path(shutil.copytree(CHECKPOINT, tmp_path / "checkpoint"))
+    (checkpoint / "sampling.json").write_text('{"top_p": 0.5, "cfg_scale": 3, "smooth": false}', "utf-8")
+    source = read_source(checkpoint)
+    found = [source.sampling(), source.sampling(0.0, 0.9), read_source(CHECKPOINT).sampling()]
+    assert [(each.cfg_scale, each.top_p, each.smooth) for each in found] == [
+        (3, 0.5, False), (0, 0.9, False), (4.5, 1, True),
+    ]  # fmt: skip
+    with pytest.raises(BuildError, match=r"^top_p: expected 0\.000001 to 1, found 0$"):
+        BuildOptions(CHECKPOINT, tmp_path / "bundle", top_p=0)

@@ -1,0 +1,118 @@
+"""Pictures become codes once: what they hold, and when what was kept is used again."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from hart_edge.reference.config import RESIDUAL_SCALE
+from hart_edge.reference.quantizer import Quantizer
+from hart_edge.training import transformer_codes
+from hart_edge.training.errors import TrainingError
+from hart_edge.training.tokenizer.recipe import Tokenizer
+from hart_edge.training.tokenizer.reconstruction import to_range
+from hart_edge.training.transformer.codes import Codes, codes_of, lesson_of
+from tests.training.tokenizer import tiny_tokenizer
+from tests.training.transformer import tiny_transformer
+
+IMAGES = tiny_tokenizer.pictures(11)
+
+
+def encode(model: Tokenizer, folder: Path, images: np.ndarray = IMAGES, **more: np.ndarray) -> Codes:
+    return codes_of(Accelerator(cpu=True), model.autoencoder, model.quantizer, images, folder, **more)
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures each call of the tokenizer encoded."""
+    sizes, original = [], transformer_codes._encode_batch
+
+    def counting(*arguments: object) -> tuple[torch.Tensor, torch.Tensor]:
+        sizes.append(len(arguments[2]))
+        return original(*arguments)
+
+    monkeypatch.setattr(transformer_codes, "_encode_batch", counting)
+    return sizes
+
+
+def test_codes_are_the_tokenizers(tmp_path: Path) -> None:
+    model = tiny_transformer.tokenizer()
+    found = encode(model, tmp_path)
+    latent = model.autoencoder.encode(to_range(IMAGES))
+    indices, _, rest = model.quantizer.encode(latent, phi_at_last=False)
+    assert (found.indices.dtype, found.rest.dtype, len(found)) == (np.uint16, np.float16, 11)
+    assert found.indices.tolist() == torch.cat(indices, 1).tolist()
+    assert len(np.unique(found.indices)) > 8
+    np.testing.assert_allclose(found.rest, rest.numpy(), atol=2e-3 * float(rest.abs().max()))
+
+
+def test_a_lesson_puts_the_latent_together_again(tmp_path: Path) -> None:
+    """Codes and residual of the last scale, on top of what the scales before made, are the latent."""
+    model = tiny_transformer.tokenizer()
+    lesson = lesson_of(model.quantizer, encode(model, tmp_path), np.array([3, 0]))
+    latent = model.autoencoder.encode(to_range(IMAGES[[3, 0]]))
+    whole = lesson.inputs + lesson.codes + RESIDUAL_SCALE * lesson.residual  # two scales: the input is f_hat
+    torch.testing.assert_close(whole, latent.flatten(2).transpose(1, 2), atol=2e-3 * float(latent.abs().max()), rtol=0)
+    assert lesson.indices.shape == (2, 5) and lesson.inputs.shape == lesson.codes.shape == (2, 4, 4)
+
+
+def test_the_mirror_images_of_some(tmp_path: Path) -> None:
+    model, some = tiny_transformer.tokenizer(), np.array([7, 2, 5])
+    found = encode(model, tmp_path, mirrored=some)
+    expected = encode(model, tmp_path, np.ascontiguousarray(IMAGES[some][:, :, ::-1]))
+    assert found.indices.tolist() == expected.indices.tolist()
+    assert found.indices.tolist() != encode(model, tmp_path).indices[some].tolist()
+
+
+def test_they_are_kept(tmp_path: Path, encoded: list[int]) -> None:
+    model = tiny_transformer.tokenizer()
+    first, second = encode(model, tmp_path), encode(model, tmp_path)
+    assert encoded == [8, 3]
+    assert np.array_equal(first.indices, second.indices) and np.array_equal(first.rest, second.rest)
+    encode(tiny_transformer.tokenizer(seed=1), tmp_path)  # another tokenizer
+    encode(model, tmp_path, IMAGES[::-1])  # other pictures
+    assert encoded == [8, 3] * 3
+    for file in (tmp_path / ".hart-edge").iterdir():
+        file.write_bytes(file.read_bytes()[:200])
+    assert np.array_equal(encode(model, tmp_path).rest, first.rest)
+    assert encoded == [8, 3] * 4
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / ".hart-edge").write_text("in the way", "utf-8")
+    with caplog.at_level(logging.WARNING):
+        assert len(encode(tiny_transformer.tokenizer(), tmp_path)) == 11
+    assert "so the pictures are encoded at every start" in caplog.text
+
+
+def test_pictures_of_another_size(tmp_path: Path) -> None:
+    model = tiny_transformer.tokenizer()
+    quantizer = Quantizer(model.config, (1, 2, 3))
+    message = r"expected pictures of 48 x 48 pixels, 16 times the last of patch_nums, found 32 x 32; change transformer"
+    with pytest.raises(TrainingError, match=message):
+        codes_of(Accelerator(cpu=True), model.autoencoder, quantizer, IMAGES, tmp_path)
+
+
+def test_tokenizers_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(
+        TrainingError, match="tokenizer: expected at most 65536 codes, found 65537; train a smaller one"
+    ):
+        encode(tiny_transformer.tokenizer(vocab_size=65537), tmp_path)
+    broken = tiny_transformer.tokenizer()
+    broken.autoencoder.quant_conv.weight.mul_(torch.inf)
+    with pytest.raises(
+        TrainingError, match="tokenizer: expected latents within float16, found one of nan; train it fur"
+    ):
+        encode(broken, tmp_path)
+
+
+def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(transformer_codes, "SAY_EVERY", 0.0)
+    with caplog.at_level(logging.INFO):
+        encode(tiny_transformer.tokenizer(), tmp_path)
+    assert [record.getMessage() for record in caplog.records][-1] == "11 of 11 pictures encoded, 0 s left"
