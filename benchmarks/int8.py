@@ -14,12 +14,12 @@ from pathlib import Path
 
 from benchmarks.experiments.chart import Curve, chart
 from hart_edge.bundle.manifest import Precision
-from hart_edge.calib.calibrate.range_rules import DEFAULT, Observer
+from hart_edge.calib.calibrate.range_rules import DEFAULT, RangeRule
 from hart_edge.calib.calibrate.ranges import Ranges
-from hart_edge.calib.calibrate.smoothing import STRENGTHS
+from hart_edge.calib.calibrate.smoothing import ALPHAS
 from hart_edge.calib.graph_files import read_graph, save_graph
 from hart_edge.calib.rewrite.apply import apply_form
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.calib.select.sensitivity import LayerFigures, LogitsJudge, layers_of, mean_kl, measure_layers
 from hart_edge.cli.build import ProgressPrinter
 from hart_edge.engines.base import Session
@@ -43,7 +43,7 @@ class Workbench:
         self.recording = self.builder.record(folder / "calls")
         self.judge = LogitsJudge(self.recording, self.builder.graphs["tokens"])
 
-    def ranges(self, graph: str, observer: Observer, strengths: Sequence[float]) -> Ranges:
+    def ranges(self, graph: str, observer: RangeRule, strengths: Sequence[float]) -> Ranges:
         return ranges_of(graph, self.folder, self.statistics[graph], observer, strengths)
 
     def open(self, graph: str, ranges: Ranges, without: Collection[str] = ()) -> Session:
@@ -64,22 +64,22 @@ def observers(bench: Workbench) -> str:
     """The table of observers.md."""
     lines = ["| component | observer | error | error, smoothed | KL | KL, smoothed |", "|---|---|--:|--:|--:|--:|"]
     for graph in GRAPHS:
-        for observer in Observer:
+        for observer in RangeRule:
             errors, divergences = [], []
-            for strengths in ((), STRENGTHS):
+            for strengths in ((), ALPHAS):
                 session = bench.open(graph, bench.ranges(graph, observer, strengths))
                 errors.append(f"{bench.error(graph, session):.1e}")
                 judged = graph == "transformer"
                 divergences.append(f"{mean_kl(bench.judge.errors(session)):.2e}" if judged else "")
-            chosen = " (default)" if observer is DEFAULT.get(graph, Observer.MIN_MAX) else ""
+            chosen = " (default)" if observer is DEFAULT.get(graph, RangeRule.MIN_MAX) else ""
             lines.append(f"| {graph} | {observer}{chosen} | {' | '.join([*errors, *divergences])} |")
     return "\n".join([*lines, ""])
 
 
 def layers(bench: Workbench) -> list[LayerFigures]:
     """Every layer of the transformer with INT8 in it alone, the most sensitive first."""
-    ranges = bench.ranges("transformer", DEFAULT.get("transformer", Observer.MIN_MAX), STRENGTHS)
-    found = layers_of(read_graph(bench.folder / "transformer.onnx"), Form.U8S8)
+    ranges = bench.ranges("transformer", DEFAULT.get("transformer", RangeRule.MIN_MAX), ALPHAS)
+    found = layers_of(read_graph(bench.folder / "transformer.onnx"), Scheme.U8S8)
     every = {weight for _, weights in found for weight in weights}
 
     def open_with(weights: Collection[str]) -> Session:

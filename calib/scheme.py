@@ -12,14 +12,14 @@ from dataclasses import replace
 from enum import StrEnum
 
 from hart_edge.bundle.manifest import ENGINE_TARGETS, Dtype, Precision, Target, TensorSpec
-from hart_edge.calib.quantizable import SiteKind
+from hart_edge.calib.quantizable_nodes import NodeKind
 
 # TensorRT-RTX 1.7.1 builds no engine for the residual graph when these are INT8 besides the others (its compiler ends
 # with "vector::_M_range_check"); they are 0.05 M of 0.7 M parameters in the model that comes along.
 UNBUILT = "residual.final."
 
 
-class Form(StrEnum):
+class Scheme(StrEnum):
     """How a component holds its weights and activations."""
 
     FLOAT32 = "float32"
@@ -40,37 +40,37 @@ class Form(StrEnum):
     # Activations and weights INT8 with zero points 0: the operands of tensor cores; float16 around them.
     S8S8 = "static S8S8 Q/DQ, float16 elsewhere"
 
-    def quantizes(self, kind: SiteKind) -> bool:
+    def quantizes(self, kind: NodeKind) -> bool:
         """Whether activations of such a site are quantised."""
-        if self in (Form.S8S8, Form.DYNAMIC):
-            return kind is SiteKind.LINEAR
-        return self is Form.U8S8 and kind is not SiteKind.EMBEDDING
+        if self in (Scheme.S8S8, Scheme.DYNAMIC):
+            return kind is NodeKind.LINEAR
+        return self is Scheme.U8S8 and kind is not NodeKind.EMBEDDING
 
-    def holds_int8(self, kind: SiteKind, weight: str) -> bool:
+    def holds_int8(self, kind: NodeKind, weight: str) -> bool:
         """Whether a weight at such a site is INT8."""
-        if self is Form.INT8_WEIGHTS_FLOAT16 and weight.startswith(UNBUILT):
+        if self is Scheme.INT8_WEIGHTS_FLOAT16 and weight.startswith(UNBUILT):
             return False
-        return self.precision is Precision.INT8 and (not self.half or kind is SiteKind.LINEAR)
+        return self.precision is Precision.INT8 and (not self.half or kind is NodeKind.LINEAR)
 
     @property
     def unsigned(self) -> bool:
         """Whether activations are UINT8."""
-        return self in (Form.U8S8, Form.DYNAMIC)
+        return self in (Scheme.U8S8, Scheme.DYNAMIC)
 
     @property
     def half(self) -> bool:
         """Whether tensors, and not only weights, are FP16."""
-        return self in (Form.FLOAT16, Form.FLOAT16_PRODUCTS, Form.INT8_WEIGHTS_FLOAT16, Form.S8S8)
+        return self in (Scheme.FLOAT16, Scheme.FLOAT16_PRODUCTS, Scheme.INT8_WEIGHTS_FLOAT16, Scheme.S8S8)
 
     @property
     def precision(self) -> Precision:
-        if self is Form.FLOAT32:
+        if self is Scheme.FLOAT32:
             return Precision.FP32
-        is_fp16 = self in (Form.FLOAT16_WEIGHTS, Form.FLOAT16, Form.FLOAT16_PRODUCTS)
+        is_fp16 = self in (Scheme.FLOAT16_WEIGHTS, Scheme.FLOAT16, Scheme.FLOAT16_PRODUCTS)
         return Precision.FP16 if is_fp16 else Precision.INT8
 
 
-class Int8Form(StrEnum):
+class Int8Scheme(StrEnum):
     """How activations of INT8 layers are held on a CPU."""
 
     MEASURED = "measured"  # whichever is fastest on this machine
@@ -91,42 +91,42 @@ CACHE += ("past_key.", "past_value.", "past_null_key.", "past_null_value.")
 NO_FLOAT32_PRODUCTS = frozenset({"sm_75"})
 
 
-def form_of(component: str, precision: Precision, target: Target, architectures: Sequence[str] = ()) -> Form:
+def scheme_of(component: str, precision: Precision, target: Target, architectures: Sequence[str] = ()) -> Scheme:
     """The form of a component. architectures: of the GPUs that engines are built for, where they are known."""
     if target in ENGINE_TARGETS:
         return _engine_form(component, precision, target, architectures)
     if precision is Precision.FP32 or component in ALWAYS_FLOAT32:
-        return Form.FLOAT32
+        return Scheme.FLOAT32
     if precision is Precision.FP16:
-        return Form.FLOAT16_WEIGHTS
+        return Scheme.FLOAT16_WEIGHTS
     if component in WEIGHTS_ONLY or target is not Target.CPU:
-        return Form.INT8_WEIGHTS
-    return Form.U8S8
+        return Scheme.INT8_WEIGHTS
+    return Scheme.U8S8
 
 
-def candidates(component: str, form: Form, wanted: Int8Form) -> tuple[Form, ...]:
-    """The forms that a component could have, the one that takes the most memory last. form: what form_of gives it."""
-    if form is not Form.U8S8:
+def candidates(component: str, form: Scheme, wanted: Int8Scheme) -> tuple[Scheme, ...]:
+    """The forms that a component could have, the one that takes the most memory last. form: what scheme_of gives it."""
+    if form is not Scheme.U8S8:
         return (form,)
     return {
-        Int8Form.MEASURED: (Form.U8S8, Form.DYNAMIC, Form.INT8_WEIGHTS),
-        Int8Form.STATIC: (Form.U8S8,),
-        Int8Form.DYNAMIC: (Form.DYNAMIC,),
-        Int8Form.WEIGHTS: (Form.INT8_WEIGHTS,),
+        Int8Scheme.MEASURED: (Scheme.U8S8, Scheme.DYNAMIC, Scheme.INT8_WEIGHTS),
+        Int8Scheme.STATIC: (Scheme.U8S8,),
+        Int8Scheme.DYNAMIC: (Scheme.DYNAMIC,),
+        Int8Scheme.WEIGHTS: (Scheme.INT8_WEIGHTS,),
     }[wanted]
 
 
-def _engine_form(component: str, precision: Precision, target: Target, architectures: Sequence[str]) -> Form:
+def _engine_form(component: str, precision: Precision, target: Target, architectures: Sequence[str]) -> Scheme:
     if precision is Precision.FP32:
-        return Form.FLOAT32
+        return Scheme.FLOAT32
     if component in ALWAYS_FLOAT32 or component in EXACT_AFTER:
         if half_products_only(target, architectures):
-            return Form.FLOAT16_PRODUCTS
+            return Scheme.FLOAT16_PRODUCTS
         if component in ALWAYS_FLOAT32:
-            return Form.FLOAT32
+            return Scheme.FLOAT32
     if precision is Precision.FP16 or component in WEIGHTS_ONLY:
-        return Form.FLOAT16
-    return Form.S8S8 if target is Target.TENSORRT else Form.INT8_WEIGHTS_FLOAT16
+        return Scheme.FLOAT16
+    return Scheme.S8S8 if target is Target.TENSORRT else Scheme.INT8_WEIGHTS_FLOAT16
 
 
 def half_products_only(target: Target, architectures: Sequence[str]) -> bool:
@@ -134,7 +134,7 @@ def half_products_only(target: Target, architectures: Sequence[str]) -> bool:
     return target is Target.TENSORRT_RTX and not NO_FLOAT32_PRODUCTS.isdisjoint(architectures)
 
 
-def held(specs: Sequence[TensorSpec], form: Form, *, half_cache: bool = False) -> tuple[TensorSpec, ...]:
+def held(specs: Sequence[TensorSpec], form: Scheme, *, half_cache: bool = False) -> tuple[TensorSpec, ...]:
     """A graph's inputs or outputs in a form: the KV cache is FP16 where the arithmetic is or half_cache says so."""
     half = [(form.half or half_cache) and spec.name.startswith(CACHE) for spec in specs]
     return tuple(replace(spec, dtype=Dtype.FLOAT16) if h else spec for spec, h in zip(specs, half, strict=True))

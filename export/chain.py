@@ -48,14 +48,14 @@ from hart_edge.calib.graph_files import read_graph, save_graph, weight_bytes
 from hart_edge.calib.rewrite.apply import apply_form
 from hart_edge.calib.rewrite.fp16 import half_tensors
 from hart_edge.calib.rewrite.kv_cache import HALVED_FROM
-from hart_edge.calib.scheme import Form, form_of, held
+from hart_edge.calib.scheme import Scheme, held, scheme_of
 from hart_edge.engines.registry import library
 from hart_edge.errors import BuildError
 from hart_edge.export.onnx_export import export_graph
 from hart_edge.export.options import BuildOptions, Progress, StepDone
 from hart_edge.export.parity.recording import Recording
 from hart_edge.export.parity.stage import ParityStage
-from hart_edge.export.plan import build_plan, with_dtypes
+from hart_edge.export.plan_builder import build_plan, with_dtypes
 from hart_edge.export.stages.calibrate import by_arrays, calibrate
 from hart_edge.export.stages.decide import Decision, Int8Stage, weights_like
 from hart_edge.export.stages.engines import build_for_engines
@@ -107,7 +107,7 @@ class Builder:
             ranges = self._ranges(scratch)
             options = self.options
             architectures = options.engines.architectures
-            forms = {name: form_of(name, options.precision, options.target, architectures) for name in self.graphs}
+            forms = {name: scheme_of(name, options.precision, options.target, architectures) for name in self.graphs}
             decisions = self._decide(scratch, forms, ranges, recording)
             forms = {name: decision.form for name, decision in decisions.items()}
             half = self.half_cache
@@ -226,7 +226,7 @@ class Builder:
             return calibrate(self.source, folder, inputs, self.walk, self.library, self.options.observer)
 
     def _decide(
-        self, scratch: Path, forms: Mapping[str, Form], ranges: CalibratedRanges | None, recording: Recording
+        self, scratch: Path, forms: Mapping[str, Scheme], ranges: CalibratedRanges | None, recording: Recording
     ) -> dict[str, Decision]:
         """What every component becomes. At INT8 that is measured, unless a form was asked for."""
         options = self.options
@@ -250,7 +250,7 @@ class Builder:
     def _say(self, line: str) -> None:
         self.progress(StepDone(line, 0.0, None))
 
-    def _wide(self, folder: Path, forms: Mapping[str, Form]) -> dict[str, frozenset[str]]:
+    def _wide(self, folder: Path, forms: Mapping[str, Scheme]) -> dict[str, frozenset[str]]:
         """Tensors that FP16 may not hold, because the loop brings them near its largest number."""
         half = [name for name, form in forms.items() if form.half]
         if not half:
@@ -260,7 +260,7 @@ class Builder:
         with self._step(f"looking for overflow of FP16 on {len(inputs)} prompts"):
             tensors = {}
             for name in half:
-                tensors[name] = half_tensors(apply_form(read_graph(paths[name]), Form.FLOAT16, {}, folder))
+                tensors[name] = half_tensors(apply_form(read_graph(paths[name]), Scheme.FLOAT16, {}, folder))
             with OverflowWatch(paths, tensors, self.library) as watch:
                 for index, one in enumerate(inputs):
                     image = self.walk(one, FIRST_SEED + index, by_arrays(watch))

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from hart_edge.bundle.manifest import Dtype, TensorSpec
-from hart_edge.export.unconditional import attend_halves, compute_null_half, key_bias, to_rows
+from hart_edge.export.unconditional import attend_halves, compute_unconditional_branch, key_bias, to_rows
 from hart_edge.reference.hart import HART
 from hart_edge.reference.quantizer import resize, to_map, to_tokens
 from hart_edge.reference.sampling import choose, default_top_k, guide
-from hart_edge.reference.text import TextModel
+from hart_edge.reference.text_model import TextModel
 from hart_edge.reference.transformer import context_rotary, visual_rotary
 
 
@@ -75,7 +75,7 @@ class ContextGraph(GraphModule):
         self.transformer, self.head_dim = model.transformer, config.head_dim
         tokens, dim = config.context_token, config.embed_dim
         self.register_buffer("level", model.transformer.level(0))
-        null = compute_null_half(model)
+        null = compute_unconditional_branch(model)
         self.register_buffer("null_head_modulation", null.head_modulation)
         self.register_buffer("null_modulation", null.modulation)
         self.inputs = (

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hart_edge.bundle.manifest import LEAST_TOP_P, MOST_GUIDANCE, Precision, Target
-from hart_edge.calib.calibrate.range_rules import Observer
+from hart_edge.calib.calibrate.range_rules import RangeRule
 from hart_edge.calib.graph_files import EXTERNAL_FROM
-from hart_edge.calib.scheme import Int8Form
+from hart_edge.calib.scheme import Int8Scheme
 from hart_edge.engines.base import BuildProgress, EngineSettings
 from hart_edge.errors import BuildError
 from hart_edge.export.parity.limits import LIMITS, Limits
@@ -37,8 +37,8 @@ class BuildOptions:
     prompts: Path | None = None
     contexts: Path | None = None
     ranges: Path | None = None
-    observer: Observer | None = None
-    int8_form: Int8Form = Int8Form.MEASURED
+    observer: RangeRule | None = None
+    int8_form: Int8Scheme = Int8Scheme.MEASURED
     int8_budget: float | None = None
     keep: tuple[str, ...] = ()
     engines: EngineSettings = ANY_GPU

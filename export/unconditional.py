@@ -21,7 +21,7 @@ from hart_edge.reference.transformer import Attention, context_rotary
 
 
 @dataclass(frozen=True)
-class NullHalf:
+class UnconditionalBranch:
     """hidden: (1, 1, C); cache: per block key and value (1, H, 1, d); head_modulation: (1, 2, C); modulation:
     (1, depth * 6, C), or None where blocks have none. All float32."""
 
@@ -32,14 +32,14 @@ class NullHalf:
 
 
 @torch.no_grad()
-def compute_null_half(model: HART) -> NullHalf:
+def compute_unconditional_branch(model: HART) -> UnconditionalBranch:
     """Scale 0 of the unconditional half, of one of its T tokens."""
     transformer, config = model.transformer, model.config
     tokens = transformer.embed_context(torch.zeros(1, 1, config.context_dim))  # (1, 1, C)
     modulation = transformer.modulation(tokens, torch.ones(1, 1, dtype=torch.bool))
     cos, sin = context_rotary(torch.zeros(1, 1, dtype=torch.long), config.head_dim)
     hidden, cache = transformer(tokens + transformer.level(0), cos, sin, modulation)
-    return NullHalf(hidden, tuple(cache), transformer.head_modulation(tokens), modulation)
+    return UnconditionalBranch(hidden, tuple(cache), transformer.head_modulation(tokens), modulation)
 
 
 def key_bias(count: int, context_tokens: int) -> Tensor:

@@ -21,7 +21,7 @@ from hart_edge.errors import (
 if TYPE_CHECKING:
     from hart_edge.api import generate, load
     from hart_edge.runtime.pipeline import Context, Event, Pipeline
-    from hart_edge.runtime.text import PromptTruncatedWarning
+    from hart_edge.runtime.prompt_tokenizer import PromptTruncatedWarning
 
 __version__ = "0.1.0"
 
@@ -48,7 +48,7 @@ _HOMES = {
     "Context": "hart_edge.runtime.pipeline",
     "Event": "hart_edge.runtime.pipeline",
     "Pipeline": "hart_edge.runtime.pipeline",
-    "PromptTruncatedWarning": "hart_edge.runtime.text",
+    "PromptTruncatedWarning": "hart_edge.runtime.prompt_tokenizer",
 }
 
 

@@ -18,9 +18,9 @@ from hart_edge.bundle.plan import Buffer, BufferKind, Distribution
 from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import GenerationError, InputError
 from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Pass, Runner
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 from hart_edge.runtime.random import Purpose, normal, uniform
 from hart_edge.runtime.settings import Settings, check_seeds, check_settings
-from hart_edge.runtime.text import PromptTokenizer
 
 
 class RandomWeightsWarning(UserWarning):

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 import hart_edge.export.chain
 from hart_edge.bundle.manifest import Precision
-from hart_edge.calib.scheme import Int8Form
+from hart_edge.calib.scheme import Int8Scheme
 from hart_edge.cli.main import main
 from hart_edge.export.chain import SHIPPED_MODEL, BuildOptions, build
 from hart_edge.export.graphs import GraphModule
@@ -73,7 +73,9 @@ def build_once(traced_once: None, shared: Path) -> BuildOnce:
         out = root / f"{checkpoint.name}-{precision}"
         with FileLock(f"{out}.lock"):
             if not out.is_dir():
-                build(BuildOptions(checkpoint, out, precision, int8_form=Int8Form.STATIC))  # the same on every machine
+                build(
+                    BuildOptions(checkpoint, out, precision, int8_form=Int8Scheme.STATIC)
+                )  # the same on every machine
         return out
 
     return build_bundle

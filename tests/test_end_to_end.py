@@ -13,7 +13,7 @@ from hart_edge.export.chain import SHIPPED_MODEL
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.hart import SampleSettings
 from hart_edge.reference.noise import residual_normal, token_uniform
-from hart_edge.reference.text import load_text_model
+from hart_edge.reference.text_model import load_text_model
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 PACKAGE = "hart_edge"
 OURS = (PACKAGE, "export", "engines", "runtime", "calib", "tests", "benchmarks", "examples")

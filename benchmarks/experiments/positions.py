@@ -37,10 +37,10 @@ from hart_edge.errors import InputError
 from hart_edge.reference.config import TransformerConfig
 from hart_edge.reference.residual import ResidualMLP
 from hart_edge.reference.transformer import Transformer
+from hart_edge.training.captions import TextRecipe
 from hart_edge.training.checkpoints import State, load_state, states
 from hart_edge.training.loop import Habits, Session, make_accelerator
 from hart_edge.training.recipe import Optimisation, read_recipe, to_json
-from hart_edge.training.text import TextRecipe
 from hart_edge.training.tokenizer.recipe import Tokenizer, open_tokenizer
 from hart_edge.training.tokenizer.reconstruction import spread
 from hart_edge.training.transformer.codes import digest_of

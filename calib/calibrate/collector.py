@@ -21,20 +21,20 @@ from hart_edge.calib.calibrate.graph_outputs import PARTS, PICK, with_observers
 from hart_edge.calib.calibrate.instrumented import ObservedGraphs
 from hart_edge.calib.calibrate.statistics import ROWS, TensorStatistics
 from hart_edge.calib.graph_files import read_graph
-from hart_edge.calib.quantizable import SiteKind, describe_tensor, find_sites
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.quantizable_nodes import NodeKind, describe_tensor, find_quantizable_nodes
+from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.base import EngineLibrary
 from hart_edge.errors import BuildError
 
 
-def observed_tensors(model: onnx.ModelProto, form: Form) -> list[str]:
+def observed_tensors(model: onnx.ModelProto, form: Scheme) -> list[str]:
     """The activations whose ranges a form needs, without repetition."""
     names: dict[str, None] = {}
-    for site in find_sites(model.graph):
-        if site.kind is SiteKind.EMBEDDING or not form.quantizes(site.kind):
+    for site in find_quantizable_nodes(model.graph):
+        if site.kind is NodeKind.EMBEDDING or not form.quantizes(site.kind):
             continue
         names[site.activation] = None
-        if site.kind is SiteKind.CONV:
+        if site.kind is NodeKind.CONV:
             names[site.node.output[0]] = None
     return list(names)
 
@@ -45,7 +45,7 @@ class Collector:
     Call it with (graph, inputs), and end_prompt() after each prompt; use it as a context manager.
     """
 
-    def __init__(self, graphs: Mapping[str, Path], forms: Mapping[str, Form], library: EngineLibrary) -> None:
+    def __init__(self, graphs: Mapping[str, Path], forms: Mapping[str, Scheme], library: EngineLibrary) -> None:
         """graphs: the fp32 files by name."""
         self.prompts = 0
         self.statistics: dict[str, dict[str, TensorStatistics]] = {}
@@ -59,7 +59,7 @@ class Collector:
                 continue
             observed[graph] = with_observers(model, names)
             self.statistics[graph] = {name: TensorStatistics() for name in names}
-            sites = find_sites(model.graph)
+            sites = find_quantizable_nodes(model.graph)
             self._names[graph] = {name: describe_tensor(sites, name) for name in names}
         self._graphs = ObservedGraphs(graphs, observed, library)
 

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hart_edge.calib.calibrate.statistics import ROWS
-from hart_edge.calib.quantizable import SiteKind, find_sites
+from hart_edge.calib.quantizable_nodes import NodeKind, find_quantizable_nodes
 
 PICK = "observe:pick"  # the further input: (ROWS,) float32, ascending in [0, 1), which rows are looked at
 PARTS = ("low", "high", "mean", "rows")
@@ -21,7 +21,7 @@ PARTS = ("low", "high", "mean", "rows")
 
 def image_like(model: onnx.ModelProto) -> frozenset[str]:
     """Tensors whose channels are axis 1."""
-    convolutions = [site for site in find_sites(model.graph) if site.kind is SiteKind.CONV]
+    convolutions = [site for site in find_quantizable_nodes(model.graph) if site.kind is NodeKind.CONV]
     return frozenset(name for site in convolutions for name in (site.activation, site.node.output[0]))
 
 

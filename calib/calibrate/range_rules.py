@@ -21,7 +21,7 @@ SHARES = np.linspace(1.0, 0.2, 65)  # of the largest magnitude: where MSE and en
 OUTSIDE = 1e-4  # share of values that the percentile leaves beyond each end
 
 
-class Observer(StrEnum):
+class RangeRule(StrEnum):
     """How a range is made of what was seen."""
 
     MIN_MAX = "min-max"  # the extremes: nothing is clipped
@@ -31,10 +31,10 @@ class Observer(StrEnum):
 
 
 # Of each component; what is not named takes MIN_MAX.
-DEFAULT: Mapping[str, Observer] = {"text_model": Observer.MSE, "context": Observer.MSE}
+DEFAULT: Mapping[str, RangeRule] = {"text_model": RangeRule.MSE, "context": RangeRule.MSE}
 
 
-def find_range(observer: Observer, summary: Summary, tensor: str) -> Range:
+def find_range(observer: RangeRule, summary: Summary, tensor: str) -> Range:
     """The range of a tensor. Raises BuildError where calibration saw nothing, or nothing but one value.
 
     tensor: its name, for the message.
@@ -102,9 +102,9 @@ def _least(summary: Summary, cost: Callable[[float, float], float]) -> Range:
     return min(((max(low, -end), min(high, end)) for end in ends), key=lambda pair: cost(*pair))
 
 
-RULES: Mapping[Observer, Callable[[Summary], Range]] = {
-    Observer.MIN_MAX: _min_max,
-    Observer.PERCENTILE: _percentile,
-    Observer.ENTROPY: _entropy,
-    Observer.MSE: _mse,
+RULES: Mapping[RangeRule, Callable[[Summary], Range]] = {
+    RangeRule.MIN_MAX: _min_max,
+    RangeRule.PERCENTILE: _percentile,
+    RangeRule.ENTROPY: _entropy,
+    RangeRule.MSE: _mse,
 }

@@ -15,14 +15,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hart_edge.calib.calibrate.range_rules import Observer, Range, find_range, held
+from hart_edge.calib.calibrate.range_rules import Range, RangeRule, find_range, held
 from hart_edge.calib.calibrate.ranges import OCTAVE, ActivationRange, factors_of
 from hart_edge.calib.calibrate.statistics import TensorStatistics
-from hart_edge.calib.quantizable import Site, SiteKind, describe_tensor, find_sites
+from hart_edge.calib.quantizable_nodes import NodeKind, QuantizableNode, describe_tensor, find_quantizable_nodes
 from hart_edge.calib.rewrite.int8_numbers import quantize_weight
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 
-STRENGTHS = (0.5, 0.65, 0.8)  # beyond, ranges rest on outliers that few rows show: the logits come out worse
+ALPHAS = (0.5, 0.65, 0.8)  # beyond, ranges rest on outliers that few rows show: the logits come out worse
 GAIN = 0.95  # share of the error without it that smoothing has to stay below, since it costs a multiplication
 BIAS_GAIN = 0.99
 SEARCH_ROWS = 128  # of each activation that strengths are tried on
@@ -35,20 +35,22 @@ ReadWeight = Callable[[str], Floats]
 class Layer:
     """Linear sites that have to share their factors: they read one activation, or one weight reads several."""
 
-    sites: tuple[Site, ...]
+    sites: tuple[QuantizableNode, ...]
 
     @property
     def activations(self) -> list[str]:
         return list(dict.fromkeys(site.activation for site in self.sites))
 
 
-def find_layers(model: onnx.ModelProto, form: Form) -> list[Layer]:
+def find_layers(model: onnx.ModelProto, form: Scheme) -> list[Layer]:
     """The linear layers of a graph whose activations a form quantises, in the order of their first nodes."""
-    sites = [s for s in find_sites(model.graph) if s.kind is not SiteKind.EMBEDDING and form.quantizes(s.kind)]
-    images = {name for s in sites if s.kind is SiteKind.CONV for name in (s.activation, s.node.output[0])}
-    layers: list[list[Site]] = []
+    sites = [
+        s for s in find_quantizable_nodes(model.graph) if s.kind is not NodeKind.EMBEDDING and form.quantizes(s.kind)
+    ]
+    images = {name for s in sites if s.kind is NodeKind.CONV for name in (s.activation, s.node.output[0])}
+    layers: list[list[QuantizableNode]] = []
     for site in sites:
-        if site.kind is not SiteKind.LINEAR or site.activation in images:
+        if site.kind is not NodeKind.LINEAR or site.activation in images:
             continue
         ties = {site.activation, site.weight}
         joined = [each for each in layers if any({s.activation, s.weight} & ties for s in each)]
@@ -64,11 +66,11 @@ def find_layers(model: onnx.ModelProto, form: Form) -> list[Layer]:
 
 def choose_ranges(
     model: onnx.ModelProto,
-    form: Form,
+    form: Scheme,
     statistics: Mapping[str, TensorStatistics],
     read: ReadWeight,
-    observer: Observer,
-    strengths: Sequence[float] = STRENGTHS,
+    observer: RangeRule,
+    strengths: Sequence[float] = ALPHAS,
 ) -> dict[str, ActivationRange]:
     """The range of every observed tensor of a graph. read: the values of a weight. Raises BuildError."""
     found: dict[str, ActivationRange] = {}
@@ -76,7 +78,7 @@ def choose_ranges(
         found |= _Search(layer, statistics, read, observer).best(strengths)
     for name in statistics:
         if name not in found:
-            shown = describe_tensor(find_sites(model.graph), name)
+            shown = describe_tensor(find_quantizable_nodes(model.graph), name)
             found[name] = ActivationRange(*find_range(observer, statistics[name].summary(), shown))
     return {name: found[name] for name in statistics}
 
@@ -95,7 +97,7 @@ class _Search:
     """Tries strengths on one layer."""
 
     def __init__(
-        self, layer: Layer, statistics: Mapping[str, TensorStatistics], read: ReadWeight, observer: Observer
+        self, layer: Layer, statistics: Mapping[str, TensorStatistics], read: ReadWeight, observer: RangeRule
     ) -> None:
         self.layer, self.observer = layer, observer
         self.statistics = {name: statistics[name] for name in layer.activations}

@@ -16,17 +16,17 @@ from onnx import TensorProto, numpy_helper
 from hart_edge.bundle.manifest import Precision
 from hart_edge.calib.calibrate.ranges import ActivationRange
 from hart_edge.calib.graph_files import read_tensor
-from hart_edge.calib.quantizable import SMALLEST_WEIGHT
+from hart_edge.calib.quantizable_nodes import SMALLEST_WEIGHT
 from hart_edge.calib.rewrite.fp16 import half_weight, to_half
 from hart_edge.calib.rewrite.int8 import Quantizer
 from hart_edge.calib.rewrite.kv_cache import halve_cache
 from hart_edge.calib.rewrite.nodes import make_node, replace_nodes
-from hart_edge.calib.scheme import EXACT_AFTER, Form
+from hart_edge.calib.scheme import EXACT_AFTER, Scheme
 
 
 def apply_form(
     model: onnx.ModelProto,
-    form: Form,
+    form: Scheme,
     ranges: Mapping[str, tuple[float, ...] | ActivationRange],
     folder: Path = Path(),
     wide: Collection[str] = frozenset(),
@@ -41,17 +41,17 @@ def apply_form(
     may not hold, nor what they are multiplied with; alone: weights that are not multiplied in INT8, and are held in it
     where the arithmetic around them is float32; half_cache: the KV cache is FP16 in any form but float32.
     """
-    if form is Form.FLOAT32:
+    if form is Scheme.FLOAT32:
         return model
     rewritten = onnx.ModelProto()
     rewritten.CopyFrom(model)
-    if form is Form.FLOAT16_WEIGHTS:
+    if form is Scheme.FLOAT16_WEIGHTS:
         _halve_weights(rewritten, folder)
     elif form.precision is Precision.INT8:
         kept = {*keep, *alone} if form.half else keep  # engines have no products of INT8 weights alone
         Quantizer(rewritten, form, ranges, folder, kept, alone).rewrite()
     if form.half:
-        exact_after = None if form is Form.FLOAT16_PRODUCTS else EXACT_AFTER.get(model.graph.name)
+        exact_after = None if form is Scheme.FLOAT16_PRODUCTS else EXACT_AFTER.get(model.graph.name)
         to_half(rewritten, folder, exact_after, wide)
     elif half_cache:
         halve_cache(rewritten)

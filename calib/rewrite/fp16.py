@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from hart_edge.calib.graph_files import read_tensor
-from hart_edge.calib.quantizable import SMALLEST_WEIGHT
+from hart_edge.calib.quantizable_nodes import SMALLEST_WEIGHT
 from hart_edge.calib.rewrite.nodes import replace_nodes
 from hart_edge.calib.scheme import CACHE
 from hart_edge.errors import BuildError

@@ -16,10 +16,10 @@ from onnx import TensorProto, numpy_helper
 
 from hart_edge.calib.calibrate.ranges import ActivationRange
 from hart_edge.calib.graph_files import read_tensor
-from hart_edge.calib.quantizable import Site, SiteKind, find_sites
+from hart_edge.calib.quantizable_nodes import NodeKind, QuantizableNode, find_quantizable_nodes
 from hart_edge.calib.rewrite.int8_numbers import activation_parameters, quantize_weight, symmetric_parameters
 from hart_edge.calib.rewrite.nodes import make_node, replace_nodes
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.errors import BuildError
 
 # Elements. The kernels of so many channels work on small maps: restoring them is little beside what they compute.
@@ -32,7 +32,7 @@ class Quantizer:
     def __init__(
         self,
         model: onnx.ModelProto,
-        form: Form,
+        form: Scheme,
         ranges: Mapping[str, tuple[float, ...] | ActivationRange],
         folder: Path,
         keep: Collection[str],
@@ -45,7 +45,7 @@ class Quantizer:
         self.ranges = {name: ActivationRange(*entry) for name, entry in ranges.items()}
         self.sites = [
             site
-            for site in find_sites(self.graph)
+            for site in find_quantizable_nodes(self.graph)
             if form.holds_int8(site.kind, site.weight) and site.weight not in keep
         ]
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
@@ -65,14 +65,14 @@ class Quantizer:
     def rewrite(self) -> None:
         self._gather_factors()
         for site in self.sites:
-            if site.kind is SiteKind.EMBEDDING:
+            if site.kind is NodeKind.EMBEDDING:
                 self._embedding(site)
                 continue
             if not self._quantizes(site):
                 site.node.input[1] = self._weight(site)
                 continue
             correction = self._correction(site)
-            if self.form is Form.DYNAMIC:
+            if self.form is Scheme.DYNAMIC:
                 self._integer_product(site, correction)
                 continue
             site.node.input[1] = self._weight(site)
@@ -81,12 +81,12 @@ class Quantizer:
                 site.node.input[2] = self._bias(site, correction)
             elif correction is not None:
                 self._correct(site, correction)
-            if site.kind is SiteKind.CONV:
+            if site.kind is NodeKind.CONV:
                 self._output(site)
         self._drop_unused()
         self._place()
 
-    def _quantizes(self, site: Site) -> bool:
+    def _quantizes(self, site: QuantizableNode) -> bool:
         """Whether the activation of a site is quantised."""
         return self.form.quantizes(site.kind) and site.weight not in self.alone
 
@@ -94,7 +94,7 @@ class Quantizer:
         """What the input channels of every weight are multiplied with. Raises BuildError where ranges disagree."""
         exponents: dict[str, tuple[int, ...]] = {}
         for site in self.sites:
-            if site.kind is not SiteKind.LINEAR or not self._quantizes(site):
+            if site.kind is not NodeKind.LINEAR or not self._quantizes(site):
                 continue
             entry = self.ranges.get(site.activation, ActivationRange(0.0, 0.0))
             inputs = self.initializers[site.weight].dims[1 - site.channel_axis]
@@ -113,7 +113,7 @@ class Quantizer:
         """Initialisers of an activation's scale and zero point."""
         if tensor not in self.ranges:
             raise BuildError(f"{self.graph.name}: calibration has no range for {tensor}; collect ranges of this model")
-        parameters = symmetric_parameters if self.form is Form.S8S8 else activation_parameters
+        parameters = symmetric_parameters if self.form is Scheme.S8S8 else activation_parameters
         scale, zero = parameters(self.ranges[tensor].low, self.ranges[tensor].high)
         names = f"{tensor}:scale", f"{tensor}:zero"
         for name, value in zip(names, (np.array(scale), np.array(zero)), strict=True):
@@ -136,7 +136,7 @@ class Quantizer:
         if tensor not in self.activations:
             scale, zero = self._parameters(tensor)
             source = self._smooth(tensor)
-            quantized, restored = f"{tensor}:{'s8' if self.form is Form.S8S8 else 'u8'}", f"{tensor}:restored"
+            quantized, restored = f"{tensor}:{'s8' if self.form is Scheme.S8S8 else 'u8'}", f"{tensor}:restored"
             nodes = [
                 make_node("QuantizeLinear", [source, scale, zero], [quantized]),
                 make_node("DequantizeLinear", [quantized, scale, zero], [restored]),
@@ -145,7 +145,7 @@ class Quantizer:
             self.activations[tensor] = restored
         return self.activations[tensor]
 
-    def _integer_product(self, site: Site, correction: NDArray[np.float32] | None) -> None:
+    def _integer_product(self, site: QuantizableNode, correction: NDArray[np.float32] | None) -> None:
         """MatMulInteger of an activation that is quantised when it is there; the bias stays in float32."""
         tensor, output = site.activation, site.node.output[0]
         stem, _ = self._twin(site.weight, site.channel_axis)
@@ -173,10 +173,10 @@ class Quantizer:
             self._correct(site, correction)
         self.replaced[output] = nodes
 
-    def _correction(self, site: Site) -> NDArray[np.float32] | None:
+    def _correction(self, site: QuantizableNode) -> NDArray[np.float32] | None:
         """What rounding the weights takes from the mean of the output, per channel; None: it stays as it is."""
         entry = self.ranges.get(site.activation)
-        if entry is None or not entry.means or site.kind is not SiteKind.LINEAR:
+        if entry is None or not entry.means or site.kind is not NodeKind.LINEAR:
             return None
         means = np.array(entry.means, np.float32)
         weight = read_tensor(self.initializers[site.weight], self.folder)
@@ -188,7 +188,7 @@ class Quantizer:
         smoothed = means if factors is None else means / factors
         return means @ weight - (smoothed @ restored) * scale
 
-    def _correct(self, site: Site, correction: NDArray[np.float32]) -> None:
+    def _correct(self, site: QuantizableNode, correction: NDArray[np.float32]) -> None:
         """Add a correction to the constant that is added to a product, where there is one."""
         if site.bias is not None:
             site.node.input[2] = self._corrected_bias(site, site.bias, correction)
@@ -200,14 +200,14 @@ class Quantizer:
             if name in self.initializers and list(self.initializers[name].dims) == [len(correction)]:
                 readers[0].input[index] = self._corrected_bias(site, name, correction)
 
-    def _corrected_bias(self, site: Site, bias: str, correction: NDArray[np.float32]) -> str:
+    def _corrected_bias(self, site: QuantizableNode, bias: str, correction: NDArray[np.float32]) -> str:
         name = f"{bias}:{site.activation}:corrected"
         if name not in self.initializers:
             value = read_tensor(self.initializers[bias], self.folder)
             self._add(name, (value + correction).astype(np.float32))
         return name
 
-    def _output(self, site: Site) -> None:
+    def _output(self, site: QuantizableNode) -> None:
         """Quantise a convolution's result, as its integer kernel does; readers see the restored tensor."""
         tensor = site.node.output[0]
         scale, zero = self._parameters(tensor)
@@ -233,7 +233,7 @@ class Quantizer:
             self.twins[name, axis] = stem, scale
         return self.twins[name, axis]
 
-    def _weight(self, site: Site) -> str:
+    def _weight(self, site: QuantizableNode) -> str:
         key = site.weight, site.channel_axis
         if key not in self.weights:
             stem, scale = self._twin(*key)
@@ -255,11 +255,11 @@ class Quantizer:
             self.first += nodes
         return self.weights[key]
 
-    def _large(self, site: Site) -> bool:
+    def _large(self, site: QuantizableNode) -> bool:
         """Whether a convolution's weight is restored at every run, so that it stays INT8 in memory."""
-        return site.kind is SiteKind.CONV and math.prod(self.initializers[site.weight].dims) >= LARGE_KERNEL
+        return site.kind is NodeKind.CONV and math.prod(self.initializers[site.weight].dims) >= LARGE_KERNEL
 
-    def _bias(self, site: Site, correction: NDArray[np.float32] | None) -> str:
+    def _bias(self, site: QuantizableNode, correction: NDArray[np.float32] | None) -> str:
         """INT32 with the product of the operands' scales, which integer kernels add before scaling back."""
         assert site.bias is not None
         activation_scale, _ = activation_parameters(self.ranges[site.activation].low, self.ranges[site.activation].high)
@@ -280,7 +280,7 @@ class Quantizer:
             self.first.append(make_node("DequantizeLinear", inputs, [restored], axis=0))
         return restored
 
-    def _embedding(self, site: Site) -> None:
+    def _embedding(self, site: QuantizableNode) -> None:
         """Rows in INT8 with a scale each; only the rows that are read are restored."""
         indices, output = site.activation, site.node.output[0]
         stem, _ = self._twin(site.weight, 0)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.base import Arrays, Session
 from hart_edge.export.parity.recording import Call
 
@@ -28,7 +28,7 @@ class Candidate:
     error: of its outputs, as export/parity/compare.py measures it; seconds: of the warm-up.
     """
 
-    form: Form
+    form: Scheme
     session: Session
     error: float
     seconds: float
@@ -38,7 +38,7 @@ class Candidate:
 class Choice:
     """The form of a component and why it has it: "" where nothing was compared."""
 
-    form: Form
+    form: Scheme
     reason: str
 
 
@@ -53,7 +53,7 @@ def choose_form(candidates: Iterable[Candidate], calls: Sequence[Call]) -> Choic
     has two in memory. A long warm-up that is clearly longer than the other's stands for the rounds.
     """
     best: Candidate | None = None
-    seconds: dict[Form, float] = {}
+    seconds: dict[Scheme, float] = {}
     for candidate in candidates:
         if best is None:
             best = candidate
@@ -73,7 +73,7 @@ def choose_form(candidates: Iterable[Candidate], calls: Sequence[Call]) -> Choic
     return Choice(best.form, f"{1000 * seconds[best.form]:.1f} ms for the calls of a picture; {others}")
 
 
-def better(one: Candidate, other: Candidate, seconds: Mapping[Form, float]) -> Candidate:
+def better(one: Candidate, other: Candidate, seconds: Mapping[Scheme, float]) -> Candidate:
     """The faster of two, or the nearer one where the times are equal."""
     first, second = seconds[one.form], seconds[other.form]
     if max(first, second) <= NOISE * min(first, second):
@@ -81,9 +81,9 @@ def better(one: Candidate, other: Candidate, seconds: Mapping[Form, float]) -> C
     return one if first < second else other
 
 
-def measure(sessions: Mapping[Form, Session], calls: Sequence[Call]) -> dict[Form, float]:
+def measure(sessions: Mapping[Scheme, Session], calls: Sequence[Call]) -> dict[Scheme, float]:
     """Seconds for all calls, the median of rounds in which the forms take turns."""
-    rounds: dict[Form, list[float]] = {form: [] for form in sessions}
+    rounds: dict[Scheme, list[float]] = {form: [] for form in sessions}
     begin = time.perf_counter()
     for number in range(1, ROUNDS + 1):
         for form, session in sessions.items():

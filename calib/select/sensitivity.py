@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hart_edge.calib.calibrate.smoothing import find_layers
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.base import Session
 from hart_edge.export.graphs import GraphModule
 from hart_edge.export.parity.quality import LogitError, compare_logits
@@ -79,7 +79,7 @@ def mean_kl(errors: Sequence[LogitError]) -> float:
     return float(np.mean([scale.kl / scale.tokens for scale in errors]))
 
 
-def layers_of(model: onnx.ModelProto, form: Form) -> list[tuple[str, tuple[str, ...]]]:
+def layers_of(model: onnx.ModelProto, form: Scheme) -> list[tuple[str, tuple[str, ...]]]:
     """Name and weights of every layer that a form quantises."""
     found = []
     for layer in find_layers(model, form):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hart_edge.bundle.manifest import Precision, TensorSpec
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.base import Session
 from hart_edge.errors import BuildError, ParityError
 
@@ -51,19 +51,19 @@ Watcher = Callable[[str, int | None, dict[str, Tensor], dict[str, Tensor], Array
 Explainer = Callable[[str, Arrays, Arrays], str]
 
 
-def tolerance_of(graph: str, form: Form, *, random: bool = False) -> float:
+def tolerance_of(graph: str, form: Scheme, *, random: bool = False) -> float:
     """The largest error that is accepted of a graph in a form. random: of random weights.
 
     Those amplify every rounding, so beyond float32 their errors say nothing of a form; what is not finite is refused.
     """
-    if random and form is not Form.FLOAT32:
+    if random and form is not Scheme.FLOAT32:
         return sys.float_info.max
     if graph == "residual":
         return RESIDUAL[form.precision]
     wider = {
-        ("decoder", Form.FLOAT32): FP32_PIXELS,
-        ("encoder", Form.FLOAT32): FP32_PIXELS,
-        ("tokens", Form.FLOAT16_PRODUCTS): FP16_HEAD,
+        ("decoder", Scheme.FLOAT32): FP32_PIXELS,
+        ("encoder", Scheme.FLOAT32): FP32_PIXELS,
+        ("tokens", Scheme.FLOAT16_PRODUCTS): FP16_HEAD,
     }
     return wider.get((graph, form), TOLERANCE[form.precision])
 
@@ -82,7 +82,7 @@ class ParityCheck:
     def __init__(
         self,
         sessions: Mapping[str, Session],
-        forms: Mapping[str, Form],
+        forms: Mapping[str, Scheme],
         inputs: Mapping[str, Sequence[TensorSpec]] | None = None,
         scales: Mapping[str, Sequence[int | None]] | None = None,
         watch: Watcher | None = None,

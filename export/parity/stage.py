@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hart_edge.bundle.manifest import Plan, Quality, TensorSpec
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.base import EngineLibrary
 from hart_edge.errors import ParityError
 from hart_edge.export.parity.compare import Arrays, GraphError, ParityCheck, place, remedy, require_observed
@@ -35,14 +35,14 @@ class ParityStage:
 
     def check_traced(self) -> None:
         """Hold the traced graphs against the reference on the first prompts. Raises ParityError."""
-        check = self._check(self.traced, dict.fromkeys(self.source.graphs, Form.FLOAT32))
+        check = self._check(self.traced, dict.fromkeys(self.source.graphs, Scheme.FLOAT32))
         self.recording.show(check, TRACED_PROMPTS)
         require_observed(check)
 
     def check_final(
         self,
         folder: Path,
-        forms: Mapping[str, Form],
+        forms: Mapping[str, Scheme],
         inputs: Mapping[str, Sequence[TensorSpec]],
         limits: Limits,
     ) -> tuple[Mapping[str, GraphError], Quality]:
@@ -71,7 +71,7 @@ class ParityStage:
     def _check(
         self,
         folder: Path,
-        forms: Mapping[str, Form],
+        forms: Mapping[str, Scheme],
         inputs: Mapping[str, Sequence[TensorSpec]] | None = None,
         figures: QualityFigures | None = None,
     ) -> ParityCheck:

@@ -19,12 +19,12 @@ from torch import Tensor
 from hart_edge.bundle.manifest import Precision, Target
 from hart_edge.calib.calibrate.collector import Collector
 from hart_edge.calib.calibrate.prompts import FIRST_SEED
-from hart_edge.calib.calibrate.range_rules import DEFAULT, Observer
+from hart_edge.calib.calibrate.range_rules import DEFAULT, RangeRule
 from hart_edge.calib.calibrate.ranges import ActivationRange, CalibratedRanges
-from hart_edge.calib.calibrate.smoothing import STRENGTHS, choose_ranges
+from hart_edge.calib.calibrate.smoothing import ALPHAS, choose_ranges
 from hart_edge.calib.calibrate.statistics import TensorStatistics
 from hart_edge.calib.graph_files import read_graph, read_tensor
-from hart_edge.calib.scheme import Form, form_of
+from hart_edge.calib.scheme import Scheme, scheme_of
 from hart_edge.engines.base import EngineLibrary
 from hart_edge.errors import BuildError
 from hart_edge.export.stages.read import Inputs, Source
@@ -40,7 +40,7 @@ def calibrate(
     inputs: Sequence[Inputs],
     walk: Walk,
     library: EngineLibrary,
-    observer: Observer | None = None,
+    observer: RangeRule | None = None,
 ) -> CalibratedRanges:
     """Ranges of a model whose traced graphs lie in a folder. observer: for every graph; None: each its own.
 
@@ -49,8 +49,8 @@ def calibrate(
     if not inputs:
         raise BuildError("calibration: expected at least one prompt, found none; name a file with --prompts")
     statistics = watch_loop(source, folder, inputs, walk, library)
-    observers = {name: observer or DEFAULT.get(name, Observer.MIN_MAX) for name in statistics}
-    strengths = () if source.random else STRENGTHS  # random weights have no outliers to move
+    observers = {name: observer or DEFAULT.get(name, RangeRule.MIN_MAX) for name in statistics}
+    strengths = () if source.random else ALPHAS  # random weights have no outliers to move
     found = {name: ranges_of(name, folder, own, observers[name], strengths) for name, own in statistics.items()}
     used = {name: str(rule) for name, rule in observers.items()}
     return CalibratedRanges(source.weights_sha256, len(inputs), hash_inputs(inputs), used, found)
@@ -83,7 +83,7 @@ def ranges_of(
     name: str,
     folder: Path,
     statistics: Mapping[str, TensorStatistics],
-    observer: Observer,
+    observer: RangeRule,
     strengths: Sequence[float],
 ) -> dict[str, ActivationRange]:
     """The ranges of one graph."""
@@ -96,9 +96,9 @@ def ranges_of(
     return choose_ranges(model, calibrated_form(name), statistics, read, observer, strengths)
 
 
-def calibrated_form(name: str) -> Form:
+def calibrated_form(name: str) -> Scheme:
     """The form whose tensors are observed: that with the most INT8 activations."""
-    return form_of(name, Precision.INT8, Target.CPU)
+    return scheme_of(name, Precision.INT8, Target.CPU)
 
 
 def hash_inputs(inputs: Sequence[Mapping[str, Tensor]]) -> str:

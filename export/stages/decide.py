@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from hart_edge.bundle.manifest import TensorSpec
 from hart_edge.calib.calibrate.ranges import CalibratedRanges
 from hart_edge.calib.graph_files import graph_file, read_graph
-from hart_edge.calib.quantizable import SiteKind, find_sites
+from hart_edge.calib.quantizable_nodes import NodeKind, find_quantizable_nodes
 from hart_edge.calib.rewrite.apply import apply_form
-from hart_edge.calib.scheme import Form, Int8Form, candidates, held
+from hart_edge.calib.scheme import Int8Scheme, Scheme, candidates, held
 from hart_edge.calib.select.fastest import Candidate, NoCandidateError, choose_form, timed
 from hart_edge.calib.select.sensitivity import (
     LayerFigures,
@@ -41,7 +41,7 @@ from hart_edge.export.parity.recording import FIRST, Recording
 class Decision:
     """The form of a component. kept: weights that stay out of INT8; alone: those whose activations do."""
 
-    form: Form
+    form: Scheme
     reason: str = ""
     kept: frozenset[str] = frozenset()
     alone: frozenset[str] = frozenset()
@@ -77,7 +77,7 @@ class Int8Stage:
     half_cache: bool = False
 
     def decide(
-        self, decisions: Mapping[str, Decision], wanted: Int8Form, recording: Recording, limits: Limits | None
+        self, decisions: Mapping[str, Decision], wanted: Int8Scheme, recording: Recording, limits: Limits | None
     ) -> dict[str, Decision]:
         """The decisions with every component's fastest form, and the transformer's layers within the limits.
 
@@ -89,16 +89,16 @@ class Int8Stage:
             if len(forms) > 1:
                 found[name] = self._fastest(name, found[name], forms, recording)
                 self.say(f"{name}: {found[name].form}: {found[name].reason}")
-        if limits is not None and found["transformer"].form.quantizes(SiteKind.LINEAR):
+        if limits is not None and found["transformer"].form.quantizes(NodeKind.LINEAR):
             found["transformer"] = self._within_limits(found["transformer"], recording, limits)
         return found
 
-    def _fastest(self, name: str, decision: Decision, forms: Sequence[Form], recording: Recording) -> Decision:
+    def _fastest(self, name: str, decision: Decision, forms: Sequence[Scheme], recording: Recording) -> Decision:
         """The fastest form whose error on recorded calls is accepted."""
         calls = recording.calls(name, FIRST)
         refused: list[str] = []
 
-        def candidate(form: Form) -> Candidate | None:
+        def candidate(form: Scheme) -> Candidate | None:
             session, seconds, error = self._open(name, form, decision.kept), 0.0, 0.0
             for call in calls:
                 spent, found = timed(session, call)
@@ -150,7 +150,7 @@ class Int8Stage:
         weights = {weight for layer in kept for weight in layer.weights}
         return replace(decision, reason="; ".join(filter(None, (decision.reason, reason))), alone=frozenset(weights))
 
-    def _open(self, name: str, form: Form, kept: Collection[str], alone: Collection[str] = ()) -> Session:
+    def _open(self, name: str, form: Scheme, kept: Collection[str], alone: Collection[str] = ()) -> Session:
         """A session of a component in a form. What it leaves as it is stays in the traced graph's file of weights."""
         ranges = self.ranges.graphs.get(name, {})
         traced = read_graph(self.folder / f"{name}.onnx")
@@ -180,7 +180,9 @@ class CastingSession:
 def weights_like(graphs: Mapping[str, Path], patterns: Iterable[str]) -> dict[str, frozenset[str]]:
     """Per graph the weights whose names match a pattern, as in `transformer.blocks.0.*`. Raises BuildError if none."""
     found: dict[str, set[str]] = {name: set() for name in graphs}
-    names = {name: {site.weight for site in find_sites(read_graph(path).graph)} for name, path in graphs.items()}
+    names = {
+        name: {site.weight for site in find_quantizable_nodes(read_graph(path).graph)} for name, path in graphs.items()
+    }
     for pattern in patterns:
         matches = {name: set(fnmatch.filter(weights, f"{pattern}*")) for name, weights in names.items()}
         if not any(matches.values()):

@@ -26,7 +26,7 @@ from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.hart import HART, SampleSettings
 from hart_edge.reference.presets import configs
 from hart_edge.reference.sampling import default_top_k, guidance_ramp, smooth_temperatures
-from hart_edge.reference.text import PromptTokenizer, load_text_model
+from hart_edge.reference.text_model import PromptTokenizer, load_text_model
 
 # Version 2. None is among the calibration prompts, in these words or nearly; the first two are drawn by every check.
 PARITY_PROMPTS = (

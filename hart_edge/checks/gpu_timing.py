@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hart_edge.checks.gpu_check import sample_prompt
+from hart_edge.checks.gpu_parity import sample_prompt
 from hart_edge.engines.tensorrt.runner import TensorRTRunner
 from hart_edge.errors import InputError
 from hart_edge.runtime.loop import Fill

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hart_edge.bundle.manifest import ENGINE_TARGETS, RANDOM_ENDING, Manifest, Precision, Target
-from hart_edge.calib.calibrate.range_rules import Observer
-from hart_edge.calib.scheme import Int8Form
+from hart_edge.calib.calibrate.range_rules import RangeRule
+from hart_edge.calib.scheme import Int8Scheme
 from hart_edge.cli.engine_options import add_engine_arguments, engine_settings
 from hart_edge.engines.base import BuildProgress
 from hart_edge.errors import HartEdgeError
@@ -42,9 +42,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--ranges", type=Path, help="calibration.json of an earlier build of the same weights")
     p.add_argument(
         "--int8-form",
-        type=Int8Form,
-        choices=list(Int8Form),
-        default=Int8Form.MEASURED,
+        type=Int8Scheme,
+        choices=list(Int8Scheme),
+        default=Int8Scheme.MEASURED,
         help="how activations of INT8 layers are held on a CPU (default: as is fastest on this machine)",
     )
     p.add_argument(
@@ -76,8 +76,8 @@ def add_calibration_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--contexts", type=Path, help="npz of calibration contexts, for a checkpoint without text_model/")
     p.add_argument(
         "--observer",
-        type=Observer,
-        choices=list(Observer),
+        type=RangeRule,
+        choices=list(RangeRule),
         help="rule that makes ranges, for every component (default: each its own, docs/int8.md)",
     )
 

@@ -8,8 +8,8 @@ import json
 from typing import Any
 
 from hart_edge.bundle.verify import open_bundle
-from hart_edge.checks.gpu_check import Check, PictureCheck, check_graphs, check_pictures
 from hart_edge.checks.gpu_mix import mix
+from hart_edge.checks.gpu_parity import Check, PictureCheck, check_graphs, check_pictures
 from hart_edge.checks.gpu_timing import Timing, measure, runner_of, slower_graphs
 from hart_edge.cli.generate import Bar
 from hart_edge.cli.tables import size

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from hart_edge.errors import CheckpointError
 from hart_edge.reference.autoencoder import ResidualBlock, group_norm
 from hart_edge.reference.checkpoint import check_state, read_json, read_tensors
-from hart_edge.reference.text import TextModel, load_text_model
-from hart_edge.runtime.text import PromptTokenizer
+from hart_edge.reference.text_model import TextModel, load_text_model
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
+from hart_edge.training.captions import Text, publish_text
 from hart_edge.training.checkpoints import publish
 from hart_edge.training.recipe import check, from_json
-from hart_edge.training.text import Text, publish_text
 
 CONFIG_FILE, WEIGHTS_FILE, TEXT_FOLDER = "config.json", "model.safetensors", "text_model"
 FORMAT = 1

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from hart_edge.runtime.text import PromptTruncatedWarning
+from hart_edge.runtime.prompt_tokenizer import PromptTruncatedWarning
 from hart_edge.training.journal import duration
 
 log = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ from hart_edge.engines.loading import load
 from hart_edge.errors import CheckpointError, InputError
 from hart_edge.reference.checkpoint import Checkpoint
 from hart_edge.reference.hart import HART, SampleSettings
-from hart_edge.reference.text import TextModel, load_text_model
+from hart_edge.reference.text_model import TextModel, load_text_model
 from hart_edge.runtime.pipeline import Pipeline
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 from hart_edge.runtime.settings import check_settings
-from hart_edge.runtime.text import PromptTokenizer
 from hart_edge.training.transformer.task import sample
 
 BATCH = 8

@@ -155,7 +155,9 @@ def _replace(staging: Path, destination: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m hart_edge.reference.pack", description="Pack a checkpoint as FP16.")
+    parser = argparse.ArgumentParser(
+        prog="python -m hart_edge.reference.pack", description="Pack a checkpoint as FP16."
+    )
     parser.add_argument("source", metavar="SRC", type=Path, help="checkpoint in the published layout")
     parser.add_argument("destination", metavar="DST", type=Path, help="folder to write")
     options = parser.parse_args(arguments)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hart_edge.bundle.manifest import Setting
 from hart_edge.export.graphs import build_graphs
-from hart_edge.export.plan import build_plan
+from hart_edge.export.plan_builder import build_plan
 from hart_edge.export.walk import Observer, by_reference, walk
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.hart import HART, SampleSettings, ScaleResult

@@ -19,7 +19,7 @@ from hart_edge.bundle.manifest import ComponentName, Dtype, Precision, Target
 from hart_edge.bundle.memory import cache_peak
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.calibrate.prompts import read_prompts
-from hart_edge.calib.scheme import Form, Int8Form
+from hart_edge.calib.scheme import Int8Scheme, Scheme
 from hart_edge.cli.build import main
 from hart_edge.cli.main import main as generate
 from hart_edge.engines.loading import load
@@ -54,7 +54,7 @@ def test_manifest_and_card(request: pytest.FixtureRequest, precision: Precision)
     for component in manifest.components:
         reduced = precision is not Precision.FP32 and component.name in INT8_COMPONENTS
         assert component.precision is (precision if reduced else Precision.FP32), component.name
-        assert 0 <= component.max_error <= tolerance_of(component.name, Form(component.form)), component.name
+        assert 0 <= component.max_error <= tolerance_of(component.name, Scheme(component.form)), component.name
         assert component.worst_tensor in {tensor.name for tensor in component.outputs}, component.name
         assert component.bytes == sum(
             entry.bytes for name, entry in manifest.files.items() if name in (component.file, f"{component.file}.data")
@@ -99,7 +99,7 @@ def test_ranges_can_be_used_again(traced_once: None, int8_bundle: Path, tmp_path
     """--ranges: no calibration, the same graphs byte for byte."""
     labels: list[str] = []
     ranges = int8_bundle / "calibration.json"
-    options = BuildOptions(SHIPPED_MODEL, tmp_path / "again", ranges=ranges, int8_form=Int8Form.STATIC)
+    options = BuildOptions(SHIPPED_MODEL, tmp_path / "again", ranges=ranges, int8_form=Int8Scheme.STATIC)
     manifest = build(options, lambda event: labels.append(event) if isinstance(event, str) else None)
     assert not [label for label in labels if "calibrating" in label]
     first, again = contents(int8_bundle), contents(tmp_path / "again")
@@ -146,7 +146,7 @@ def test_a_large_cache_is_fp16(
     for halved_from, dtype in ((hart_edge.export.chain.HALVED_FROM, Dtype.FLOAT32), (0, Dtype.FLOAT16)):
         monkeypatch.setattr(hart_edge.export.chain, "HALVED_FROM", halved_from)
         out = tmp_path / str(dtype)
-        build(BuildOptions(CHECKPOINT, out, contexts=contexts, int8_form=Int8Form.STATIC))
+        build(BuildOptions(CHECKPOINT, out, contexts=contexts, int8_form=Int8Scheme.STATIC))
         manifest = open_bundle(out).manifest
         tensors = [each for component in manifest.components for each in (*component.inputs, *component.outputs)]
         cache = [each for each in tensors if "key." in each.name or "value." in each.name]
@@ -169,7 +169,7 @@ def test_large_pictures_attend_by_one_operator_on_a_cpu(
         monkeypatch.setattr(hart_edge.export.chain, "FUSED_FROM", fused_from)
         out = tmp_path / str(fused_from)
         given = contexts if precision is Precision.INT8 else None
-        build(BuildOptions(CHECKPOINT, out, precision, contexts=given, int8_form=Int8Form.STATIC))
+        build(BuildOptions(CHECKPOINT, out, precision, contexts=given, int8_form=Int8Scheme.STATIC))
         operators = Counter(node.op_type for node in onnx.load(out / "graphs" / "transformer.onnx").graph.node)
         blocks = read_source(CHECKPOINT).model.config.depth
         assert operators["MultiHeadAttention"] == (0 if fused_from else 2 * blocks)

@@ -18,7 +18,7 @@ from hart_edge.bundle.manifest import ComponentName, Manifest, Precision, Target
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.graph_files import read_graph, save_graph
 from hart_edge.calib.rewrite.apply import apply_form
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.cli.build import main as export_main
 from hart_edge.cli.main import main
 from hart_edge.engines.base import BuildProgress, EngineSettings
@@ -28,7 +28,7 @@ from hart_edge.engines.tensorrt.profiles import profiles_of
 from hart_edge.errors import BuildError
 from hart_edge.export.chain import SHIPPED_MODEL, BuildOptions, StepDone, build
 from hart_edge.export.onnx_export import export_graph
-from hart_edge.export.plan import build_plan
+from hart_edge.export.plan_builder import build_plan
 from hart_edge.export.stages.read import random_source
 from hart_edge.export.tensorrt_lint.lint import require_clean
 from hart_edge.runtime.pipeline import Context
@@ -306,7 +306,7 @@ def test_the_published_transformer(tmp_path: Path) -> None:
     parameters = sum(parameter.numel() for parameter in source.model.transformer.blocks.parameters())
     export_graph(graph, tmp_path / "traced.onnx")
     path = tmp_path / "transformer.onnx"
-    save_graph(apply_form(read_graph(tmp_path / "traced.onnx"), Form.FLOAT16, {}, tmp_path), path, tmp_path)
+    save_graph(apply_form(read_graph(tmp_path / "traced.onnx"), Scheme.FLOAT16, {}, tmp_path), path, tmp_path)
     require_clean(path)
     del source, graph
     manifest, component = SimpleNamespace(plan=plan), SimpleNamespace(name="transformer", inputs=())

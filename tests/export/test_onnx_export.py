@@ -20,7 +20,7 @@ from hart_edge.export.graphs import GraphModule, TextModelGraph, build_graphs
 from hart_edge.export.onnx_export import EXAMPLE_SIZES, OPSET, export_graph
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.quantizer import downsample_matrix, upsample_matrix
-from hart_edge.reference.text import load_text_model
+from hart_edge.reference.text_model import load_text_model
 from hart_edge.reference.transformer import scale_coordinates
 from tests.conftest import GOLDEN
 

@@ -13,9 +13,9 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from hart_edge.bundle.manifest import Precision, Target
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.graph_files import read_graph
-from hart_edge.calib.quantizable import find_sites
+from hart_edge.calib.quantizable_nodes import find_quantizable_nodes
 from hart_edge.calib.rewrite.apply import apply_form
-from hart_edge.calib.scheme import Form, form_of
+from hart_edge.calib.scheme import Scheme, scheme_of
 from hart_edge.errors import BuildError
 from hart_edge.export.tensorrt_lint.lint import lint, require_clean
 from hart_edge.export.tensorrt_lint.rules import RULES
@@ -197,18 +197,18 @@ def test_the_shipped_model_is_clean(fp32_bundle: Path, tmp_path: Path, target: T
     assert len(components) == 9
     for component in components:
         model = onnx.load(fp32_bundle / component.file)
-        form = form_of(component.name, precision, target)
-        ranges = {site.activation: (-1.0, 2.0) for site in find_sites(model.graph)}
+        form = scheme_of(component.name, precision, target)
+        ranges = {site.activation: (-1.0, 2.0) for site in find_quantizable_nodes(model.graph)}
         path = tmp_path / f"{component.name}.onnx"
         onnx.save_model(apply_form(model, form, ranges), path)
         require_clean(path)
-        assert form is Form.FLOAT32 or precision is not Precision.FP32
+        assert form is Scheme.FLOAT32 or precision is not Precision.FP32
 
 
 def test_what_x86_computes_with_is_not_for_tensorrt(fp32_bundle: Path, tmp_path: Path) -> None:
     model = read_graph(fp32_bundle / "graphs" / "context.onnx")
-    ranges = {site.activation: (-1.0, 2.0) for site in find_sites(model.graph)}
-    onnx.save_model(apply_form(model, Form.U8S8, ranges), tmp_path / "context.onnx")
+    ranges = {site.activation: (-1.0, 2.0) for site in find_quantizable_nodes(model.graph)}
+    onnx.save_model(apply_form(model, Scheme.U8S8, ranges), tmp_path / "context.onnx")
     for major in (10, 11):
         found = lint(tmp_path / "context.onnx", RULES[major])
         assert any("zero point is UINT8, and TensorRT quantises to INT8" in finding for finding in found)

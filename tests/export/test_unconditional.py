@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hart_edge.export.unconditional import attend_halves, compute_null_half, key_bias, to_rows
+from hart_edge.export.unconditional import attend_halves, compute_unconditional_branch, key_bias, to_rows
 from hart_edge.reference.hart import double_context
 from hart_edge.reference.transformer import context_rotary, visual_rotary
 from tests.export.reference_walk import largest, run_reference, tiny_inputs, tiny_model, walk_plan
@@ -29,7 +29,7 @@ def test_every_context_token_is_that_one(tmp_path: Path, flavour: str, context_t
     """Scale 0 of the reference's unconditional half, whatever the prompt."""
     model = tiny_model(tmp_path, 5, llm=FLAVOURS[flavour] | {"context_token": context_tokens})
     inputs = tiny_inputs(model, (min(4, context_tokens), 1))
-    transformer, null = model.transformer, compute_null_half(model)
+    transformer, null = model.transformer, compute_unconditional_branch(model)
     with torch.no_grad():
         context, mask = double_context(inputs["context"], inputs["context_mask"])
         tokens = transformer.embed_context(context)

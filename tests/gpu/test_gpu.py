@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hart_edge.checks.gpu_check import sample_prompt
+from hart_edge.checks.gpu_parity import sample_prompt
 from hart_edge.cli.main import main
 from hart_edge.engines.loading import load
 from hart_edge.engines.tensorrt.cuda import Cuda

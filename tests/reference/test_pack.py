@@ -16,7 +16,7 @@ import torch
 from hart_edge.errors import CheckpointError
 from hart_edge.reference.checkpoint import load_checkpoint, read_tensors
 from hart_edge.reference.pack import main, pack
-from hart_edge.reference.text import load_text_model
+from hart_edge.reference.text_model import load_text_model
 from tests.reference.tiny_hart import Tiny, tiny_checkpoint, tiny_context
 
 SHIPPED = Path(__file__).parents[2] / "hart_edge" / "models" / "hart-emoji"

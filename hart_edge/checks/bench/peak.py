@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hart_edge.calib.rewrite.apply import apply_form
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.onnxruntime.library import load_library, session_options
 
 ROWS, WIDTH, COLUMNS = 512, 1024, 4096  # a feed-forward product of the published transformer, and its rows at 256 px
@@ -28,8 +28,8 @@ def measure_peak(threads: int | None) -> dict[str, float]:
     weight = generator.standard_normal((WIDTH, COLUMNS), np.float32) / WIDTH**0.5
     product = _product(weight)
     graphs = {
-        str(Form.FLOAT32): product,
-        str(Form.U8S8): apply_form(product, Form.U8S8, {"x": (-4.0, 4.0)}),
+        str(Scheme.FLOAT32): product,
+        str(Scheme.U8S8): apply_form(product, Scheme.U8S8, {"x": (-4.0, 4.0)}),
         "dynamic INT8": _dynamic(weight),
     }
     return {name: ROWS * WIDTH * COLUMNS / _seconds(graph, {"x": rows}, threads) for name, graph in graphs.items()}

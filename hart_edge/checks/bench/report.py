@@ -18,7 +18,7 @@ from typing import Any
 
 from hart_edge.bundle.manifest import Target
 from hart_edge.bundle.verify import Bundle, open_bundle
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.checks.bench.measure import Measured, measure_bundle, measure_reference
 from hart_edge.checks.bench.peak import measure_peak
 from hart_edge.checks.bench.work import count_steps
@@ -122,7 +122,7 @@ def _bundle_row(bundle: Bundle, runs: Sequence[Measured], peak: dict[str, float]
     steps, work = m.plan.steps, count_steps(bundle)
     seconds = [median(picture[index] for run in runs for picture in run.steps) for index in range(len(steps))]
     times = _times(runs)
-    float_peak, int8_peak = peak[Form.FLOAT32], max(value for name, value in peak.items() if name != Form.FLOAT32)
+    float_peak, int8_peak = peak[Scheme.FLOAT32], max(value for name, value in peak.items() if name != Scheme.FLOAT32)
 
     def group(chosen: list[int]) -> dict[str, Any]:
         taken, macs = sum(seconds[index] for index in chosen), sum(work[index] for index in chosen)
@@ -133,7 +133,7 @@ def _bundle_row(bundle: Bundle, runs: Sequence[Measured], peak: dict[str, float]
         chosen = [index for index, step in enumerate(steps) if step.graph == component.name]
         if chosen:  # the encoder draws nothing
             found = group(chosen)
-            integer = component.form in (Form.U8S8, Form.DYNAMIC)
+            integer = component.form in (Scheme.U8S8, Scheme.DYNAMIC)
             of_peak = found["macs_per_second"] / (int8_peak if integer else float_peak)
             name = {"graph": str(component.name), "form": component.form, "runs": len(chosen)}
             graphs.append({**name, **found, "share_of_peak": of_peak})

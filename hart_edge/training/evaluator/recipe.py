@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hart_edge.evaluation.evaluator import EvaluatorConfig
+from hart_edge.training.captions import TextRecipe
 from hart_edge.training.recipe import Optimisation, check
-from hart_edge.training.text import TextRecipe
 
 
 @dataclass(frozen=True)

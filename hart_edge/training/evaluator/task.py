@@ -21,11 +21,11 @@ from torch import Tensor
 from hart_edge.data.pictures import Pictures, read_pictures
 from hart_edge.evaluation.evaluator import Evaluator, publish_evaluator
 from hart_edge.evaluation.retrieval import retrieval
+from hart_edge.training.captions import Captions, make_text, may_be_mirrored
 from hart_edge.training.checkpoints import State
 from hart_edge.training.evaluator.recipe import EvaluatorRecipe, contrastive, moved
 from hart_edge.training.loop import Session
 from hart_edge.training.order import Purpose, random_of
-from hart_edge.training.text import Captions, make_text, may_be_mirrored
 from hart_edge.training.tokenizer.reconstruction import spread, to_range
 
 log = logging.getLogger(__name__)

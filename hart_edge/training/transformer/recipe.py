@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from hart_edge.reference.config import TransformerConfig
 from hart_edge.reference.residual import ResidualMLP
-from hart_edge.reference.text import TextModel
+from hart_edge.reference.text_model import TextModel
 from hart_edge.reference.transformer import Transformer
+from hart_edge.training.captions import TextRecipe
 from hart_edge.training.recipe import Optimisation, check
-from hart_edge.training.text import TextRecipe
 from hart_edge.training.transformer.residual_loss import Diffusion, residual_loss
 from hart_edge.training.transformer.teacher_forcing import for_autocast, hidden_states
 

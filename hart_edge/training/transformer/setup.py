@@ -19,7 +19,7 @@ from hart_edge.data.pictures import Pictures, read_pictures
 from hart_edge.reference.hart import HART
 from hart_edge.reference.residual import ResidualMLP
 from hart_edge.reference.transformer import Transformer
-from hart_edge.training.text import Captions, Text, make_text, may_be_mirrored, open_text
+from hart_edge.training.captions import Captions, Text, make_text, may_be_mirrored, open_text
 from hart_edge.training.tokenizer.recipe import Tokenizer, open_tokenizer
 from hart_edge.training.transformer.codes import Codes, codes_of, digest_of, lesson_of
 from hart_edge.training.transformer.recipe import Generator, TransformerRecipe

@@ -20,10 +20,10 @@ from torch import Tensor
 from hart_edge.reference.checkpoint import TOKENIZER_WEIGHTS, find_weights, published_transformer
 from hart_edge.reference.draw import draw_latent
 from hart_edge.reference.hart import HART, SampleSettings
+from hart_edge.training.captions import Captions, Text, publish_text
 from hart_edge.training.checkpoints import State, publish, write_atomically
 from hart_edge.training.loop import Session
 from hart_edge.training.order import Purpose, random_of
-from hart_edge.training.text import Captions, Text, publish_text
 from hart_edge.training.tokenizer.reconstruction import spread
 from hart_edge.training.transformer.codes import Codes, lesson_of
 from hart_edge.training.transformer.recipe import Batch, Generator, TransformerRecipe

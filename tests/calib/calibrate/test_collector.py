@@ -10,7 +10,7 @@ import pytest
 
 from hart_edge.bundle.manifest import Target
 from hart_edge.calib.calibrate.collector import Collector, observed_tensors
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.registry import library
 from hart_edge.errors import BuildError
 from tests.calib.make_graphs import conv_model, initializer, linear_model, write_model
@@ -25,9 +25,9 @@ def constant_input(value: float) -> dict[str, np.ndarray]:
 
 
 def test_observed_tensors() -> None:
-    assert observed_tensors(linear_model(), Form.U8S8) == ["x", "r"]
-    assert observed_tensors(conv_model(), Form.U8S8) == ["x", "h", "y"]  # what a convolution writes as well
-    for form in (Form.FLOAT32, Form.FLOAT16_WEIGHTS, Form.INT8_WEIGHTS):
+    assert observed_tensors(linear_model(), Scheme.U8S8) == ["x", "r"]
+    assert observed_tensors(conv_model(), Scheme.U8S8) == ["x", "h", "y"]  # what a convolution writes as well
+    for form in (Scheme.FLOAT32, Scheme.FLOAT16_WEIGHTS, Scheme.INT8_WEIGHTS):
         assert observed_tensors(linear_model(), form) == []
 
 
@@ -39,7 +39,7 @@ def test_calls_of_a_prompt_are_kept_apart(tmp_path: Path) -> None:
     exact = CPU.open(paths["small"])
     paths["other"] = tmp_path / "other.onnx"
     shutil.copyfile(paths["small"], paths["other"])
-    with Collector(paths, {"small": Form.U8S8, "other": Form.FLOAT32}, CPU) as collector:
+    with Collector(paths, {"small": Scheme.U8S8, "other": Scheme.FLOAT32}, CPU) as collector:
         for prompt in calls:
             for value in prompt:
                 given = constant_input(value)
@@ -64,7 +64,7 @@ def test_the_same_prompts_give_the_same_statistics(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((1000, 64)).astype(np.float32)
     rows = []
     for _ in range(2):
-        with Collector(graphs, {"small": Form.U8S8}, CPU) as collector:
+        with Collector(graphs, {"small": Scheme.U8S8}, CPU) as collector:
             for _ in range(3):
                 collector("small", {"x": x})
                 collector.end_prompt()
@@ -74,7 +74,7 @@ def test_the_same_prompts_give_the_same_statistics(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_overflow_is_named(tmp_path: Path, value: float) -> None:
-    with Collector(write_model(tmp_path, linear_model()), {"small": Form.U8S8}, CPU) as collector:
+    with Collector(write_model(tmp_path, linear_model()), {"small": Scheme.U8S8}, CPU) as collector:
         collector("small", constant_input(1))
         collector.end_prompt()
         with pytest.raises(BuildError, match=r"prompt 2: graph small, tensor x of first reached .*(nan|inf)"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hart_edge.calib.calibrate.range_rules import RULES, Observer, find_range, held
+from hart_edge.calib.calibrate.range_rules import RULES, RangeRule, find_range, held
 from hart_edge.calib.calibrate.statistics import Histogram, Summary
 from hart_edge.errors import BuildError
 
@@ -26,12 +26,12 @@ def normal(count: int = 100_000) -> np.ndarray:
 
 def test_min_max_clips_nothing() -> None:
     values = np.append(normal(1000), 50.0)
-    assert find_range(Observer.MIN_MAX, summary(values), "x") == (values.min(), 50.0)
+    assert find_range(RangeRule.MIN_MAX, summary(values), "x") == (values.min(), 50.0)
 
 
 def test_percentile_leaves_one_in_10000_beyond_each_end() -> None:
     values = np.append(normal(1_000_000), [50.0, -60.0])
-    low, high = find_range(Observer.PERCENTILE, summary(values), "x")
+    low, high = find_range(RangeRule.PERCENTILE, summary(values), "x")
     assert (low, high) == pytest.approx((np.quantile(values, 1e-4), np.quantile(values, 1 - 1e-4)), abs=0.03)
 
 
@@ -42,7 +42,7 @@ def test_mse_is_the_least_error_of_all_shares(spread: str) -> None:
         values = np.append(normal(1_000_000), 30.0)
     if spread == "one side":
         values = np.abs(values)
-    low, high = find_range(Observer.MSE, summary(values), "x")
+    low, high = find_range(RangeRule.MSE, summary(values), "x")
     found = error(values, low, high)
     ends = min(values.min(), 0), max(values.max(), 0)
     limits = np.linspace(0.2, 1, 65) * np.abs(ends).max()
@@ -54,23 +54,23 @@ def test_mse_is_the_least_error_of_all_shares(spread: str) -> None:
 
 def test_entropy_gives_up_one_outlier_and_not_the_values() -> None:
     values = np.append(normal(1_000_000), 30.0)
-    low, high = find_range(Observer.ENTROPY, summary(values), "x")
+    low, high = find_range(RangeRule.ENTROPY, summary(values), "x")
     assert 3 < high < 15 and -6 < low < -3
     flat = np.random.default_rng(1).uniform(-1, 1, 100_000)
-    assert find_range(Observer.ENTROPY, summary(flat), "x") == pytest.approx((-1, 1), abs=0.05)
+    assert find_range(RangeRule.ENTROPY, summary(flat), "x") == pytest.approx((-1, 1), abs=0.05)
 
 
-@pytest.mark.parametrize("observer", list(Observer))
-def test_every_rule_stays_inside_the_extremes(observer: Observer) -> None:
+@pytest.mark.parametrize("observer", list(RangeRule))
+def test_every_rule_stays_inside_the_extremes(observer: RangeRule) -> None:
     for values in (normal(1000), np.abs(normal(1000)) + 2, -np.abs(normal(1000)), normal(3) * 1e-6, normal(50) * 1e6):
         low, high = find_range(observer, summary(values), "x")
         assert values.min() <= low < high <= values.max()
-    assert set(RULES) == set(Observer)
+    assert set(RULES) == set(RangeRule)
 
 
-@pytest.mark.parametrize("observer", list(Observer))
+@pytest.mark.parametrize("observer", list(RangeRule))
 @pytest.mark.parametrize("value", [0.0, -2.5])
-def test_a_constant_is_refused(observer: Observer, value: float) -> None:
+def test_a_constant_is_refused(observer: RangeRule, value: float) -> None:
     message = rf"^mlp\.x: calibration saw nothing but {value:g}, so no range can be told from it; calibrate on other"
     with pytest.raises(BuildError, match=message):
         find_range(observer, summary(np.full(10, value)), "mlp.x")
@@ -78,7 +78,7 @@ def test_a_constant_is_refused(observer: Observer, value: float) -> None:
 
 def test_nothing_is_refused() -> None:
     with pytest.raises(BuildError, match=r"^x: calibration saw no value of it; please report it$"):
-        find_range(Observer.MSE, Summary(0, 1, Histogram()), "x")
+        find_range(RangeRule.MSE, Summary(0, 1, Histogram()), "x")
 
 
 def test_values_are_held_on_255_steps() -> None:

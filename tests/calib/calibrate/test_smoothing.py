@@ -12,16 +12,16 @@ from onnx import helper
 
 from hart_edge.bundle.manifest import Target
 from hart_edge.calib.calibrate.collector import Collector
-from hart_edge.calib.calibrate.range_rules import Observer
+from hart_edge.calib.calibrate.range_rules import RangeRule
 from hart_edge.calib.calibrate.ranges import ActivationRange
 from hart_edge.calib.calibrate.smoothing import choose_ranges, find_layers
 from hart_edge.calib.rewrite.apply import apply_form
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.registry import library
 from hart_edge.errors import BuildError
 from tests.calib.make_graphs import Arrays, conv_model, initializer, linear_model, make_model, run_model, weight
 
-SMOOTHED = [Form.U8S8, Form.DYNAMIC, Form.S8S8]
+SMOOTHED = [Scheme.U8S8, Scheme.DYNAMIC, Scheme.S8S8]
 
 
 def outliers(rows: int = 200, seed: int = 0) -> Arrays:
@@ -34,11 +34,11 @@ def outliers(rows: int = 200, seed: int = 0) -> Arrays:
 def chosen(folder: Path, model: onnx.ModelProto, inputs: Arrays, **given) -> dict[str, ActivationRange]:
     path = folder / "small.onnx"
     onnx.save_model(model, path)
-    with Collector({"small": path}, {"small": Form.U8S8}, library(Target.CPU)) as collector:
+    with Collector({"small": path}, {"small": Scheme.U8S8}, library(Target.CPU)) as collector:
         collector("small", inputs)
         collector.end_prompt()
     read = functools.partial(initializer, model)
-    return choose_ranges(model, Form.U8S8, collector.statistics["small"], read, Observer.MIN_MAX, **given)
+    return choose_ranges(model, Scheme.U8S8, collector.statistics["small"], read, RangeRule.MIN_MAX, **given)
 
 
 def error(folder: Path, model: onnx.ModelProto, reduced: onnx.ModelProto, inputs: Arrays) -> float:
@@ -66,10 +66,10 @@ def test_layers_share_what_shares_an_activation_or_a_weight() -> None:
         helper.make_node("MatMul", ["c", "last"], ["y"]),
     ]
     model = make_model(nodes, [weight(name, 64, 64) for name in ("gate", "up", "down", "last")])
-    layers = find_layers(model, Form.U8S8)
+    layers = find_layers(model, Scheme.U8S8)
     assert [layer.activations for layer in layers] == [["x"], ["g", "u"], ["c"]]
     assert [[site.weight for site in layer.sites] for layer in layers] == [["gate", "up"], ["down", "down"], ["last"]]
-    assert find_layers(conv_model(), Form.U8S8) == find_layers(model, Form.INT8_WEIGHTS) == []
+    assert find_layers(conv_model(), Scheme.U8S8) == find_layers(model, Scheme.INT8_WEIGHTS) == []
 
 
 def test_a_late_node_joins_two_layers() -> None:
@@ -78,7 +78,7 @@ def test_a_late_node_joins_two_layers() -> None:
         helper.make_node("MatMul", ["g", "second"], ["h"]),
         helper.make_node("MatMul", ["g", "first"], ["y"]),  # the first layer's weight on the second's activation
     ]
-    layers = find_layers(make_model(nodes, [weight("first", 64, 64), weight("second", 64, 64)]), Form.U8S8)
+    layers = find_layers(make_model(nodes, [weight("first", 64, 64), weight("second", 64, 64)]), Scheme.U8S8)
     assert [layer.activations for layer in layers] == [["x", "g"]]
 
 
@@ -95,7 +95,7 @@ def test_outliers_are_moved_into_the_weight(tmp_path: Path) -> None:
         form: [error(tmp_path, model, apply_form(model, form, ranges), unseen) for ranges in (plain, smoothed)]
         for form in SMOOTHED
     }
-    assert errors[Form.U8S8][1] < 0.5 * errors[Form.U8S8][0] < 0.005
+    assert errors[Scheme.U8S8][1] < 0.5 * errors[Scheme.U8S8][0] < 0.005
     assert all(after < 1.01 * before for before, after in errors.values())  # symmetric ones: the weight's is larger
 
 
@@ -106,7 +106,7 @@ def test_where_nothing_stands_out_nothing_is_moved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", SMOOTHED)
 @pytest.mark.parametrize("make", [one_layer, lambda: one_layer(bias=True), lambda: one_layer(gemm=True), linear_model])
-def test_any_factors_leave_the_product(tmp_path: Path, form: Form, make) -> None:
+def test_any_factors_leave_the_product(tmp_path: Path, form: Scheme, make) -> None:
     """Factors that nobody would choose: with ranges to match, as near as without."""
     model = make()
     inputs = {"x": np.random.default_rng(0).uniform(-1, 1, (50, 64)).astype(np.float32)}
@@ -137,34 +137,34 @@ def test_a_constant_activation_names_its_layer(tmp_path: Path) -> None:
 
 def test_a_layer_without_a_bias_gets_none(tmp_path: Path) -> None:
     ranges = {"x": ActivationRange(-1.0, 1.0, (), (0.5,) * 64)}
-    nodes = [node.op_type for node in apply_form(one_layer(), Form.U8S8, ranges).graph.node]
+    nodes = [node.op_type for node in apply_form(one_layer(), Scheme.U8S8, ranges).graph.node]
     assert "Add" not in nodes
 
 
 def test_factors_of_another_model_are_refused() -> None:
     message = r"^small: the factors for x are not those of w; collect ranges of this model$"
     with pytest.raises(BuildError, match=message):
-        apply_form(one_layer(), Form.U8S8, {"x": ActivationRange(-1.0, 1.0, (0,) * 32)})
+        apply_form(one_layer(), Scheme.U8S8, {"x": ActivationRange(-1.0, 1.0, (0,) * 32)})
 
 
 def test_weights_that_are_kept_stay_as_they_are(tmp_path: Path) -> None:
     model = linear_model()
     ranges = {"x": ActivationRange(-4.0, 4.0, (3,) * 64), "r": ActivationRange(0.0, 4.0)}
-    kept = apply_form(model, Form.U8S8, ranges, keep={"first"})
+    kept = apply_form(model, Scheme.U8S8, ranges, keep={"first"})
     nodes = [node.op_type for node in kept.graph.node]
     assert nodes.count("QuantizeLinear") == 1 and "Mul" not in nodes
     assert initializer(kept, "first").dtype == np.float32
     assert initializer(kept, "second:s8").dtype == np.int8
 
 
-@pytest.mark.parametrize("form", [Form.U8S8, Form.DYNAMIC])
-def test_weights_alone_are_int8_beside_layers_that_multiply_in_it(tmp_path: Path, form: Form) -> None:
+@pytest.mark.parametrize("form", [Scheme.U8S8, Scheme.DYNAMIC])
+def test_weights_alone_are_int8_beside_layers_that_multiply_in_it(tmp_path: Path, form: Scheme) -> None:
     model = linear_model()
     inputs = {"x": np.random.default_rng(0).uniform(-1, 1, (50, 64)).astype(np.float32)}
     ranges = {"x": ActivationRange(-2.0, 2.0, (3,) * 64), "r": ActivationRange(0.0, 8.0)}
     mixed = apply_form(model, form, ranges, alone={"first"})
     assert initializer(mixed, "first:s8").dtype == initializer(mixed, "second:s8").dtype == np.int8
-    assert [node.op_type for node in mixed.graph.node].count("MatMul") == (2 if form is Form.U8S8 else 1)
+    assert [node.op_type for node in mixed.graph.node].count("MatMul") == (2 if form is Scheme.U8S8 else 1)
     assert "x:inverse" not in [tensor.name for tensor in mixed.graph.initializer]
     errors = [error(tmp_path, model, each, inputs) for each in (mixed, apply_form(model, form, ranges))]
     assert errors[0] < errors[1] < 3e-3
@@ -172,6 +172,6 @@ def test_weights_alone_are_int8_beside_layers_that_multiply_in_it(tmp_path: Path
 
 def test_weights_alone_stay_fp16_in_engines() -> None:
     ranges = {"x": ActivationRange(-2.0, 2.0), "r": ActivationRange(0.0, 8.0)}
-    mixed = apply_form(linear_model(), Form.S8S8, ranges, alone={"first"})
+    mixed = apply_form(linear_model(), Scheme.S8S8, ranges, alone={"first"})
     assert initializer(mixed, "first:fp16").dtype == np.float16
     assert initializer(mixed, "second:s8").dtype == np.int8

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from hart_edge.calib.quantizable import SMALLEST_WEIGHT
+from hart_edge.calib.quantizable_nodes import SMALLEST_WEIGHT
 from hart_edge.engines.onnxruntime.library import session_options
 
 # Where each holds its weight, and where the zero point of its activation, whose type is the activation's. Another

@@ -13,9 +13,9 @@ from hart_edge.bundle.manifest import ComponentName
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.calibrate.collector import observed_tensors
 from hart_edge.calib.calibrate.ranges import ActivationRange
-from hart_edge.calib.quantizable import SiteKind, find_sites
+from hart_edge.calib.quantizable_nodes import NodeKind, find_quantizable_nodes
 from hart_edge.calib.rewrite.apply import apply_form
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from tests.calib.make_graphs import linear_model
 from tests.calib.rewrite.kernels import FLOAT_KERNELS, INTEGER_KERNELS, optimised, optimised_graph
 
@@ -63,7 +63,7 @@ def test_dynamic_products_are_integer_kernels(tmp_path: Path, smoothed: bool) ->
     """Quantised at run time and multiplied by one kernel each; two products of one activation quantise it once."""
     exponents = (4,) * 64 if smoothed else ()
     ranges = {name: ActivationRange(-4.0, 4.0, exponents) for name in "xr"}
-    found = optimised(tmp_path, apply_form(linear_model(), Form.DYNAMIC, ranges))
+    found = optimised(tmp_path, apply_form(linear_model(), Scheme.DYNAMIC, ranges))
     assert found.pop("DynamicQuantizeMatMul") == 2
     assert found == ({"Relu": 1, "Mul": 2} if smoothed else {"Relu": 1})
 
@@ -92,9 +92,9 @@ def is_sigmoid_of(graph: onnx.GraphProto, first: str, second: str, index: int) -
 def test_s8s8_reaches_tensorrt_as_pairs_on_both_operands(fp32_bundle: Path, component: str) -> None:
     """TensorRT takes a product as INT8 where DequantizeLinear stands right before it, on the weight too."""
     model = onnx.load(fp32_bundle / "graphs" / f"{component}.onnx")
-    expected = sum(site.kind is SiteKind.LINEAR for site in find_sites(model.graph))
-    ranges = dict.fromkeys(observed_tensors(model, Form.S8S8), ActivationRange(-3.0, 4.0))
-    graph = apply_form(model, Form.S8S8, ranges).graph
+    expected = sum(site.kind is NodeKind.LINEAR for site in find_quantizable_nodes(model.graph))
+    ranges = dict.fromkeys(observed_tensors(model, Scheme.S8S8), ActivationRange(-3.0, 4.0))
+    graph = apply_form(model, Scheme.S8S8, ranges).graph
     makers = {output: node for node in graph.node for output in node.output}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     found = 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hart_edge.calib.select.fastest
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.calib.select.fastest import NOISE, ROUNDS, Candidate, Choice, NoCandidateError, choose_form
 from hart_edge.export.parity.recording import Call, _Stored
 
@@ -45,10 +45,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def choose(
-    sessions: Mapping[Form, Timed],
+    sessions: Mapping[Scheme, Timed],
     count: int = 3,
-    errors: Mapping[Form, float] = MappingProxyType({}),
-    warm_ups: Mapping[Form, float] = MappingProxyType({}),
+    errors: Mapping[Scheme, float] = MappingProxyType({}),
+    warm_ups: Mapping[Scheme, float] = MappingProxyType({}),
 ) -> Choice:
     candidates = (
         Candidate(form, each, errors.get(form, 0.1), warm_ups.get(form, 0.0)) for form, each in sessions.items()
@@ -57,35 +57,39 @@ def choose(
 
 
 def test_the_fastest(clock: Clock) -> None:
-    sessions = {Form.U8S8: Timed(clock, 0.030), Form.DYNAMIC: Timed(clock, 0.020), Form.INT8_WEIGHTS: Timed(clock, 0.1)}
+    sessions = {
+        Scheme.U8S8: Timed(clock, 0.030),
+        Scheme.DYNAMIC: Timed(clock, 0.020),
+        Scheme.INT8_WEIGHTS: Timed(clock, 0.1),
+    }
     choice = choose(sessions)
-    assert choice.form is Form.DYNAMIC
+    assert choice.form is Scheme.DYNAMIC
     assert choice.reason == (
         "60.0 ms for the calls of a picture; static U8S8 Q/DQ: 90.0 ms, "
         "INT8 weights per channel, float32 arithmetic: 300.0 ms"
     )
-    assert sessions[Form.DYNAMIC].runs == 2 * sessions[Form.U8S8].runs == 2 * sessions[Form.INT8_WEIGHTS].runs
+    assert sessions[Scheme.DYNAMIC].runs == 2 * sessions[Scheme.U8S8].runs == 2 * sessions[Scheme.INT8_WEIGHTS].runs
 
 
 def test_of_equals_the_nearest(clock: Clock) -> None:
     """A time within the noise is no reason, one beyond it is."""
     for slower, errors, wanted in (
-        (0.99 * NOISE, (0.1, 0.2), Form.U8S8),
-        (0.99 * NOISE, (0.1, 0.1), Form.U8S8),
-        (0.99 * NOISE, (0.2, 0.1), Form.INT8_WEIGHTS),
-        (1.01 * NOISE, (0.1, 0.2), Form.INT8_WEIGHTS),
-        (0.99 / NOISE, (0.2, 0.1), Form.U8S8),
+        (0.99 * NOISE, (0.1, 0.2), Scheme.U8S8),
+        (0.99 * NOISE, (0.1, 0.1), Scheme.U8S8),
+        (0.99 * NOISE, (0.2, 0.1), Scheme.INT8_WEIGHTS),
+        (1.01 * NOISE, (0.1, 0.2), Scheme.INT8_WEIGHTS),
+        (0.99 / NOISE, (0.2, 0.1), Scheme.U8S8),
     ):
-        sessions = {Form.U8S8: Timed(clock, slower), Form.INT8_WEIGHTS: Timed(clock, 1.0)}
+        sessions = {Scheme.U8S8: Timed(clock, slower), Scheme.INT8_WEIGHTS: Timed(clock, 1.0)}
         assert choose(sessions, errors=dict(zip(sessions, errors, strict=True))).form is wanted
 
 
 def test_two_are_open_at_a_time(clock: Clock) -> None:
     """What lost is gone before the next one is opened."""
-    alive: set[Form] = set()
+    alive: set[Scheme] = set()
 
     class Open(Timed):
-        def __init__(self, form: Form, seconds: float) -> None:
+        def __init__(self, form: Scheme, seconds: float) -> None:
             super().__init__(clock, seconds)
             self.form = form
             alive.add(form)
@@ -95,50 +99,50 @@ def test_two_are_open_at_a_time(clock: Clock) -> None:
 
     counts = []
 
-    def opened(form: Form) -> Candidate:
+    def opened(form: Scheme) -> Candidate:
         counts.append(len(alive))
-        return Candidate(form, Open(form, 1.0 if form is Form.DYNAMIC else 2.0), 0.1, 0.0)
+        return Candidate(form, Open(form, 1.0 if form is Scheme.DYNAMIC else 2.0), 0.1, 0.0)
 
-    forms = (Form.U8S8, Form.DYNAMIC, Form.INT8_WEIGHTS, Form.FLOAT32)
-    assert choose_form(map(opened, forms), CALLS).form is Form.DYNAMIC
+    forms = (Scheme.U8S8, Scheme.DYNAMIC, Scheme.INT8_WEIGHTS, Scheme.FLOAT32)
+    assert choose_form(map(opened, forms), CALLS).form is Scheme.DYNAMIC
     assert counts == [0, 1, 1, 1]
 
 
 def test_the_median_of_rounds(clock: Clock) -> None:
     """One interruption does not decide."""
     quick = Timed(clock, 0.01, 0.01, 9, *[0.01] * 50)
-    sessions = {Form.INT8_WEIGHTS: Timed(clock, 0.02), Form.U8S8: quick}
-    assert choose(sessions, 1).form is Form.U8S8
+    sessions = {Scheme.INT8_WEIGHTS: Timed(clock, 0.02), Scheme.U8S8: quick}
+    assert choose(sessions, 1).form is Scheme.U8S8
 
 
 def test_few_rounds_where_a_round_is_long(clock: Clock) -> None:
     endless, slow, quick = (Timed(clock, seconds) for seconds in (100.0, 1.0, 0.001))
     for session in (endless, slow, quick):
-        choose({Form.U8S8: session, Form.INT8_WEIGHTS: session}, 1)
+        choose({Scheme.U8S8: session, Scheme.INT8_WEIGHTS: session}, 1)
     assert endless.runs == 2 and slow.runs == 2 * 3 and quick.runs == 2 * ROUNDS
 
 
 def test_a_clear_warm_up_stands_for_the_rounds(clock: Clock) -> None:
     """Not where it is short: a first run does more than the next."""
     for warm_ups, rounds in (((24.0, 12.0), 0), ((16.0, 12.0), 1), ((1.9, 0.1), 1)):
-        sessions = {Form.INT8_WEIGHTS: Timed(clock, 30.0), Form.U8S8: Timed(clock, 29.0)}
+        sessions = {Scheme.INT8_WEIGHTS: Timed(clock, 30.0), Scheme.U8S8: Timed(clock, 29.0)}
         choice = choose(sessions, 1, warm_ups=dict(zip(sessions, warm_ups, strict=True)))
-        assert choice.form is Form.U8S8
+        assert choice.form is Scheme.U8S8
         assert [session.runs for session in sessions.values()] == [rounds, rounds]
         assert choice.reason.startswith("12000.0 ms" if rounds == 0 else "29000.0 ms")
 
 
 def test_a_measured_time_is_kept_beside_a_warm_up(clock: Clock) -> None:
-    sessions = {form: Timed(clock, 3.0) for form in (Form.DYNAMIC, Form.U8S8, Form.INT8_WEIGHTS)}
-    errors, warm_ups = {Form.U8S8: 0.01}, {Form.DYNAMIC: 4.0, Form.U8S8: 4.0, Form.INT8_WEIGHTS: 9.0}
+    sessions = {form: Timed(clock, 3.0) for form in (Scheme.DYNAMIC, Scheme.U8S8, Scheme.INT8_WEIGHTS)}
+    errors, warm_ups = {Scheme.U8S8: 0.01}, {Scheme.DYNAMIC: 4.0, Scheme.U8S8: 4.0, Scheme.INT8_WEIGHTS: 9.0}
     choice = choose(sessions, 1, errors, warm_ups)
-    assert choice.form is Form.U8S8
+    assert choice.form is Scheme.U8S8
     assert choice.reason.startswith("3000.0 ms") and "9000.0 ms" in choice.reason
 
 
 def test_one_form_is_not_measured(clock: Clock) -> None:
     session = Timed(clock, 1.0)
-    assert choose({Form.INT8_WEIGHTS: session}) == Choice(Form.INT8_WEIGHTS, "")
+    assert choose({Scheme.INT8_WEIGHTS: session}) == Choice(Scheme.INT8_WEIGHTS, "")
     assert session.runs == 0
     with pytest.raises(NoCandidateError):
         choose({})

@@ -11,7 +11,7 @@ import torch
 
 import hart_edge.export.parity.recording
 from hart_edge.bundle.manifest import Dtype, TensorSpec
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.calib.select.sensitivity import (
     LogitsJudge,
     fewest_kept,
@@ -162,4 +162,4 @@ def test_names_of_layers() -> None:
     block = "transformer.blocks.3.mlp"
     assert layer_name([f"{block}.down.weight.T"]) == "blocks.3.mlp.down"
     assert layer_name([f"{block}.gate.weight.T", f"{block}.up.weight.T"]) == "blocks.3.mlp.gate+up"
-    assert layers_of(linear_model(), Form.U8S8) == [("first", ("first",)), ("second", ("second",))]
+    assert layers_of(linear_model(), Scheme.U8S8) == [("first", ("first",)), ("second", ("second",))]

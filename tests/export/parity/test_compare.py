@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 import hart_edge.export.chain
 from hart_edge.bundle.manifest import ComponentName, Dtype, Precision, TensorSpec
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.errors import BuildError, ParityError
 from hart_edge.export.chain import BuildOptions, build
 from hart_edge.export.graphs import GraphModule
@@ -157,7 +157,7 @@ class Fixed:
 
 
 def test_check_keeps_the_worst_call_and_stops_at_the_tolerance() -> None:
-    check = ParityCheck({"embed": Fixed({"x": np.zeros(1, np.float32)})}, {"embed": Form.FLOAT16})
+    check = ParityCheck({"embed": Fixed({"x": np.zeros(1, np.float32)})}, {"embed": Scheme.FLOAT16})
     for value in (0.001, 0.015, 0.002):
         check("embed", {}, {"x": torch.tensor([value])})
     assert check.worst["embed"] == GraphError(pytest.approx(0.015, rel=1e-5), "x")
@@ -180,7 +180,7 @@ def test_a_call_is_named_by_its_scale() -> None:
     sessions = {name: Fixed({"x": np.zeros(1, np.float32)}) for name in ("embed", "decoder")}
     inputs = {"embed": (TensorSpec("past", Dtype.FLOAT16, (1,)),)}
     scales = {"embed": (1, 2), "decoder": (None,)}
-    forms = dict.fromkeys(sessions, Form.FLOAT16)
+    forms = dict.fromkeys(sessions, Scheme.FLOAT16)
     check = ParityCheck(sessions, forms, inputs, scales, lambda *call: seen.append(call[:2]), explain)
     for _ in range(2):
         for graph in ("embed", "embed", "decoder"):
@@ -193,24 +193,24 @@ def test_a_call_is_named_by_its_scale() -> None:
 
 
 def test_a_head_in_fp16_may_move_the_smooth_latent_farther() -> None:
-    wider = {(graph, form) for graph in ComponentName for form in Form}
+    wider = {(graph, form) for graph in ComponentName for form in Scheme}
     wider = {(graph, form) for graph, form in wider if tolerance_of(graph, form) != TOLERANCE[form.precision]}
-    pixels = {("decoder", Form.FLOAT32), ("encoder", Form.FLOAT32)}
-    steps = {("residual", form) for form in Form if form.precision in (Precision.FP32, Precision.FP16)}
-    assert wider == {("tokens", Form.FLOAT16_PRODUCTS), *steps, *pixels}
+    pixels = {("decoder", Scheme.FLOAT32), ("encoder", Scheme.FLOAT32)}
+    steps = {("residual", form) for form in Scheme if form.precision in (Precision.FP32, Precision.FP16)}
+    assert wider == {("tokens", Scheme.FLOAT16_PRODUCTS), *steps, *pixels}
     answer = {"latent": np.full((1, 2, 1), 1.04, np.float32), "indices": np.array([[3, 4]])}
     expected = {"latent": torch.ones(1, 2, 1), "indices": torch.tensor([[3, 4]])}
-    ParityCheck({"tokens": Fixed(answer)}, {"tokens": Form.FLOAT16_PRODUCTS})("tokens", {}, expected)
+    ParityCheck({"tokens": Fixed(answer)}, {"tokens": Scheme.FLOAT16_PRODUCTS})("tokens", {}, expected)
     with pytest.raises(ParityError, match=r"^graph tokens, tensor latent: error 4\.00e-02 .* tolerance 2e-02 at fp16"):
-        ParityCheck({"tokens": Fixed(answer)}, {"tokens": Form.FLOAT16})("tokens", {}, expected)
+        ParityCheck({"tokens": Fixed(answer)}, {"tokens": Scheme.FLOAT16})("tokens", {}, expected)
     answer["indices"] = np.array([[5, 6]])
     with pytest.raises(ParityError, match=r"^graph tokens, tensor indices: 2 of 2 codes differ"):
-        ParityCheck({"tokens": Fixed(answer)}, {"tokens": Form.FLOAT16_PRODUCTS})("tokens", {}, expected)
+        ParityCheck({"tokens": Fixed(answer)}, {"tokens": Scheme.FLOAT16_PRODUCTS})("tokens", {}, expected)
 
 
 def test_every_graph_must_have_been_compared() -> None:
     sessions = {name: Fixed({"x": np.zeros(1, np.float32)}) for name in ("embed", "latent", "encoder")}
-    check = ParityCheck(sessions, dict.fromkeys(sessions, Form.FLOAT32))
+    check = ParityCheck(sessions, dict.fromkeys(sessions, Scheme.FLOAT32))
     check("latent", {}, {"x": torch.zeros(1)})  # exact to the last bit, and compared all the same
     assert check.worst["latent"] == GraphError(0.0, "x")
     with pytest.raises(BuildError, match=r"^graphs embed, encoder were never compared with the reference; please"):

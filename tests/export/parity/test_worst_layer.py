@@ -13,7 +13,7 @@ import hart_edge.export.parity.worst_layer
 from hart_edge.bundle.manifest import Target
 from hart_edge.calib.graph_files import save_graph
 from hart_edge.calib.rewrite.apply import apply_form
-from hart_edge.calib.scheme import Form
+from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.registry import library
 from hart_edge.export.parity.worst_layer import worst_layer
 from tests.calib.make_graphs import make_model, weight
@@ -65,9 +65,9 @@ def test_an_altered_layer_is_named(tmp_path: Path, feeds: dict, altered: str, be
     assert sorted(tmp_path.rglob("*")) == before and len(before) == (6 if beside else 4)
 
 
-@pytest.mark.parametrize(("form", "suffix"), [(Form.FLOAT16, ":fp16"), (Form.FLOAT16_WEIGHTS, ":fp16")])
+@pytest.mark.parametrize(("form", "suffix"), [(Scheme.FLOAT16, ":fp16"), (Scheme.FLOAT16_WEIGHTS, ":fp16")])
 def test_tensors_of_other_types_are_compared(
-    tmp_path: Path, feeds: dict, monkeypatch: pytest.MonkeyPatch, form: Form, suffix: str
+    tmp_path: Path, feeds: dict, monkeypatch: pytest.MonkeyPatch, form: Scheme, suffix: str
 ) -> None:
     monkeypatch.setattr(hart_edge.export.parity.worst_layer, "AT_ONCE", 2)  # three runs for six layers
     model = apply_form(chain(), form, {})
@@ -83,7 +83,7 @@ def test_int8_layers_are_compared(tmp_path: Path, feeds: dict) -> None:
     """A range that cuts what one layer reads."""
     onnx.save_model(chain(), tmp_path / "traced.onnx")
     ranges = {"x": (-4.0, 4.0), "first.out": (0.0, 4.0), "second.out": (0.0, 0.1)}
-    onnx.save_model(apply_form(chain(), Form.U8S8, ranges), tmp_path / "final.onnx")
+    onnx.save_model(apply_form(chain(), Scheme.U8S8, ranges), tmp_path / "final.onnx")
     worst = worst_layer(tmp_path / "traced.onnx", tmp_path / "final.onnx", feeds, feeds, LIBRARY)
     assert worst is not None and worst.layer == "third.weight"
     assert worst.before < 0.05 < 0.3 < worst.after

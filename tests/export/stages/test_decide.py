@@ -12,7 +12,7 @@ import torch
 import hart_edge.export.stages.decide
 from hart_edge.bundle.manifest import Target
 from hart_edge.calib.calibrate.ranges import ActivationRange, CalibratedRanges
-from hart_edge.calib.scheme import Form, Int8Form
+from hart_edge.calib.scheme import Int8Scheme, Scheme
 from hart_edge.calib.select.fastest import Choice
 from hart_edge.engines.registry import library
 from hart_edge.errors import BuildError
@@ -44,47 +44,49 @@ def record(folder: Path) -> Recording:
     return recording
 
 
-def decide(folder: Path, ranges: dict[str, ActivationRange], wanted: Int8Form, form: Form = Form.U8S8) -> Decision:
+def decide(
+    folder: Path, ranges: dict[str, ActivationRange], wanted: Int8Scheme, form: Scheme = Scheme.U8S8
+) -> Decision:
     made, _ = stage(folder, ranges)
-    decisions = {"residual": Decision(form), "transformer": Decision(Form.FLOAT32)}
+    decisions = {"residual": Decision(form), "transformer": Decision(Scheme.FLOAT32)}
     return made.decide(decisions, wanted, record(folder), None)["residual"]
 
 
 @pytest.mark.parametrize(
     ("wanted", "form"),
     [
-        (Int8Form.STATIC, Form.U8S8),
-        (Int8Form.DYNAMIC, Form.DYNAMIC),
-        (Int8Form.WEIGHTS, Form.INT8_WEIGHTS),
+        (Int8Scheme.STATIC, Scheme.U8S8),
+        (Int8Scheme.DYNAMIC, Scheme.DYNAMIC),
+        (Int8Scheme.WEIGHTS, Scheme.INT8_WEIGHTS),
     ],
 )
-def test_what_is_asked_for_is_not_measured(tmp_path: Path, wanted: Int8Form, form: Form) -> None:
+def test_what_is_asked_for_is_not_measured(tmp_path: Path, wanted: Int8Scheme, form: Scheme) -> None:
     assert decide(tmp_path, GOOD, wanted) == Decision(form)
 
 
 def test_forms_of_other_targets_stay(tmp_path: Path) -> None:
-    assert decide(tmp_path, GOOD, Int8Form.MEASURED, Form.S8S8) == Decision(Form.S8S8)
+    assert decide(tmp_path, GOOD, Int8Scheme.MEASURED, Scheme.S8S8) == Decision(Scheme.S8S8)
 
 
-@pytest.mark.parametrize("fastest", [Form.U8S8, Form.DYNAMIC, Form.INT8_WEIGHTS])
-def test_the_fastest_is_taken_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastest: Form) -> None:
+@pytest.mark.parametrize("fastest", [Scheme.U8S8, Scheme.DYNAMIC, Scheme.INT8_WEIGHTS])
+def test_the_fastest_is_taken_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastest: Scheme) -> None:
     def choose(candidates, calls) -> Choice:
-        assert [each.form for each in candidates] == [Form.INT8_WEIGHTS, Form.DYNAMIC, Form.U8S8]
+        assert [each.form for each in candidates] == [Scheme.INT8_WEIGHTS, Scheme.DYNAMIC, Scheme.U8S8]
         assert len(calls) == 1  # of the first prompt
         return Choice(fastest, "1.0 ms; others: 2.0 ms")
 
     monkeypatch.setattr(hart_edge.export.stages.decide, "choose_form", choose)
     made, said = stage(tmp_path, GOOD)
-    decisions = {"residual": Decision(Form.U8S8), "transformer": Decision(Form.FLOAT32)}
-    found = made.decide(decisions, Int8Form.MEASURED, record(tmp_path), None)["residual"]
+    decisions = {"residual": Decision(Scheme.U8S8), "transformer": Decision(Scheme.FLOAT32)}
+    found = made.decide(decisions, Int8Scheme.MEASURED, record(tmp_path), None)["residual"]
     assert found == Decision(fastest, "1.0 ms; others: 2.0 ms")
     assert said == [f"residual: {fastest}: 1.0 ms; others: 2.0 ms"]
 
 
 def test_a_form_that_is_too_far_off_is_not_taken_however_fast(tmp_path: Path) -> None:
     """Ranges that cut most of x: static products are useless, and those with ranges of run time are not."""
-    found = decide(tmp_path, {"x": ActivationRange(-0.1, 0.1), "r": ActivationRange(0.0, 0.01)}, Int8Form.MEASURED)
-    assert found.form in (Form.DYNAMIC, Form.INT8_WEIGHTS)
+    found = decide(tmp_path, {"x": ActivationRange(-0.1, 0.1), "r": ActivationRange(0.0, 0.01)}, Int8Scheme.MEASURED)
+    assert found.form in (Scheme.DYNAMIC, Scheme.INT8_WEIGHTS)
     assert "static U8S8 Q/DQ: error " in found.reason
 
 
@@ -94,7 +96,7 @@ def test_no_form_comes_near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         r"^graph residual: no form of INT8 comes near the reference \(INT8 .*; dynamic .*; static .*\); calibrate on"
     )
     with pytest.raises(BuildError, match=message):
-        decide(tmp_path, GOOD, Int8Form.MEASURED)
+        decide(tmp_path, GOOD, Int8Scheme.MEASURED)
 
 
 def test_weights_by_pattern(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import hart_edge.export.chain
 from hart_edge.bundle.manifest import Dtype, Precision
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.calibrate.prompts import read_prompts
-from hart_edge.calib.scheme import Int8Form
+from hart_edge.calib.scheme import Int8Scheme
 from hart_edge.engines.loading import load
 from hart_edge.export.chain import BuildOptions, build
 from hart_edge.runtime.loop import Array
@@ -112,7 +112,7 @@ def test_a_context_array(
         monkeypatch.setattr(hart_edge.export.chain, "HALVED_FROM", 0)
         contexts, bundle = tmp_path / "contexts.npz", tmp_path / "halved"
         np.savez(contexts, context=tokens, context_mask=mask)
-        build(BuildOptions(GOLDEN / "plain", bundle, contexts=contexts, int8_form=Int8Form.STATIC))
+        build(BuildOptions(GOLDEN / "plain", bundle, contexts=contexts, int8_form=Int8Scheme.STATIC))
         buffers = open_bundle(bundle).manifest.plan.buffers
         assert buffers["null_key.0.1"].dtype is buffers["value.0.1"].dtype is Dtype.FLOAT16
     python, handle = load(bundle, threads=THREADS), Handle(native, bundle, threads=THREADS)

@@ -69,7 +69,7 @@ class CTokenizer:
 
 
 class PythonTokenizer:
-    """The package's, as runtime/text.py has it."""
+    """The package's, as runtime/prompt_tokenizer.py has it."""
 
     def __init__(self, definition: str) -> None:
         self._tokenizer = tokenizers.Tokenizer.from_str(definition)

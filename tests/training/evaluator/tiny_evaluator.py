@@ -11,10 +11,10 @@ from PIL import Image
 
 from hart_edge.data.pictures import Pictures
 from hart_edge.evaluation.evaluator import EvaluatorConfig
+from hart_edge.training.captions import TextRecipe
 from hart_edge.training.evaluator.recipe import EvaluatorRecipe
 from hart_edge.training.evaluator.task import EvaluatorTask
 from hart_edge.training.recipe import Optimisation
-from hart_edge.training.text import TextRecipe
 
 SIDE = 32
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "black": (0, 0, 0)}

@@ -12,11 +12,11 @@ from accelerate import Accelerator
 
 from hart_edge.reference.checkpoint import load_checkpoint, read_tensors
 from hart_edge.reference.pack import pack
-from hart_edge.reference.text import load_text_model
+from hart_edge.reference.text_model import load_text_model
+from hart_edge.training.captions import TextRecipe, open_text
 from hart_edge.training.checkpoints import check_state, load_state, states
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.loop import Habits, Session, begin, train
-from hart_edge.training.text import TextRecipe, open_text
 from hart_edge.training.transformer.recipe import Batch
 from hart_edge.training.transformer.setup import examples_of
 from hart_edge.training.transformer.task import TransformerTask, sample

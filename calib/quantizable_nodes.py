@@ -1,6 +1,6 @@
 """Where a graph can hold INT8: MatMul, Gemm and Conv nodes with a constant weight, and embedding tables.
 
-In: an ONNX graph. Out: Site objects that collect.py observes and quantize.py rewrites.
+In: an ONNX graph. Out: QuantizableNode objects that collect.py observes and quantize.py rewrites.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ SMALLEST_WEIGHT = 4096  # elements; what is smaller saves nothing and is often s
 EXACT = frozenset({"quantizer.codebook.weight"})
 
 
-class SiteKind(StrEnum):
+class NodeKind(StrEnum):
     LINEAR = "linear"  # MatMul or Gemm
     CONV = "conv"
     EMBEDDING = "embedding"  # Gather of rows
 
 
 @dataclass(frozen=True)
-class Site:
+class QuantizableNode:
     """One node with a constant weight. `channel_axis` is the weight's output axis (rows of an embedding)."""
 
-    kind: SiteKind
+    kind: NodeKind
     node: onnx.NodeProto
     activation: str
     weight: str
@@ -35,7 +35,7 @@ class Site:
     channel_axis: int
 
 
-def find_sites(graph: onnx.GraphProto) -> list[Site]:
+def find_quantizable_nodes(graph: onnx.GraphProto) -> list[QuantizableNode]:
     """All sites of a graph, in the order of its nodes."""
     weights = {
         tensor.name: tensor
@@ -48,7 +48,7 @@ def find_sites(graph: onnx.GraphProto) -> list[Site]:
     sites = []
     for node in graph.node:
         if node.op_type == "Gather" and node.input[0] in weights and len(weights[node.input[0]].dims) == 2:
-            sites.append(Site(SiteKind.EMBEDDING, node, node.input[1], node.input[0], None, 0))
+            sites.append(QuantizableNode(NodeKind.EMBEDDING, node, node.input[1], node.input[0], None, 0))
         if node.op_type not in ("MatMul", "Gemm", "Conv") or node.input[1] not in weights:
             continue
         if node.input[0] in constants:
@@ -56,19 +56,19 @@ def find_sites(graph: onnx.GraphProto) -> list[Site]:
         bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
         attributes = {attribute.name: attribute for attribute in node.attribute}
         if node.op_type == "Conv":
-            kind, axis = SiteKind.CONV, 0
+            kind, axis = NodeKind.CONV, 0
         else:
             transposed = node.op_type == "Gemm" and "transB" in attributes and attributes["transB"].i == 1
-            kind, axis = SiteKind.LINEAR, 0 if transposed else 1
+            kind, axis = NodeKind.LINEAR, 0 if transposed else 1
             if "transA" in attributes and attributes["transA"].i:
                 continue
             if len(weights[node.input[1]].dims) != 2:
                 continue
-        sites.append(Site(kind, node, node.input[0], node.input[1], bias, axis))
+        sites.append(QuantizableNode(kind, node, node.input[0], node.input[1], bias, axis))
     return sites
 
 
-def describe_tensor(sites: Iterable[Site], name: str) -> str:
+def describe_tensor(sites: Iterable[QuantizableNode], name: str) -> str:
     """A tensor by the layers that read or write it, since exporters number what lies between: `x of mlp.down`."""
     weights = [site.weight for site in sites if name in (site.activation, site.node.output[0])]
     return f"{name} of {weights[0]}" if weights else name

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from hart_edge.reference.text import load_text_model
-from hart_edge.runtime.text import PromptTokenizer
-from hart_edge.training.errors import TrainingError
-from hart_edge.training.text import (
+from hart_edge.reference.text_model import load_text_model
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
+from hart_edge.training.captions import (
     Captions,
     Text,
     TextRecipe,
@@ -22,6 +21,7 @@ from hart_edge.training.text import (
     publish_text,
     train_tokenizer,
 )
+from hart_edge.training.errors import TrainingError
 
 RECIPE = TextRecipe(vocab_size=300, depth=2, num_heads=2, hidden=16)
 WORDS = ["a red heart", "A RED apple, flat", "a green apple", "green tea", "red tea: hot"] * 3

@@ -1,6 +1,6 @@
 """Prompt ids -> context: the Hugging Face text model of a checkpoint's text_model/ folder.
 
-First link of the chain. Ids come padded from runtime/text.py; the fixed instruction of text_model/prompt.txt is read
+First link of the chain. Ids come padded from runtime/prompt_tokenizer.py; the fixed instruction of text_model/prompt.txt is read
 in front of every prompt, and only the prompt's positions are kept. Source: HART's published pipeline.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hart_edge.errors import CheckpointError
 from hart_edge.reference.checkpoint import read_json
-from hart_edge.runtime.text import PromptTokenizer
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 
 
 class TextModel(nn.Module):

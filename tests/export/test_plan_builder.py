@@ -13,7 +13,7 @@ from hart_edge.bundle.manifest import ALIGNMENT, BufferKind, Precision, Setting,
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.bundle.writer import write_constants
 from hart_edge.export.graphs import build_graphs
-from hart_edge.export.plan import build_plan
+from hart_edge.export.plan_builder import build_plan
 from hart_edge.reference.checkpoint import load_checkpoint
 from tests.conftest import GOLDEN, BuildOnce
 from tests.export.reference_walk import tiny_model

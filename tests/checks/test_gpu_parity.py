@@ -11,8 +11,8 @@ import pytest
 from hart_edge.bundle.manifest import Precision, parse, to_json
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.checks import gpu_timing
-from hart_edge.checks.gpu_check import Check, PictureCheck, compare, difference
 from hart_edge.checks.gpu_mix import mix
+from hart_edge.checks.gpu_parity import Check, PictureCheck, compare, difference
 from hart_edge.checks.gpu_timing import Timing
 from hart_edge.cli import gpu_check as command
 from hart_edge.cli.main import main

@@ -6,25 +6,25 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from hart_edge.calib.quantizable import SMALLEST_WEIGHT, Site, SiteKind, find_sites
+from hart_edge.calib.quantizable_nodes import SMALLEST_WEIGHT, NodeKind, QuantizableNode, find_quantizable_nodes
 from tests.calib.make_graphs import INT64, conv_model, linear_model, make_model, weight
 
 
-def summary(sites: list[Site]) -> list[tuple]:
+def summary(sites: list[QuantizableNode]) -> list[tuple]:
     return [(site.kind, site.activation, site.weight, site.bias, site.channel_axis) for site in sites]
 
 
 def test_matmul_in_node_order() -> None:
-    assert summary(find_sites(linear_model().graph)) == [
-        (SiteKind.LINEAR, "x", "first", None, 1),
-        (SiteKind.LINEAR, "r", "second", None, 1),
+    assert summary(find_quantizable_nodes(linear_model().graph)) == [
+        (NodeKind.LINEAR, "x", "first", None, 1),
+        (NodeKind.LINEAR, "r", "second", None, 1),
     ]
 
 
 def test_conv_with_bias() -> None:
-    assert summary(find_sites(conv_model().graph)) == [
-        (SiteKind.CONV, "x", "first", "bias.first", 0),
-        (SiteKind.CONV, "h", "second", "bias.second", 0),
+    assert summary(find_quantizable_nodes(conv_model().graph)) == [
+        (NodeKind.CONV, "x", "first", "bias.first", 0),
+        (NodeKind.CONV, "h", "second", "bias.second", 0),
     ]
 
 
@@ -34,19 +34,19 @@ def test_gemm(attributes: dict[str, int], axis: int) -> None:
     shape = (96, 64) if attributes.get("transB") else (64, 96)
     node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], **attributes)
     model = make_model([node], [weight("w", *shape), weight("b", 96)], outputs={"y": ("B", 96)})
-    assert summary(find_sites(model.graph)) == [(SiteKind.LINEAR, "x", "w", "b", axis)]
+    assert summary(find_quantizable_nodes(model.graph)) == [(NodeKind.LINEAR, "x", "w", "b", axis)]
 
 
 def test_gemm_of_a_transposed_activation_is_none() -> None:
     node = helper.make_node("Gemm", ["x", "w"], ["y"], transA=1)
     model = make_model([node], [weight("w", 64, 64)], {"x": (64, "B")})
-    assert find_sites(model.graph) == []
+    assert find_quantizable_nodes(model.graph) == []
 
 
 def test_embedding() -> None:
     node = helper.make_node("Gather", ["table", "x"], ["y"])
     model = make_model([node], [weight("table", 128, 64)], {"x": ("B",)}, dtype=INT64)
-    assert summary(find_sites(model.graph)) == [(SiteKind.EMBEDDING, "x", "table", None, 0)]
+    assert summary(find_quantizable_nodes(model.graph)) == [(NodeKind.EMBEDDING, "x", "table", None, 0)]
 
 
 def test_what_is_no_site() -> None:
@@ -68,4 +68,4 @@ def test_what_is_no_site() -> None:
     initializers += [weight("batched", 2, 64, 64), indices, integers]
     model = make_model(nodes, initializers, {"x": (64, 64)}, {"y": (64, 64)})
     assert 64 * 63 < SMALLEST_WEIGHT == 64 * 64
-    assert find_sites(model.graph) == []
+    assert find_quantizable_nodes(model.graph) == []

@@ -14,8 +14,8 @@ import torch
 from transformers import AutoModel, PreTrainedTokenizerFast
 
 from hart_edge.errors import BundleError, CheckpointError, HartEdgeError, InputError
-from hart_edge.reference.text import TextModel, load_text_model
-from hart_edge.runtime.text import PromptTokenizer, PromptTruncatedWarning
+from hart_edge.reference.text_model import TextModel, load_text_model
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer, PromptTruncatedWarning
 
 SHIPPED = Path(__file__).parents[2] / "hart_edge" / "models" / "hart-emoji" / "text_model"
 DEFINITION = (SHIPPED / "tokenizer.json").read_text("utf-8")

@@ -1,7 +1,7 @@
 """Captions -> token ids -> context: a tokenizer and a small Qwen2 made here, or a text model taken from a folder.
 
 In: the training captions, or a text_model/ folder. Out: the module that the generator is trained with, the ids of
-every caption, and text_model/ in the published layout. Source of the padding rules: runtime/text.py.
+every caption, and text_model/ in the published layout. Source of the padding rules: runtime/prompt_tokenizer.py.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 
 from hart_edge.errors import InputError
-from hart_edge.reference.text import TextModel, load_text_model
-from hart_edge.runtime.text import PromptTokenizer, PromptTruncatedWarning
+from hart_edge.reference.text_model import TextModel, load_text_model
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer, PromptTruncatedWarning
 from hart_edge.training.checkpoints import publish, write_atomically
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.recipe import check
@@ -107,7 +107,7 @@ def make_text(recipe: TextRecipe, width: int, tokens: int, captions: Iterable[st
         eos_token_id=None,
         architectures=["Qwen2Model"],
         dtype="float32",
-        attn_implementation="eager",  # as the reference reads it (hart_edge/reference/text.py)
+        attn_implementation="eager",  # as the reference reads it (hart_edge/reference/text_model.py)
     )
     settings = {"model_max_length": tokens, "pad_token": PAD, "padding_side": "right"}
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"  # model_type qwen2 alone would mean another splitting
