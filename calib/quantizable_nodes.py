@@ -9,9 +9,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-import onnx
+if TYPE_CHECKING:
+    import onnx  # for the names of types alone: the command line asks for schemes, and has no need of it
 
+FLOAT = 1  # onnx.TensorProto.FLOAT
 SMALLEST_WEIGHT = 4096  # elements; what is smaller saves nothing and is often sensitive
 # Distances to it decide the encoder's codes, and the decoding side holds it exactly.
 EXACT = frozenset({"quantizer.codebook.weight"})
@@ -40,9 +43,7 @@ def find_quantizable_nodes(graph: onnx.GraphProto) -> list[QuantizableNode]:
     weights = {
         tensor.name: tensor
         for tensor in graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT
-        and math.prod(tensor.dims) >= SMALLEST_WEIGHT
-        and tensor.name not in EXACT
+        if tensor.data_type == FLOAT and math.prod(tensor.dims) >= SMALLEST_WEIGHT and tensor.name not in EXACT
     }
     constants = {tensor.name for tensor in graph.initializer}
     sites = []

@@ -15,12 +15,13 @@ PACKAGE = "hart_edge"
 OURS = (PACKAGE, "export", "engines", "runtime", "calib", "tests", "benchmarks", "examples")
 
 # What a room may import of ours besides itself: a room or a module, and everything below it.
-FORMAT = ("errors", "bundle")
+FORMAT = ("errors", "units", "bundle")
 DEVICE = (*FORMAT, "runtime", "engines")
 WORKSTATION = (*DEVICE, "reference", "calib", "export", "data")
 ALLOWED = {
     "errors": (),
-    "bundle": ("errors",),
+    "units": ("errors",),
+    "bundle": ("errors", "units"),
     "runtime": FORMAT,
     "engines": (*FORMAT, "runtime"),
     "api": DEVICE,
@@ -34,7 +35,7 @@ ALLOWED = {
     "cli": (*WORKSTATION, "api", "evaluation", "training", "checks"),
 }
 # What runs on a device must not need what only a workstation has.
-SLIM = ("errors", "bundle", "runtime", "engines", "api")
+SLIM = ("errors", "units", "bundle", "runtime", "engines", "api")
 HEAVY = ("torch", "onnx", "transformers")
 
 

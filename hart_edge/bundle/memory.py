@@ -16,6 +16,7 @@ from hart_edge.bundle.plan import BufferKind, Component, Plan, Precision
 from hart_edge.bundle.program import Program, make_program
 from hart_edge.bundle.target import Target
 from hart_edge.errors import BuildError
+from hart_edge.units import binary_size as size
 
 Activations = Mapping[tuple[str, int | None], int]  # (graph, scale): bytes between the nodes
 
@@ -271,9 +272,3 @@ INT8_SHARE = {Precision.FP32: 0.25, Precision.FP16: 0.5}
 
 def fits(peak: int, memory: int) -> str:
     return "which fits" if peak <= memory else "which does not fit either"
-
-
-def size(count: int) -> str:
-    if count < 10 * 2**20:
-        return f"{count / 2**20:.2f} MiB"
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -13,10 +13,11 @@ from typing import Any
 from hart_edge import __version__
 from hart_edge.api import DEFAULT_BUNDLE
 from hart_edge.bundle.manifest import MANIFEST_FILE
-from hart_edge.cli.tables import size, table
+from hart_edge.cli.tables import table
 from hart_edge.engines.registry import survey
 from hart_edge.engines.tensorrt.cuda import Cuda
 from hart_edge.errors import EngineError
+from hart_edge.units import size
 
 BUILD_PACKAGES = ("torch", "onnx", "onnxscript", "transformers", "safetensors")  # what export.build imports
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from hart_edge.bundle.manifest import HardwareCompatibility
 from hart_edge.engines.base import EngineSettings
+from hart_edge.errors import InputError
+from hart_edge.units import byte_count
 
-UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
-
-def byte_count(text: str) -> int:
-    """A number of bytes: 2GiB, 512MiB, 2G, 1000000."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmg]?)(?:i?b)?", text.strip().lower())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"expected a size such as 2GiB or 512MiB, found {text!r}")
-    return int(float(match[1]) * UNITS[match[2]])
+def workspace(text: str) -> int:
+    """Bytes of scratch memory, in any way that sizes are written."""
+    try:
+        return byte_count(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def architecture(text: str) -> str:
@@ -45,7 +45,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         help="GPUs that an engine of tensorrt-rtx is for (default: sm_86 sm_89 sm_120); tensorrt builds for this GPU",
     )
     p.add_argument("--images", type=images, default=1, metavar="N", help="most images at once (default: 1)")
-    p.add_argument("--workspace", type=byte_count, metavar="SIZE", help="most scratch memory, 512MiB or 2GiB")
+    p.add_argument("--workspace", type=workspace, metavar="SIZE", help="most scratch memory, 512MiB or 2GiB")
     p.add_argument(
         "--hardware-compatibility",
         choices=[str(x) for x in HardwareCompatibility],

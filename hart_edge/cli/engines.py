@@ -18,10 +18,11 @@ from hart_edge.bundle.manifest import Manifest, Target
 from hart_edge.bundle.naming import bundle_name
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.cli.engine_options import engine_settings
-from hart_edge.cli.tables import size, table
+from hart_edge.cli.tables import table
 from hart_edge.engines.base import BuildProgress
 from hart_edge.engines.bundle_build import EngineDone, EngineJob, build_engines, check_portable, engine_reports
 from hart_edge.engines.registry import builder
+from hart_edge.units import size
 
 QUIET = 10.0  # seconds after which a build that is not shown on a terminal says where it is
 

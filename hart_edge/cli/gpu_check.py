@@ -12,12 +12,12 @@ from hart_edge.checks.gpu_mix import mix
 from hart_edge.checks.gpu_parity import Check, PictureCheck, check_graphs, check_pictures
 from hart_edge.checks.gpu_timing import Timing, measure, runner_of, slower_graphs
 from hart_edge.cli.generate import Bar
-from hart_edge.cli.tables import size
 from hart_edge.engines.loading import load
 from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner
 from hart_edge.engines.tensorrt.cuda import Cuda
 from hart_edge.errors import HartEdgeError, InputError
 from hart_edge.runtime.pipeline import Pipeline
+from hart_edge.units import size
 
 SEEDS = range(7, 10)
 

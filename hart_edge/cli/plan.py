@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import re
 from typing import Any
 
-from hart_edge.bundle.memory import Activations, Constants, Forecast, advice, fits, forecast, size
+from hart_edge.bundle.memory import Activations, Constants, Forecast, advice, fits, forecast
 from hart_edge.bundle.verify import Bundle, open_bundle
 from hart_edge.cli.generate import Bar
 from hart_edge.cli.tables import table
 from hart_edge.errors import InputError
+from hart_edge.units import binary_size as size
+from hart_edge.units import byte_count
 
-UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 HEAD = ("component", "weights", "activations", "most at", "its build")
 SCALES = ("scale", "weights", "activations", "keys and values", "buffers", "in all")
 NUMBERS = frozenset({*HEAD[1:3], "its build", *SCALES[1:]})
@@ -121,11 +121,3 @@ def as_text(bundle: Bundle, found: Forecast, memory: int, changes: list[str]) ->
         f"building engines: {size(found.build)} at most, {fits(found.build, memory)}",
         *(f"change: {each}" for each in changes),
     ]
-
-
-def byte_count(text: str) -> int:
-    """8GiB, 512MB, 1000000: bytes. Raises InputError."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", text)
-    if found is None or found[2] not in UNITS:
-        raise InputError(f"expected a size such as 8GiB, 512MiB or 4GB, found {text!r}")
-    return int(float(found[1]) * UNITS[found[2]])

@@ -1,4 +1,4 @@
-"""How the commands lay out what they print: tables, numbers of bytes, and text that came from outside."""
+"""How the commands lay out what they print: tables, and text that came from outside."""
 
 from __future__ import annotations
 
@@ -20,14 +20,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[s
         return "  ".join(placed).rstrip()
 
     return [line(head), *map(line, rows)]
-
-
-def size(count: float) -> str:
-    """A number of bytes for people: 950 B, 12.4 kB, 19.6 MB, 3.1 GB."""
-    for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= power:
-            return f"{count / power:.1f} {unit}"
-    return f"{count:.0f} B"
 
 
 def quoted(text: str) -> str:

@@ -16,10 +16,10 @@ from hart_edge.bundle.memory import (
     cache_peak,
     forecast,
     require_build_memory,
-    size,
 )
 from hart_edge.bundle.program import make_program
 from hart_edge.errors import BuildError
+from hart_edge.units import binary_size as size
 from tests.bundle.make_bundle import make_bundle
 
 MB = 10**6
@@ -159,10 +159,6 @@ def test_what_this_machine_has(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\n")
     assert available_memory(tmp_path / "meminfo") is None
     assert available_memory(tmp_path / "none") is None
-
-
-def test_sizes_for_people() -> None:
-    assert [size(3 * 2**29), size(700 * 2**20), size(2**19)] == ["1.50 GiB", "700 MiB", "0.50 MiB"]
 
 
 def test_the_folder_is_not_needed(manifest: Manifest, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hart_edge.bundle.manifest import HardwareCompatibility
-from hart_edge.cli.engine_options import add_engine_arguments, architecture, byte_count, engine_settings, images
+from hart_edge.cli.engine_options import add_engine_arguments, architecture, engine_settings, images, workspace
 from hart_edge.engines.base import EngineSettings
 
 
@@ -23,13 +23,6 @@ def test_settings() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "count"), [("2GiB", 2**31), ("1.5 g", 3 * 2**29), ("512MiB", 2**29), ("64K", 65536), ("1000", 1000)]
-)
-def test_sizes(text: str, count: int) -> None:
-    assert byte_count(text) == count
-
-
 def test_architectures() -> None:
     assert [architecture(text) for text in ("sm_86", "SM86", "8.9", "120", "12.1")] == [
         "sm_86",
@@ -42,7 +35,7 @@ def test_architectures() -> None:
 
 def test_what_is_none() -> None:
     for read, text, message in (
-        (byte_count, "big", "expected a size such as 2GiB or 512MiB, found 'big'"),
+        (workspace, "big", "expected a size such as 2GiB, 512MiB or 4GB, found 'big'"),
         (architecture, "ada", "expected a GPU architecture such as sm_86, found 'ada'"),
         (images, "0", "expected a number from 1 to 1024, found '0'"),
     ):

@@ -16,7 +16,7 @@ import pytest
 import hart_edge
 from hart_edge.cli import generate as generate_command
 from hart_edge.cli.main import main
-from hart_edge.cli.tables import quoted, size, table
+from hart_edge.cli.tables import quoted, table
 from tests.cli.command_line import PROMPT, ROOT, Run, process
 from tests.conftest import GOLDEN
 
@@ -230,13 +230,6 @@ def test_tables() -> None:
         "decoder  2,634",
         "context      9",
     ]
-
-
-@pytest.mark.parametrize(
-    ("count", "shown"), [(0, "0 B"), (999, "999 B"), (12_400, "12.4 kB"), (19_593_855, "19.6 MB"), (3.1e9, "3.1 GB")]
-)
-def test_sizes(count: float, shown: str) -> None:
-    assert size(count) == shown
 
 
 @pytest.mark.parametrize(

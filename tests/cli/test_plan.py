@@ -11,8 +11,6 @@ import pytest
 
 from hart_edge.bundle.manifest import parse, to_json
 from hart_edge.cli.main import main
-from hart_edge.cli.plan import byte_count
-from hart_edge.errors import InputError
 from tests.bundle.make_bundle import file_entry
 from tests.engines.tensorrt.engine_bundle import make_engine_bundle
 from tests.runtime.words_bundle import make_words_bundle
@@ -49,6 +47,9 @@ def test_what_fits_and_what_does_not(words: Path, capsys: pytest.CaptureFixture[
     assert weights["text_model"] == 32 * 8 * 4 + 5_000  # and a node
     status, found = planned(capsys, words, "--memory", "10MB")
     assert status == 1 and not found["fits"] and len(found["changes"]) >= 1
+    capsys.readouterr()
+    assert main(["plan", str(words), "--memory", "8 gigs"]) == 1
+    assert capsys.readouterr().err == "error: expected a size such as 2GiB, 512MiB or 4GB, found '8 gigs'\n"
 
 
 def test_for_people(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,19 +80,6 @@ def test_engines_are_planned_from_their_builders_reports(
     most = {each["name"]: (each["activations"], each["scale"]) for each in found["components"]}
     assert most["tokens"] == (7_000_000, 0)  # the second profile of this engine, which serves scale 0
     assert most["decoder"] == (7_000_000, None)  # two numbers for one profile: the larger
-
-
-@pytest.mark.parametrize(
-    ("text", "count"), [("8GiB", 2**33), ("512MiB", 2**29), ("4GB", 4 * 10**9), ("1.5 GiB", 3 * 2**29), ("1000", 1000)]
-)
-def test_sizes(text: str, count: int) -> None:
-    assert byte_count(text) == count
-
-
-@pytest.mark.parametrize("text", ["", "8 gigs", "-1GiB", "8gib"])
-def test_sizes_that_make_no_sense(text: str) -> None:
-    with pytest.raises(InputError, match="expected a size such as 8GiB, 512MiB or 4GB, found "):
-        byte_count(text)
 
 
 @pytest.mark.parametrize("mode", ["usual", "low"])

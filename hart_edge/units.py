@@ -1,0 +1,39 @@
+"""Numbers of bytes, as people type them and as they are printed. Every command and message has them from here.
+
+GB, MB and kB are powers of 1000, GiB, MiB and KiB powers of 1024; a bare number is bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from hart_edge.errors import InputError
+
+PREFIXES = "kMGT"  # 1000, 1000**2, ...; followed by an i, 1024, 1024**2, ...
+SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])(i)?)?b?", re.ASCII)
+
+
+def byte_count(text: str) -> int:
+    """A number of bytes: 2GiB, 512MiB, 4GB, 4G (the same as 4GB), 1000000; in any case. Raises InputError."""
+    found = SIZE.fullmatch(text.strip().lower())
+    if found is None:
+        raise InputError(f"expected a size such as 2GiB, 512MiB or 4GB, found {text!r}")
+    number, prefix, binary = found.groups()
+    power = 0 if prefix is None else PREFIXES.lower().index(prefix) + 1
+    return int(Fraction(number) * (1024 if binary else 1000) ** power)
+
+
+def size(count: float) -> str:
+    """A number of bytes for people, in powers of 1000: 950 B, 12.4 kB, 19.6 MB, 3.1 GB."""
+    for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= power:
+            return f"{count / power:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def binary_size(count: float) -> str:
+    """A number of bytes in powers of 1024, as the memory of devices is sold: 0.50 MiB, 700 MiB, 1.50 GiB."""
+    if count < 10 * 2**20:
+        return f"{count / 2**20:.2f} MiB"
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
