@@ -6,13 +6,13 @@
 #include <string>
 #include <string_view>
 
-#include "bundle.h"
-#include "error.h"
-#include "files.h"
-#include "manifest.h"
-#include "onnx_guard.h"
-#include "random.h"
-#include "settings.h"
+#include "bundle/verify.h"
+#include "errors.h"
+#include "bundle/files.h"
+#include "bundle/manifest.h"
+#include "bundle/onnx_guard.h"
+#include "api/random.h"
+#include "api/settings.h"
 
 #define DOOR extern "C" __attribute__((visibility("default")))
 

@@ -8,8 +8,8 @@
 #include <stdexcept>
 #include <string_view>
 
-#include "error.h"
-#include "tokenizer.h"
+#include "errors.h"
+#include "text/tokenizer.h"
 
 #define DOOR extern "C" __attribute__((visibility("default")))
 

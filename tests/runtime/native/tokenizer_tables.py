@@ -1,4 +1,4 @@
-"""The tokenizers package -> runtime/native/src/tokenizer_tables.h: letters, numbers, spaces, words, small letters.
+"""The tokenizers package -> runtime/native/src/text/tokenizer_tables.h: letters, numbers, spaces, words, small letters.
 
 Every Unicode library has tables of some version of Unicode, and the package has three (its regular expressions, its
 normaliser, its cases). The C tokenizer has to give its ids, so its tables are measured here, code point by code point,
@@ -17,7 +17,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
 
-HEADER = Path(__file__).parents[3] / "runtime" / "native" / "src" / "tokenizer_tables.h"
+HEADER = Path(__file__).parents[3] / "runtime" / "native" / "src" / "text" / "tokenizer_tables.h"
 CODE_POINTS = [*range(0xD800), *range(0xE000, 0x110000)]
 
 # The bits of a class, as tokenizer_unicode.h names them.

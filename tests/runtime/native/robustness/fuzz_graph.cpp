@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "error.h"
-#include "onnx_guard.h"
+#include "errors.h"
+#include "bundle/onnx_guard.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
     try {

@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "error.h"
-#include "manifest.h"
+#include "errors.h"
+#include "bundle/manifest.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
     try {

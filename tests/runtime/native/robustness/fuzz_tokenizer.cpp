@@ -10,10 +10,10 @@
 #include <string_view>
 #include <vector>
 
-#include "error.h"
-#include "tokenizer.h"
-#include "tokenizer_file.h"
-#include "utf8.h"
+#include "errors.h"
+#include "text/tokenizer.h"
+#include "text/tokenizer_file.h"
+#include "text/utf8.h"
 
 namespace {
 

@@ -5,8 +5,8 @@
 #include <optional>
 #include <string_view>
 
-#include "error.h"
-#include "tokenizer.h"
+#include "errors.h"
+#include "text/tokenizer.h"
 
 namespace {
 

@@ -1,0 +1,74 @@
+// The loop: execute a bundle's plan, step by step, handing buffers from one graph to the next (runtime/loop.py).
+//
+// All memory is there before the loop begins: buffers whose lives do not meet share it, every step is bound once, and
+// the loop itself allocates nothing.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bundle/verify.h"
+#include "engine/runner.h"
+
+namespace hart_edge {
+
+// The memory behind a plan's buffers at B = 1, each alive from its first step to its last; and longer where a caller
+// looks at it: f_hat and indices until their scale has been told, pixels and finite to the end.
+class Buffers {
+ public:
+    explicit Buffers(const Bundle &bundle);
+
+    // Where a buffer lies; its bytes are what the plan says.
+    [[nodiscard]] void *operator[](const std::string &name) const { return data_[plan_.buffers.place(name)]; }
+
+    // A buffer as the tensor of a graph.
+    [[nodiscard]] Tensor tensor(const std::string &graph_tensor, const std::string &name) const;
+
+    // Tell a runner of all memory that tensors lie in.
+    void be_held(Runner &runner) const;
+
+    // Bytes of all of them together, shared memory once.
+    [[nodiscard]] std::size_t bytes() const { return bytes_; }
+
+    // What no step writes, by the step that reads it first.
+    struct Source {
+        const Buffer *buffer;
+        void *data;
+    };
+    [[nodiscard]] const std::vector<Source> &sources(std::size_t step) const { return sources_[step]; }
+
+ private:
+    struct Free {
+        void operator()(char *memory) const;
+    };
+    [[nodiscard]] void *row(const Buffer &rows) const;
+
+    const Plan &plan_;
+    std::unique_ptr<char, Free> memory_;
+    std::size_t bytes_ = 0;
+    std::vector<void *> data_;  // by the buffer's place in the plan
+    std::vector<std::vector<Source>> sources_;
+};
+
+// The buffer of token ids at a scale, "" where the plan keeps none.
+std::string indices_of(const Plan &plan, std::int64_t scale);
+
+// Bind every step of the plan; the numbers to run them by.
+std::vector<std::size_t> bind(const Plan &plan, Runner &runner, const Buffers &buffers);
+
+// What the loop asks of its caller.
+class Caller {
+ public:
+    virtual ~Caller() = default;
+    virtual void fill(const Buffer &buffer, void *into) = 0;  // write an input, setting or noise buffer
+    virtual void step_done() = 0;                             // throws to stop
+    virtual void scale_done(std::size_t scale) = 0;           // its f_hat can be decoded; throws to stop
+};
+
+// Run every step. The decoder is the last one, so the picture is there when it returns.
+void execute(const Plan &plan, Runner &runner, const std::vector<std::size_t> &bindings, const Buffers &buffers,
+             Caller &caller);
+
+}  // namespace hart_edge

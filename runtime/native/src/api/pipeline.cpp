@@ -1,0 +1,357 @@
+#include "api/pipeline.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+
+#include "api/random.h"
+#include "engine/onnxruntime_runner.h"
+#include "errors.h"
+#ifdef HART_EDGE_WITH_TENSORRT
+#include "engine/tensorrt_runner.h"
+#endif
+
+namespace hart_edge {
+
+namespace {
+
+constexpr int MOST_THREADS = 1024;
+constexpr std::int64_t MOST_TOKENIZER_BYTES = 256 << 20;
+
+// A noise buffer of one image, as docs/randomness.md has it.
+void noise(const Buffer &buffer, std::uint64_t seed, float *into) {
+    Stream stream{seed, static_cast<std::uint64_t>(buffer.purpose), static_cast<std::uint64_t>(*buffer.scale), 0};
+    const auto numbers = static_cast<std::size_t>(buffer.bytes_per_image) / sizeof(float);
+    if (buffer.distribution == Distribution::uniform) return uniform(stream, into, numbers);
+    const auto steps = static_cast<std::size_t>(buffer.shape[1].size);
+    for (std::size_t step = 0; step < steps; ++step) {
+        stream.step = step;
+        normal(stream, into + step * (numbers / steps), numbers / steps);
+    }
+}
+
+void check_context(const float *context, const std::uint8_t *mask, std::size_t tokens, std::size_t dim) {
+    const bool finite = std::all_of(context, context + tokens * dim, [](float value) { return std::isfinite(value); });
+    const bool words = std::any_of(mask, mask + tokens, [](std::uint8_t flag) { return flag == 1; });
+    const bool flags = std::all_of(mask, mask + tokens, [](std::uint8_t flag) { return flag <= 1; });
+    if (!finite || !words) {
+        throw Error(Status::input,
+                    "context: expected finite tokens and at least one 1 in context_masks; check your text model");
+    }
+    if (!flags) throw Error(Status::input, "context_masks: expected 0 and 1, found another number; pass 1 for words");
+}
+
+std::uint64_t memory_needed(const Bundle &bundle, const Buffers &buffers) {
+    const auto side = static_cast<std::uint64_t>(bundle.manifest.image_size);
+    std::uint64_t bytes = buffers.bytes() + bundle.constants.bytes().size() + side * side * 3;  // and a preview
+    for (const Component &component : bundle.manifest.components) {
+        const auto runs = [&component](const Step &step) { return step.graph == component.name; };
+        const std::vector<Step> &steps = bundle.manifest.plan.steps;
+        if (std::any_of(steps.begin(), steps.end(), runs)) bytes += static_cast<std::uint64_t>(component.bytes);
+    }
+    return bytes;
+}
+
+const hart_edge_options &checked(const hart_edge_options &options) {
+    if (options.threads < 0 || options.threads > MOST_THREADS) {
+        throw Error(Status::engine, "threads: expected an integer from 1 to " + std::to_string(MOST_THREADS) +
+                                        ", or 0 for one a core, found " + std::to_string(options.threads));
+    }
+    if (options.engine < HART_EDGE_ENGINE_AUTO || options.engine > HART_EDGE_ENGINE_TENSORRT) {
+        throw Error(Status::argument,
+                    "engine: expected HART_EDGE_ENGINE_AUTO, HART_EDGE_ENGINE_ONNXRUNTIME or "
+                    "HART_EDGE_ENGINE_TENSORRT, found " +
+                        std::to_string(options.engine));
+    }
+    return options;
+}
+
+using Starting = std::future<std::unique_ptr<OnnxRuntimeLibrary>>;
+
+Starting start_library(const hart_edge_options &options) {
+    const std::string path = options.onnxruntime_library == nullptr ? "" : options.onnxruntime_library;
+    const auto either = std::launch::async | std::launch::deferred;  // deferred where no thread is to be had
+    return std::async(either, [path] { return std::make_unique<OnnxRuntimeLibrary>(path); });
+}
+
+std::unique_ptr<Runner> make_tensorrt_runner(const Bundle &bundle, const hart_edge_options &options) {
+#ifdef HART_EDGE_WITH_TENSORRT
+    const std::string path = options.tensorrt_library == nullptr ? "" : options.tensorrt_library;
+    return std::make_unique<TensorRtRunner>(bundle, path, options.device);
+#else
+    static_cast<void>(options);
+    throw Error(Status::engine, "bundle '" + bundle.manifest.name +
+                                    "' was built for tensorrt, found a library without it; build the library where "
+                                    "NvInfer.h and cuda.h are, or the bundle for cpu");
+#endif
+}
+
+std::unique_ptr<Runner> make_runner(const Bundle &bundle, Starting &library, const hart_edge_options &options,
+                                    std::uint64_t memory) {
+    const Target target = bundle.manifest.target.name;
+    if (target == Target::tensorrt_rtx) {
+        throw Error(Status::engine,
+                    "this library runs bundles for cpu, cuda and tensorrt, found one for tensorrt-rtx; use it from "
+                    "Python, or build for tensorrt");
+    }
+    const hart_edge_engine engine =
+        target == Target::tensorrt ? HART_EDGE_ENGINE_TENSORRT : HART_EDGE_ENGINE_ONNXRUNTIME;
+    if (options.engine != HART_EDGE_ENGINE_AUTO && options.engine != engine) {
+        throw Error(Status::engine, "engine: expected the one that runs bundles for " + std::string(word(target)) +
+                                        ", found another; set HART_EDGE_ENGINE_AUTO");
+    }
+    if (options.memory_limit > 0 && memory > options.memory_limit) {
+        throw Error(Status::memory, "expected a memory_limit of at least " + std::to_string(memory) +
+                                        " bytes for this bundle's weights and buffers, found " +
+                                        std::to_string(options.memory_limit) + "; raise it or build at int8");
+    }
+    if (target == Target::tensorrt) return make_tensorrt_runner(bundle, options);
+    OnnxRuntimeOptions own;
+    own.threads = options.threads;
+    own.device = options.device;
+    own.memory_limit = options.memory_limit;
+    return std::make_unique<OnnxRuntimeRunner>(bundle, library.get(), own);
+}
+
+void check_finite(std::uint8_t finite) {
+    if (finite != 0) return;
+    throw Error(Status::generation,
+                "the decoder produced NaN or infinity, so there is no picture; try another seed or a lower cfg_scale, "
+                "and if every prompt fails rebuild the bundle at fp32 and report it");
+}
+
+std::optional<PromptTokenizer> make_tokenizer(const Bundle &bundle) {
+    const Manifest &manifest = bundle.manifest;
+    if (!manifest.tokenizer) return std::nullopt;
+    const std::int64_t bytes = manifest.files.find(manifest.tokenizer->file)->bytes;
+    if (bytes > MOST_TOKENIZER_BYTES) {
+        throw Error(Status::bundle, manifest.tokenizer->file + ": expected at most " +
+                                        std::to_string(MOST_TOKENIZER_BYTES) + " bytes, found " +
+                                        std::to_string(bytes) + "; rebuild the bundle with python -m export.build");
+    }
+    const std::string definition = read_file(bundle.path(manifest.tokenizer->file), static_cast<std::size_t>(bytes));
+    return PromptTokenizer(definition, *manifest.tokenizer, manifest.context_tokens);
+}
+
+}  // namespace
+
+void free_image(hart_edge_image *image) {
+    std::free(image);
+}  // its pixels lie behind it, in the same block
+
+Pipeline::Pipeline(const std::string &folder, const hart_edge_options &options)
+    : library_(start_library(checked(options))),
+      bundle_(open_bundle(folder)),
+      buffers_(bundle_),
+      memory_(memory_needed(bundle_, buffers_)),
+      runner_(make_runner(bundle_, library_, options, memory_)),
+      engine_(runner_->name()),
+      tokenizer_(make_tokenizer(bundle_)),
+      bindings_(bind(bundle_.manifest.plan, *runner_, buffers_)) {
+    bind_scales();
+    std::vector<ComponentName> graphs;  // in the order in which the plan first runs them
+    std::size_t awaited = 0;            // what the first scale needs
+    for (const Step &step : bundle_.manifest.plan.steps) {
+        if (std::find(graphs.begin(), graphs.end(), step.graph) == graphs.end()) graphs.push_back(step.graph);
+        if (awaited == 0 && step.ends_scale) awaited = graphs.size();
+    }
+    runner_->load(graphs, options.wait_for_all != 0 ? graphs.size() : awaited);
+}
+
+void Pipeline::bind_scales() {
+    const Manifest &manifest = bundle_.manifest;
+    const std::size_t side = static_cast<std::size_t>(manifest.image_size);
+    const std::vector<std::int64_t> shape{1, manifest.image_size, manifest.image_size, 3};
+    preview_.resize(side * side * 3 + 1);
+    const Tensor pixels{"pixels", Dtype::uint8, shape, preview_.data(), preview_.size() - 1};
+    const Tensor finite{"finite", Dtype::boolean, {1}, &preview_.back(), 1};
+    runner_->hold(pixels.data, pixels.bytes, false);
+    runner_->hold(finite.data, finite.bytes, false);
+    for (std::size_t scale = 0; scale < manifest.patch_nums.size(); ++scale) {
+        const std::string indices = indices_of(manifest.plan, static_cast<std::int64_t>(scale));
+        Scale told{nullptr, 0, 0};
+        if (!indices.empty()) {
+            told.indices = static_cast<std::int64_t *>(buffers_[indices]);
+            told.count = static_cast<std::uint32_t>(buffers_.tensor("indices", indices).bytes / sizeof(std::int64_t));
+        }
+        const Tensor f_hat = buffers_.tensor("f_hat", "f_hat." + std::to_string(scale));
+        told.preview = runner_->bind(ComponentName::decoder, std::nullopt, {f_hat}, {pixels, finite});
+        scales_.push_back(told);
+    }
+}
+
+void Pipeline::generate(const hart_edge_params &params, hart_edge_image **images) {
+    cancelled_ = false;
+    runner_->resume();
+    const Settings settings = check_settings(bundle_.manifest.sampling, params);
+    const std::vector<Inputs> inputs = check_inputs(params);  // all of them before the first is drawn
+    std::vector<Image> finished;
+    finished.reserve(params.count);
+    try {
+        for (std::uint32_t picture = 0; picture < params.count; ++picture) {
+            finished.push_back(run(inputs[picture], params, settings, picture));
+        }
+    } catch (const Error &error) {
+        if (error.status() == Status::engine) check_cancelled();  // an engine that was stopped fails
+        throw;
+    }
+    for (std::size_t picture = 0; picture < finished.size(); ++picture) images[picture] = finished[picture].release();
+}
+
+std::vector<Pipeline::Inputs> Pipeline::check_inputs(const hart_edge_params &params) const {
+    const Manifest &manifest = bundle_.manifest;
+    const auto tokens = static_cast<std::size_t>(manifest.context_tokens);
+    const auto dim = static_cast<std::size_t>(manifest.context_dim);
+    const bool prompts = params.prompt != nullptr || params.prompts != nullptr;
+    const bool contexts = params.contexts != nullptr || params.context_masks != nullptr;
+    if (tokenizer_ && contexts) {
+        throw Error(Status::input, "bundle '" + manifest.name +
+                                       "' holds a text model: expected a prompt, found a context; pass the text");
+    }
+    if (!tokenizer_ && (prompts || params.contexts == nullptr || params.context_masks == nullptr)) {
+        throw Error(Status::input, "bundle '" + manifest.name + "' holds no text model: expected contexts (" +
+                                       std::to_string(tokens) + ", " + std::to_string(dim) + ") and context_masks (" +
+                                       std::to_string(tokens) + ",), found " + (prompts ? "a prompt" : "none") +
+                                       "; compute them with your text model, or build from a checkpoint with "
+                                       "text_model/");
+    }
+    if (tokenizer_ && params.prompts == nullptr && params.count > 1) {
+        throw Error(Status::input, "prompts: expected " + std::to_string(params.count) +
+                                       " of them, found none; set prompts, or count to 1");
+    }
+    std::vector<Inputs> checked(params.count);
+    for (std::size_t picture = 0; picture < checked.size(); ++picture) {
+        Inputs &inputs = checked[picture];
+        if (tokenizer_) {
+            const char *prompt = params.prompts == nullptr ? params.prompt : params.prompts[picture];
+            if (prompt == nullptr)
+                throw Error(Status::input, "prompt: expected a text, found NULL; pass the text to draw");
+            inputs.prompt = tokenizer_->encode(prompt);
+        } else {
+            inputs.context = params.contexts + picture * tokens * dim;
+            inputs.mask = params.context_masks + picture * tokens;
+            check_context(inputs.context, inputs.mask, tokens, dim);
+        }
+    }
+    return checked;
+}
+
+class Pipeline::Drawing : public Caller {
+ public:
+    Drawing(Pipeline &pipeline, const Inputs &inputs, const hart_edge_params &params, const Settings &settings,
+            std::uint32_t picture)
+        : pipeline_(pipeline), inputs_(inputs), params_(params), settings_(settings), picture_(picture) {}
+
+    [[nodiscard]] std::uint64_t seed() const {
+        return params_.seeds == nullptr ? params_.seed : params_.seeds[picture_];
+    }
+
+    void fill(const Buffer &buffer, void *into) override {
+        if (buffer.kind == BufferKind::noise) return noise(buffer, seed(), static_cast<float *>(into));
+        if (buffer.kind == BufferKind::setting) {
+            return settings_.value(buffer, pipeline_.bundle_.manifest.sampling, into);
+        }
+        const void *from = buffer.dtype == Dtype::int64     ? static_cast<const void *>(inputs_.prompt.ids.data())
+                           : buffer.dtype == Dtype::float32 ? static_cast<const void *>(inputs_.context)
+                                                            : static_cast<const void *>(inputs_.mask);
+        std::memcpy(into, from, static_cast<std::size_t>(buffer.bytes_per_image));
+    }
+
+    void step_done() override { pipeline_.check_cancelled(); }
+
+    void scale_done(std::size_t scale) override {  // the last is told with the picture
+        if (scale + 1 < pipeline_.scales_.size()) pipeline_.tell(params_, picture_, scale, nullptr);
+    }
+
+ private:
+    Pipeline &pipeline_;
+    const Inputs &inputs_;
+    const hart_edge_params &params_;
+    const Settings &settings_;
+    std::uint32_t picture_;
+};
+
+Pipeline::Image Pipeline::run(const Inputs &inputs, const hart_edge_params &params, const Settings &settings,
+                              std::uint32_t picture) {
+    Drawing drawing(*this, inputs, params, settings, picture);
+    const auto side = static_cast<std::uint32_t>(bundle_.manifest.image_size);
+    const std::size_t bytes = std::size_t{side} * side * 3;
+    void *block = std::malloc(sizeof(hart_edge_image) + bytes);
+    if (block == nullptr) throw std::bad_alloc();
+    Image image(static_cast<hart_edge_image *>(block));
+    image->width = image->height = side;
+    image->pixels = reinterpret_cast<std::uint8_t *>(image.get() + 1);
+    image->seed = drawing.seed();
+    image->prompt_tokens = static_cast<std::uint32_t>(inputs.prompt.tokens);
+    execute(bundle_.manifest.plan, *runner_, bindings_, buffers_, drawing);
+    runner_->download(buffers_["finite"], 1);
+    check_finite(*static_cast<const std::uint8_t *>(buffers_["finite"]));
+    runner_->download(buffers_["pixels"], bytes);
+    std::memcpy(image->pixels, buffers_["pixels"], bytes);
+    tell(params, picture, scales_.size() - 1, image->pixels);
+    return image;
+}
+
+void Pipeline::tell(const hart_edge_params &params, std::uint32_t picture, std::size_t scale,
+                    const std::uint8_t *pixels) {
+    if (params.on_scale == nullptr) return;
+    const Scale &told = scales_[scale];
+    runner_->download(told.indices, told.count * sizeof(std::int64_t));
+    if (params.previews != 0 && pixels == nullptr) {
+        runner_->run(told.preview);
+        check_cancelled();
+        runner_->download(&preview_.back(), 1);
+        check_finite(preview_.back());
+        runner_->download(preview_.data(), preview_.size() - 1);
+        pixels = preview_.data();
+    }
+    hart_edge_progress progress{};
+    progress.struct_size = sizeof progress;
+    progress.picture = picture;
+    progress.pictures = params.count;
+    progress.scale = static_cast<std::uint32_t>(scale);
+    progress.scales = static_cast<std::uint32_t>(scales_.size());
+    progress.tokens = told.count;
+    progress.token_ids = told.indices;
+    progress.preview = params.previews != 0 ? pixels : nullptr;
+    progress.width = progress.height = static_cast<std::uint32_t>(bundle_.manifest.image_size);
+    if (params.on_scale(params.user_data, &progress) != 0) cancelled_ = true;
+    check_cancelled();
+}
+
+void Pipeline::cancel() noexcept {
+    ++cancelling_;
+    cancelled_ = true;
+    runner_->stop();
+    cancelled_ = true;  // again: a generate() that has just begun may have cleared it before the engine was stopped
+    --cancelling_;
+}
+
+void Pipeline::check_cancelled() const {
+    while (cancelling_ != 0) {  // a few instructions of cancel()
+    }
+    if (cancelled_) throw Error(Status::cancelled, "cancelled");
+}
+
+void Pipeline::describe(hart_edge_info &info) const {
+    const Manifest &manifest = bundle_.manifest;
+    const Sampling &sampling = manifest.sampling;
+    info.image_size = static_cast<std::uint32_t>(manifest.image_size);
+    info.scales = static_cast<std::uint32_t>(manifest.patch_nums.size());
+    info.takes_prompt = tokenizer_ ? 1 : 0;
+    info.context_tokens = static_cast<std::uint32_t>(manifest.context_tokens);
+    info.context_dim = static_cast<std::uint32_t>(manifest.context_dim);
+    info.cfg_scale = sampling.cfg_scale;
+    info.top_p = sampling.top_p;
+    info.top_k = static_cast<std::int32_t>(*std::max_element(sampling.top_k.begin(), sampling.top_k.end()));
+    info.smooth = sampling.smooth ? 1 : 0;
+    info.name = manifest.name.c_str();
+    info.precision = word(manifest.precision).data();
+    info.target = word(manifest.target.name).data();
+    info.engine = engine_.c_str();
+    info.memory = memory_;
+}
+
+}  // namespace hart_edge

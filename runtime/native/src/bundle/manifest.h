@@ -1,0 +1,82 @@
+// manifest.json of a bundle, of format FORMAT_VERSION: bytes in, a Manifest out (hart_edge/bundle/manifest.py).
+//
+// docs/bundle.md is the specification. `parse` refuses everything that it does not allow, so the code behind it trusts
+// its Manifest. Nothing here touches a file: verify.cpp does.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bundle/plan.h"
+#include "bundle/target.h"
+
+namespace hart_edge {
+
+inline constexpr std::int64_t FORMAT_VERSION = 2;
+inline constexpr const char *MANIFEST_FILE = "manifest.json";
+inline constexpr const char *CONSTANTS_FILE = "constants.bin";
+inline constexpr std::size_t MOST_MANIFEST_BYTES = 16U << 20;
+
+enum class PaddingSide { left, right };
+
+template <>
+struct Words<PaddingSide> {
+    static constexpr std::array<std::string_view, 2> all{"left", "right"};
+};
+
+struct TokenizerSpec {
+    std::string file;
+    std::int64_t pad_token_id = 0;
+    PaddingSide padding_side{};
+};
+
+// Defaults, then tables with one entry per scale.
+struct Sampling {
+    double cfg_scale = 0;
+    double top_p = 0;
+    bool smooth = false;
+    std::vector<std::int64_t> top_k;
+    std::vector<double> guidance_ratio;
+    std::vector<double> temperature;
+};
+
+struct Residual {
+    std::vector<std::int64_t> timesteps;
+    std::int64_t noise_steps = 0;
+};
+
+struct FileEntry {
+    std::int64_t bytes = 0;
+    std::string sha256;
+};
+
+// Calibration, quality, licences and tools are checked and left: a runner has no use for them.
+struct Manifest {
+    std::string name;
+    Precision precision{};
+    TargetSpec target;
+    std::int64_t image_size = 0;
+    std::vector<std::int64_t> patch_nums;
+    std::int64_t vocab_size = 0;
+    std::int64_t z_channels = 0;
+    std::int64_t context_tokens = 0;
+    std::int64_t context_dim = 0;
+    std::optional<TokenizerSpec> tokenizer;
+    Sampling sampling;
+    Residual residual;
+    std::vector<Component> components;
+    Table<FileEntry> files;
+    Table<Constant> constants;
+    Plan plan;
+    std::optional<std::size_t> scales_of_quality;  // entries of its table, where there is one
+};
+
+// The manifest in the bytes of a manifest.json; the bundle error names the JSON path of a fault.
+Manifest parse(std::string_view data);
+
+}  // namespace hart_edge

@@ -1,0 +1,15 @@
+// A plan against its graphs and constants (hart_edge/bundle/plan_check.py): bundle error unless every step can run with
+// what the steps before it left. docs/bundle.md lists the rules under "A plan is consistent".
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "bundle/plan.h"
+
+namespace hart_edge {
+
+void check_plan(const Plan &plan, const std::vector<Component> &components, const Table<Constant> &constants,
+                std::int64_t scales, std::int64_t image_size);
+
+}  // namespace hart_edge

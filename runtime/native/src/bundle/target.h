@@ -1,0 +1,50 @@
+// What a bundle was made for: the target, and what its engines need, which a loader compares before it opens one
+// (hart_edge/bundle/target.py).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bundle/fields.h"
+#include "bundle/plan.h"
+
+namespace hart_edge {
+
+enum class Target { cpu, cuda, tensorrt, tensorrt_rtx };
+enum class HardwareCompatibility { none, same_compute_capability, ampere_plus };
+
+template <>
+struct Words<Target> {
+    static constexpr std::array<std::string_view, 4> all{"cpu", "cuda", "tensorrt", "tensorrt-rtx"};
+};
+template <>
+struct Words<HardwareCompatibility> {
+    static constexpr std::array<std::string_view, 3> all{"none", "same-compute-capability", "ampere-plus"};
+};
+
+// What the engines of a bundle need. `version` is that of the library that the target names, which built them.
+struct Engines {
+    std::string version;
+    std::string platform;
+    std::vector<std::string> architectures;
+    HardwareCompatibility hardware_compatibility{};
+    bool version_compatible = false;
+    std::int64_t images_at_once = 0;
+};
+
+struct TargetSpec {
+    Target name{};
+    std::optional<Engines> engines;  // none where the components are graphs
+};
+
+TargetSpec read_target(const json::Value &value, const Where &where);
+
+// A bundle holds graphs or engines, not both, and engines have a profile for every step: bundle error otherwise.
+void check_engines(const TargetSpec &target, const std::vector<Component> &components, const Plan &plan,
+                   std::int64_t scales);
+
+}  // namespace hart_edge

@@ -1,0 +1,15 @@
+// Whether this machine can run a bundle's engines (engines/tensorrt/compatibility.py): decided from the manifest,
+// before an engine is opened.
+#pragma once
+
+#include <string>
+
+#include "bundle/target.h"
+
+namespace hart_edge {
+
+// Throw the engine error unless engines of TensorRT run with this version of it on a GPU of this architecture
+// ("sm_87").
+void check_machine(const TargetSpec &target, const std::string &version, const std::string &architecture);
+
+}  // namespace hart_edge

@@ -1,0 +1,260 @@
+#include "engine/onnxruntime_runner.h"
+
+#include <algorithm>
+#include <system_error>
+
+#include "errors.h"
+
+namespace hart_edge {
+
+namespace {
+
+constexpr std::array<const char *, 2> PROVIDERS{"CPUExecutionProvider", "CUDAExecutionProvider"};  // by Target
+// Bytes of keys and values; engines/onnxruntime/runner.py has the same, and says why.
+constexpr std::int64_t ARENA_FROM = 1 << 24;
+
+std::int64_t cache_bytes(const Plan &plan) {
+    std::int64_t bytes = 0;
+    for (const auto &[name, buffer] : plan.buffers) {
+        if (buffer.kind == BufferKind::cache) bytes += buffer.bytes_per_image;
+    }
+    return bytes;
+}
+
+ONNXTensorElementDataType element_type(Dtype dtype) {
+    switch (dtype) {
+        case Dtype::float32: return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+        case Dtype::float16: return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+        case Dtype::int64: return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+        case Dtype::int32: return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+        case Dtype::uint8: return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+        case Dtype::int8: return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8;
+        case Dtype::boolean: break;
+    }
+    return ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;
+}
+
+std::string described(const std::vector<Tensor> &tensors) {
+    std::string line;
+    for (const Tensor &tensor : tensors) {
+        if (tensor.bytes == 0) continue;
+        std::string shape;
+        for (const std::int64_t extent : tensor.shape) shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
+        line += (line.empty() ? "" : ", ") + tensor.name + " (" + shape + ")";
+    }
+    return line;
+}
+
+}  // namespace
+
+OnnxRuntimeRunner::OnnxRuntimeRunner(const Bundle &bundle, std::unique_ptr<OnnxRuntimeLibrary> library,
+                                     const OnnxRuntimeOptions &options)
+    : bundle_(bundle),
+      library_(std::move(library)),
+      api_(library_->api()),
+      options_(nullptr, api_.ReleaseSessionOptions),
+      run_options_(nullptr, api_.ReleaseRunOptions),
+      memory_(nullptr, api_.ReleaseMemoryInfo) {
+    const std::string before = name() + " did not take its options (";
+    const auto take = [this, &before](OrtStatus *status) { library_->check(status, before, "); check the library"); };
+    OrtSessionOptions *session_options = nullptr;
+    take(api_.CreateSessionOptions(&session_options));
+    options_.reset(session_options);
+    OrtRunOptions *run_options = nullptr;
+    take(api_.CreateRunOptions(&run_options));
+    run_options_.reset(run_options);
+    OrtMemoryInfo *memory = nullptr;
+    take(api_.CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory));
+    memory_.reset(memory);
+
+    take(api_.SetSessionLogSeverityLevel(session_options, ORT_LOGGING_LEVEL_FATAL));
+    // Idle threads sleep. By default those of one graph's session keep turning while the next graph runs, and take the
+    // cores from it.
+    take(api_.AddSessionConfigEntry(session_options, "session.intra_op.allow_spinning", "0"));
+    // Every scale has shapes of its own: plans for a second run of each, and an arena that stays, would keep memory for
+    // all of them.
+    take(api_.DisableMemPattern(session_options));
+    if (cache_bytes(bundle.manifest.plan) < ARENA_FROM) {
+        take(api_.DisableCpuMemArena(session_options));
+    } else {
+        // One for each run serves a block of the model with what the block before has freed, where malloc would have
+        // the system zero new pages. Weights are not in it.
+        take(api_.EnableCpuMemArena(session_options));
+        take(api_.AddSessionConfigEntry(session_options, "session.use_device_allocator_for_initializers", "1"));
+        take(api_.AddRunConfigEntry(run_options, "memory.enable_memory_arena_shrinkage", "cpu:0"));
+    }
+    if (options.threads > 0) take(api_.SetIntraOpNumThreads(session_options, options.threads));
+    use_provider(bundle.manifest.target.name, options);
+
+    for (std::size_t graph = 0; graph < Words<ComponentName>::all.size(); ++graph) {
+        graphs_.push_back({Held<OrtSession>(nullptr, api_.ReleaseSession), nullptr, false});
+    }
+}
+
+OnnxRuntimeRunner::~OnnxRuntimeRunner() {
+    closing_ = true;  // what is not begun is left
+    if (loader_.joinable()) loader_.join();
+}
+
+void OnnxRuntimeRunner::use_provider(Target target, const OnnxRuntimeOptions &options) {
+    const std::string wanted = PROVIDERS[static_cast<std::size_t>(target)];
+    const std::string before = name() + " does not name its providers (";
+    char **names = nullptr;
+    int count = 0;
+    library_->check(api_.GetAvailableProviders(&names, &count), before, "); check the library");
+    const auto release = [this, &count](char **list) {
+        api_.ReleaseStatus(api_.ReleaseAvailableProviders(list, count));
+    };
+    const std::unique_ptr<char *, decltype(release)> names_held(names, release);
+    bool available = false;
+    std::string found;
+    for (int index = 0; index < count; ++index) {
+        available = available || names[index] == wanted;
+        found += (found.empty() ? "" : ", ") + std::string(names[index]);
+    }
+    if (!available) {
+        throw Error(Status::engine, "this bundle was built for " + std::string(word(target)) + ": expected " + wanted +
+                                        " in " + name() + ", found " + found +
+                                        "; name a library that has it or build for cpu");
+    }
+    if (target != Target::cuda) return;
+    OrtCUDAProviderOptionsV2 *cuda = nullptr;
+    const std::string start = name() + " cannot use CUDA device " + std::to_string(options.device) + " (";
+    const char *end = "); check the driver, or build for cpu";
+    library_->check(api_.CreateCUDAProviderOptions(&cuda), start, end);
+    const Held<OrtCUDAProviderOptionsV2> held(cuda, api_.ReleaseCUDAProviderOptions);
+    const std::string device = std::to_string(options.device);
+    const std::string limit = std::to_string(options.memory_limit);
+    const std::array<const char *, 2> keys{"device_id", "gpu_mem_limit"};
+    const std::array<const char *, 2> values{device.c_str(), limit.c_str()};
+    const std::size_t given = options.memory_limit > 0 ? 2 : 1;
+    library_->check(api_.UpdateCUDAProviderOptions(cuda, keys.data(), values.data(), given), start, end);
+    library_->check(api_.SessionOptionsAppendExecutionProvider_CUDA_V2(options_.get(), cuda), start, end);
+    copies_inputs_ = true;
+}
+
+OnnxRuntimeRunner::Bound OnnxRuntimeRunner::tie(const Tensor &tensor) const {
+    const std::string before = tensor.name + ": ONNX Runtime refused this tensor (";
+    Bound bound{tensor.name, Held<OrtValue>(nullptr, api_.ReleaseValue)};
+    OrtValue *value = nullptr;
+    library_->check(api_.CreateTensorWithDataAsOrtValue(memory_.get(), tensor.data, tensor.bytes, tensor.shape.data(),
+                                                        tensor.shape.size(), element_type(tensor.dtype), &value),
+                    before, "); update ONNX Runtime or rebuild the bundle");
+    bound.value.reset(value);
+    return bound;
+}
+
+std::size_t OnnxRuntimeRunner::bind(ComponentName graph, std::optional<std::int64_t> /*scale*/,
+                                    const std::vector<Tensor> &inputs, const std::vector<Tensor> &outputs) {
+    Binding binding{graph, {}, {}, {}, {}, Held<OrtIoBinding>(nullptr, api_.ReleaseIoBinding)};
+    binding.before = std::string(word(graph)) + ": ONNX Runtime failed while running (";
+    binding.after = "); inputs were " + described(inputs);
+    for (const Tensor &tensor : inputs) binding.inputs.push_back(tie(tensor));
+    for (const Tensor &tensor : outputs) binding.outputs.push_back(tie(tensor));
+    bindings_.push_back(std::move(binding));
+    return bindings_.size() - 1;
+}
+
+void OnnxRuntimeRunner::load(const std::vector<ComponentName> &graphs, std::size_t awaited) {
+    order_ = graphs;
+    const auto load_rest = [this, awaited] {
+        load_until(awaited);
+        for (std::size_t index = 0; index < awaited; ++index) wait(order_[index]);
+        load_until(order_.size());
+    };
+    try {
+        loader_ = std::thread(load_rest);
+    } catch (const std::system_error &) {
+        load_rest();  // no thread to be had: this one does it
+    }
+    load_until(awaited);
+    for (std::size_t index = 0; index < awaited; ++index) loaded(order_[index]);
+}
+
+// Load the next graph as long as it is before `end` and there is one.
+void OnnxRuntimeRunner::load_until(std::size_t end) noexcept {
+    std::size_t index = next_;
+    while (index < end && !closing_) {
+        if (!next_.compare_exchange_weak(index, index + 1)) continue;
+        std::exception_ptr fault;
+        try {
+            load_one(order_[index]);
+        } catch (...) {
+            fault = std::current_exception();
+        }
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            Graph &graph = graphs_[static_cast<std::size_t>(order_[index])];
+            graph.fault = fault;
+            graph.done = true;
+        }
+        loaded_.notify_all();
+        index = next_;
+    }
+}
+
+// Make a graph's session, and bind its runs.
+void OnnxRuntimeRunner::load_one(ComponentName graph) {
+    const auto named = [graph](const Component &each) { return each.name == graph; };
+    const std::vector<Component> &components = bundle_.manifest.components;
+    const Component &component = *std::find_if(components.begin(), components.end(), named);
+    const std::string start = std::string(word(graph)) + ": " + name() + " refused this graph (";
+    const char *end = "); update ONNX Runtime or rebuild the bundle";
+    OrtSession *session = nullptr;
+    library_->check(
+        api_.CreateSession(library_->environment(), bundle_.path(component.file).c_str(), options_.get(), &session),
+        start, end);
+    graphs_[static_cast<std::size_t>(graph)].session.reset(session);
+    for (Binding &binding : bindings_) {
+        if (binding.graph != graph) continue;
+        OrtIoBinding *raw = nullptr;
+        library_->check(api_.CreateIoBinding(session, &raw), start, end);
+        binding.binding.reset(raw);
+        for (const Bound &output : binding.outputs) {
+            library_->check(api_.BindOutput(raw, output.name.c_str(), output.value.get()), start, end);
+        }
+        if (copies_inputs_) continue;
+        for (const Bound &input : binding.inputs) {
+            library_->check(api_.BindInput(raw, input.name.c_str(), input.value.get()), start, end);
+        }
+    }
+}
+
+// A graph, once it is loaded or cannot be.
+const OnnxRuntimeRunner::Graph &OnnxRuntimeRunner::wait(ComponentName name) {
+    const Graph &graph = graphs_[static_cast<std::size_t>(name)];
+    std::unique_lock<std::mutex> lock(mutex_);
+    loaded_.wait(lock, [&graph] { return graph.done; });
+    return graph;
+}
+
+// The session of a graph. Throws what kept it from being loaded.
+OrtSession *OnnxRuntimeRunner::loaded(ComponentName name) {
+    const Graph &graph = wait(name);
+    if (graph.fault != nullptr) std::rethrow_exception(graph.fault);
+    return graph.session.get();
+}
+
+void OnnxRuntimeRunner::run(std::size_t index) {
+    const Binding &binding = bindings_[index];
+    OrtSession *session = loaded(binding.graph);
+    OrtStatus *status = nullptr;
+    if (copies_inputs_) {
+        for (const Bound &input : binding.inputs) {
+            if (status == nullptr)
+                status = api_.BindInput(binding.binding.get(), input.name.c_str(), input.value.get());
+        }
+    }
+    if (status == nullptr) status = api_.RunWithBinding(session, run_options_.get(), binding.binding.get());
+    library_->check(status, binding.before, binding.after);
+}
+
+void OnnxRuntimeRunner::stop() noexcept {
+    api_.ReleaseStatus(api_.RunOptionsSetTerminate(run_options_.get()));
+}
+
+void OnnxRuntimeRunner::resume() noexcept {
+    api_.ReleaseStatus(api_.RunOptionsUnsetTerminate(run_options_.get()));
+}
+
+}  // namespace hart_edge

@@ -1,0 +1,93 @@
+// Run a bundle's graphs with ONNX Runtime, on the CPU or on a CUDA device (engines/onnxruntime/runner.py).
+//
+// Buffers are bound, not copied: a graph writes its outputs straight into the memory that the next one reads. The
+// session options are those of the Python runner; others would change the bytes of a picture.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "bundle/verify.h"
+#include "engine/onnxruntime_library.h"
+#include "engine/runner.h"
+
+namespace hart_edge {
+
+struct OnnxRuntimeOptions {
+    int threads = 0;                 // inside an operator; 0: one a core
+    int device = 0;                  // of CUDA
+    std::uint64_t memory_limit = 0;  // of a CUDA device's arena; 0: none
+};
+
+class OnnxRuntimeRunner : public Runner {
+ public:
+    // Throws the engine error. The bundle must outlive the runner.
+    OnnxRuntimeRunner(const Bundle &bundle, std::unique_ptr<OnnxRuntimeLibrary> library,
+                      const OnnxRuntimeOptions &options);
+    ~OnnxRuntimeRunner() override;
+
+    [[nodiscard]] std::string name() const override { return library_->name(); }
+    std::size_t bind(ComponentName graph, std::optional<std::int64_t> scale, const std::vector<Tensor> &inputs,
+                     const std::vector<Tensor> &outputs) override;
+    void load(const std::vector<ComponentName> &graphs, std::size_t awaited) override;
+    void run(std::size_t binding) override;
+    void stop() noexcept override;
+    void resume() noexcept override;
+
+ private:
+    // Anything of the library's, released by the function that it has for its kind.
+    template <typename T>
+    using Held = std::unique_ptr<T, void (*)(T *)>;
+
+    struct Bound {
+        std::string name;
+        Held<OrtValue> value;
+    };
+    struct Binding {
+        ComponentName graph;
+        std::vector<Bound> inputs;
+        std::vector<Bound> outputs;
+        std::string before, after;  // the engine's message, should a run fail
+        Held<OrtIoBinding> binding;
+    };
+    struct Graph {
+        Held<OrtSession> session;
+        std::exception_ptr fault;  // why it could not be loaded
+        bool done = false;         // one or the other
+    };
+
+    void use_provider(Target target, const OnnxRuntimeOptions &options);
+    [[nodiscard]] Bound tie(const Tensor &tensor) const;
+    void load_until(std::size_t end) noexcept;
+    void load_one(ComponentName graph);
+    const Graph &wait(ComponentName graph);
+    OrtSession *loaded(ComponentName graph);
+
+    const Bundle &bundle_;
+    std::unique_ptr<OnnxRuntimeLibrary> library_;
+    const OrtApi &api_;
+    bool copies_inputs_ = false;  // to a device, when they are bound
+    Held<OrtSessionOptions> options_;
+    Held<OrtRunOptions> run_options_;
+    Held<OrtMemoryInfo> memory_;
+    std::vector<Graph> graphs_;  // by ComponentName
+    std::vector<Binding> bindings_;
+
+    // Loading: the caller and one thread more take graphs from order_, up to the awaited ones; the thread goes on with
+    // the others when all of those can run. They say so in graphs_, which mutex_ guards.
+    std::vector<ComponentName> order_;
+    std::atomic<std::size_t> next_{0};
+    std::atomic<bool> closing_{false};
+    std::mutex mutex_;
+    std::condition_variable loaded_;
+    std::thread loader_;
+};
+
+}  // namespace hart_edge
