@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hart_edge.bundle.plan import Buffer, BufferKind, Distribution
 from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import GenerationError, InputError
+from hart_edge.runtime.fill import fill_with
 from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Pass, Runner
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
-from hart_edge.runtime.random import Purpose, normal, uniform
 from hart_edge.runtime.settings import Settings, check_seeds, check_settings
 
 
@@ -157,17 +156,7 @@ class Pipeline:
         return self._fill(self._inputs(prompt), own, check_settings(self.manifest.sampling, None, None, None, None))
 
     def _fill(self, inputs: dict[str, Array], seed: int, settings: Settings) -> Fill:
-        def fill(name: str, buffer: Buffer) -> Array:
-            if buffer.kind is BufferKind.INPUT:
-                return inputs[name]
-            if buffer.kind is BufferKind.CONSTANT:
-                assert buffer.constant is not None  # the manifest's reader has checked it
-                return self.bundle.constant(buffer.constant)
-            if buffer.kind is BufferKind.NOISE:
-                return noise(buffer, seed)
-            return settings.value(buffer, self.manifest.sampling)
-
-        return fill
+        return fill_with(inputs, seed, settings, self.manifest.sampling, self.bundle.constant)
 
     def _run(self, inputs: dict[str, Array], seed: int, settings: Settings, *, previews: bool) -> Iterator[Event]:
         """previews: tell every scale, whose f_hat a device must then hand over, and not the last one alone."""
@@ -188,16 +177,6 @@ class Pipeline:
         image = [event for event in events][-1].image
         assert image is not None  # the last event of a stream is the finished one
         return image
-
-
-def noise(buffer: Buffer, seed: int) -> Array:
-    """A noise buffer of one image, as docs/randomness.md has it: (1, ...) float32."""
-    assert buffer.scale is not None and buffer.purpose is not None  # the manifest's reader has checked both
-    shape = tuple(int(size) for size in buffer.shape[1:])
-    purpose = Purpose(buffer.purpose)
-    if buffer.distribution is Distribution.UNIFORM:
-        return uniform(seed, purpose, buffer.scale, 0, shape)[None]
-    return np.stack([normal(seed, purpose, buffer.scale, step, shape[1:]) for step in range(shape[0])])[None]
 
 
 def check_context(context: Context, tokens: int, dim: int) -> dict[str, Array]:
