@@ -1,4 +1,4 @@
-"""How observers and layers fare at INT8: the measurements behind calib/calibrate/range_rules.py's defaults and docs/int8.md.
+"""How range rules and layers fare at INT8: the measurements behind DEFAULT in calib and docs/int8.md.
 
 In: a checkpoint with a text model. Out: OUT/observers.md, the error of each component under each rule for ranges, with
 smoothing and without; OUT/layers.md and OUT/layers.svg, the divergence of the transformer's logits with INT8 in one
@@ -18,20 +18,20 @@ from hart_edge.calib.calibrate.range_rules import DEFAULT, RangeRule
 from hart_edge.calib.calibrate.ranges import Ranges
 from hart_edge.calib.calibrate.smoothing import ALPHAS
 from hart_edge.calib.graph_files import read_graph, save_graph
-from hart_edge.calib.rewrite.apply import apply_form
+from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
 from hart_edge.calib.select.sensitivity import LayerFigures, LogitsJudge, layers_of, mean_kl, measure_layers
 from hart_edge.cli.build import ProgressPrinter
 from hart_edge.engines.base import Session
 from hart_edge.export.chain import SHIPPED_MODEL, Builder, BuildOptions
 from hart_edge.export.parity.compare import compare
-from hart_edge.export.stages.calibrate import calibrated_form, ranges_of, watch_loop
+from hart_edge.export.stages.calibrate import calibrated_scheme, ranges_of, watch_loop
 
 GRAPHS = ("text_model", "context", "transformer", "residual")
 
 
 class Workbench:
-    """A traced checkpoint, what calibration saw of it, and recorded calls to try forms on."""
+    """A traced checkpoint, what calibration saw of it, and recorded calls to try schemes on."""
 
     def __init__(self, checkpoint: Path, folder: Path) -> None:
         show = ProgressPrinter(as_json=False)
@@ -43,13 +43,13 @@ class Workbench:
         self.recording = self.builder.record(folder / "calls")
         self.judge = LogitsJudge(self.recording, self.builder.graphs["tokens"])
 
-    def ranges(self, graph: str, observer: RangeRule, strengths: Sequence[float]) -> Ranges:
-        return ranges_of(graph, self.folder, self.statistics[graph], observer, strengths)
+    def ranges(self, graph: str, observer: RangeRule, alphas: Sequence[float]) -> Ranges:
+        return ranges_of(graph, self.folder, self.statistics[graph], observer, alphas)
 
     def open(self, graph: str, ranges: Ranges, without: Collection[str] = ()) -> Session:
         model = read_graph(self.folder / f"{graph}.onnx")
         path = self.folder / f"{graph}.tried.onnx"
-        save_graph(apply_form(model, calibrated_form(graph), ranges, self.folder, keep=without), path, self.folder)
+        save_graph(apply_scheme(model, calibrated_scheme(graph), ranges, self.folder, keep=without), path, self.folder)
         return self.builder.library.open(path)
 
     def error(self, graph: str, session: Session) -> float:
@@ -66,8 +66,8 @@ def observers(bench: Workbench) -> str:
     for graph in GRAPHS:
         for observer in RangeRule:
             errors, divergences = [], []
-            for strengths in ((), ALPHAS):
-                session = bench.open(graph, bench.ranges(graph, observer, strengths))
+            for alphas in ((), ALPHAS):
+                session = bench.open(graph, bench.ranges(graph, observer, alphas))
                 errors.append(f"{bench.error(graph, session):.1e}")
                 judged = graph == "transformer"
                 divergences.append(f"{mean_kl(bench.judge.errors(session)):.2e}" if judged else "")

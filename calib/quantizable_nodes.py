@@ -31,7 +31,7 @@ class QuantizableNode:
     """One node with a constant weight. `channel_axis` is the weight's output axis (rows of an embedding)."""
 
     kind: NodeKind
-    node: onnx.NodeProto
+    proto: onnx.NodeProto
     activation: str
     weight: str
     bias: str | None
@@ -39,17 +39,17 @@ class QuantizableNode:
 
 
 def find_quantizable_nodes(graph: onnx.GraphProto) -> list[QuantizableNode]:
-    """All sites of a graph, in the order of its nodes."""
+    """All nodes of a graph, in the order of its nodes."""
     weights = {
         tensor.name: tensor
         for tensor in graph.initializer
         if tensor.data_type == FLOAT and math.prod(tensor.dims) >= SMALLEST_WEIGHT and tensor.name not in EXACT
     }
     constants = {tensor.name for tensor in graph.initializer}
-    sites = []
+    nodes = []
     for node in graph.node:
         if node.op_type == "Gather" and node.input[0] in weights and len(weights[node.input[0]].dims) == 2:
-            sites.append(QuantizableNode(NodeKind.EMBEDDING, node, node.input[1], node.input[0], None, 0))
+            nodes.append(QuantizableNode(NodeKind.EMBEDDING, node, node.input[1], node.input[0], None, 0))
         if node.op_type not in ("MatMul", "Gemm", "Conv") or node.input[1] not in weights:
             continue
         if node.input[0] in constants:
@@ -65,11 +65,11 @@ def find_quantizable_nodes(graph: onnx.GraphProto) -> list[QuantizableNode]:
                 continue
             if len(weights[node.input[1]].dims) != 2:
                 continue
-        sites.append(QuantizableNode(kind, node, node.input[0], node.input[1], bias, axis))
-    return sites
+        nodes.append(QuantizableNode(kind, node, node.input[0], node.input[1], bias, axis))
+    return nodes
 
 
-def describe_tensor(sites: Iterable[QuantizableNode], name: str) -> str:
+def describe_tensor(nodes: Iterable[QuantizableNode], name: str) -> str:
     """A tensor by the layers that read or write it, since exporters number what lies between: `x of mlp.down`."""
-    weights = [site.weight for site in sites if name in (site.activation, site.node.output[0])]
+    weights = [node.weight for node in nodes if name in (node.activation, node.proto.output[0])]
     return f"{name} of {weights[0]}" if weights else name

@@ -1,6 +1,6 @@
-"""Which form of reduced precision each component takes on each target. Here FP16 and INT8 are decided.
+"""Which scheme of reduced precision each component takes on each target. Here FP16 and INT8 are decided.
 
-One set of ranges serves every form; a form only says how numbers are held. tokens, latent and embed stay in float32
+One set of ranges serves every scheme; a scheme only says how numbers are held. tokens, latent and embed stay in float32
 wherever the target can compute it: the published weights expect the head in float32, and together they are a few per
 cent of the bytes. docs/int8.md and docs/engines.md say why.
 """
@@ -41,16 +41,16 @@ class Scheme(StrEnum):
     S8S8 = "static S8S8 Q/DQ, float16 elsewhere"
 
     def quantizes(self, kind: NodeKind) -> bool:
-        """Whether activations of such a site are quantised."""
+        """Whether activations of such a node are quantised."""
         if self in (Scheme.S8S8, Scheme.DYNAMIC):
             return kind is NodeKind.LINEAR
         return self is Scheme.U8S8 and kind is not NodeKind.EMBEDDING
 
     def holds_int8(self, kind: NodeKind, weight: str) -> bool:
-        """Whether a weight at such a site is INT8."""
+        """Whether a weight at such a node is INT8."""
         if self is Scheme.INT8_WEIGHTS_FLOAT16 and weight.startswith(UNBUILT):
             return False
-        return self.precision is Precision.INT8 and (not self.half or kind is NodeKind.LINEAR)
+        return self.precision is Precision.INT8 and (not self.fp16_activations or kind is NodeKind.LINEAR)
 
     @property
     def unsigned(self) -> bool:
@@ -58,7 +58,7 @@ class Scheme(StrEnum):
         return self in (Scheme.U8S8, Scheme.DYNAMIC)
 
     @property
-    def half(self) -> bool:
+    def fp16_activations(self) -> bool:
         """Whether tensors, and not only weights, are FP16."""
         return self in (Scheme.FLOAT16, Scheme.FLOAT16_PRODUCTS, Scheme.INT8_WEIGHTS_FLOAT16, Scheme.S8S8)
 
@@ -92,9 +92,9 @@ NO_FLOAT32_PRODUCTS = frozenset({"sm_75"})
 
 
 def scheme_of(component: str, precision: Precision, target: Target, architectures: Sequence[str] = ()) -> Scheme:
-    """The form of a component. architectures: of the GPUs that engines are built for, where they are known."""
+    """The scheme of a component. architectures: of the GPUs that engines are built for, where they are known."""
     if target in ENGINE_TARGETS:
-        return _engine_form(component, precision, target, architectures)
+        return _engine_scheme(component, precision, target, architectures)
     if precision is Precision.FP32 or component in ALWAYS_FLOAT32:
         return Scheme.FLOAT32
     if precision is Precision.FP16:
@@ -104,10 +104,13 @@ def scheme_of(component: str, precision: Precision, target: Target, architecture
     return Scheme.U8S8
 
 
-def candidates(component: str, form: Scheme, wanted: Int8Scheme) -> tuple[Scheme, ...]:
-    """The forms that a component could have, the one that takes the most memory last. form: what scheme_of gives it."""
-    if form is not Scheme.U8S8:
-        return (form,)
+def candidates(component: str, scheme: Scheme, wanted: Int8Scheme) -> tuple[Scheme, ...]:
+    """The schemes that a component could have, the one that takes the most memory last.
+
+    scheme: what scheme_of gives it; wanted: what the user asked for.
+    """
+    if scheme is not Scheme.U8S8:
+        return (scheme,)
     return {
         Int8Scheme.MEASURED: (Scheme.U8S8, Scheme.DYNAMIC, Scheme.INT8_WEIGHTS),
         Int8Scheme.STATIC: (Scheme.U8S8,),
@@ -116,11 +119,11 @@ def candidates(component: str, form: Scheme, wanted: Int8Scheme) -> tuple[Scheme
     }[wanted]
 
 
-def _engine_form(component: str, precision: Precision, target: Target, architectures: Sequence[str]) -> Scheme:
+def _engine_scheme(component: str, precision: Precision, target: Target, architectures: Sequence[str]) -> Scheme:
     if precision is Precision.FP32:
         return Scheme.FLOAT32
     if component in ALWAYS_FLOAT32 or component in EXACT_AFTER:
-        if half_products_only(target, architectures):
+        if fp16_products_only(target, architectures):
             return Scheme.FLOAT16_PRODUCTS
         if component in ALWAYS_FLOAT32:
             return Scheme.FLOAT32
@@ -129,12 +132,12 @@ def _engine_form(component: str, precision: Precision, target: Target, architect
     return Scheme.S8S8 if target is Target.TENSORRT else Scheme.INT8_WEIGHTS_FLOAT16
 
 
-def half_products_only(target: Target, architectures: Sequence[str]) -> bool:
+def fp16_products_only(target: Target, architectures: Sequence[str]) -> bool:
     """Whether every matrix product of an engine has to be FP16."""
     return target is Target.TENSORRT_RTX and not NO_FLOAT32_PRODUCTS.isdisjoint(architectures)
 
 
-def held(specs: Sequence[TensorSpec], form: Scheme, *, half_cache: bool = False) -> tuple[TensorSpec, ...]:
-    """A graph's inputs or outputs in a form: the KV cache is FP16 where the arithmetic is or half_cache says so."""
-    half = [(form.half or half_cache) and spec.name.startswith(CACHE) for spec in specs]
-    return tuple(replace(spec, dtype=Dtype.FLOAT16) if h else spec for spec, h in zip(specs, half, strict=True))
+def specs_in(specs: Sequence[TensorSpec], scheme: Scheme, *, fp16_cache: bool = False) -> tuple[TensorSpec, ...]:
+    """A graph's inputs or outputs in a scheme: the KV cache is FP16 where the arithmetic is or fp16_cache says so."""
+    fp16 = [(scheme.fp16_activations or fp16_cache) and spec.name.startswith(CACHE) for spec in specs]
+    return tuple(replace(spec, dtype=Dtype.FLOAT16) if h else spec for spec, h in zip(specs, fp16, strict=True))

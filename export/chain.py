@@ -1,8 +1,8 @@
 """`python -m export.build`: a checkpoint becomes a bundle.
 
-    checkpoint -> reference -> graphs -> (calibration -> ranges) -> forms -> parity -> bundle
+    checkpoint -> reference -> graphs -> (calibration -> ranges) -> schemes -> parity -> bundle
 
-Every graph is held against the reference twice, as traced and in its final form, before anything takes its name.
+Every graph is held against the reference twice, as traced and in its final scheme, before anything takes its name.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from hart_edge.calib.calibrate.overflow import OverflowWatch
 from hart_edge.calib.calibrate.prompts import FIRST_SEED
 from hart_edge.calib.calibrate.ranges import CalibratedRanges, read_ranges
 from hart_edge.calib.graph_files import read_graph, save_graph, weight_bytes
-from hart_edge.calib.rewrite.apply import apply_form
-from hart_edge.calib.rewrite.fp16 import half_tensors
-from hart_edge.calib.rewrite.kv_cache import HALVED_FROM
-from hart_edge.calib.scheme import Scheme, held, scheme_of
+from hart_edge.calib.rewrite.apply import apply_scheme
+from hart_edge.calib.rewrite.fp16 import tensors_in_fp16
+from hart_edge.calib.rewrite.kv_cache import FP16_CACHE_FROM
+from hart_edge.calib.scheme import Scheme, scheme_of, specs_in
 from hart_edge.engines.registry import library
 from hart_edge.errors import BuildError
 from hart_edge.export.onnx_export import export_graph
@@ -67,7 +67,7 @@ __all__ = ["SHIPPED_MODEL", "BuildOptions", "Builder", "StepDone", "build", "bun
 
 SHIPPED_MODEL = Path(hart_edge.__file__).parent / "models" / "hart-emoji"
 OVERFLOW_PROMPTS = 4
-# Bytes of a half's attention scores at the last scale from which a CPU gets ONNX Runtime's attention, which holds none.
+# Bytes of a fp16's attention scores at the last scale from which a CPU gets ONNX Runtime's attention, which holds none.
 # 0.7B has 24 MB at 256 pixels, where what it saves at the last scale it loses at the first; 250 MB at 512, and 3.8 GB
 # at 1024 (benchmarks.attention).
 FUSED_FROM = 2**27
@@ -107,24 +107,28 @@ class Builder:
             ranges = self._ranges(scratch)
             options = self.options
             architectures = options.engines.architectures
-            forms = {name: scheme_of(name, options.precision, options.target, architectures) for name in self.graphs}
-            decisions = self._decide(scratch, forms, ranges, recording)
-            forms = {name: decision.form for name, decision in decisions.items()}
-            half = self.half_cache
-            inputs = {name: held(graph.inputs, forms[name], half_cache=half) for name, graph in self.graphs.items()}
-            outputs = {name: held(graph.outputs, forms[name], half_cache=half) for name, graph in self.graphs.items()}
-            wide = self._wide(scratch, forms)
-            sizes = self._write_forms(scratch, folder / "graphs", decisions, ranges, wide)
+            schemes = {name: scheme_of(name, options.precision, options.target, architectures) for name in self.graphs}
+            decisions = self._decide(scratch, schemes, ranges, recording)
+            schemes = {name: decision.scheme for name, decision in decisions.items()}
+            fp16 = self.fp16_cache
+            inputs = {
+                name: specs_in(graph.inputs, schemes[name], fp16_cache=fp16) for name, graph in self.graphs.items()
+            }
+            outputs = {
+                name: specs_in(graph.outputs, schemes[name], fp16_cache=fp16) for name, graph in self.graphs.items()
+            }
+            wide = self._wide(scratch, schemes)
+            sizes = self._write_graphs(scratch, folder / "graphs", decisions, ranges, wide)
             with self._step(f"comparing every graph with the reference, at {options.precision}"):
-                worst, quality = parity.check_final(folder / "graphs", forms, inputs, options.held_to)
+                worst, quality = parity.check_final(folder / "graphs", schemes, inputs, options.held_to)
             shutil.rmtree(scratch)
             self.plan = with_dtypes(self.plan, {name: (*inputs[name], *outputs[name]) for name in self.graphs})
             components = tuple(
                 Component(
                     ComponentName(name),
                     f"graphs/{name}.onnx",
-                    forms[name].precision,
-                    str(forms[name]),
+                    schemes[name].precision,
+                    str(schemes[name]),
                     self.parameters[name],
                     sizes[name],
                     worst[name].error,
@@ -132,7 +136,7 @@ class Builder:
                     inputs[name],
                     outputs[name],
                     decisions[name].reason,
-                    tuple(sorted(decisions[name].kept | decisions[name].alone)),
+                    tuple(sorted(decisions[name].excluded | decisions[name].weight_only)),
                 )
                 for name in self.graphs
             )
@@ -146,7 +150,7 @@ class Builder:
         self.graphs["transformer"].fused = self.options.target is Target.CPU and score_bytes >= FUSED_FROM
         self.plan, self.constants = build_plan(self.source.model, self.graphs)
         # Whether the KV cache is FP16 though the arithmetic around it is float32.
-        self.half_cache = self.options.precision is Precision.INT8 and cache_peak(self.plan) >= HALVED_FROM
+        self.fp16_cache = self.options.precision is Precision.INT8 and cache_peak(self.plan) >= FP16_CACHE_FROM
         self._trace(scratch)
 
     def calibrate(self, scratch: Path) -> CalibratedRanges:
@@ -223,18 +227,18 @@ class Builder:
             return self.ranges
         inputs = self.calibration_inputs
         with self._step(f"calibrating on {len(inputs)} prompts"):
-            return calibrate(self.source, folder, inputs, self.walk, self.library, self.options.observer)
+            return calibrate(self.source, folder, inputs, self.walk, self.library, self.options.range_rule)
 
     def _decide(
-        self, scratch: Path, forms: Mapping[str, Scheme], ranges: CalibratedRanges | None, recording: Recording
+        self, scratch: Path, schemes: Mapping[str, Scheme], ranges: CalibratedRanges | None, recording: Recording
     ) -> dict[str, Decision]:
-        """What every component becomes. At INT8 that is measured, unless a form was asked for."""
+        """What every component becomes. At INT8 that is measured, unless a scheme was asked for."""
         options = self.options
-        kept = weights_like({name: scratch / f"{name}.onnx" for name in forms}, options.keep)
-        decisions = {name: Decision(form, "", kept[name]) for name, form in forms.items()}
+        kept = weights_like({name: scratch / f"{name}.onnx" for name in schemes}, options.excluded)
+        decisions = {name: Decision(scheme, "", kept[name]) for name, scheme in schemes.items()}
         if ranges is None:
             return decisions
-        with self._step("choosing forms of INT8"):
+        with self._step("choosing INT8 schemes"):
             limits = options.layers_held_to if self.source.tokenizer is not None else None  # else logits mean nothing
             stage = Int8Stage(
                 scratch,
@@ -243,24 +247,24 @@ class Builder:
                 self.library,
                 self._say,
                 random=self.source.random,
-                half_cache=self.half_cache,
+                fp16_cache=self.fp16_cache,
             )
-            return stage.decide(decisions, options.int8_form, recording, limits)
+            return stage.decide(decisions, options.int8_scheme, recording, limits)
 
     def _say(self, line: str) -> None:
         self.progress(StepDone(line, 0.0, None))
 
-    def _wide(self, folder: Path, forms: Mapping[str, Scheme]) -> dict[str, frozenset[str]]:
+    def _wide(self, folder: Path, schemes: Mapping[str, Scheme]) -> dict[str, frozenset[str]]:
         """Tensors that FP16 may not hold, because the loop brings them near its largest number."""
-        half = [name for name, form in forms.items() if form.half]
-        if not half:
+        fp16 = [name for name, scheme in schemes.items() if scheme.fp16_activations]
+        if not fp16:
             return {}
         paths = {name: folder / f"{name}.onnx" for name in self.graphs}
         inputs = (self.calibration_inputs or self.source.parity_inputs())[:OVERFLOW_PROMPTS]
         with self._step(f"looking for overflow of FP16 on {len(inputs)} prompts"):
             tensors = {}
-            for name in half:
-                tensors[name] = half_tensors(apply_form(read_graph(paths[name]), Scheme.FLOAT16, {}, folder))
+            for name in fp16:
+                tensors[name] = tensors_in_fp16(apply_scheme(read_graph(paths[name]), Scheme.FLOAT16, {}, folder))
             with OverflowWatch(paths, tensors, self.library) as watch:
                 for index, one in enumerate(inputs):
                     image = self.walk(one, FIRST_SEED + index, by_arrays(watch))
@@ -271,7 +275,7 @@ class Builder:
                 self.progress(StepDone(f"{name}: {', '.join(sorted(tensors_of))} stay in float32", 0.0, None))
         return wide
 
-    def _write_forms(
+    def _write_graphs(
         self,
         source: Path,
         destination: Path,
@@ -284,15 +288,15 @@ class Builder:
             for name, decision in decisions.items():
                 own = ranges.graphs.get(name, {}) if ranges else {}
                 graph = read_graph(source / f"{name}.onnx")
-                model = apply_form(
+                model = apply_scheme(
                     graph,
-                    decision.form,
+                    decision.scheme,
                     own,
                     source,
                     wide.get(name, frozenset()),
-                    decision.kept,
-                    decision.alone,
-                    half_cache=self.half_cache,
+                    decision.excluded,
+                    decision.weight_only,
+                    fp16_cache=self.fp16_cache,
                 )
                 path = destination / f"{name}.onnx"
                 sizes[name] = save_graph(model, path, source, self.options.external_from)

@@ -23,7 +23,7 @@ class BuildOptions:
 
     cfg_scale, top_p: how the bundle draws codes unless a caller asks otherwise, None for the checkpoint's own.
     int8_budget: how far the transformer's logits may diverge from the reference's at any scale before layers are kept
-    out of INT8, in nats, None for what the limits allow; keep: patterns of weights that are kept out of it.
+    out of INT8, in nats, None for what the limits allow; excluded: patterns of weights that stay out of INT8.
     contexts: (N, T, D) and (N, T) arrays for a checkpoint without a text model; engines: what engines are built for;
     portable: leave graphs as they are on a target whose engines are made elsewhere; limits: None for the precision's.
     """
@@ -37,10 +37,10 @@ class BuildOptions:
     prompts: Path | None = None
     contexts: Path | None = None
     ranges: Path | None = None
-    observer: RangeRule | None = None
-    int8_form: Int8Scheme = Int8Scheme.MEASURED
+    range_rule: RangeRule | None = None
+    int8_scheme: Int8Scheme = Int8Scheme.MEASURED
     int8_budget: float | None = None
-    keep: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     engines: EngineSettings = ANY_GPU
     portable: bool = False
     limits: Limits | None = None

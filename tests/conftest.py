@@ -74,7 +74,7 @@ def build_once(traced_once: None, shared: Path) -> BuildOnce:
         with FileLock(f"{out}.lock"):
             if not out.is_dir():
                 build(
-                    BuildOptions(checkpoint, out, precision, int8_form=Int8Scheme.STATIC)
+                    BuildOptions(checkpoint, out, precision, int8_scheme=Int8Scheme.STATIC)
                 )  # the same on every machine
         return out
 

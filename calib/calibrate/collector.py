@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hart_edge.calib.calibrate.graph_outputs import PARTS, PICK, with_observers
-from hart_edge.calib.calibrate.instrumented import ObservedGraphs
+from hart_edge.calib.calibrate.graph_outputs import PARTS, PICK, with_range_outputs
+from hart_edge.calib.calibrate.instrumented import InstrumentedGraphs
 from hart_edge.calib.calibrate.statistics import ROWS, TensorStatistics
 from hart_edge.calib.graph_files import read_graph
 from hart_edge.calib.quantizable_nodes import NodeKind, describe_tensor, find_quantizable_nodes
@@ -27,15 +27,15 @@ from hart_edge.engines.base import EngineLibrary
 from hart_edge.errors import BuildError
 
 
-def observed_tensors(model: onnx.ModelProto, form: Scheme) -> list[str]:
-    """The activations whose ranges a form needs, without repetition."""
+def calibrated_tensors(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
+    """The activations whose ranges a scheme needs, without repetition."""
     names: dict[str, None] = {}
-    for site in find_quantizable_nodes(model.graph):
-        if site.kind is NodeKind.EMBEDDING or not form.quantizes(site.kind):
+    for node in find_quantizable_nodes(model.graph):
+        if node.kind is NodeKind.EMBEDDING or not scheme.quantizes(node.kind):
             continue
-        names[site.activation] = None
-        if site.kind is NodeKind.CONV:
-            names[site.node.output[0]] = None
+        names[node.activation] = None
+        if node.kind is NodeKind.CONV:
+            names[node.proto.output[0]] = None
     return list(names)
 
 
@@ -45,23 +45,23 @@ class Collector:
     Call it with (graph, inputs), and end_prompt() after each prompt; use it as a context manager.
     """
 
-    def __init__(self, graphs: Mapping[str, Path], forms: Mapping[str, Scheme], library: EngineLibrary) -> None:
+    def __init__(self, graphs: Mapping[str, Path], schemes: Mapping[str, Scheme], library: EngineLibrary) -> None:
         """graphs: the fp32 files by name."""
         self.prompts = 0
         self.statistics: dict[str, dict[str, TensorStatistics]] = {}
         self._names: dict[str, dict[str, str]] = {}  # of each graph's tensors, for messages
         self._calls: Counter[str] = Counter()  # of each graph, within this prompt
-        observed: dict[str, onnx.ModelProto] = {}
+        instrumented: dict[str, onnx.ModelProto] = {}
         for graph, path in graphs.items():
             model = read_graph(path)
-            names = observed_tensors(model, forms[graph])
+            names = calibrated_tensors(model, schemes[graph])
             if not names:
                 continue
-            observed[graph] = with_observers(model, names)
+            instrumented[graph] = with_range_outputs(model, names)
             self.statistics[graph] = {name: TensorStatistics() for name in names}
-            sites = find_quantizable_nodes(model.graph)
-            self._names[graph] = {name: describe_tensor(sites, name) for name in names}
-        self._graphs = ObservedGraphs(graphs, observed, library)
+            nodes = find_quantizable_nodes(model.graph)
+            self._names[graph] = {name: describe_tensor(nodes, name) for name in names}
+        self._graphs = InstrumentedGraphs(graphs, instrumented, library)
 
     def __enter__(self) -> Collector:
         return self

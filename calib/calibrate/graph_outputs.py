@@ -21,40 +21,40 @@ PARTS = ("low", "high", "mean", "rows")
 
 def image_like(model: onnx.ModelProto) -> frozenset[str]:
     """Tensors whose channels are axis 1."""
-    convolutions = [site for site in find_quantizable_nodes(model.graph) if site.kind is NodeKind.CONV]
-    return frozenset(name for site in convolutions for name in (site.activation, site.node.output[0]))
+    convolutions = [node for node in find_quantizable_nodes(model.graph) if node.kind is NodeKind.CONV]
+    return frozenset(name for node in convolutions for name in (node.activation, node.proto.output[0]))
 
 
-def with_observers(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+def with_range_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     """The graph with further outputs `NAME:low`, `:high`, `:mean` (C,) and `:rows` (ROWS, C) of each name."""
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
-    graph = observed.graph
+    instrumented = onnx.ModelProto()
+    instrumented.CopyFrom(model)
+    graph = instrumented.graph
     graph.input.append(helper.make_tensor_value_info(PICK, TensorProto.FLOAT, [ROWS]))
     constants = {"first": [0], "flat": [-1], "rows": [0, 2], "plane": [0, 0, -1]}
     for name, values in constants.items():
         graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), f"observe:{name}"))
     images = image_like(model)
     for name in names:
-        graph.node.extend(_image_observer(name) if name in images else _row_observer(name))
+        graph.node.extend(_image_outputs(name) if name in images else _row_outputs(name))
         for part in PARTS:
             shape = [ROWS, None] if part == "rows" else [None]
             graph.output.append(helper.make_tensor_value_info(f"{name}:{part}", TensorProto.FLOAT, shape))
-    return observed
+    return instrumented
 
 
 def with_extremes(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
     """The graph with further outputs `NAME:low` and `NAME:high`, scalars, of each name."""
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
+    instrumented = onnx.ModelProto()
+    instrumented.CopyFrom(model)
     for name in names:
         for op, part in (("ReduceMin", "low"), ("ReduceMax", "high")):
-            observed.graph.node.append(helper.make_node(op, [name], [f"{name}:{part}"], keepdims=0))
-            observed.graph.output.append(helper.make_tensor_value_info(f"{name}:{part}", TensorProto.FLOAT, []))
-    return observed
+            instrumented.graph.node.append(helper.make_node(op, [name], [f"{name}:{part}"], keepdims=0))
+            instrumented.graph.output.append(helper.make_tensor_value_info(f"{name}:{part}", TensorProto.FLOAT, []))
+    return instrumented
 
 
-def _row_observer(name: str) -> list[onnx.NodeProto]:
+def _row_outputs(name: str) -> list[onnx.NodeProto]:
     """Of (..., C): rows are all axes but the last together."""
     own = [f"{name}:observe:{part}" for part in ("shape", "channels", "to", "flat", "count", "place", "index")]
     shape, channels, to, flat, count, place, index = own
@@ -71,7 +71,7 @@ def _row_observer(name: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _image_observer(name: str) -> list[onnx.NodeProto]:
+def _image_outputs(name: str) -> list[onnx.NodeProto]:
     """Of (B, C, H, W): rows are the positions of the first picture."""
     own = [f"{name}:observe:{part}" for part in ("flat", "count", "number", "place", "index", "picked", "picture")]
     flat, count, number, place, index, picked, picture = own

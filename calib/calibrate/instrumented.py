@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from hart_edge.engines.base import EngineLibrary, Session
 
 
-class ObservedGraphs:
+class InstrumentedGraphs:
     """Opens a graph when it is first run. Call close() in the end."""
 
     def __init__(
-        self, graphs: Mapping[str, Path], observed: Mapping[str, onnx.ModelProto], library: EngineLibrary
+        self, graphs: Mapping[str, Path], instrumented: Mapping[str, onnx.ModelProto], library: EngineLibrary
     ) -> None:
-        """graphs: the fp32 files by name; observed: some of them with further outputs."""
+        """graphs: the fp32 files by name; instrumented: some of them with further outputs."""
         self._paths, self._library = dict(graphs), library
         self._twins: list[Path] = []
         self._sessions: dict[str, Session] = {}
-        for graph, model in observed.items():
-            self._paths[graph] = graphs[graph].with_suffix(".observed.onnx")
+        for graph, model in instrumented.items():
+            self._paths[graph] = graphs[graph].with_suffix(".instrumented.onnx")
             self._twins.append(self._paths[graph])
             onnx.save_model(model, self._paths[graph])
 

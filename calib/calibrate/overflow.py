@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from hart_edge.calib.calibrate.graph_outputs import with_extremes
-from hart_edge.calib.calibrate.instrumented import ObservedGraphs
+from hart_edge.calib.calibrate.instrumented import InstrumentedGraphs
 from hart_edge.calib.graph_files import read_graph
 from hart_edge.calib.rewrite.fp16 import FP16_LARGEST
 from hart_edge.engines.base import EngineLibrary
@@ -32,13 +32,13 @@ class OverflowWatch:
     ) -> None:
         """graphs: the fp32 files by name; tensors: per graph those that FP16 would hold."""
         self.largest: dict[str, dict[str, float]] = {}
-        observed: dict[str, onnx.ModelProto] = {}
+        instrumented: dict[str, onnx.ModelProto] = {}
         for graph, names in tensors.items():
             model = read_graph(graphs[graph])
             made = {output for node in model.graph.node for output in node.output}
             self.largest[graph] = {name: 0.0 for name in names if name in made}
-            observed[graph] = with_extremes(model, self.largest[graph])
-        self._graphs = ObservedGraphs(graphs, observed, library)
+            instrumented[graph] = with_extremes(model, self.largest[graph])
+        self._graphs = InstrumentedGraphs(graphs, instrumented, library)
 
     def __enter__(self) -> OverflowWatch:
         return self

@@ -34,7 +34,7 @@ class RangeRule(StrEnum):
 DEFAULT: Mapping[str, RangeRule] = {"text_model": RangeRule.MSE, "context": RangeRule.MSE}
 
 
-def find_range(observer: RangeRule, summary: Summary, tensor: str) -> Range:
+def find_range(rule: RangeRule, summary: Summary, tensor: str) -> Range:
     """The range of a tensor. Raises BuildError where calibration saw nothing, or nothing but one value.
 
     tensor: its name, for the message.
@@ -46,7 +46,7 @@ def find_range(observer: RangeRule, summary: Summary, tensor: str) -> Range:
             f"{tensor}: calibration saw nothing but {summary.low:g}, so no range can be told from it; calibrate on "
             "other prompts (--prompts), or keep what reads it out of INT8 (--keep)"
         )
-    low, high = RULES[observer](summary)
+    low, high = RULES[rule](summary)
     return max(low, summary.low), min(high, summary.high)
 
 
@@ -65,7 +65,7 @@ def _mse(summary: Summary) -> Range:
     counts, centres = summary.histogram.counts, summary.histogram.centres()
 
     def cost(low: float, high: float) -> float:
-        return float(counts @ np.square(centres - held(centres, low, high)))
+        return float(counts @ np.square(centres - fake_quantize(centres, low, high)))
 
     return _least(summary, cost)
 
@@ -76,7 +76,7 @@ def _entropy(summary: Summary) -> Range:
 
     def cost(low: float, high: float) -> float:
         """Divergence of the true shares from those that levels hold, spread evenly over a level's occupied bins."""
-        levels = np.rint((held(centres, low, high) - low) * ((LEVELS - 1) / (high - low))).astype(np.int64)
+        levels = np.rint((fake_quantize(centres, low, high) - low) * ((LEVELS - 1) / (high - low))).astype(np.int64)
         inside = (centres >= low) & (centres <= high)
         occupied = shares > 0
         whole = np.bincount(levels[inside], shares[inside], LEVELS)
@@ -89,7 +89,7 @@ def _entropy(summary: Summary) -> Range:
     return _least(summary, cost)
 
 
-def held(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+def fake_quantize(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
     """Values as UINT8 over [low, high] holds them."""
     step = (high - low) / (LEVELS - 1)
     return np.rint((values.clip(low, high) - low) / step) * step + low

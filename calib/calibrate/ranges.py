@@ -1,4 +1,4 @@
-"""The file of ranges: what calibration chose, and for which weights, so that any target's form can be made from it."""
+"""The file of ranges: what calibration chose, and for which weights, so that any target's graphs can be made of it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CalibratedRanges:
     weights_sha256: str
     prompts: int
     prompts_sha256: str  # of what the loop was run on
-    observers: Mapping[str, str]  # per graph the rule that made its ranges
+    range_rules: Mapping[str, str]  # per graph the rule that made its ranges
     graphs: Mapping[str, Ranges]
 
     def to_json(self) -> bytes:
@@ -59,7 +59,7 @@ class CalibratedRanges:
             "weights_sha256": self.weights_sha256,
             "prompts": self.prompts,
             "prompts_sha256": self.prompts_sha256,
-            "observers": dict(self.observers),
+            "observers": dict(self.range_rules),
             "graphs": {
                 graph: {name: _written(entry) for name, entry in ranges.items()}
                 for graph, ranges in self.graphs.items()
@@ -104,7 +104,7 @@ def read_ranges(path: Path, weights_sha256: str) -> CalibratedRanges:
             content["weights_sha256"],
             int(content["prompts"]),
             str(content["prompts_sha256"]),
-            {str(graph): str(observer) for graph, observer in content["observers"].items()},
+            {str(graph): str(rule) for graph, rule in content["observers"].items()},
             {
                 str(graph): {str(name): _read_entry(value) for name, value in ranges.items()}
                 for graph, ranges in content["graphs"].items()

@@ -1,7 +1,7 @@
 """Statistics -> ranges, with the outliers of activations moved into weights where that makes a layer more exact.
 
 A channel of an activation is divided by a factor and the weight's rows are multiplied by it (SmoothQuant, arXiv
-2211.10438): the product is the same, and INT8 has less to span. How strong, each layer says itself: every strength is
+2211.10438): the product is the same, and INT8 has less to span. How strong, each layer says itself: every alpha is
 tried on rows of the real loop, and the least error of the layer's output wins. Where rounding the weights moves the
 mean of the output, the bias can make up for it, and does where that helps on the same rows.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hart_edge.calib.calibrate.range_rules import Range, RangeRule, find_range, held
+from hart_edge.calib.calibrate.range_rules import Range, RangeRule, fake_quantize, find_range
 from hart_edge.calib.calibrate.ranges import OCTAVE, ActivationRange, factors_of
 from hart_edge.calib.calibrate.statistics import TensorStatistics
 from hart_edge.calib.quantizable_nodes import NodeKind, QuantizableNode, describe_tensor, find_quantizable_nodes
@@ -25,7 +25,7 @@ from hart_edge.calib.scheme import Scheme
 ALPHAS = (0.5, 0.65, 0.8)  # beyond, ranges rest on outliers that few rows show: the logits come out worse
 GAIN = 0.95  # share of the error without it that smoothing has to stay below, since it costs a multiplication
 BIAS_GAIN = 0.99
-SEARCH_ROWS = 128  # of each activation that strengths are tried on
+SEARCH_ROWS = 128  # of each activation that alphas are tried on
 
 Floats = NDArray[np.float32]
 ReadWeight = Callable[[str], Floats]
@@ -33,59 +33,59 @@ ReadWeight = Callable[[str], Floats]
 
 @dataclass(frozen=True)
 class Layer:
-    """Linear sites that have to share their factors: they read one activation, or one weight reads several."""
+    """Linear nodes that have to share their factors: they read one activation, or one weight reads several."""
 
-    sites: tuple[QuantizableNode, ...]
+    nodes: tuple[QuantizableNode, ...]
 
     @property
     def activations(self) -> list[str]:
-        return list(dict.fromkeys(site.activation for site in self.sites))
+        return list(dict.fromkeys(node.activation for node in self.nodes))
 
 
-def find_layers(model: onnx.ModelProto, form: Scheme) -> list[Layer]:
-    """The linear layers of a graph whose activations a form quantises, in the order of their first nodes."""
-    sites = [
-        s for s in find_quantizable_nodes(model.graph) if s.kind is not NodeKind.EMBEDDING and form.quantizes(s.kind)
+def find_layers(model: onnx.ModelProto, scheme: Scheme) -> list[Layer]:
+    """The linear layers of a graph whose activations a scheme quantises, in the order of their first nodes."""
+    nodes = [
+        s for s in find_quantizable_nodes(model.graph) if s.kind is not NodeKind.EMBEDDING and scheme.quantizes(s.kind)
     ]
-    images = {name for s in sites if s.kind is NodeKind.CONV for name in (s.activation, s.node.output[0])}
+    images = {name for s in nodes if s.kind is NodeKind.CONV for name in (s.activation, s.proto.output[0])}
     layers: list[list[QuantizableNode]] = []
-    for site in sites:
-        if site.kind is not NodeKind.LINEAR or site.activation in images:
+    for node in nodes:
+        if node.kind is not NodeKind.LINEAR or node.activation in images:
             continue
-        ties = {site.activation, site.weight}
+        ties = {node.activation, node.weight}
         joined = [each for each in layers if any({s.activation, s.weight} & ties for s in each)]
         for each in joined[1:]:
             layers.remove(each)
             joined[0].extend(each)
         if joined:
-            joined[0].append(site)
+            joined[0].append(node)
         else:
-            layers.append([site])
+            layers.append([node])
     return [Layer(tuple(each)) for each in layers]
 
 
 def choose_ranges(
     model: onnx.ModelProto,
-    form: Scheme,
+    scheme: Scheme,
     statistics: Mapping[str, TensorStatistics],
     read: ReadWeight,
-    observer: RangeRule,
-    strengths: Sequence[float] = ALPHAS,
+    rule: RangeRule,
+    alphas: Sequence[float] = ALPHAS,
 ) -> dict[str, ActivationRange]:
-    """The range of every observed tensor of a graph. read: the values of a weight. Raises BuildError."""
+    """The range of every calibrated tensor of a graph. read: the values of a weight. Raises BuildError."""
     found: dict[str, ActivationRange] = {}
-    for layer in find_layers(model, form):
-        found |= _Search(layer, statistics, read, observer).best(strengths)
+    for layer in find_layers(model, scheme):
+        found |= _Search(layer, statistics, read, rule).best(alphas)
     for name in statistics:
         if name not in found:
             shown = describe_tensor(find_quantizable_nodes(model.graph), name)
-            found[name] = ActivationRange(*find_range(observer, statistics[name].summary(), shown))
+            found[name] = ActivationRange(*find_range(rule, statistics[name].summary(), shown))
     return {name: found[name] for name in statistics}
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """A layer at one strength. error: mean squared error of its outputs over their mean square."""
+    """A layer at one alpha. error: mean squared error of its outputs over their mean square."""
 
     error: float
     exponents: NDArray[np.int64] | None
@@ -94,24 +94,24 @@ class _Trial:
 
 
 class _Search:
-    """Tries strengths on one layer."""
+    """Tries alphas on one layer."""
 
     def __init__(
-        self, layer: Layer, statistics: Mapping[str, TensorStatistics], read: ReadWeight, observer: RangeRule
+        self, layer: Layer, statistics: Mapping[str, TensorStatistics], read: ReadWeight, rule: RangeRule
     ) -> None:
-        self.layer, self.observer = layer, observer
+        self.layer, self.rule = layer, rule
         self.statistics = {name: statistics[name] for name in layer.activations}
         self.rows = {name: own.rows(SEARCH_ROWS) for name, own in self.statistics.items()}
-        axes = {site.weight: site.channel_axis for site in layer.sites}
+        axes = {node.weight: node.channel_axis for node in layer.nodes}
         self.weights = {name: read(name) if axis else read(name).T for name, axis in axes.items()}  # (C, outputs)
         spans = [np.maximum(-low, high) for low, high in (own.channels() for own in self.statistics.values())]
         self.activation = np.max(spans, axis=0)
         self.weight = np.max([np.abs(weight).max(1) for weight in self.weights.values()], axis=0)
 
-    def best(self, strengths: Sequence[float]) -> dict[str, ActivationRange]:
+    def best(self, alphas: Sequence[float]) -> dict[str, ActivationRange]:
         plain = best = self._try(None)
-        for strength in strengths:
-            trial = self._try(self._exponents(strength))
+        for alpha in alphas:
+            trial = self._try(self._exponents(alpha))
             if trial.error < min(best.error, GAIN * plain.error):
                 best = trial
         exponents = () if best.exponents is None else tuple(int(each) for each in best.exponents)
@@ -124,11 +124,11 @@ class _Search:
             for name, own in self.statistics.items()
         }
 
-    def _exponents(self, strength: float) -> NDArray[np.int64]:
-        """Of the factors activation ** strength / weight ** (1 - strength), with their middle at 1."""
+    def _exponents(self, alpha: float) -> NDArray[np.int64]:
+        """Of the factors activation ** alpha / weight ** (1 - alpha), with their middle at 1."""
         activation = np.maximum(self.activation, 1e-4 * self.activation.max() + 1e-30)
         weight = np.maximum(self.weight, 1e-4 * self.weight.max() + 1e-30)
-        wanted = strength * np.log2(activation) - (1 - strength) * np.log2(weight)
+        wanted = alpha * np.log2(activation) - (1 - alpha) * np.log2(weight)
         return np.rint(OCTAVE * (wanted - np.median(wanted))).astype(np.int64)
 
     def _try(self, exponents: NDArray[np.int64] | None) -> _Trial:
@@ -136,26 +136,26 @@ class _Search:
         ranges, rounded = {}, {}
         for name, own in self.statistics.items():
             summary = own.summary() if exponents is None else own.smoothed(factors)
-            ranges[name] = find_range(self.observer, summary, describe_tensor(self.layer.sites, name))
+            ranges[name] = find_range(self.rule, summary, describe_tensor(self.layer.nodes, name))
             low, high = min(ranges[name][0], 0.0), max(ranges[name][1], 0.0)
-            rounded[name] = held((self.rows[name] / factors).astype(np.float64), low, high).astype(np.float32)
-        held_weights = {name: self._held(weight * factors[:, None]) for name, weight in self.weights.items()}
+            rounded[name] = fake_quantize((self.rows[name] / factors).astype(np.float64), low, high).astype(np.float32)
+        restored_weights = {name: self._restored(weight * factors[:, None]) for name, weight in self.weights.items()}
         errors = []
         plain, mended = dict.fromkeys(self.statistics, 0.0), dict.fromkeys(self.statistics, 0.0)
-        for site in self.layer.sites:
-            weight = self.weights[site.weight]
-            wanted = self.rows[site.activation] @ weight
-            difference = wanted - rounded[site.activation] @ held_weights[site.weight]
+        for node in self.layer.nodes:
+            weight = self.weights[node.weight]
+            wanted = self.rows[node.activation] @ weight
+            difference = wanted - rounded[node.activation] @ restored_weights[node.weight]
             square = float(np.square(wanted).mean()) or 1.0
             errors.append(float(np.square(difference).mean()) / square)
-            means = self.statistics[site.activation].means() / factors
-            correction = means @ (weight * factors[:, None] - held_weights[site.weight])
-            plain[site.activation] += errors[-1]
-            mended[site.activation] += float(np.square(difference - correction).mean()) / square
+            means = self.statistics[node.activation].means() / factors
+            correction = means @ (weight * factors[:, None] - restored_weights[node.weight])
+            plain[node.activation] += errors[-1]
+            mended[node.activation] += float(np.square(difference - correction).mean()) / square
         corrected = {name: mended[name] < BIAS_GAIN * plain[name] for name in self.statistics}
         return _Trial(float(np.mean(errors)), exponents, ranges, corrected)
 
-    def _held(self, weight: Floats) -> Floats:
-        """A weight (C, outputs) as INT8 holds it for products with UINT8, the strictest of the forms."""
+    def _restored(self, weight: Floats) -> Floats:
+        """A weight (C, outputs) as INT8 holds it for products with UINT8, the strictest of the schemes."""
         quantized, scale = quantize_weight(weight, 1, paired=True)
         return quantized.astype(np.float32) * scale

@@ -1,7 +1,7 @@
-"""Write a form of reduced precision into an ONNX graph.
+"""Write a scheme of reduced precision into an ONNX graph.
 
-In: an fp32 graph, its form, and the ranges of its activations. Out: the graph with FP16 or INT8 initialisers and the
-nodes of that form. Precision is typed in the graph, never a flag. integer.py writes INT8, half.py FP16 tensors.
+In: an fp32 graph, its scheme, and the ranges of its activations. Out: the graph with FP16 or INT8 initialisers and the
+nodes of that scheme. Precision is typed in the graph, never a flag. integer.py writes INT8, half.py FP16 tensors.
 """
 
 from __future__ import annotations
@@ -17,48 +17,51 @@ from hart_edge.bundle.manifest import Precision
 from hart_edge.calib.calibrate.ranges import ActivationRange
 from hart_edge.calib.graph_files import read_tensor
 from hart_edge.calib.quantizable_nodes import SMALLEST_WEIGHT
-from hart_edge.calib.rewrite.fp16 import half_weight, to_half
-from hart_edge.calib.rewrite.int8 import Quantizer
-from hart_edge.calib.rewrite.kv_cache import halve_cache
+from hart_edge.calib.rewrite.fp16 import fp16_weight, to_fp16
+from hart_edge.calib.rewrite.int8 import Int8Rewriter
+from hart_edge.calib.rewrite.kv_cache import cache_to_fp16
 from hart_edge.calib.rewrite.nodes import make_node, replace_nodes
 from hart_edge.calib.scheme import EXACT_AFTER, Scheme
 
 
-def apply_form(
+def apply_scheme(
     model: onnx.ModelProto,
-    form: Scheme,
+    scheme: Scheme,
     ranges: Mapping[str, tuple[float, ...] | ActivationRange],
     folder: Path = Path(),
     wide: Collection[str] = frozenset(),
-    keep: Collection[str] = frozenset(),
-    alone: Collection[str] = frozenset(),
+    excluded: Collection[str] = frozenset(),
+    weight_only: Collection[str] = frozenset(),
     *,
-    half_cache: bool = False,
+    fp16_cache: bool = False,
 ) -> onnx.ModelProto:
-    """A copy of the graph in a form. Raises BuildError where a range is missing or a weight does not fit.
+    """A copy of the graph in a scheme. Raises BuildError where a range is missing or a weight does not fit.
 
-    folder: where weights lie that the model has outside; wide: tensors that FP16 may not hold; keep: weights that INT8
-    may not hold, nor what they are multiplied with; alone: weights that are not multiplied in INT8, and are held in it
-    where the arithmetic around them is float32; half_cache: the KV cache is FP16 in any form but float32.
+    folder: of the weights that lie outside the model; wide: tensors whose values may leave the range of FP16;
+    excluded: weights that stay out of INT8, as do the activations they are multiplied with; weight_only: weights whose
+    activations alone stay out of INT8, or that are excluded too where activations are FP16; fp16_cache: whether the
+    KV cache is FP16 in every scheme but float32.
     """
-    if form is Scheme.FLOAT32:
+    if scheme is Scheme.FLOAT32:
         return model
     rewritten = onnx.ModelProto()
     rewritten.CopyFrom(model)
-    if form is Scheme.FLOAT16_WEIGHTS:
-        _halve_weights(rewritten, folder)
-    elif form.precision is Precision.INT8:
-        kept = {*keep, *alone} if form.half else keep  # engines have no products of INT8 weights alone
-        Quantizer(rewritten, form, ranges, folder, kept, alone).rewrite()
-    if form.half:
-        exact_after = None if form is Scheme.FLOAT16_PRODUCTS else EXACT_AFTER.get(model.graph.name)
-        to_half(rewritten, folder, exact_after, wide)
-    elif half_cache:
-        halve_cache(rewritten)
+    if scheme is Scheme.FLOAT16_WEIGHTS:
+        _weights_to_fp16(rewritten, folder)
+    elif scheme.precision is Precision.INT8:
+        left_out = (
+            {*excluded, *weight_only} if scheme.fp16_activations else excluded
+        )  # engines have no products of INT8 weights alone
+        Int8Rewriter(rewritten, scheme, ranges, folder, left_out, weight_only).rewrite()
+    if scheme.fp16_activations:
+        exact_after = None if scheme is Scheme.FLOAT16_PRODUCTS else EXACT_AFTER.get(model.graph.name)
+        to_fp16(rewritten, folder, exact_after, wide)
+    elif fp16_cache:
+        cache_to_fp16(rewritten)
     return rewritten
 
 
-def _halve_weights(model: onnx.ModelProto, folder: Path) -> None:
+def _weights_to_fp16(model: onnx.ModelProto, folder: Path) -> None:
     graph = model.graph
     casts = []
     for tensor in graph.initializer:
@@ -66,6 +69,6 @@ def _halve_weights(model: onnx.ModelProto, folder: Path) -> None:
             continue
         value = read_tensor(tensor, folder)
         name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(half_weight(graph.name, name, value), f"{name}:fp16"))
+        tensor.CopyFrom(numpy_helper.from_array(fp16_weight(graph.name, name, value), f"{name}:fp16"))
         casts.append(make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
     replace_nodes(graph, [*casts, *graph.node])

@@ -22,7 +22,7 @@ from hart_edge.calib.rewrite.nodes import replace_nodes
 from hart_edge.calib.scheme import CACHE
 from hart_edge.errors import BuildError
 
-FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16
 FP16_LARGEST = float(np.finfo(np.float16).max)
 FP16_SMALLEST = float(np.finfo(np.float16).tiny)
 
@@ -33,10 +33,10 @@ FOLLOWING = frozenset(
     | {"Unsqueeze", "Expand", "Tile", "Gather", "GatherND", "Where", "Resize", "Pad", "Identity"}
 )
 TYPELESS = frozenset({"Shape", "Cast"})  # read what is there
-SUFFIX = {HALF: ":fp16", FLOAT: ":fp32"}
+SUFFIX = {FLOAT16: ":fp16", FLOAT: ":fp32"}
 
 
-def to_half(
+def to_fp16(
     model: onnx.ModelProto, folder: Path, exact_after: str | None = None, wide: Collection[str] = frozenset()
 ) -> None:
     """Rewrite a graph in place. exact_after: a tensor behind which everything stays in float32.
@@ -44,24 +44,24 @@ def to_half(
     folder: where weights lie that the model has outside; wide: tensors that FP16 may not hold. Raises BuildError for a
     weight beyond FP16's range.
     """
-    _Halver(model, folder, exact_after, wide).rewrite()
+    _Fp16Rewriter(model, folder, exact_after, wide).rewrite()
 
 
-def half_tensors(model: onnx.ModelProto) -> list[str]:
+def tensors_in_fp16(model: onnx.ModelProto) -> list[str]:
     """The tensors of a rewritten graph that FP16 holds, under their names in the graph before."""
     weights = {tensor.name for tensor in model.graph.initializer}
-    names = (name for name in _tensors_of(model, HALF) if name not in weights)
-    return list(dict.fromkeys(name.removesuffix(SUFFIX[HALF]) for name in names))
+    names = (name for name in _tensors_of(model, FLOAT16) if name not in weights)
+    return list(dict.fromkeys(name.removesuffix(SUFFIX[FLOAT16]) for name in names))
 
 
-def half_weight(graph: str, name: str, value: NDArray) -> NDArray[np.float16]:
+def fp16_weight(graph: str, name: str, value: NDArray) -> NDArray[np.float16]:
     """A weight in FP16. Raises BuildError where FP16 cannot hold it."""
     if not np.abs(value).max(initial=0) <= FP16_LARGEST:  # NaN as well
         raise BuildError(f"{graph}: weight {name} exceeds the range of FP16; build this model at fp32")
     return value.astype(np.float16)
 
 
-class _Halver:
+class _Fp16Rewriter:
     """Every tensor has a version per type, made when a node first asks for it."""
 
     def __init__(self, model: onnx.ModelProto, folder: Path, exact_after: str | None, wide: Collection[str]) -> None:
@@ -77,7 +77,7 @@ class _Halver:
     def rewrite(self) -> None:
         for value in (*self.graph.input, *self.graph.output):
             if value.name.startswith(CACHE):
-                value.type.tensor_type.elem_type = HALF
+                value.type.tensor_type.elem_type = FLOAT16
         for value in self.graph.input:
             self.versions[value.name] = {value.type.tensor_type.elem_type: value.name}
         for node in list(self.graph.node):
@@ -121,19 +121,19 @@ class _Halver:
         if any(name in self.wide for name in node.output):
             return FLOAT
         if node.op_type in PRODUCTS or node.op_type == "DequantizeLinear":
-            return HALF
+            return FLOAT16
         varying = [name for name in node.input if name in self.floats and not self._constant(name)]
-        halves = [HALF in self.versions.get(name, {}) and self._produced(name) == HALF for name in varying]
+        halves = [FLOAT16 in self.versions.get(name, {}) and self._produced(name) == FLOAT16 for name in varying]
         if node.op_type == "QuantizeLinear":
-            return HALF if halves[0] else FLOAT
+            return FLOAT16 if halves[0] else FLOAT
         if node.op_type not in FOLLOWING:
             return FLOAT
         if not varying:  # an embedding table is a weight like any other
             table = self.initializers.get(node.input[0]) if node.op_type == "Gather" else None
-            return HALF if table is not None and math.prod(table.dims) >= SMALLEST_WEIGHT else FLOAT
+            return FLOAT16 if table is not None and math.prod(table.dims) >= SMALLEST_WEIGHT else FLOAT
         joins_cache = node.op_type == "Concat" and any(halves)
         fits = all(self._fits(name) for name in node.input if name in self.floats and self._constant(name))
-        return HALF if fits and (joins_cache or all(halves)) else FLOAT
+        return FLOAT16 if fits and (joins_cache or all(halves)) else FLOAT
 
     def _produced(self, name: str) -> int:
         """The type of a tensor where it came into being."""
@@ -157,9 +157,9 @@ class _Halver:
         versions = self.versions.setdefault(name, {FLOAT: name})
         if wanted not in versions:
             source = next(iter(versions.values()))
-            versions[wanted] = f"{source.removesuffix(SUFFIX[HALF])}{SUFFIX[wanted]}"
+            versions[wanted] = f"{source.removesuffix(SUFFIX[FLOAT16])}{SUFFIX[wanted]}"
             if self._constant(name):
-                value = half_weight(self.graph.name, name, self._value(name))
+                value = fp16_weight(self.graph.name, name, self._value(name))
                 self.graph.initializer.append(numpy_helper.from_array(value, versions[wanted]))
             else:
                 self.nodes.append(self._cast(source, versions[wanted], wanted))

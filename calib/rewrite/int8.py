@@ -1,6 +1,6 @@
 """Write INT8 into an ONNX graph: weights, activations with Q/DQ or quantised at run time, smoothing, corrected biases.
 
-In: an fp32 graph, a form of INT8 and the ranges of the activations. The graph is rewritten in place.
+In: an fp32 graph, a scheme of INT8 and the ranges of the activations. The graph is rewritten in place.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from hart_edge.errors import BuildError
 LARGE_KERNEL = 2**20
 
 
-class Quantizer:
+class Int8Rewriter:
     """Rewrites one graph. Every weight and activation gets one quantised twin, however many nodes use it."""
 
     def __init__(
         self,
         model: onnx.ModelProto,
-        form: Scheme,
+        scheme: Scheme,
         ranges: Mapping[str, tuple[float, ...] | ActivationRange],
         folder: Path,
-        keep: Collection[str],
-        alone: Collection[str] = frozenset(),
+        excluded: Collection[str],
+        weight_only: Collection[str] = frozenset(),
     ) -> None:
-        """folder: where weights lie that the model has outside; keep: weights that stay as they are; alone: weights
-        whose activations do.
+        """folder: of the weights that lie outside the model; excluded: weights that stay as they are; weight_only:
+        weights that become INT8 while their activations stay as they are.
         """
-        self.graph, self.form, self.folder, self.alone = model.graph, form, folder, alone
+        self.graph, self.scheme, self.folder, self.weight_only = model.graph, scheme, folder, weight_only
         self.ranges = {name: ActivationRange(*entry) for name, entry in ranges.items()}
-        self.sites = [
-            site
-            for site in find_quantizable_nodes(self.graph)
-            if form.holds_int8(site.kind, site.weight) and site.weight not in keep
+        self.nodes = [
+            node
+            for node in find_quantizable_nodes(self.graph)
+            if scheme.holds_int8(node.kind, node.weight) and node.weight not in excluded
         ]
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
         self.twins: dict[tuple[str, int], tuple[str, NDArray[np.float32]]] = {}  # (weight, axis) -> stem, scales
-        self.paired = {site.weight for site in self.sites if form.unsigned and self._quantizes(site)}
+        self.paired = {node.weight for node in self.nodes if scheme.unsigned and self._quantizes(node)}
         self.factors: dict[str, NDArray[np.float32]] = {}  # of a weight's input channels, if activations are smoothed
         self.weights: dict[tuple[str, int], str] = {}  # (weight, axis) -> dequantised name
         self.activations: dict[str, str] = {}
@@ -64,56 +64,56 @@ class Quantizer:
 
     def rewrite(self) -> None:
         self._gather_factors()
-        for site in self.sites:
-            if site.kind is NodeKind.EMBEDDING:
-                self._embedding(site)
+        for node in self.nodes:
+            if node.kind is NodeKind.EMBEDDING:
+                self._embedding(node)
                 continue
-            if not self._quantizes(site):
-                site.node.input[1] = self._weight(site)
+            if not self._quantizes(node):
+                node.proto.input[1] = self._weight(node)
                 continue
-            correction = self._correction(site)
-            if self.form is Scheme.DYNAMIC:
-                self._integer_product(site, correction)
+            correction = self._correction(node)
+            if self.scheme is Scheme.DYNAMIC:
+                self._integer_product(node, correction)
                 continue
-            site.node.input[1] = self._weight(site)
-            site.node.input[0] = self._activation(site.activation)
-            if site.bias is not None and not self.form.half:
-                site.node.input[2] = self._bias(site, correction)
+            node.proto.input[1] = self._weight(node)
+            node.proto.input[0] = self._activation(node.activation)
+            if node.bias is not None and not self.scheme.fp16_activations:
+                node.proto.input[2] = self._bias(node, correction)
             elif correction is not None:
-                self._correct(site, correction)
-            if site.kind is NodeKind.CONV:
-                self._output(site)
+                self._correct(node, correction)
+            if node.kind is NodeKind.CONV:
+                self._output(node)
         self._drop_unused()
         self._place()
 
-    def _quantizes(self, site: QuantizableNode) -> bool:
-        """Whether the activation of a site is quantised."""
-        return self.form.quantizes(site.kind) and site.weight not in self.alone
+    def _quantizes(self, node: QuantizableNode) -> bool:
+        """Whether the activation of a node is quantised."""
+        return self.scheme.quantizes(node.kind) and node.weight not in self.weight_only
 
     def _gather_factors(self) -> None:
         """What the input channels of every weight are multiplied with. Raises BuildError where ranges disagree."""
         exponents: dict[str, tuple[int, ...]] = {}
-        for site in self.sites:
-            if site.kind is not NodeKind.LINEAR or not self._quantizes(site):
+        for node in self.nodes:
+            if node.kind is not NodeKind.LINEAR or not self._quantizes(node):
                 continue
-            entry = self.ranges.get(site.activation, ActivationRange(0.0, 0.0))
-            inputs = self.initializers[site.weight].dims[1 - site.channel_axis]
-            if exponents.setdefault(site.weight, entry.exponents) != entry.exponents or (
+            entry = self.ranges.get(node.activation, ActivationRange(0.0, 0.0))
+            inputs = self.initializers[node.weight].dims[1 - node.channel_axis]
+            if exponents.setdefault(node.weight, entry.exponents) != entry.exponents or (
                 entry.exponents and len(entry.exponents) != inputs
             ):
                 raise BuildError(
-                    f"{self.graph.name}: the factors for {site.activation} are not those of {site.weight}; "
+                    f"{self.graph.name}: the factors for {node.activation} are not those of {node.weight}; "
                     "collect ranges of this model"
                 )
             factors = entry.factors()
             if factors is not None:
-                self.factors[site.weight] = factors
+                self.factors[node.weight] = factors
 
     def _parameters(self, tensor: str) -> tuple[str, str]:
         """Initialisers of an activation's scale and zero point."""
         if tensor not in self.ranges:
             raise BuildError(f"{self.graph.name}: calibration has no range for {tensor}; collect ranges of this model")
-        parameters = symmetric_parameters if self.form is Scheme.S8S8 else activation_parameters
+        parameters = symmetric_parameters if self.scheme is Scheme.S8S8 else activation_parameters
         scale, zero = parameters(self.ranges[tensor].low, self.ranges[tensor].high)
         names = f"{tensor}:scale", f"{tensor}:zero"
         for name, value in zip(names, (np.array(scale), np.array(zero)), strict=True):
@@ -136,7 +136,7 @@ class Quantizer:
         if tensor not in self.activations:
             scale, zero = self._parameters(tensor)
             source = self._smooth(tensor)
-            quantized, restored = f"{tensor}:{'s8' if self.form is Scheme.S8S8 else 'u8'}", f"{tensor}:restored"
+            quantized, restored = f"{tensor}:{'s8' if self.scheme is Scheme.S8S8 else 'u8'}", f"{tensor}:restored"
             nodes = [
                 make_node("QuantizeLinear", [source, scale, zero], [quantized]),
                 make_node("DequantizeLinear", [quantized, scale, zero], [restored]),
@@ -145,12 +145,12 @@ class Quantizer:
             self.activations[tensor] = restored
         return self.activations[tensor]
 
-    def _integer_product(self, site: QuantizableNode, correction: NDArray[np.float32] | None) -> None:
+    def _integer_product(self, node: QuantizableNode, correction: NDArray[np.float32] | None) -> None:
         """MatMulInteger of an activation that is quantised when it is there; the bias stays in float32."""
-        tensor, output = site.activation, site.node.output[0]
-        stem, _ = self._twin(site.weight, site.channel_axis)
+        tensor, output = node.activation, node.proto.output[0]
+        stem, _ = self._twin(node.weight, node.channel_axis)
         weight = f"{stem}:s8"
-        if site.channel_axis == 0:  # (outputs, inputs), of a Gemm
+        if node.channel_axis == 0:  # (outputs, inputs), of a Gemm
             weight = f"{stem}:s8.T"
             if weight not in self.initializers:
                 self._add(weight, np.ascontiguousarray(numpy_helper.to_array(self.initializers[f"{stem}:s8"]).T))
@@ -164,55 +164,55 @@ class Quantizer:
             make_node("MatMulInteger", [u8[0], weight, u8[2]], [f"{output}:s32"]),
             make_node("Cast", [f"{output}:s32"], [f"{output}:f32"], to=TensorProto.FLOAT),
             make_node("Mul", [u8[1], f"{stem}:scale"], [both]),
-            make_node("Mul", [f"{output}:f32", both], [output if site.bias is None else product]),
+            make_node("Mul", [f"{output}:f32", both], [output if node.bias is None else product]),
         ]
-        if site.bias is not None:
-            bias = site.bias if correction is None else self._corrected_bias(site, site.bias, correction)
+        if node.bias is not None:
+            bias = node.bias if correction is None else self._corrected_bias(node, node.bias, correction)
             nodes.append(make_node("Add", [product, bias], [output]))
         elif correction is not None:
-            self._correct(site, correction)
+            self._correct(node, correction)
         self.replaced[output] = nodes
 
-    def _correction(self, site: QuantizableNode) -> NDArray[np.float32] | None:
+    def _correction(self, node: QuantizableNode) -> NDArray[np.float32] | None:
         """What rounding the weights takes from the mean of the output, per channel; None: it stays as it is."""
-        entry = self.ranges.get(site.activation)
-        if entry is None or not entry.means or site.kind is not NodeKind.LINEAR:
+        entry = self.ranges.get(node.activation)
+        if entry is None or not entry.means or node.kind is not NodeKind.LINEAR:
             return None
         means = np.array(entry.means, np.float32)
-        weight = read_tensor(self.initializers[site.weight], self.folder)
-        stem, scale = self._twin(site.weight, site.channel_axis)
+        weight = read_tensor(self.initializers[node.weight], self.folder)
+        stem, scale = self._twin(node.weight, node.channel_axis)
         restored = numpy_helper.to_array(self.initializers[f"{stem}:s8"]).astype(np.float32)
-        if site.channel_axis == 0:
+        if node.channel_axis == 0:
             weight, restored = weight.T, restored.T
-        factors = self.factors.get(site.weight)
+        factors = self.factors.get(node.weight)
         smoothed = means if factors is None else means / factors
         return means @ weight - (smoothed @ restored) * scale
 
-    def _correct(self, site: QuantizableNode, correction: NDArray[np.float32]) -> None:
+    def _correct(self, node: QuantizableNode, correction: NDArray[np.float32]) -> None:
         """Add a correction to the constant that is added to a product, where there is one."""
-        if site.bias is not None:
-            site.node.input[2] = self._corrected_bias(site, site.bias, correction)
+        if node.bias is not None:
+            node.proto.input[2] = self._corrected_bias(node, node.bias, correction)
             return
-        readers = self.readers.get(site.node.output[0], [])
+        readers = self.readers.get(node.proto.output[0], [])
         if len(readers) != 1 or readers[0].op_type != "Add":
             return  # no bias to correct, and a node of its own would cost more than it brings
         for index, name in enumerate(readers[0].input):
             if name in self.initializers and list(self.initializers[name].dims) == [len(correction)]:
-                readers[0].input[index] = self._corrected_bias(site, name, correction)
+                readers[0].input[index] = self._corrected_bias(node, name, correction)
 
-    def _corrected_bias(self, site: QuantizableNode, bias: str, correction: NDArray[np.float32]) -> str:
-        name = f"{bias}:{site.activation}:corrected"
+    def _corrected_bias(self, node: QuantizableNode, bias: str, correction: NDArray[np.float32]) -> str:
+        name = f"{bias}:{node.activation}:corrected"
         if name not in self.initializers:
             value = read_tensor(self.initializers[bias], self.folder)
             self._add(name, (value + correction).astype(np.float32))
         return name
 
-    def _output(self, site: QuantizableNode) -> None:
+    def _output(self, node: QuantizableNode) -> None:
         """Quantise a convolution's result, as its integer kernel does; readers see the restored tensor."""
-        tensor = site.node.output[0]
+        tensor = node.proto.output[0]
         scale, zero = self._parameters(tensor)
         raw, quantized = f"{tensor}:raw", f"{tensor}:raw:u8"
-        site.node.output[0] = raw
+        node.proto.output[0] = raw
         self.after[raw] = [
             make_node("QuantizeLinear", [raw, scale, zero], [quantized]),
             make_node("DequantizeLinear", [quantized, scale, zero], [tensor]),
@@ -227,26 +227,28 @@ class Quantizer:
             value = read_tensor(self.initializers[name], self.folder)
             if name in self.factors:
                 value = value * (self.factors[name][:, None] if axis else self.factors[name])
-            quantized, scale = quantize_weight(value, axis, paired=name in self.paired, half=self.form.half)
+            quantized, scale = quantize_weight(
+                value, axis, paired=name in self.paired, fp16=self.scheme.fp16_activations
+            )
             self._add(f"{stem}:s8", quantized)
             self._add(f"{stem}:scale", scale)
             self.twins[name, axis] = stem, scale
         return self.twins[name, axis]
 
-    def _weight(self, site: QuantizableNode) -> str:
-        key = site.weight, site.channel_axis
+    def _weight(self, node: QuantizableNode) -> str:
+        key = node.weight, node.channel_axis
         if key not in self.weights:
             stem, scale = self._twin(*key)
             self.weights[key] = f"{stem}:restored"
-            if self._quantizes(site) or self.form.half or self._large(site):
+            if self._quantizes(node) or self.scheme.fp16_activations or self._large(node):
                 self._add(f"{stem}:zero", np.zeros(len(scale), np.int8))
                 inputs = [f"{stem}:s8", f"{stem}:scale", f"{stem}:zero"]
-                nodes = [make_node("DequantizeLinear", inputs, [self.weights[key]], axis=site.channel_axis)]
+                nodes = [make_node("DequantizeLinear", inputs, [self.weights[key]], axis=node.channel_axis)]
             else:
                 # Not DequantizeLinear, which ONNX Runtime keeps for the integer kernels and computes at every run:
                 # what can be folded when the graph is opened costs nothing later, but memory.
-                shape = [1] * len(self.initializers[site.weight].dims)
-                shape[site.channel_axis] = -1
+                shape = [1] * len(self.initializers[node.weight].dims)
+                shape[node.channel_axis] = -1
                 self._add(f"{stem}:scales", scale.reshape(shape))
                 nodes = [
                     make_node("Cast", [f"{stem}:s8"], [f"{stem}:f32"], to=TensorProto.FLOAT),
@@ -255,22 +257,22 @@ class Quantizer:
             self.first += nodes
         return self.weights[key]
 
-    def _large(self, site: QuantizableNode) -> bool:
+    def _large(self, node: QuantizableNode) -> bool:
         """Whether a convolution's weight is restored at every run, so that it stays INT8 in memory."""
-        return site.kind is NodeKind.CONV and math.prod(self.initializers[site.weight].dims) >= LARGE_KERNEL
+        return node.kind is NodeKind.CONV and math.prod(self.initializers[node.weight].dims) >= LARGE_KERNEL
 
-    def _bias(self, site: QuantizableNode, correction: NDArray[np.float32] | None) -> str:
+    def _bias(self, node: QuantizableNode, correction: NDArray[np.float32] | None) -> str:
         """INT32 with the product of the operands' scales, which integer kernels add before scaling back."""
-        assert site.bias is not None
-        activation_scale, _ = activation_parameters(self.ranges[site.activation].low, self.ranges[site.activation].high)
-        scale = (activation_scale * self._twin(site.weight, site.channel_axis)[1]).astype(np.float32)
-        value = read_tensor(self.initializers[site.bias], self.folder).astype(np.float64)
+        assert node.bias is not None
+        activation_scale, _ = activation_parameters(self.ranges[node.activation].low, self.ranges[node.activation].high)
+        scale = (activation_scale * self._twin(node.weight, node.channel_axis)[1]).astype(np.float32)
+        value = read_tensor(self.initializers[node.bias], self.folder).astype(np.float64)
         if correction is not None:
             value = value + correction
         steps = np.round(value / scale)
         if np.abs(steps).max(initial=0) >= 2**31:
-            return site.bias  # stays in float32: correct, though not on the integer kernel
-        name = f"{site.bias}:{site.activation}"
+            return node.bias  # stays in float32: correct, though not on the integer kernel
+        name = f"{node.bias}:{node.activation}"
         restored = f"{name}:restored"
         if f"{name}:s32" not in self.initializers:
             self._add(f"{name}:s32", steps.astype(np.int32))
@@ -280,11 +282,11 @@ class Quantizer:
             self.first.append(make_node("DequantizeLinear", inputs, [restored], axis=0))
         return restored
 
-    def _embedding(self, site: QuantizableNode) -> None:
+    def _embedding(self, node: QuantizableNode) -> None:
         """Rows in INT8 with a scale each; only the rows that are read are restored."""
-        indices, output = site.activation, site.node.output[0]
-        stem, _ = self._twin(site.weight, 0)
-        site.node.input[0], site.node.output[0] = f"{stem}:s8", f"{output}:s8"
+        indices, output = node.activation, node.proto.output[0]
+        stem, _ = self._twin(node.weight, 0)
+        node.proto.input[0], node.proto.output[0] = f"{stem}:s8", f"{output}:s8"
         self.after[f"{output}:s8"] = [
             make_node("Cast", [f"{output}:s8"], [f"{output}:f32"], to=TensorProto.FLOAT),
             make_node("Gather", [f"{stem}:scale", indices], [f"{output}:scale"]),

@@ -11,9 +11,9 @@ MOST_PAIR = 128  # 255 * 128 is below 2^15
 
 
 def quantize_weight(
-    weight: NDArray[np.float32], axis: int, *, paired: bool = False, half: bool = False
+    weight: NDArray[np.float32], axis: int, *, paired: bool = False, fp16: bool = False
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric INT8 per slice along an axis: values in [-127, 127] and one scale a slice, which FP16 holds if half.
+    """Symmetric INT8 per slice along an axis: values in [-127, 127] and one scale a slice, which FP16 holds if fp16.
 
     paired: for products with UINT8. x86 without VNNI (pmaddubsw) adds two neighbouring products in 16 bits and cuts
     what exceeds them, so two neighbours of one sign come to at most MOST_PAIR.
@@ -24,8 +24,8 @@ def quantize_weight(
         in_order = weight.ndim == 2  # kernels put the values of a convolution in an order of their own
         scale = np.maximum(scale, _largest_pair(slices, in_order) / (MOST_PAIR - 1)).astype(np.float32)
     scale[scale == 0] = 1  # a slice of zeros
-    if half:
-        scale = half_scale(scale)
+    if fp16:
+        scale = nearest_fp16(scale)
     shape = [1] * weight.ndim
     shape[axis] = -1
     return np.round(weight / scale.reshape(shape)).clip(-127, 127).astype(np.int8), scale
@@ -49,7 +49,7 @@ def activation_parameters(low: float, high: float) -> tuple[np.float32, np.uint8
     return np.float32(scale), np.uint8(np.clip(round(-low / scale), 0, 255))
 
 
-def half_scale(scale: NDArray[np.float32]) -> NDArray[np.float32]:
+def nearest_fp16(scale: NDArray[np.float32]) -> NDArray[np.float32]:
     """The nearest scales that FP16 holds as normal numbers."""
     return np.maximum(scale, np.float32(FP16_SMALLEST)).astype(np.float16).astype(np.float32)
 
@@ -57,4 +57,4 @@ def half_scale(scale: NDArray[np.float32]) -> NDArray[np.float32]:
 def symmetric_parameters(low: float, high: float) -> tuple[np.float32, np.int8]:
     """Scale, which FP16 holds, and zero point of INT8 that hold [low, high] with zero in the middle."""
     scale = np.array(max(abs(low), abs(high)) / 127 or 1.0, np.float32)
-    return np.float32(half_scale(scale)), np.int8(0)
+    return np.float32(nearest_fp16(scale)), np.int8(0)

@@ -1,6 +1,6 @@
 """Keys and values in FP16, in a graph that computes in float32: half the memory of the KV cache.
 
-In: a graph of any form whose other tensors are float32. Out: the same with FP16 inputs and outputs of the cache. New
+In: a graph of any scheme whose other tensors are float32. Out: the same with FP16 inputs and outputs of the cache. New
 keys and values are rounded where they leave the graph, and attention casts what it reads.
 """
 
@@ -10,21 +10,21 @@ from collections.abc import Iterator
 
 import onnx
 
-from hart_edge.calib.rewrite.fp16 import FLOAT, HALF, SUFFIX
+from hart_edge.calib.rewrite.fp16 import FLOAT, FLOAT16, SUFFIX
 from hart_edge.calib.rewrite.nodes import make_node, replace_nodes
 from hart_edge.calib.scheme import CACHE
 
 # Bytes of the cache in float32 from which INT8 bundles hold it in FP16. For hart-emoji's 4 MB the casts took 15 % of a
 # picture's time when every scale still wrote all of it.
-HALVED_FROM = 2**25
+FP16_CACHE_FROM = 2**25
 
 
-def halve_cache(model: onnx.ModelProto) -> None:
+def cache_to_fp16(model: onnx.ModelProto) -> None:
     """Rewrite a graph in place; one without a cache stays as it is."""
     graph = model.graph
     read, written = ([each for each in side if each.name.startswith(CACHE)] for side in (graph.input, graph.output))
     for value in (*read, *written):
-        value.type.tensor_type.elem_type = HALF
+        value.type.tensor_type.elem_type = FLOAT16
     names = {value.name for value in (*read, *written)}
     casts = [make_node("Cast", [each.name], [f"{each.name}{SUFFIX[FLOAT]}"], to=FLOAT) for each in read]
     replace_nodes(graph, [*casts, *(each for node in graph.node for each in _rewritten(node, names))])
@@ -41,4 +41,4 @@ def _rewritten(node: onnx.NodeProto, cache: set[str]) -> Iterator[onnx.NodeProto
         node.output[index] = f"{name}{SUFFIX[FLOAT]}"
     yield node
     for _, name in made:
-        yield make_node("Cast", [f"{name}{SUFFIX[FLOAT]}"], [name], to=HALF)
+        yield make_node("Cast", [f"{name}{SUFFIX[FLOAT]}"], [name], to=FLOAT16)

@@ -1,6 +1,6 @@
-"""Which form of INT8 a component takes on this machine: by measurement, on calls of the real loop.
+"""Which scheme of INT8 a component takes on this machine: by measurement, on calls of the real loop.
 
-In: a component's graph in each form that it could have. Out: a Choice. Integer kernels are worth their rounding only
+In: a component's graph in each scheme that it could have. Out: a Choice. Integer kernels are worth their rounding only
 where they are faster: which one is, and whether one is at all, depends on the CPU.
 """
 
@@ -23,12 +23,12 @@ NOISE = 1.03  # times that are nearer than this count as equal
 
 @dataclass(frozen=True)
 class Candidate:
-    """A component in a form that it could have, warmed up by a run of every call.
+    """A component in a scheme that it could have, warmed up by a run of every call.
 
     error: of its outputs, as export/parity/compare.py measures it; seconds: of the warm-up.
     """
 
-    form: Scheme
+    scheme: Scheme
     session: Session
     error: float
     seconds: float
@@ -36,9 +36,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The form of a component and why it has it: "" where nothing was compared."""
+    """The scheme of a component and why it has it: "" where nothing was compared."""
 
-    form: Scheme
+    scheme: Scheme
     reason: str
 
 
@@ -46,8 +46,8 @@ class NoCandidateError(Exception):
     """There was nothing to choose from."""
 
 
-def choose_form(candidates: Iterable[Candidate], calls: Sequence[Call]) -> Choice:
-    """The fastest form; of equals the one with the smallest error. Raises NoCandidateError where there is none.
+def choose_scheme(candidates: Iterable[Candidate], calls: Sequence[Call]) -> Choice:
+    """The fastest scheme; of equals the one with the smallest error. Raises NoCandidateError where there is none.
 
     Each candidate takes turns with the best so far, and no others are alive, so an iterator that opens one at a time
     has two in memory. A long warm-up that is clearly longer than the other's stands for the rounds.
@@ -60,38 +60,40 @@ def choose_form(candidates: Iterable[Candidate], calls: Sequence[Call]) -> Choic
             continue
         slow, quick = sorted((best.seconds, candidate.seconds), reverse=True)
         if slow > max(ENOUGH, CLEAR * quick):
-            seconds = {best.form: best.seconds, candidate.form: candidate.seconds} | seconds
+            seconds = {best.scheme: best.seconds, candidate.scheme: candidate.seconds} | seconds
         else:
-            seconds |= measure({best.form: best.session, candidate.form: candidate.session}, calls)
+            seconds |= measure({best.scheme: best.session, candidate.scheme: candidate.session}, calls)
         best = better(best, candidate, seconds)
         del candidate
     if best is None:
         raise NoCandidateError
     if not seconds:
-        return Choice(best.form, "")
-    others = ", ".join(f"{form}: {1000 * each:.1f} ms" for form, each in seconds.items() if form is not best.form)
-    return Choice(best.form, f"{1000 * seconds[best.form]:.1f} ms for the calls of a picture; {others}")
+        return Choice(best.scheme, "")
+    others = ", ".join(
+        f"{scheme}: {1000 * each:.1f} ms" for scheme, each in seconds.items() if scheme is not best.scheme
+    )
+    return Choice(best.scheme, f"{1000 * seconds[best.scheme]:.1f} ms for the calls of a picture; {others}")
 
 
 def better(one: Candidate, other: Candidate, seconds: Mapping[Scheme, float]) -> Candidate:
     """The faster of two, or the nearer one where the times are equal."""
-    first, second = seconds[one.form], seconds[other.form]
+    first, second = seconds[one.scheme], seconds[other.scheme]
     if max(first, second) <= NOISE * min(first, second):
         return one if one.error <= other.error else other
     return one if first < second else other
 
 
 def measure(sessions: Mapping[Scheme, Session], calls: Sequence[Call]) -> dict[Scheme, float]:
-    """Seconds for all calls, the median of rounds in which the forms take turns."""
-    rounds: dict[Scheme, list[float]] = {form: [] for form in sessions}
+    """Seconds for all calls, the median of rounds in which the schemes take turns."""
+    rounds: dict[Scheme, list[float]] = {scheme: [] for scheme in sessions}
     begin = time.perf_counter()
     for number in range(1, ROUNDS + 1):
-        for form, session in sessions.items():
-            rounds[form].append(sum(timed(session, call)[0] for call in calls))
+        for scheme, session in sessions.items():
+            rounds[scheme].append(sum(timed(session, call)[0] for call in calls))
         spent = time.perf_counter() - begin
         if spent > LONG or (number >= 3 and spent > ENOUGH):
             break
-    return {form: statistics.median(times) for form, times in rounds.items()}
+    return {scheme: statistics.median(times) for scheme, times in rounds.items()}
 
 
 def timed(session: Session, call: Call) -> tuple[float, Arrays]:

@@ -79,11 +79,11 @@ def mean_kl(errors: Sequence[LogitError]) -> float:
     return float(np.mean([scale.kl / scale.tokens for scale in errors]))
 
 
-def layers_of(model: onnx.ModelProto, form: Scheme) -> list[tuple[str, tuple[str, ...]]]:
-    """Name and weights of every layer that a form quantises."""
+def layers_of(model: onnx.ModelProto, scheme: Scheme) -> list[tuple[str, tuple[str, ...]]]:
+    """Name and weights of every layer that a scheme quantises."""
     found = []
-    for layer in find_layers(model, form):
-        weights = tuple(dict.fromkeys(site.weight for site in layer.sites))
+    for layer in find_layers(model, scheme):
+        weights = tuple(dict.fromkeys(node.weight for node in layer.nodes))
         found.append((layer_name(weights), weights))
     return found
 
@@ -111,7 +111,7 @@ def measure_layers(
     return sorted(found, key=lambda layer: -layer.kl)
 
 
-def fewest_kept(
+def fewest_left_out(
     layers: Sequence[LayerFigures], open_without: OpenWithout, accept: Callable[[Session], bool]
 ) -> list[LayerFigures]:
     """The fewest of the most sensitive layers without which the graph is accepted; all of them, if it never is.

@@ -51,21 +51,21 @@ Watcher = Callable[[str, int | None, dict[str, Tensor], dict[str, Tensor], Array
 Explainer = Callable[[str, Arrays, Arrays], str]
 
 
-def tolerance_of(graph: str, form: Scheme, *, random: bool = False) -> float:
-    """The largest error that is accepted of a graph in a form. random: of random weights.
+def tolerance_of(graph: str, scheme: Scheme, *, random: bool = False) -> float:
+    """The largest error that is accepted of a graph in a scheme. random: of random weights.
 
-    Those amplify every rounding, so beyond float32 their errors say nothing of a form; what is not finite is refused.
+    Those amplify every rounding, so beyond float32 their errors say nothing of a scheme; what is not finite is refused.
     """
-    if random and form is not Scheme.FLOAT32:
+    if random and scheme is not Scheme.FLOAT32:
         return sys.float_info.max
     if graph == "residual":
-        return RESIDUAL[form.precision]
+        return RESIDUAL[scheme.precision]
     wider = {
         ("decoder", Scheme.FLOAT32): FP32_PIXELS,
         ("encoder", Scheme.FLOAT32): FP32_PIXELS,
         ("tokens", Scheme.FLOAT16_PRODUCTS): FP16_HEAD,
     }
-    return wider.get((graph, form), TOLERANCE[form.precision])
+    return wider.get((graph, scheme), TOLERANCE[scheme.precision])
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class ParityCheck:
     def __init__(
         self,
         sessions: Mapping[str, Session],
-        forms: Mapping[str, Scheme],
+        schemes: Mapping[str, Scheme],
         inputs: Mapping[str, Sequence[TensorSpec]] | None = None,
         scales: Mapping[str, Sequence[int | None]] | None = None,
         watch: Watcher | None = None,
@@ -96,7 +96,7 @@ class ParityCheck:
         random: of random weights.
         """
         self.random = random
-        self.sessions, self.forms, self.scales = sessions, forms, scales or {}
+        self.sessions, self.schemes, self.scales = sessions, schemes, scales or {}
         taken = (inputs or {}).items()
         self.dtypes = {graph: {spec.name: spec.dtype.value for spec in specs} for graph, specs in taken}
         self.watch, self.explain = watch, explain
@@ -112,14 +112,14 @@ class ParityCheck:
         found = self.sessions[graph].run(feeds, list(outputs))
         expected = {name: tensor.numpy() for name, tensor in outputs.items()}
         self.worst[graph] = max(compare(graph, expected, found), self.worst[graph], key=lambda worst: worst.error)
-        form = self.forms[graph]
-        tolerance = tolerance_of(graph, form, random=self.random)
+        scheme = self.schemes[graph]
+        tolerance = tolerance_of(graph, scheme, random=self.random)
         if not self.worst[graph].error <= tolerance:
             worst = self.worst[graph]
             raise ParityError(
                 f"{place(graph, scale)}, tensor {worst.tensor}: error {worst.error:.2e} against the reference, "
-                f"tolerance {tolerance:.0e} at {form.precision}; {self.explain(graph, exact, feeds)}nothing was "
-                f"written. {remedy(form.precision)}"
+                f"tolerance {tolerance:.0e} at {scheme.precision}; {self.explain(graph, exact, feeds)}nothing was "
+                f"written. {remedy(scheme.precision)}"
             )
         if self.watch is not None:
             self.watch(graph, scale, inputs, outputs, found)

@@ -42,18 +42,18 @@ class ParityStage:
     def check_final(
         self,
         folder: Path,
-        forms: Mapping[str, Scheme],
+        schemes: Mapping[str, Scheme],
         inputs: Mapping[str, Sequence[TensorSpec]],
         limits: Limits,
     ) -> tuple[Mapping[str, GraphError], Quality]:
-        """Hold the graphs of a folder, in their forms, against the reference and the limits. inputs: as they take them.
+        """Hold the graphs of a folder, in their schemes, to the reference and the limits. inputs: as they take them.
 
         Returns the largest error of each graph, and the figures. Raises ParityError where a limit is broken; those on
         logits are for a checkpoint that reads prompts, since random weights and noise have no likeliest code.
         """
         model = self.source.model
         figures = QualityFigures(self.source.graphs["tokens"], len(model.patch_nums))
-        check = self._check(folder, forms, inputs, figures)
+        check = self._check(folder, schemes, inputs, figures)
         self.recording.show(check)
         require_observed(check)
         quality = figures.quality()
@@ -63,7 +63,7 @@ class ParityStage:
             feeds = check.feeds(breach.graph, exact)
             raise ParityError(
                 f"{place(breach.graph, breach.scale)}: {breach.figures}; {check.explain(breach.graph, exact, feeds)}"
-                f"nothing was written. {remedy(forms[breach.graph].precision)}; where the pictures are good enough, "
+                f"nothing was written. {remedy(schemes[breach.graph].precision)}; where the pictures are good enough, "
                 "move the limit (--min-top1, --max-kl, --min-psnr)"
             )
         return check.worst, quality
@@ -71,7 +71,7 @@ class ParityStage:
     def _check(
         self,
         folder: Path,
-        forms: Mapping[str, Scheme],
+        schemes: Mapping[str, Scheme],
         inputs: Mapping[str, Sequence[TensorSpec]] | None = None,
         figures: QualityFigures | None = None,
     ) -> ParityCheck:
@@ -87,7 +87,7 @@ class ParityStage:
 
         paths = {name: folder / f"{name}.onnx" for name in self.source.graphs}
         sessions = Sessions(paths, self.library, self.plan)
-        return ParityCheck(sessions, forms, inputs, self.scales, figures, explain, random=self.source.random)
+        return ParityCheck(sessions, schemes, inputs, self.scales, figures, explain, random=self.source.random)
 
     def _call(self, breach: Breach, prompt: int) -> Arrays:
         """The reference's inputs of the call that a breach is about, for one of the prompts."""

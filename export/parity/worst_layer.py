@@ -1,8 +1,8 @@
 """Which layer makes most of a graph's error: looked for where a graph is refused, and never else.
 
-In: a graph as traced and the same in its final form, and the inputs of one call. Out: the layer whose output is
-farther from the traced graph's than its inputs are, by most. Tensors keep their names in every form, so both graphs are
-run with those of each layer as further outputs.
+In: a graph as traced and the same in its final scheme, and the inputs of one call. Out: the layer whose output is
+farther from the traced graph's than its inputs are, by most. Tensors keep their names in every scheme, so
+both graphs are run with those of each layer as further outputs.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _made(model: onnx.ModelProto) -> set[str]:
 
 
 def _twin(name: str, made: set[str]) -> str | None:
-    """The name of a tensor in another form of the graph."""
+    """The name of a tensor in another scheme of the graph."""
     return next((each for each in (name, *(name + suffix for suffix in SUFFIX.values())) if each in made), None)
 
 

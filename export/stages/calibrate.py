@@ -1,7 +1,7 @@
 """Calibration as a stage of the build: the real loop is run on prompts, and every INT8 tensor gets its range.
 
 In: traced graphs in float32, which compute the loop, and the inputs of the prompts. Out: CalibratedRanges, from which
-the INT8 form of any target can be made.
+the INT8 scheme of any target can be made.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ def calibrate(
     inputs: Sequence[Inputs],
     walk: Walk,
     library: EngineLibrary,
-    observer: RangeRule | None = None,
+    rule: RangeRule | None = None,
 ) -> CalibratedRanges:
-    """Ranges of a model whose traced graphs lie in a folder. observer: for every graph; None: each its own.
+    """Ranges of a model whose traced graphs lie in a folder. rule: for every graph; None: each its own.
 
     Raises BuildError for a tensor that is not finite, or of which calibration saw nothing.
     """
     if not inputs:
         raise BuildError("calibration: expected at least one prompt, found none; name a file with --prompts")
     statistics = watch_loop(source, folder, inputs, walk, library)
-    observers = {name: observer or DEFAULT.get(name, RangeRule.MIN_MAX) for name in statistics}
-    strengths = () if source.random else ALPHAS  # random weights have no outliers to move
-    found = {name: ranges_of(name, folder, own, observers[name], strengths) for name, own in statistics.items()}
-    used = {name: str(rule) for name, rule in observers.items()}
+    rules = {name: rule or DEFAULT.get(name, RangeRule.MIN_MAX) for name in statistics}
+    alphas = () if source.random else ALPHAS  # random weights have no outliers to move
+    found = {name: ranges_of(name, folder, own, rules[name], alphas) for name, own in statistics.items()}
+    used = {name: str(own) for name, own in rules.items()}
     return CalibratedRanges(source.weights_sha256, len(inputs), hash_inputs(inputs), used, found)
 
 
@@ -60,9 +60,9 @@ def watch_loop(
     source: Source, folder: Path, inputs: Sequence[Inputs], walk: Walk, library: EngineLibrary
 ) -> dict[str, dict[str, TensorStatistics]]:
     """Statistics of every tensor that INT8 would hold, per graph."""
-    forms = {name: calibrated_form(name) for name in source.graphs}
+    schemes = {name: calibrated_scheme(name) for name in source.graphs}
     paths = {name: folder / f"{name}.onnx" for name in source.graphs}
-    with Collector(paths, forms, library) as collector:
+    with Collector(paths, schemes, library) as collector:
         for index, one in enumerate(inputs):
             walk(one, FIRST_SEED + index, by_arrays(collector))
             collector.end_prompt()
@@ -83,8 +83,8 @@ def ranges_of(
     name: str,
     folder: Path,
     statistics: Mapping[str, TensorStatistics],
-    observer: RangeRule,
-    strengths: Sequence[float],
+    rule: RangeRule,
+    alphas: Sequence[float],
 ) -> dict[str, ActivationRange]:
     """The ranges of one graph."""
     model = read_graph(folder / f"{name}.onnx")
@@ -93,11 +93,11 @@ def ranges_of(
     def read(weight: str) -> np.ndarray:
         return read_tensor(weights[weight], folder)
 
-    return choose_ranges(model, calibrated_form(name), statistics, read, observer, strengths)
+    return choose_ranges(model, calibrated_scheme(name), statistics, read, rule, alphas)
 
 
-def calibrated_form(name: str) -> Scheme:
-    """The form whose tensors are observed: that with the most INT8 activations."""
+def calibrated_scheme(name: str) -> Scheme:
+    """The scheme that ranges are made for: the one with the most INT8 activations."""
     return scheme_of(name, Precision.INT8, Target.CPU)
 
 

@@ -1,4 +1,4 @@
-"""What each component becomes at INT8: the form that is fast on this machine, and the layers that stay out of it.
+"""What each component becomes at INT8: the scheme that is fast on this machine, and the layers that stay out of it.
 
 In: traced graphs, ranges, and the reference's calls. Out: a Decision per component, with its reason for the
 manifest and the card.
@@ -18,13 +18,13 @@ from hart_edge.bundle.manifest import TensorSpec
 from hart_edge.calib.calibrate.ranges import CalibratedRanges
 from hart_edge.calib.graph_files import graph_file, read_graph
 from hart_edge.calib.quantizable_nodes import NodeKind, find_quantizable_nodes
-from hart_edge.calib.rewrite.apply import apply_form
-from hart_edge.calib.scheme import Int8Scheme, Scheme, candidates, held
-from hart_edge.calib.select.fastest import Candidate, NoCandidateError, choose_form, timed
+from hart_edge.calib.rewrite.apply import apply_scheme
+from hart_edge.calib.scheme import Int8Scheme, Scheme, candidates, specs_in
+from hart_edge.calib.select.fastest import Candidate, NoCandidateError, choose_scheme, timed
 from hart_edge.calib.select.sensitivity import (
     LayerFigures,
     LogitsJudge,
-    fewest_kept,
+    fewest_left_out,
     layers_of,
     measure_layers,
 )
@@ -39,12 +39,16 @@ from hart_edge.export.parity.recording import FIRST, Recording
 
 @dataclass(frozen=True)
 class Decision:
-    """The form of a component. kept: weights that stay out of INT8; alone: those whose activations do."""
+    """The scheme of a component.
 
-    form: Scheme
+    excluded: weights that stay out of INT8 altogether; weight_only: weights that are held in INT8 and multiplied in
+    float32 where the scheme allows it, else excluded as well.
+    """
+
+    scheme: Scheme
     reason: str = ""
-    kept: frozenset[str] = frozenset()
-    alone: frozenset[str] = frozenset()
+    excluded: frozenset[str] = frozenset()
+    weight_only: frozenset[str] = frozenset()
 
 
 def hold(errors: Sequence[LogitError], limits: Limits) -> bool:
@@ -65,7 +69,7 @@ class Int8Stage:
     """Decides with candidate graphs beside those in `folder`.
 
     graphs: the reference's, of which the tokens graph is run; say: takes what a user should know; random: whether its
-    weights are random; half_cache: whether the KV cache is FP16.
+    weights are random; fp16_cache: whether the KV cache is FP16.
     """
 
     folder: Path
@@ -74,51 +78,51 @@ class Int8Stage:
     library: EngineLibrary
     say: Callable[[str], None]
     random: bool = False
-    half_cache: bool = False
+    fp16_cache: bool = False
 
     def decide(
         self, decisions: Mapping[str, Decision], wanted: Int8Scheme, recording: Recording, limits: Limits | None
     ) -> dict[str, Decision]:
-        """The decisions with every component's fastest form, and the transformer's layers within the limits.
+        """The decisions with every component's fastest scheme, and the transformer's layers within the limits.
 
         limits: on its logits; None where they mean nothing.
         """
-        open_forms = {name: candidates(name, each.form, wanted) for name, each in decisions.items()}
-        found = {name: replace(each, form=open_forms[name][0]) for name, each in decisions.items()}
-        for name, forms in open_forms.items():
-            if len(forms) > 1:
-                found[name] = self._fastest(name, found[name], forms, recording)
-                self.say(f"{name}: {found[name].form}: {found[name].reason}")
-        if limits is not None and found["transformer"].form.quantizes(NodeKind.LINEAR):
+        open_schemes = {name: candidates(name, each.scheme, wanted) for name, each in decisions.items()}
+        found = {name: replace(each, scheme=open_schemes[name][0]) for name, each in decisions.items()}
+        for name, schemes in open_schemes.items():
+            if len(schemes) > 1:
+                found[name] = self._fastest(name, found[name], schemes, recording)
+                self.say(f"{name}: {found[name].scheme}: {found[name].reason}")
+        if limits is not None and found["transformer"].scheme.quantizes(NodeKind.LINEAR):
             found["transformer"] = self._within_limits(found["transformer"], recording, limits)
         return found
 
-    def _fastest(self, name: str, decision: Decision, forms: Sequence[Scheme], recording: Recording) -> Decision:
-        """The fastest form whose error on recorded calls is accepted."""
+    def _fastest(self, name: str, decision: Decision, schemes: Sequence[Scheme], recording: Recording) -> Decision:
+        """The fastest scheme whose error on recorded calls is accepted."""
         calls = recording.calls(name, FIRST)
         refused: list[str] = []
 
-        def candidate(form: Scheme) -> Candidate | None:
-            session, seconds, error = self._open(name, form, decision.kept), 0.0, 0.0
+        def candidate(scheme: Scheme) -> Candidate | None:
+            session, seconds, error = self._open(name, scheme, decision.excluded), 0.0, 0.0
             for call in calls:
                 spent, found = timed(session, call)
                 seconds += spent
                 error = max(error, compare(name, call.outputs, found).error)
-            if error <= tolerance_of(name, form, random=self.random):
-                return Candidate(form, session, error, seconds)
-            refused.append(f"{form}: error {error:.1e}")
+            if error <= tolerance_of(name, scheme, random=self.random):
+                return Candidate(scheme, session, error, seconds)
+            refused.append(f"{scheme}: error {error:.1e}")
             return None
 
         try:
             # Backwards: what takes the most memory while it is opened, weights alone in float32, is opened alone.
-            choice = choose_form(filter(None, map(candidate, reversed(forms))), calls)
+            choice = choose_scheme(filter(None, map(candidate, reversed(schemes))), calls)
         except NoCandidateError:
             raise BuildError(
-                f"graph {name}: no form of INT8 comes near the reference ({'; '.join(refused)}); calibrate on prompts "
+                f"graph {name}: no INT8 scheme comes near the reference ({'; '.join(refused)}); calibrate on prompts "
                 "like those that it will see (--prompts), or build at fp16"
             ) from None
         reasons = [choice.reason, *refused] if choice.reason else refused
-        return replace(decision, form=choice.form, reason="; ".join(reasons))
+        return replace(decision, scheme=choice.scheme, reason="; ".join(reasons))
 
     def _within_limits(self, decision: Decision, recording: Recording, limits: Limits) -> Decision:
         """Keep the most sensitive layers out of INT8 until the logits are near enough at every scale."""
@@ -127,10 +131,10 @@ class Int8Stage:
         every: frozenset[str] = frozenset()
 
         def open_without(weights: Collection[str]) -> Session:
-            return self._open("transformer", decision.form, decision.kept, weights)
+            return self._open("transformer", decision.scheme, decision.excluded, weights)
 
         def open_with(weights: Collection[str]) -> Session:
-            return self._open("transformer", decision.form, every.difference(weights))
+            return self._open("transformer", decision.scheme, every.difference(weights))
 
         def accept(session: Session) -> bool:
             errors[:] = judge.errors(session)
@@ -138,30 +142,34 @@ class Int8Stage:
 
         kept: list[LayerFigures] = []
         if not accept(open_without(())):
-            layers = layers_of(read_graph(self.folder / "transformer.onnx"), decision.form)
-            layers = [layer for layer in layers if not decision.kept.issuperset(layer[1])]
-            every = decision.kept.union(*(weights for _, weights in layers))
+            layers = layers_of(read_graph(self.folder / "transformer.onnx"), decision.scheme)
+            layers = [layer for layer in layers if not decision.excluded.issuperset(layer[1])]
+            every = decision.excluded.union(*(weights for _, weights in layers))
             self.say(f"transformer: {describe(errors)}; looking at each of {len(layers)} layers")
-            kept = fewest_kept(measure_layers(layers, open_with, judge, lambda _: None), open_without, accept)
+            kept = fewest_left_out(measure_layers(layers, open_with, judge, lambda _: None), open_without, accept)
             accept(open_without({weight for layer in kept for weight in layer.weights}))
         names = f"; not multiplied in INT8: {', '.join(layer.name for layer in kept)}" if kept else ""
         reason = f"{describe(errors)}{names}"
         self.say(f"transformer: {reason}")
         weights = {weight for layer in kept for weight in layer.weights}
-        return replace(decision, reason="; ".join(filter(None, (decision.reason, reason))), alone=frozenset(weights))
+        return replace(
+            decision, reason="; ".join(filter(None, (decision.reason, reason))), weight_only=frozenset(weights)
+        )
 
-    def _open(self, name: str, form: Scheme, kept: Collection[str], alone: Collection[str] = ()) -> Session:
-        """A session of a component in a form. What it leaves as it is stays in the traced graph's file of weights."""
+    def _open(self, name: str, scheme: Scheme, excluded: Collection[str], weight_only: Collection[str] = ()) -> Session:
+        """A session of a component in a scheme. What it leaves as it is stays in the traced graph's file of weights."""
         ranges = self.ranges.graphs.get(name, {})
         traced = read_graph(self.folder / f"{name}.onnx")
-        half = self.half_cache
-        model = apply_form(traced, form, ranges, self.folder, keep=kept, alone=alone, half_cache=half)
+        fp16 = self.fp16_cache
+        model = apply_scheme(
+            traced, scheme, ranges, self.folder, excluded=excluded, weight_only=weight_only, fp16_cache=fp16
+        )
         with graph_file(model, self.folder / f"{name}.candidate.onnx") as path:
             del model  # its weights are in the file
             session = self.library.open(path)
-        if not (form.half or half):
+        if not (scheme.fp16_activations or fp16):
             return session
-        return CastingSession(session, held(self.graphs[name].inputs, form, half_cache=half))
+        return CastingSession(session, specs_in(self.graphs[name].inputs, scheme, fp16_cache=fp16))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hart_edge.bundle.card import write_card
 from hart_edge.bundle.manifest import Manifest, Precision
-from hart_edge.calib.scheme import half_products_only
+from hart_edge.calib.scheme import fp16_products_only
 from hart_edge.engines.bundle_build import EngineDone, EngineJob, build_engines
 from hart_edge.engines.registry import builder
 from hart_edge.errors import BuildError, EngineError
@@ -50,7 +50,7 @@ def build_for_engines(
 
 def check_precision(options: BuildOptions) -> None:
     """Raise BuildError at once for a precision that the GPUs cannot compute, and not after minutes of tracing."""
-    if not half_products_only(options.target, options.engines.architectures):
+    if not fp16_products_only(options.target, options.engines.architectures):
         return
     if options.precision is Precision.FP32:
         raise BuildError(

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Precision.INT8,
         prompts=a.prompts,
         contexts=a.contexts,
-        observer=a.observer,
+        range_rule=a.observer,
     )
     try:
         found = collect(options, show)

@@ -10,8 +10,8 @@ from hart_edge.calib.quantizable_nodes import SMALLEST_WEIGHT, NodeKind, Quantiz
 from tests.calib.make_graphs import INT64, conv_model, linear_model, make_model, weight
 
 
-def summary(sites: list[QuantizableNode]) -> list[tuple]:
-    return [(site.kind, site.activation, site.weight, site.bias, site.channel_axis) for site in sites]
+def summary(nodes: list[QuantizableNode]) -> list[tuple]:
+    return [(node.kind, node.activation, node.weight, node.bias, node.channel_axis) for node in nodes]
 
 
 def test_matmul_in_node_order() -> None:

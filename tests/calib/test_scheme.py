@@ -1,4 +1,4 @@
-"""Which form each component takes, on each target."""
+"""Which scheme each component takes, on each target."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from hart_edge.bundle.manifest import ComponentName, Dtype, Precision, Target, TensorSpec
 from hart_edge.calib.quantizable_nodes import NodeKind
-from hart_edge.calib.scheme import Scheme, held, scheme_of
+from hart_edge.calib.scheme import Scheme, scheme_of, specs_in
 
 CONTRACT = ("tokens", "latent", "embed")  # float32 everywhere
 
@@ -36,18 +36,18 @@ def test_turing_has_no_products_in_float32() -> None:
     """With TensorRT-RTX; classic TensorRT has them."""
     found = {str(name): scheme_of(name, Precision.FP16, Target.TENSORRT_RTX, ("sm_75",)) for name in ComponentName}
     throughout = (*CONTRACT, "encoder")
-    assert {name for name, form in found.items() if form is Scheme.FLOAT16_PRODUCTS} == set(throughout)
-    assert all(form is Scheme.FLOAT16 for name, form in found.items() if name not in throughout)
+    assert {name for name, scheme in found.items() if scheme is Scheme.FLOAT16_PRODUCTS} == set(throughout)
+    assert all(scheme is Scheme.FLOAT16 for name, scheme in found.items() if name not in throughout)
     assert scheme_of("tokens", Precision.FP16, Target.TENSORRT, ("sm_75",)) is Scheme.FLOAT32
 
 
 @pytest.mark.parametrize(
-    ("target", "form"), [(Target.TENSORRT, Scheme.S8S8), (Target.TENSORRT_RTX, Scheme.INT8_WEIGHTS_FLOAT16)]
+    ("target", "scheme"), [(Target.TENSORRT, Scheme.S8S8), (Target.TENSORRT_RTX, Scheme.INT8_WEIGHTS_FLOAT16)]
 )
-def test_int8_of_engines(target: Target, form: Scheme) -> None:
+def test_int8_of_engines(target: Target, scheme: Scheme) -> None:
     found = {str(name): scheme_of(name, Precision.INT8, target) for name in ComponentName}
     assert found == {
-        **dict.fromkeys(("text_model", "context", "transformer", "residual"), form),
+        **dict.fromkeys(("text_model", "context", "transformer", "residual"), scheme),
         **dict.fromkeys(("decoder", "encoder"), Scheme.FLOAT16),
         **dict.fromkeys(CONTRACT, Scheme.FLOAT32),
     }
@@ -57,8 +57,8 @@ def test_the_cache_is_fp16_where_the_arithmetic_is() -> None:
     cached = ("past_key.0", "value.11", "past_null_value.0", "key.3", "null_key.2", "null_value.0")
     names = ("x", "past_f_hat", "null_hidden", *cached)
     specs = [TensorSpec(name, Dtype.FLOAT32, ("B",)) for name in names]
-    assert [spec.name for spec in held(specs, Scheme.FLOAT16) if spec.dtype == "float16"] == list(cached)
-    assert held(specs, Scheme.FLOAT16_WEIGHTS) == tuple(specs)
+    assert [spec.name for spec in specs_in(specs, Scheme.FLOAT16) if spec.dtype == "float16"] == list(cached)
+    assert specs_in(specs, Scheme.FLOAT16_WEIGHTS) == tuple(specs)
 
 
 def test_int8_on_the_cpu() -> None:
@@ -78,7 +78,7 @@ def test_u8s8_is_for_x86_alone() -> None:
 
 
 def test_what_a_form_says() -> None:
-    assert {form: form.precision for form in Scheme} == {
+    assert {scheme: scheme.precision for scheme in Scheme} == {
         Scheme.FLOAT32: Precision.FP32,
         Scheme.FLOAT16_WEIGHTS: Precision.FP16,
         Scheme.FLOAT16: Precision.FP16,
@@ -94,7 +94,7 @@ def test_what_a_form_says() -> None:
     assert [kind for kind in NodeKind if Scheme.INT8_WEIGHTS_FLOAT16.holds_int8(kind, "w")] == [NodeKind.LINEAR]
     assert [kind for kind in NodeKind if Scheme.U8S8.quantizes(kind)] == [NodeKind.LINEAR, NodeKind.CONV]
     assert [kind for kind in NodeKind if Scheme.DYNAMIC.quantizes(kind)] == [NodeKind.LINEAR]
-    assert [form for form in Scheme if form.unsigned] == [Scheme.U8S8, Scheme.DYNAMIC]
-    for form in (Scheme.FLOAT32, Scheme.FLOAT16_WEIGHTS, Scheme.INT8_WEIGHTS):
-        assert not any(form.quantizes(kind) for kind in NodeKind)
-    assert {str(form) for form in Scheme} >= {"static U8S8 Q/DQ", "float16 weights, float32 arithmetic"}
+    assert [scheme for scheme in Scheme if scheme.unsigned] == [Scheme.U8S8, Scheme.DYNAMIC]
+    for scheme in (Scheme.FLOAT32, Scheme.FLOAT16_WEIGHTS, Scheme.INT8_WEIGHTS):
+        assert not any(scheme.quantizes(kind) for kind in NodeKind)
+    assert {str(scheme) for scheme in Scheme} >= {"static U8S8 Q/DQ", "float16 weights, float32 arithmetic"}

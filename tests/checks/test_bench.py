@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from hart_edge.bundle.verify import open_bundle
-from hart_edge.calib.rewrite.apply import apply_form
+from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
 from hart_edge.checks.activations import Graph
 from hart_edge.checks.bench.report import _apart
@@ -100,12 +100,12 @@ def test_the_arithmetic_is_the_models(fp32_bundle: Path, int8_bundle: Path) -> N
         }
 
 
-@pytest.mark.parametrize("form", [Scheme.U8S8, Scheme.DYNAMIC, Scheme.INT8_WEIGHTS])
-def test_products_count_alike_in_every_form(tmp_path: Path, form: Scheme) -> None:
+@pytest.mark.parametrize("scheme", [Scheme.U8S8, Scheme.DYNAMIC, Scheme.INT8_WEIGHTS])
+def test_products_count_alike_in_every_form(tmp_path: Path, scheme: Scheme) -> None:
     ranges = {"x": (-4.0, 4.0), "r": (0.0, 4.0)}
     counts = set()
-    for each in (Scheme.FLOAT32, form):
-        onnx.save_model(apply_form(linear_model(), each, ranges), tmp_path / f"{each.name}.onnx")
+    for each in (Scheme.FLOAT32, scheme):
+        onnx.save_model(apply_scheme(linear_model(), each, ranges), tmp_path / f"{each.name}.onnx")
         counts.add(count(Graph(tmp_path / f"{each.name}.onnx"), {"x": (32, 64)}))
     assert len(counts) == 1 and counts.pop() > 32 * 64
 

@@ -52,7 +52,7 @@ def test_json(contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert [step["step"].split()[0] for step in steps] == ["reading", *["tracing"] * 8, "calibrating"]
     found = read_ranges(out, json.loads(out.read_bytes())["weights_sha256"])
     assert last == {"out": str(out), "tensors": sum(map(len, found.graphs.values())), "sha256": found.sha256()}
-    assert set(found.observers.values()) == {"mse"}
+    assert set(found.range_rules.values()) == {"mse"}
 
 
 def test_interrupted_leaves_what_was_there(

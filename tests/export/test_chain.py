@@ -99,7 +99,7 @@ def test_ranges_can_be_used_again(traced_once: None, int8_bundle: Path, tmp_path
     """--ranges: no calibration, the same graphs byte for byte."""
     labels: list[str] = []
     ranges = int8_bundle / "calibration.json"
-    options = BuildOptions(SHIPPED_MODEL, tmp_path / "again", ranges=ranges, int8_form=Int8Scheme.STATIC)
+    options = BuildOptions(SHIPPED_MODEL, tmp_path / "again", ranges=ranges, int8_scheme=Int8Scheme.STATIC)
     manifest = build(options, lambda event: labels.append(event) if isinstance(event, str) else None)
     assert not [label for label in labels if "calibrating" in label]
     first, again = contents(int8_bundle), contents(tmp_path / "again")
@@ -143,10 +143,10 @@ def test_a_large_cache_is_fp16(
     """Keys and values alone, in the graphs and in the plan's buffers; the picture is that of a cache in float32."""
     context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
     pictures, caches = [], []
-    for halved_from, dtype in ((hart_edge.export.chain.HALVED_FROM, Dtype.FLOAT32), (0, Dtype.FLOAT16)):
-        monkeypatch.setattr(hart_edge.export.chain, "HALVED_FROM", halved_from)
+    for halved_from, dtype in ((hart_edge.export.chain.FP16_CACHE_FROM, Dtype.FLOAT32), (0, Dtype.FLOAT16)):
+        monkeypatch.setattr(hart_edge.export.chain, "FP16_CACHE_FROM", halved_from)
         out = tmp_path / str(dtype)
-        build(BuildOptions(CHECKPOINT, out, contexts=contexts, int8_form=Int8Scheme.STATIC))
+        build(BuildOptions(CHECKPOINT, out, contexts=contexts, int8_scheme=Int8Scheme.STATIC))
         manifest = open_bundle(out).manifest
         tensors = [each for component in manifest.components for each in (*component.inputs, *component.outputs)]
         cache = [each for each in tensors if "key." in each.name or "value." in each.name]
@@ -169,7 +169,7 @@ def test_large_pictures_attend_by_one_operator_on_a_cpu(
         monkeypatch.setattr(hart_edge.export.chain, "FUSED_FROM", fused_from)
         out = tmp_path / str(fused_from)
         given = contexts if precision is Precision.INT8 else None
-        build(BuildOptions(CHECKPOINT, out, precision, contexts=given, int8_form=Int8Scheme.STATIC))
+        build(BuildOptions(CHECKPOINT, out, precision, contexts=given, int8_scheme=Int8Scheme.STATIC))
         operators = Counter(node.op_type for node in onnx.load(out / "graphs" / "transformer.onnx").graph.node)
         blocks = read_source(CHECKPOINT).model.config.depth
         assert operators["MultiHeadAttention"] == (0 if fused_from else 2 * blocks)

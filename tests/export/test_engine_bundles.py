@@ -17,7 +17,7 @@ import pytest
 from hart_edge.bundle.manifest import ComponentName, Manifest, Precision, Target, TargetSpec, to_json
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.graph_files import read_graph, save_graph
-from hart_edge.calib.rewrite.apply import apply_form
+from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
 from hart_edge.cli.build import main as export_main
 from hart_edge.cli.main import main
@@ -306,7 +306,7 @@ def test_the_published_transformer(tmp_path: Path) -> None:
     parameters = sum(parameter.numel() for parameter in source.model.transformer.blocks.parameters())
     export_graph(graph, tmp_path / "traced.onnx")
     path = tmp_path / "transformer.onnx"
-    save_graph(apply_form(read_graph(tmp_path / "traced.onnx"), Scheme.FLOAT16, {}, tmp_path), path, tmp_path)
+    save_graph(apply_scheme(read_graph(tmp_path / "traced.onnx"), Scheme.FLOAT16, {}, tmp_path), path, tmp_path)
     require_clean(path)
     del source, graph
     manifest, component = SimpleNamespace(plan=plan), SimpleNamespace(name="transformer", inputs=())

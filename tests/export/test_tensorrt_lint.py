@@ -14,7 +14,7 @@ from hart_edge.bundle.manifest import Precision, Target
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.graph_files import read_graph
 from hart_edge.calib.quantizable_nodes import find_quantizable_nodes
-from hart_edge.calib.rewrite.apply import apply_form
+from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme, scheme_of
 from hart_edge.errors import BuildError
 from hart_edge.export.tensorrt_lint.lint import lint, require_clean
@@ -192,23 +192,23 @@ def test_opsets_domains_and_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", [Target.TENSORRT, Target.TENSORRT_RTX])
 @pytest.mark.parametrize("precision", list(Precision))
 def test_the_shipped_model_is_clean(fp32_bundle: Path, tmp_path: Path, target: Target, precision: Precision) -> None:
-    """All nine graphs, in every form that they take; ranges are made up, for no rule looks at their values."""
+    """All nine graphs, in every scheme that they take; ranges are made up, for no rule looks at their values."""
     components = open_bundle(fp32_bundle).manifest.components
     assert len(components) == 9
     for component in components:
         model = onnx.load(fp32_bundle / component.file)
-        form = scheme_of(component.name, precision, target)
+        scheme = scheme_of(component.name, precision, target)
         ranges = {site.activation: (-1.0, 2.0) for site in find_quantizable_nodes(model.graph)}
         path = tmp_path / f"{component.name}.onnx"
-        onnx.save_model(apply_form(model, form, ranges), path)
+        onnx.save_model(apply_scheme(model, scheme, ranges), path)
         require_clean(path)
-        assert form is Scheme.FLOAT32 or precision is not Precision.FP32
+        assert scheme is Scheme.FLOAT32 or precision is not Precision.FP32
 
 
 def test_what_x86_computes_with_is_not_for_tensorrt(fp32_bundle: Path, tmp_path: Path) -> None:
     model = read_graph(fp32_bundle / "graphs" / "context.onnx")
     ranges = {site.activation: (-1.0, 2.0) for site in find_quantizable_nodes(model.graph)}
-    onnx.save_model(apply_form(model, Scheme.U8S8, ranges), tmp_path / "context.onnx")
+    onnx.save_model(apply_scheme(model, Scheme.U8S8, ranges), tmp_path / "context.onnx")
     for major in (10, 11):
         found = lint(tmp_path / "context.onnx", RULES[major])
         assert any("zero point is UINT8, and TensorRT quantises to INT8" in finding for finding in found)

@@ -1,6 +1,6 @@
 """What ONNX Runtime's matrix products reach on this machine: the ceiling that a bundle's graphs are held against.
 
-Out: multiply-accumulates a second in float32, and in INT8 for the best of the forms that builds know for CPUs.
+Out: multiply-accumulates a second in float32, and in INT8 for the best of the schemes that builds know for CPUs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from hart_edge.calib.rewrite.apply import apply_form
+from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.onnxruntime.library import load_library, session_options
 
@@ -22,14 +22,14 @@ RUNS = 7
 
 
 def measure_peak(threads: int | None) -> dict[str, float]:
-    """Multiply-accumulates a second by the name of a form; medians of RUNS after one."""
+    """Multiply-accumulates a second by the name of a scheme; medians of RUNS after one."""
     generator = np.random.default_rng(0)
     rows = generator.standard_normal((ROWS, WIDTH), np.float32)
     weight = generator.standard_normal((WIDTH, COLUMNS), np.float32) / WIDTH**0.5
     product = _product(weight)
     graphs = {
         str(Scheme.FLOAT32): product,
-        str(Scheme.U8S8): apply_form(product, Scheme.U8S8, {"x": (-4.0, 4.0)}),
+        str(Scheme.U8S8): apply_scheme(product, Scheme.U8S8, {"x": (-4.0, 4.0)}),
         "dynamic INT8": _dynamic(weight),
     }
     return {name: ROWS * WIDTH * COLUMNS / _seconds(graph, {"x": rows}, threads) for name, graph in graphs.items()}

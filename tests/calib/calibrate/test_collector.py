@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hart_edge.bundle.manifest import Target
-from hart_edge.calib.calibrate.collector import Collector, observed_tensors
+from hart_edge.calib.calibrate.collector import Collector, calibrated_tensors
 from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.registry import library
 from hart_edge.errors import BuildError
@@ -24,11 +24,11 @@ def constant_input(value: float) -> dict[str, np.ndarray]:
     return {"x": x}
 
 
-def test_observed_tensors() -> None:
-    assert observed_tensors(linear_model(), Scheme.U8S8) == ["x", "r"]
-    assert observed_tensors(conv_model(), Scheme.U8S8) == ["x", "h", "y"]  # what a convolution writes as well
-    for form in (Scheme.FLOAT32, Scheme.FLOAT16_WEIGHTS, Scheme.INT8_WEIGHTS):
-        assert observed_tensors(linear_model(), form) == []
+def test_calibrated_tensors() -> None:
+    assert calibrated_tensors(linear_model(), Scheme.U8S8) == ["x", "r"]
+    assert calibrated_tensors(conv_model(), Scheme.U8S8) == ["x", "h", "y"]  # what a convolution writes as well
+    for scheme in (Scheme.FLOAT32, Scheme.FLOAT16_WEIGHTS, Scheme.INT8_WEIGHTS):
+        assert calibrated_tensors(linear_model(), scheme) == []
 
 
 def test_calls_of_a_prompt_are_kept_apart(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hart_edge.calib.calibrate.range_rules import RULES, RangeRule, find_range, held
+from hart_edge.calib.calibrate.range_rules import RULES, RangeRule, fake_quantize, find_range
 from hart_edge.calib.calibrate.statistics import Histogram, Summary
 from hart_edge.errors import BuildError
 
@@ -17,7 +17,7 @@ def summary(values: np.ndarray) -> Summary:
 
 
 def error(values: np.ndarray, low: float, high: float) -> float:
-    return float(np.square(values - held(values, low, high)).mean())
+    return float(np.square(values - fake_quantize(values, low, high)).mean())
 
 
 def normal(count: int = 100_000) -> np.ndarray:
@@ -60,20 +60,20 @@ def test_entropy_gives_up_one_outlier_and_not_the_values() -> None:
     assert find_range(RangeRule.ENTROPY, summary(flat), "x") == pytest.approx((-1, 1), abs=0.05)
 
 
-@pytest.mark.parametrize("observer", list(RangeRule))
-def test_every_rule_stays_inside_the_extremes(observer: RangeRule) -> None:
+@pytest.mark.parametrize("rule", list(RangeRule))
+def test_every_rule_stays_inside_the_extremes(rule: RangeRule) -> None:
     for values in (normal(1000), np.abs(normal(1000)) + 2, -np.abs(normal(1000)), normal(3) * 1e-6, normal(50) * 1e6):
-        low, high = find_range(observer, summary(values), "x")
+        low, high = find_range(rule, summary(values), "x")
         assert values.min() <= low < high <= values.max()
     assert set(RULES) == set(RangeRule)
 
 
-@pytest.mark.parametrize("observer", list(RangeRule))
+@pytest.mark.parametrize("rule", list(RangeRule))
 @pytest.mark.parametrize("value", [0.0, -2.5])
-def test_a_constant_is_refused(observer: RangeRule, value: float) -> None:
+def test_a_constant_is_refused(rule: RangeRule, value: float) -> None:
     message = rf"^mlp\.x: calibration saw nothing but {value:g}, so no range can be told from it; calibrate on other"
     with pytest.raises(BuildError, match=message):
-        find_range(observer, summary(np.full(10, value)), "mlp.x")
+        find_range(rule, summary(np.full(10, value)), "mlp.x")
 
 
 def test_nothing_is_refused() -> None:
@@ -83,7 +83,7 @@ def test_nothing_is_refused() -> None:
 
 def test_values_are_held_on_255_steps() -> None:
     values = np.linspace(-1, 2, 1000)
-    found = held(values, -1, 2)
+    found = fake_quantize(values, -1, 2)
     assert len(np.unique(found)) == 256
     assert np.abs(found - values).max() <= 3 / 255 / 2 + 1e-12
-    assert held(np.array([-9.0, 9.0]), -1, 2).tolist() == [-1, 2]
+    assert fake_quantize(np.array([-9.0, 9.0]), -1, 2).tolist() == [-1, 2]

@@ -15,7 +15,7 @@ from hart_edge.calib.calibrate.collector import Collector
 from hart_edge.calib.calibrate.range_rules import RangeRule
 from hart_edge.calib.calibrate.ranges import ActivationRange
 from hart_edge.calib.calibrate.smoothing import choose_ranges, find_layers
-from hart_edge.calib.rewrite.apply import apply_form
+from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.registry import library
 from hart_edge.errors import BuildError
@@ -68,7 +68,7 @@ def test_layers_share_what_shares_an_activation_or_a_weight() -> None:
     model = make_model(nodes, [weight(name, 64, 64) for name in ("gate", "up", "down", "last")])
     layers = find_layers(model, Scheme.U8S8)
     assert [layer.activations for layer in layers] == [["x"], ["g", "u"], ["c"]]
-    assert [[site.weight for site in layer.sites] for layer in layers] == [["gate", "up"], ["down", "down"], ["last"]]
+    assert [[node.weight for node in layer.nodes] for layer in layers] == [["gate", "up"], ["down", "down"], ["last"]]
     assert find_layers(conv_model(), Scheme.U8S8) == find_layers(model, Scheme.INT8_WEIGHTS) == []
 
 
@@ -84,7 +84,7 @@ def test_a_late_node_joins_two_layers() -> None:
 
 def test_outliers_are_moved_into_the_weight(tmp_path: Path) -> None:
     model = one_layer()
-    plain = chosen(tmp_path, model, outliers(), strengths=())
+    plain = chosen(tmp_path, model, outliers(), alphas=())
     smoothed = chosen(tmp_path, model, outliers())
     assert plain["x"].exponents == ()
     factors = smoothed["x"].factors()
@@ -92,8 +92,8 @@ def test_outliers_are_moved_into_the_weight(tmp_path: Path) -> None:
     assert smoothed["x"].high < plain["x"].high / 4
     unseen = outliers(seed=1)
     errors = {
-        form: [error(tmp_path, model, apply_form(model, form, ranges), unseen) for ranges in (plain, smoothed)]
-        for form in SMOOTHED
+        scheme: [error(tmp_path, model, apply_scheme(model, scheme, ranges), unseen) for ranges in (plain, smoothed)]
+        for scheme in SMOOTHED
     }
     assert errors[Scheme.U8S8][1] < 0.5 * errors[Scheme.U8S8][0] < 0.005
     assert all(after < 1.01 * before for before, after in errors.values())  # symmetric ones: the weight's is larger
@@ -104,15 +104,15 @@ def test_where_nothing_stands_out_nothing_is_moved(tmp_path: Path) -> None:
     assert chosen(tmp_path, one_layer(), {"x": x})["x"].exponents == ()
 
 
-@pytest.mark.parametrize("form", SMOOTHED)
+@pytest.mark.parametrize("scheme", SMOOTHED)
 @pytest.mark.parametrize("make", [one_layer, lambda: one_layer(bias=True), lambda: one_layer(gemm=True), linear_model])
-def test_any_factors_leave_the_product(tmp_path: Path, form: Scheme, make) -> None:
+def test_any_factors_leave_the_product(tmp_path: Path, scheme: Scheme, make) -> None:
     """Factors that nobody would choose: with ranges to match, as near as without."""
     model = make()
     inputs = {"x": np.random.default_rng(0).uniform(-1, 1, (50, 64)).astype(np.float32)}
     exponents = tuple(int(k) for k in np.random.default_rng(1).integers(-8, 8, 64))
     ranges = {"x": ActivationRange(-2.0, 2.0, exponents), "r": ActivationRange(0.0, 8.0, exponents[::-1])}
-    assert error(tmp_path, model, apply_form(model, form, ranges), inputs) < 3e-3
+    assert error(tmp_path, model, apply_scheme(model, scheme, ranges), inputs) < 3e-3
 
 
 def test_the_mean_is_corrected_in_the_bias(tmp_path: Path) -> None:
@@ -120,13 +120,13 @@ def test_the_mean_is_corrected_in_the_bias(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x = (rng.standard_normal((400, 64)) * 0.05 + 1).astype(np.float32)
     for model in (one_layer(bias=True), one_layer(gemm=True)):
-        ranges = chosen(tmp_path, model, {"x": x}, strengths=())
+        ranges = chosen(tmp_path, model, {"x": x}, alphas=())
         assert len(ranges["x"].means) == 64
         assert ranges["x"].means == pytest.approx(x.mean(0), rel=1e-4)
         without = {"x": ranges["x"]._replace(means=())}
-        for form in SMOOTHED:
-            errors = [error(tmp_path, model, apply_form(model, form, r), {"x": x}) for r in (without, ranges)]
-            assert errors[1] < 0.7 * errors[0], (form, errors)
+        for scheme in SMOOTHED:
+            errors = [error(tmp_path, model, apply_scheme(model, scheme, r), {"x": x}) for r in (without, ranges)]
+            assert errors[1] < 0.7 * errors[0], (scheme, errors)
 
 
 def test_a_constant_activation_names_its_layer(tmp_path: Path) -> None:
@@ -137,41 +137,41 @@ def test_a_constant_activation_names_its_layer(tmp_path: Path) -> None:
 
 def test_a_layer_without_a_bias_gets_none(tmp_path: Path) -> None:
     ranges = {"x": ActivationRange(-1.0, 1.0, (), (0.5,) * 64)}
-    nodes = [node.op_type for node in apply_form(one_layer(), Scheme.U8S8, ranges).graph.node]
+    nodes = [node.op_type for node in apply_scheme(one_layer(), Scheme.U8S8, ranges).graph.node]
     assert "Add" not in nodes
 
 
 def test_factors_of_another_model_are_refused() -> None:
     message = r"^small: the factors for x are not those of w; collect ranges of this model$"
     with pytest.raises(BuildError, match=message):
-        apply_form(one_layer(), Scheme.U8S8, {"x": ActivationRange(-1.0, 1.0, (0,) * 32)})
+        apply_scheme(one_layer(), Scheme.U8S8, {"x": ActivationRange(-1.0, 1.0, (0,) * 32)})
 
 
 def test_weights_that_are_kept_stay_as_they_are(tmp_path: Path) -> None:
     model = linear_model()
     ranges = {"x": ActivationRange(-4.0, 4.0, (3,) * 64), "r": ActivationRange(0.0, 4.0)}
-    kept = apply_form(model, Scheme.U8S8, ranges, keep={"first"})
+    kept = apply_scheme(model, Scheme.U8S8, ranges, keep={"first"})
     nodes = [node.op_type for node in kept.graph.node]
     assert nodes.count("QuantizeLinear") == 1 and "Mul" not in nodes
     assert initializer(kept, "first").dtype == np.float32
     assert initializer(kept, "second:s8").dtype == np.int8
 
 
-@pytest.mark.parametrize("form", [Scheme.U8S8, Scheme.DYNAMIC])
-def test_weights_alone_are_int8_beside_layers_that_multiply_in_it(tmp_path: Path, form: Scheme) -> None:
+@pytest.mark.parametrize("scheme", [Scheme.U8S8, Scheme.DYNAMIC])
+def test_weights_alone_are_int8_beside_layers_that_multiply_in_it(tmp_path: Path, scheme: Scheme) -> None:
     model = linear_model()
     inputs = {"x": np.random.default_rng(0).uniform(-1, 1, (50, 64)).astype(np.float32)}
     ranges = {"x": ActivationRange(-2.0, 2.0, (3,) * 64), "r": ActivationRange(0.0, 8.0)}
-    mixed = apply_form(model, form, ranges, alone={"first"})
+    mixed = apply_scheme(model, scheme, ranges, alone={"first"})
     assert initializer(mixed, "first:s8").dtype == initializer(mixed, "second:s8").dtype == np.int8
-    assert [node.op_type for node in mixed.graph.node].count("MatMul") == (2 if form is Scheme.U8S8 else 1)
+    assert [node.op_type for node in mixed.graph.node].count("MatMul") == (2 if scheme is Scheme.U8S8 else 1)
     assert "x:inverse" not in [tensor.name for tensor in mixed.graph.initializer]
-    errors = [error(tmp_path, model, each, inputs) for each in (mixed, apply_form(model, form, ranges))]
+    errors = [error(tmp_path, model, each, inputs) for each in (mixed, apply_scheme(model, scheme, ranges))]
     assert errors[0] < errors[1] < 3e-3
 
 
 def test_weights_alone_stay_fp16_in_engines() -> None:
     ranges = {"x": ActivationRange(-2.0, 2.0), "r": ActivationRange(0.0, 8.0)}
-    mixed = apply_form(linear_model(), Scheme.S8S8, ranges, alone={"first"})
+    mixed = apply_scheme(linear_model(), Scheme.S8S8, ranges, alone={"first"})
     assert initializer(mixed, "first:fp16").dtype == np.float16
     assert initializer(mixed, "second:s8").dtype == np.int8

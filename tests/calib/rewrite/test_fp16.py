@@ -10,17 +10,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from hart_edge.calib.rewrite.fp16 import half_tensors, to_half
+from hart_edge.calib.rewrite.fp16 import tensors_in_fp16, to_fp16
 from hart_edge.errors import BuildError
 from tests.calib.make_graphs import INT64, initializer, make_model, run_model, weight
 
-FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
 def halved(model: onnx.ModelProto, **options: object) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    to_half(copy, Path(), **options)
+    to_fp16(copy, Path(), **options)
     onnx.checker.check_model(copy, full_check=True)
     return copy
 
@@ -57,9 +57,9 @@ def block() -> onnx.ModelProto:
 
 def test_products_are_fp16_and_statistics_are_not() -> None:
     found = types(halved(block()))
-    assert {found[name] for name in ("h", "gate", "silu", "delta")} == {HALF}
+    assert {found[name] for name in ("h", "gate", "silu", "delta")} == {FLOAT16}
     assert {found[name] for name in ("squares", "mean", "safe", "root", "normed", "shares", "x", "y")} == {FLOAT}
-    assert set(half_tensors(halved(block()))) == {"h", "gate", "silu", "delta", "normed", "shares"}
+    assert set(tensors_in_fp16(halved(block()))) == {"h", "gate", "silu", "delta", "normed", "shares"}
 
 
 def test_casts_lie_at_the_borders_alone() -> None:
@@ -73,8 +73,8 @@ def test_casts_lie_at_the_borders_alone() -> None:
     ]
     assert all(node.name for node in model.graph.node if node.op_type == "Cast")  # builders report nodes by name
     assert {tensor.name: tensor.data_type for tensor in model.graph.initializer} == {
-        "up:fp16": HALF,
-        "down:fp16": HALF,
+        "up:fp16": FLOAT16,
+        "down:fp16": FLOAT16,
         "last": INT64,
         "epsilon": FLOAT,
     }
@@ -96,7 +96,7 @@ def test_the_cache_joins_in_fp16(tmp_path: Path) -> None:
     model = make_model(nodes, [weight("turn", 64)], inputs, {"key.0": ("B", 64), "y": ("M", 64)})
     found = halved(model)
     assert types(found) | {"x": FLOAT} == types(found)
-    assert types(found)["past_key.0"] == types(found)["key.0"] == types(found)["keys"] == HALF
+    assert types(found)["past_key.0"] == types(found)["key.0"] == types(found)["keys"] == FLOAT16
     feeds = {"x": np.ones((2, 64), np.float32), "past_key.0": np.zeros((3, 64), np.float16)}
     result = run_model(tmp_path, found, feeds)
     assert result["key.0"].dtype == np.float16 and result["y"].shape == (5, 64)
@@ -113,16 +113,16 @@ def test_what_follows_an_exact_tensor_stays() -> None:
     constants = [weight("first", 64, 64), weight("second", 64, 64, seed=1)]
     model = make_model(nodes, constants, outputs={"latent": ("B", 64), "y": ("B", 64)})
     found = halved(model, exact_after="latent")
-    assert types(found)["latent:fp16"] == HALF and types(found)["latent"] == FLOAT
+    assert types(found)["latent:fp16"] == FLOAT16 and types(found)["latent"] == FLOAT
     assert types(found)["distance"] == types(found)["y"] == FLOAT
     assert {tensor.name for tensor in found.graph.initializer} == {"first:fp16", "second"}
     throughout = halved(model)
-    assert types(throughout)["distance"] == HALF
+    assert types(throughout)["distance"] == FLOAT16
 
 
 def test_wide_tensors_stay() -> None:
     found = types(halved(block(), wide=frozenset({"h"})))
-    assert found["h"] == found["gate"] == found["silu"] == FLOAT and found["delta"] == HALF
+    assert found["h"] == found["gate"] == found["silu"] == FLOAT and found["delta"] == FLOAT16
 
 
 def test_constants_that_fp16_lacks_keep_their_node_in_float32() -> None:
@@ -153,7 +153,7 @@ def test_a_table_of_rows_is_a_weight() -> None:
     model = make_model(nodes, [weight("table", 128, 64)], {"x": ("B",)}, {"y": ("B", 64)}, dtype=INT64)
     found = halved(model)
     assert [node.op_type for node in found.graph.node] == ["Gather", "Cast"]
-    assert found.graph.initializer[0].data_type == HALF
+    assert found.graph.initializer[0].data_type == FLOAT16
 
 
 @pytest.mark.parametrize("value", [1e5, float("nan"), float("inf")])

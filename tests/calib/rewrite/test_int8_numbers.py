@@ -70,7 +70,7 @@ def test_symmetric_activations_hold_both_ends() -> None:
 def test_scales_of_weights_are_numbers_of_fp16() -> None:
     value = np.random.default_rng(0).standard_normal((64, 6)).astype(np.float32)
     value *= np.logspace(-8, 2, 6, dtype=np.float32)
-    quantized, scale = quantize_weight(value, 1, half=True)
+    quantized, scale = quantize_weight(value, 1, fp16=True)
     assert (scale.astype(np.float16).astype(np.float32) == scale).all() and (scale >= FP16_SMALLEST).all()
     assert np.abs(quantized.astype(int)).max() == 127
     assert (np.abs(quantized * scale - value) <= scale * 0.51 + np.abs(value) * 2**-10).all()

@@ -1,4 +1,4 @@
-"""What ONNX Runtime makes of the shipped model's graphs, and of small ones in each form; and what TensorRT is given."""
+"""What ONNX Runtime makes of the shipped model's graphs, and of small ones in each scheme; what TensorRT is given."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from onnx import TensorProto
 
 from hart_edge.bundle.manifest import ComponentName
 from hart_edge.bundle.verify import open_bundle
-from hart_edge.calib.calibrate.collector import observed_tensors
+from hart_edge.calib.calibrate.collector import calibrated_tensors
 from hart_edge.calib.calibrate.ranges import ActivationRange
 from hart_edge.calib.quantizable_nodes import NodeKind, find_quantizable_nodes
-from hart_edge.calib.rewrite.apply import apply_form
+from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
 from tests.calib.make_graphs import linear_model
 from tests.calib.rewrite.kernels import FLOAT_KERNELS, INTEGER_KERNELS, optimised, optimised_graph
@@ -27,14 +27,14 @@ def test_built_graphs_run_on_integer_kernels(int8_bundle: Path, tmp_path: Path, 
     graph = onnx.load(path).graph
     quantized = {tensor.name for tensor in graph.initializer if tensor.name.endswith(":s8")}
     restored = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in quantized}
-    sites = sum(len(node.input) > 1 and node.input[1] in restored for node in graph.node)
+    nodes = sum(len(node.input) > 1 and node.input[1] in restored for node in graph.node)
     components = {str(each.name): each for each in open_bundle(int8_bundle).manifest.components}
     kept = len(components[component].kept)
-    assert sites + kept >= {"transformer": 50, "text_model": 21, "residual": 50, "context": 1}[component]
+    assert nodes + kept >= {"transformer": 50, "text_model": 21, "residual": 50, "context": 1}[component]
     assert kept == 0 or (component == "transformer" and kept <= 20)
     found = optimised(tmp_path, path)
     assert sum(found[name] for name in FLOAT_KERNELS) == kept
-    assert sum(found[name] for name in INTEGER_KERNELS) == sites, found
+    assert sum(found[name] for name in INTEGER_KERNELS) == nodes, found
 
 
 @pytest.mark.parametrize("component", ["transformer", "text_model", "residual", "context"])
@@ -63,7 +63,7 @@ def test_dynamic_products_are_integer_kernels(tmp_path: Path, smoothed: bool) ->
     """Quantised at run time and multiplied by one kernel each; two products of one activation quantise it once."""
     exponents = (4,) * 64 if smoothed else ()
     ranges = {name: ActivationRange(-4.0, 4.0, exponents) for name in "xr"}
-    found = optimised(tmp_path, apply_form(linear_model(), Scheme.DYNAMIC, ranges))
+    found = optimised(tmp_path, apply_scheme(linear_model(), Scheme.DYNAMIC, ranges))
     assert found.pop("DynamicQuantizeMatMul") == 2
     assert found == ({"Relu": 1, "Mul": 2} if smoothed else {"Relu": 1})
 
@@ -92,9 +92,9 @@ def is_sigmoid_of(graph: onnx.GraphProto, first: str, second: str, index: int) -
 def test_s8s8_reaches_tensorrt_as_pairs_on_both_operands(fp32_bundle: Path, component: str) -> None:
     """TensorRT takes a product as INT8 where DequantizeLinear stands right before it, on the weight too."""
     model = onnx.load(fp32_bundle / "graphs" / f"{component}.onnx")
-    expected = sum(site.kind is NodeKind.LINEAR for site in find_quantizable_nodes(model.graph))
-    ranges = dict.fromkeys(observed_tensors(model, Scheme.S8S8), ActivationRange(-3.0, 4.0))
-    graph = apply_form(model, Scheme.S8S8, ranges).graph
+    expected = sum(node.kind is NodeKind.LINEAR for node in find_quantizable_nodes(model.graph))
+    ranges = dict.fromkeys(calibrated_tensors(model, Scheme.S8S8), ActivationRange(-3.0, 4.0))
+    graph = apply_scheme(model, Scheme.S8S8, ranges).graph
     makers = {output: node for node in graph.node for output in node.output}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     found = 0

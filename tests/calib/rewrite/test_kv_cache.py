@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from hart_edge.bundle.manifest import Target
-from hart_edge.calib.rewrite.kv_cache import halve_cache
+from hart_edge.calib.rewrite.kv_cache import cache_to_fp16
 from hart_edge.engines.registry import library
 from tests.calib.make_graphs import linear_model
 
@@ -43,7 +43,7 @@ def run(model: onnx.ModelProto, path: Path, past: np.ndarray) -> dict[str, np.nd
 def test_only_the_cache_is_rounded(tmp_path: Path) -> None:
     model = cache_model()
     expected = run(model, tmp_path / "float32.onnx", PAST)
-    halve_cache(model)
+    cache_to_fp16(model)
     found = run(model, tmp_path / "half.onnx", PAST.astype(np.float16))
     for name in ("key.0", "null_key.0"):
         assert np.array_equal(found[name], expected[name].astype(np.float16))
@@ -58,5 +58,5 @@ def test_only_the_cache_is_rounded(tmp_path: Path) -> None:
 def test_a_graph_without_a_cache_stays() -> None:
     model = linear_model()
     before = model.SerializeToString()
-    halve_cache(model)
+    cache_to_fp16(model)
     assert model.SerializeToString() == before

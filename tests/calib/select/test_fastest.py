@@ -1,4 +1,4 @@
-"""The fastest form by a clock that only the sessions move."""
+"""The fastest scheme by a clock that only the sessions move."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 import hart_edge.calib.select.fastest
 from hart_edge.calib.scheme import Scheme
-from hart_edge.calib.select.fastest import NOISE, ROUNDS, Candidate, Choice, NoCandidateError, choose_form
+from hart_edge.calib.select.fastest import NOISE, ROUNDS, Candidate, Choice, NoCandidateError, choose_scheme
 from hart_edge.export.parity.recording import Call, _Stored
 
 CALLS = [Call("residual", {"x": _Stored(np.zeros(1))}, {"y": _Stored(np.zeros(1))})] * 3
@@ -51,9 +51,9 @@ def choose(
     warm_ups: Mapping[Scheme, float] = MappingProxyType({}),
 ) -> Choice:
     candidates = (
-        Candidate(form, each, errors.get(form, 0.1), warm_ups.get(form, 0.0)) for form, each in sessions.items()
+        Candidate(scheme, each, errors.get(scheme, 0.1), warm_ups.get(scheme, 0.0)) for scheme, each in sessions.items()
     )
-    return choose_form(candidates, CALLS[:count])
+    return choose_scheme(candidates, CALLS[:count])
 
 
 def test_the_fastest(clock: Clock) -> None:
@@ -63,7 +63,7 @@ def test_the_fastest(clock: Clock) -> None:
         Scheme.INT8_WEIGHTS: Timed(clock, 0.1),
     }
     choice = choose(sessions)
-    assert choice.form is Scheme.DYNAMIC
+    assert choice.scheme is Scheme.DYNAMIC
     assert choice.reason == (
         "60.0 ms for the calls of a picture; static U8S8 Q/DQ: 90.0 ms, "
         "INT8 weights per channel, float32 arithmetic: 300.0 ms"
@@ -81,7 +81,7 @@ def test_of_equals_the_nearest(clock: Clock) -> None:
         (0.99 / NOISE, (0.2, 0.1), Scheme.U8S8),
     ):
         sessions = {Scheme.U8S8: Timed(clock, slower), Scheme.INT8_WEIGHTS: Timed(clock, 1.0)}
-        assert choose(sessions, errors=dict(zip(sessions, errors, strict=True))).form is wanted
+        assert choose(sessions, errors=dict(zip(sessions, errors, strict=True))).scheme is wanted
 
 
 def test_two_are_open_at_a_time(clock: Clock) -> None:
@@ -89,22 +89,22 @@ def test_two_are_open_at_a_time(clock: Clock) -> None:
     alive: set[Scheme] = set()
 
     class Open(Timed):
-        def __init__(self, form: Scheme, seconds: float) -> None:
+        def __init__(self, scheme: Scheme, seconds: float) -> None:
             super().__init__(clock, seconds)
-            self.form = form
-            alive.add(form)
+            self.scheme = scheme
+            alive.add(scheme)
 
         def __del__(self) -> None:
-            alive.discard(self.form)
+            alive.discard(self.scheme)
 
     counts = []
 
-    def opened(form: Scheme) -> Candidate:
+    def opened(scheme: Scheme) -> Candidate:
         counts.append(len(alive))
-        return Candidate(form, Open(form, 1.0 if form is Scheme.DYNAMIC else 2.0), 0.1, 0.0)
+        return Candidate(scheme, Open(scheme, 1.0 if scheme is Scheme.DYNAMIC else 2.0), 0.1, 0.0)
 
-    forms = (Scheme.U8S8, Scheme.DYNAMIC, Scheme.INT8_WEIGHTS, Scheme.FLOAT32)
-    assert choose_form(map(opened, forms), CALLS).form is Scheme.DYNAMIC
+    schemes = (Scheme.U8S8, Scheme.DYNAMIC, Scheme.INT8_WEIGHTS, Scheme.FLOAT32)
+    assert choose_scheme(map(opened, schemes), CALLS).scheme is Scheme.DYNAMIC
     assert counts == [0, 1, 1, 1]
 
 
@@ -112,7 +112,7 @@ def test_the_median_of_rounds(clock: Clock) -> None:
     """One interruption does not decide."""
     quick = Timed(clock, 0.01, 0.01, 9, *[0.01] * 50)
     sessions = {Scheme.INT8_WEIGHTS: Timed(clock, 0.02), Scheme.U8S8: quick}
-    assert choose(sessions, 1).form is Scheme.U8S8
+    assert choose(sessions, 1).scheme is Scheme.U8S8
 
 
 def test_few_rounds_where_a_round_is_long(clock: Clock) -> None:
@@ -127,16 +127,16 @@ def test_a_clear_warm_up_stands_for_the_rounds(clock: Clock) -> None:
     for warm_ups, rounds in (((24.0, 12.0), 0), ((16.0, 12.0), 1), ((1.9, 0.1), 1)):
         sessions = {Scheme.INT8_WEIGHTS: Timed(clock, 30.0), Scheme.U8S8: Timed(clock, 29.0)}
         choice = choose(sessions, 1, warm_ups=dict(zip(sessions, warm_ups, strict=True)))
-        assert choice.form is Scheme.U8S8
+        assert choice.scheme is Scheme.U8S8
         assert [session.runs for session in sessions.values()] == [rounds, rounds]
         assert choice.reason.startswith("12000.0 ms" if rounds == 0 else "29000.0 ms")
 
 
 def test_a_measured_time_is_kept_beside_a_warm_up(clock: Clock) -> None:
-    sessions = {form: Timed(clock, 3.0) for form in (Scheme.DYNAMIC, Scheme.U8S8, Scheme.INT8_WEIGHTS)}
+    sessions = {scheme: Timed(clock, 3.0) for scheme in (Scheme.DYNAMIC, Scheme.U8S8, Scheme.INT8_WEIGHTS)}
     errors, warm_ups = {Scheme.U8S8: 0.01}, {Scheme.DYNAMIC: 4.0, Scheme.U8S8: 4.0, Scheme.INT8_WEIGHTS: 9.0}
     choice = choose(sessions, 1, errors, warm_ups)
-    assert choice.form is Scheme.U8S8
+    assert choice.scheme is Scheme.U8S8
     assert choice.reason.startswith("3000.0 ms") and "9000.0 ms" in choice.reason
 
 

@@ -14,7 +14,7 @@ from hart_edge.bundle.manifest import Dtype, TensorSpec
 from hart_edge.calib.scheme import Scheme
 from hart_edge.calib.select.sensitivity import (
     LogitsJudge,
-    fewest_kept,
+    fewest_left_out,
     layer_name,
     layers_of,
     measure_layers,
@@ -152,7 +152,7 @@ def test_as_few_layers_are_kept_as_are_enough(judge: LogitsJudge, enough: int) -
         asked.append(set(weights))
         return Transformer(weights)
 
-    kept = fewest_kept(layers, open_without, lambda session: len(asked[-1] & {"wb", "wa", "wc", "wd"}) >= enough)
+    kept = fewest_left_out(layers, open_without, lambda session: len(asked[-1] & {"wb", "wa", "wc", "wd"}) >= enough)
     assert [layer.name for layer in kept] == ["b", "a", "c", "d"][:enough]
     assert all(weights == set().union(*order[: len(weights & {"wb", "wa", "wc", "wd"})]) for weights in asked)
     assert len(asked) <= 3

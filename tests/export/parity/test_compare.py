@@ -180,8 +180,8 @@ def test_a_call_is_named_by_its_scale() -> None:
     sessions = {name: Fixed({"x": np.zeros(1, np.float32)}) for name in ("embed", "decoder")}
     inputs = {"embed": (TensorSpec("past", Dtype.FLOAT16, (1,)),)}
     scales = {"embed": (1, 2), "decoder": (None,)}
-    forms = dict.fromkeys(sessions, Scheme.FLOAT16)
-    check = ParityCheck(sessions, forms, inputs, scales, lambda *call: seen.append(call[:2]), explain)
+    schemes = dict.fromkeys(sessions, Scheme.FLOAT16)
+    check = ParityCheck(sessions, schemes, inputs, scales, lambda *call: seen.append(call[:2]), explain)
     for _ in range(2):
         for graph in ("embed", "embed", "decoder"):
             check(graph, {"past": torch.ones(1)}, {"x": torch.zeros(1)})
@@ -193,10 +193,10 @@ def test_a_call_is_named_by_its_scale() -> None:
 
 
 def test_a_head_in_fp16_may_move_the_smooth_latent_farther() -> None:
-    wider = {(graph, form) for graph in ComponentName for form in Scheme}
-    wider = {(graph, form) for graph, form in wider if tolerance_of(graph, form) != TOLERANCE[form.precision]}
+    wider = {(graph, scheme) for graph in ComponentName for scheme in Scheme}
+    wider = {(graph, scheme) for graph, scheme in wider if tolerance_of(graph, scheme) != TOLERANCE[scheme.precision]}
     pixels = {("decoder", Scheme.FLOAT32), ("encoder", Scheme.FLOAT32)}
-    steps = {("residual", form) for form in Scheme if form.precision in (Precision.FP32, Precision.FP16)}
+    steps = {("residual", scheme) for scheme in Scheme if scheme.precision in (Precision.FP32, Precision.FP16)}
     assert wider == {("tokens", Scheme.FLOAT16_PRODUCTS), *steps, *pixels}
     answer = {"latent": np.full((1, 2, 1), 1.04, np.float32), "indices": np.array([[3, 4]])}
     expected = {"latent": torch.ones(1, 2, 1), "indices": torch.tensor([[3, 4]])}

@@ -40,13 +40,13 @@ def judged(small_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> list[Quality]
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, graph: str, weight: str, by: float) -> None:
-    """Let noise into a weight of a graph's final form, by a share of its own spread."""
-    write = hart_edge.export.chain.apply_form
+    """Let noise into a weight of a graph's final scheme, by a share of its own spread."""
+    write = hart_edge.export.chain.apply_scheme
 
     def write_spoilt(
-        model: onnx.ModelProto, form: Any, ranges: Any, folder: Path, *more: Any, **named: Any
+        model: onnx.ModelProto, scheme: Any, ranges: Any, folder: Path, *more: Any, **named: Any
     ) -> onnx.ModelProto:
-        written = write(model, form, ranges, folder, *more, **named)
+        written = write(model, scheme, ranges, folder, *more, **named)
         if model.graph.name == graph:
             (tensor,) = (each for each in written.graph.initializer if each.name.startswith(weight))
             value = numpy_helper.to_array(tensor, str(folder))
@@ -54,7 +54,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, graph: str, weight: str, by: float) -
             tensor.CopyFrom(numpy_helper.from_array((value + noise).astype(value.dtype), tensor.name))
         return written
 
-    monkeypatch.setattr(hart_edge.export.chain, "apply_form", write_spoilt)
+    monkeypatch.setattr(hart_edge.export.chain, "apply_scheme", write_spoilt)
 
 
 def test_parity_prompts_are_not_those_of_calibration() -> None:

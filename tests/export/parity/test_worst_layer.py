@@ -1,4 +1,4 @@
-"""The layer that makes most of an error is found in every form, and nothing is left of the search."""
+"""The layer that makes most of an error is found in every scheme, and nothing is left of the search."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 import hart_edge.export.parity.worst_layer
 from hart_edge.bundle.manifest import Target
 from hart_edge.calib.graph_files import save_graph
-from hart_edge.calib.rewrite.apply import apply_form
+from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.registry import library
 from hart_edge.export.parity.worst_layer import worst_layer
@@ -65,12 +65,12 @@ def test_an_altered_layer_is_named(tmp_path: Path, feeds: dict, altered: str, be
     assert sorted(tmp_path.rglob("*")) == before and len(before) == (6 if beside else 4)
 
 
-@pytest.mark.parametrize(("form", "suffix"), [(Scheme.FLOAT16, ":fp16"), (Scheme.FLOAT16_WEIGHTS, ":fp16")])
+@pytest.mark.parametrize(("scheme", "suffix"), [(Scheme.FLOAT16, ":fp16"), (Scheme.FLOAT16_WEIGHTS, ":fp16")])
 def test_tensors_of_other_types_are_compared(
-    tmp_path: Path, feeds: dict, monkeypatch: pytest.MonkeyPatch, form: Scheme, suffix: str
+    tmp_path: Path, feeds: dict, monkeypatch: pytest.MonkeyPatch, scheme: Scheme, suffix: str
 ) -> None:
     monkeypatch.setattr(hart_edge.export.parity.worst_layer, "AT_ONCE", 2)  # three runs for six layers
-    model = apply_form(chain(), form, {})
+    model = apply_scheme(chain(), scheme, {})
     alter(model, f"second.weight.T{suffix}", 0.05)
     for name, each in (("traced", chain()), ("final", model)):
         onnx.save_model(each, tmp_path / f"{name}.onnx")
@@ -83,7 +83,7 @@ def test_int8_layers_are_compared(tmp_path: Path, feeds: dict) -> None:
     """A range that cuts what one layer reads."""
     onnx.save_model(chain(), tmp_path / "traced.onnx")
     ranges = {"x": (-4.0, 4.0), "first.out": (0.0, 4.0), "second.out": (0.0, 0.1)}
-    onnx.save_model(apply_form(chain(), Scheme.U8S8, ranges), tmp_path / "final.onnx")
+    onnx.save_model(apply_scheme(chain(), Scheme.U8S8, ranges), tmp_path / "final.onnx")
     worst = worst_layer(tmp_path / "traced.onnx", tmp_path / "final.onnx", feeds, feeds, LIBRARY)
     assert worst is not None and worst.layer == "third.weight"
     assert worst.before < 0.05 < 0.3 < worst.after

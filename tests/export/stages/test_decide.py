@@ -45,23 +45,23 @@ def record(folder: Path) -> Recording:
 
 
 def decide(
-    folder: Path, ranges: dict[str, ActivationRange], wanted: Int8Scheme, form: Scheme = Scheme.U8S8
+    folder: Path, ranges: dict[str, ActivationRange], wanted: Int8Scheme, scheme: Scheme = Scheme.U8S8
 ) -> Decision:
     made, _ = stage(folder, ranges)
-    decisions = {"residual": Decision(form), "transformer": Decision(Scheme.FLOAT32)}
+    decisions = {"residual": Decision(scheme), "transformer": Decision(Scheme.FLOAT32)}
     return made.decide(decisions, wanted, record(folder), None)["residual"]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "form"),
+    ("wanted", "scheme"),
     [
         (Int8Scheme.STATIC, Scheme.U8S8),
         (Int8Scheme.DYNAMIC, Scheme.DYNAMIC),
         (Int8Scheme.WEIGHTS, Scheme.INT8_WEIGHTS),
     ],
 )
-def test_what_is_asked_for_is_not_measured(tmp_path: Path, wanted: Int8Scheme, form: Scheme) -> None:
-    assert decide(tmp_path, GOOD, wanted) == Decision(form)
+def test_what_is_asked_for_is_not_measured(tmp_path: Path, wanted: Int8Scheme, scheme: Scheme) -> None:
+    assert decide(tmp_path, GOOD, wanted) == Decision(scheme)
 
 
 def test_forms_of_other_targets_stay(tmp_path: Path) -> None:
@@ -71,11 +71,11 @@ def test_forms_of_other_targets_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fastest", [Scheme.U8S8, Scheme.DYNAMIC, Scheme.INT8_WEIGHTS])
 def test_the_fastest_is_taken_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastest: Scheme) -> None:
     def choose(candidates, calls) -> Choice:
-        assert [each.form for each in candidates] == [Scheme.INT8_WEIGHTS, Scheme.DYNAMIC, Scheme.U8S8]
+        assert [each.scheme for each in candidates] == [Scheme.INT8_WEIGHTS, Scheme.DYNAMIC, Scheme.U8S8]
         assert len(calls) == 1  # of the first prompt
         return Choice(fastest, "1.0 ms; others: 2.0 ms")
 
-    monkeypatch.setattr(hart_edge.export.stages.decide, "choose_form", choose)
+    monkeypatch.setattr(hart_edge.export.stages.decide, "choose_scheme", choose)
     made, said = stage(tmp_path, GOOD)
     decisions = {"residual": Decision(Scheme.U8S8), "transformer": Decision(Scheme.FLOAT32)}
     found = made.decide(decisions, Int8Scheme.MEASURED, record(tmp_path), None)["residual"]
@@ -86,14 +86,14 @@ def test_the_fastest_is_taken_and_said(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_form_that_is_too_far_off_is_not_taken_however_fast(tmp_path: Path) -> None:
     """Ranges that cut most of x: static products are useless, and those with ranges of run time are not."""
     found = decide(tmp_path, {"x": ActivationRange(-0.1, 0.1), "r": ActivationRange(0.0, 0.01)}, Int8Scheme.MEASURED)
-    assert found.form in (Scheme.DYNAMIC, Scheme.INT8_WEIGHTS)
+    assert found.scheme in (Scheme.DYNAMIC, Scheme.INT8_WEIGHTS)
     assert "static U8S8 Q/DQ: error " in found.reason
 
 
 def test_no_form_comes_near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hart_edge.export.stages.decide, "tolerance_of", lambda name, form, random: 1e-9)
+    monkeypatch.setattr(hart_edge.export.stages.decide, "tolerance_of", lambda name, scheme, random: 1e-9)
     message = (
-        r"^graph residual: no form of INT8 comes near the reference \(INT8 .*; dynamic .*; static .*\); calibrate on"
+        r"^graph residual: no INT8 scheme comes near the reference \(INT8 .*; dynamic .*; static .*\); calibrate on"
     )
     with pytest.raises(BuildError, match=message):
         decide(tmp_path, GOOD, Int8Scheme.MEASURED)

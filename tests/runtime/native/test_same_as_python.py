@@ -109,10 +109,10 @@ def test_a_context_array(
     mask = np.stack([np.arange(10) < 6, np.arange(10) < 3])
     bundle = build_once(GOLDEN / "plain", Precision.FP32)
     if halved:
-        monkeypatch.setattr(hart_edge.export.chain, "HALVED_FROM", 0)
+        monkeypatch.setattr(hart_edge.export.chain, "FP16_CACHE_FROM", 0)
         contexts, bundle = tmp_path / "contexts.npz", tmp_path / "halved"
         np.savez(contexts, context=tokens, context_mask=mask)
-        build(BuildOptions(GOLDEN / "plain", bundle, contexts=contexts, int8_form=Int8Scheme.STATIC))
+        build(BuildOptions(GOLDEN / "plain", bundle, contexts=contexts, int8_scheme=Int8Scheme.STATIC))
         buffers = open_bundle(bundle).manifest.plan.buffers
         assert buffers["null_key.0.1"].dtype is buffers["value.0.1"].dtype is Dtype.FLOAT16
     python, handle = load(bundle, threads=THREADS), Handle(native, bundle, threads=THREADS)
