@@ -150,7 +150,7 @@ def test_factors_of_another_model_are_refused() -> None:
 def test_weights_that_are_kept_stay_as_they_are(tmp_path: Path) -> None:
     model = linear_model()
     ranges = {"x": ActivationRange(-4.0, 4.0, (3,) * 64), "r": ActivationRange(0.0, 4.0)}
-    kept = apply_scheme(model, Scheme.U8S8, ranges, keep={"first"})
+    kept = apply_scheme(model, Scheme.U8S8, ranges, excluded={"first"})
     nodes = [node.op_type for node in kept.graph.node]
     assert nodes.count("QuantizeLinear") == 1 and "Mul" not in nodes
     assert initializer(kept, "first").dtype == np.float32
@@ -162,7 +162,7 @@ def test_weights_alone_are_int8_beside_layers_that_multiply_in_it(tmp_path: Path
     model = linear_model()
     inputs = {"x": np.random.default_rng(0).uniform(-1, 1, (50, 64)).astype(np.float32)}
     ranges = {"x": ActivationRange(-2.0, 2.0, (3,) * 64), "r": ActivationRange(0.0, 8.0)}
-    mixed = apply_scheme(model, scheme, ranges, alone={"first"})
+    mixed = apply_scheme(model, scheme, ranges, weight_only={"first"})
     assert initializer(mixed, "first:s8").dtype == initializer(mixed, "second:s8").dtype == np.int8
     assert [node.op_type for node in mixed.graph.node].count("MatMul") == (2 if scheme is Scheme.U8S8 else 1)
     assert "x:inverse" not in [tensor.name for tensor in mixed.graph.initializer]
@@ -172,6 +172,6 @@ def test_weights_alone_are_int8_beside_layers_that_multiply_in_it(tmp_path: Path
 
 def test_weights_alone_stay_fp16_in_engines() -> None:
     ranges = {"x": ActivationRange(-2.0, 2.0), "r": ActivationRange(0.0, 8.0)}
-    mixed = apply_scheme(linear_model(), Scheme.S8S8, ranges, alone={"first"})
+    mixed = apply_scheme(linear_model(), Scheme.S8S8, ranges, weight_only={"first"})
     assert initializer(mixed, "first:fp16").dtype == np.float16
     assert initializer(mixed, "second:s8").dtype == np.int8
