@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 
-from hart_edge.bundle.manifest import ENGINE_TARGETS, Dtype, Precision, Target, TensorSpec
+from hart_edge.bundle.manifest import Dtype, Precision, TensorSpec
 from hart_edge.calib.quantizable_nodes import NodeKind
-
-# TensorRT-RTX 1.7.1 builds no engine for the residual graph when these are INT8 besides the others (its compiler ends
-# with "vector::_M_range_check"); they are 0.05 M of 0.7 M parameters in the model that comes along.
-UNBUILT = "residual.final."
+from hart_edge.engines.base import GraphTraits
+from hart_edge.engines.tensorrt.facts import NO_INT8_ENGINE
 
 
 class Scheme(StrEnum):
@@ -48,7 +46,7 @@ class Scheme(StrEnum):
 
     def holds_int8(self, kind: NodeKind, weight: str) -> bool:
         """Whether a weight at such a node is INT8."""
-        if self is Scheme.INT8_WEIGHTS_FLOAT16 and weight.startswith(UNBUILT):
+        if self is Scheme.INT8_WEIGHTS_FLOAT16 and weight.startswith(NO_INT8_ENGINE):
             return False
         return self.precision is Precision.INT8 and (not self.fp16_activations or kind is NodeKind.LINEAR)
 
@@ -87,19 +85,17 @@ WEIGHTS_ONLY = frozenset({"decoder", "encoder"})
 EXACT_AFTER = {"encoder": "latent"}
 CACHE = ("key.", "value.", "null_key.", "null_value.")
 CACHE += ("past_key.", "past_value.", "past_null_key.", "past_null_value.")
-# Turing: TensorRT-RTX compiles no matrix product in float32 for it.
-NO_FLOAT32_PRODUCTS = frozenset({"sm_75"})
 
 
-def scheme_of(component: str, precision: Precision, target: Target, architectures: Sequence[str] = ()) -> Scheme:
-    """The scheme of a component. architectures: of the GPUs that engines are built for, where they are known."""
-    if target in ENGINE_TARGETS:
-        return _engine_scheme(component, precision, target, architectures)
+def scheme_of(component: str, precision: Precision, traits: GraphTraits, architectures: Sequence[str] = ()) -> Scheme:
+    """The scheme of a component. traits: of the target's graphs; architectures: of the GPUs of its engines, if any."""
+    if traits.fp16_tensors:
+        return _fp16_tensor_scheme(component, precision, traits, architectures)
     if precision is Precision.FP32 or component in ALWAYS_FLOAT32:
         return Scheme.FLOAT32
     if precision is Precision.FP16:
         return Scheme.FLOAT16_WEIGHTS
-    if component in WEIGHTS_ONLY or target is not Target.CPU:
+    if component in WEIGHTS_ONLY or not traits.int8_activations:
         return Scheme.INT8_WEIGHTS
     return Scheme.U8S8
 
@@ -119,22 +115,19 @@ def candidates(component: str, scheme: Scheme, wanted: Int8Scheme) -> tuple[Sche
     }[wanted]
 
 
-def _engine_scheme(component: str, precision: Precision, target: Target, architectures: Sequence[str]) -> Scheme:
+def _fp16_tensor_scheme(
+    component: str, precision: Precision, traits: GraphTraits, architectures: Sequence[str]
+) -> Scheme:
     if precision is Precision.FP32:
         return Scheme.FLOAT32
     if component in ALWAYS_FLOAT32 or component in EXACT_AFTER:
-        if fp16_products_only(target, architectures):
+        if not traits.no_float32_products.isdisjoint(architectures):
             return Scheme.FLOAT16_PRODUCTS
         if component in ALWAYS_FLOAT32:
             return Scheme.FLOAT32
     if precision is Precision.FP16 or component in WEIGHTS_ONLY:
         return Scheme.FLOAT16
-    return Scheme.S8S8 if target is Target.TENSORRT else Scheme.INT8_WEIGHTS_FLOAT16
-
-
-def fp16_products_only(target: Target, architectures: Sequence[str]) -> bool:
-    """Whether every matrix product of an engine has to be FP16."""
-    return target is Target.TENSORRT_RTX and not NO_FLOAT32_PRODUCTS.isdisjoint(architectures)
+    return Scheme.S8S8 if traits.int8_activations else Scheme.INT8_WEIGHTS_FLOAT16
 
 
 def specs_in(specs: Sequence[TensorSpec], scheme: Scheme, *, fp16_cache: bool = False) -> tuple[TensorSpec, ...]:

@@ -1,4 +1,8 @@
-"""What every engine library offers to the build and to `hart-edge doctor`."""
+"""What an engine library is to the rest of the program: its entry in the registry, and the protocols behind it.
+
+A library runs graphs as they are (EngineLibrary) or makes engines of them ahead of their use (EngineBuilder); both open
+a Runner for bundles. docs/architecture.md lists what a further library touches.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from hart_edge.bundle.manifest import HardwareCompatibility, Target
+from hart_edge.bundle.manifest import HardwareCompatibility, Manifest, Precision, Target
+from hart_edge.bundle.verify import Bundle
+from hart_edge.runtime.loop import Runner
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -31,7 +37,7 @@ class Session(Protocol):
 
 
 class EngineLibrary(Protocol):
-    """One engine library on one target."""
+    """An engine library that runs graphs as they are."""
 
     def availability(self) -> Availability: ...
 
@@ -85,6 +91,12 @@ class EngineBuilder(Protocol):
     def version(self) -> str:
         """Of the library. Raises EngineError where it is missing."""
 
+    def check_precision(self, precision: Precision, settings: EngineSettings) -> None:
+        """Raise BuildError for a precision that these GPUs cannot compute at, before any graph is traced."""
+
+    def check_graphs(self, manifest: Manifest, settings: EngineSettings) -> None:
+        """Raise BuildError for a bundle of graphs that the library can make no engines of for these GPUs."""
+
     def prepare(self, settings: EngineSettings) -> EngineSettings:
         """The settings with what was left open filled in.
 
@@ -95,3 +107,50 @@ class EngineBuilder(Protocol):
         self, graph: Path, profiles: Sequence[Profile], settings: EngineSettings, out: Path, watch: Watch
     ) -> dict[str, Any]:
         """Write the engine of a graph to `out` and return its report. Raises BuildError; then there is no `out`."""
+
+
+class OpenRunner(Protocol):
+    """How a bundle is opened. Heavy modules are imported when it is called."""
+
+    def __call__(self, bundle: Bundle, *, threads: int | None, low_memory: bool) -> Runner:
+        """A runner of a verified bundle. Raises EngineError where this machine cannot run it, with the reason."""
+
+
+@dataclass(frozen=True)
+class GraphTraits:
+    """The graphs that a library runs well: calib chooses the scheme of every component by it, export what it traces.
+
+    fp16_tensors: FP16 holds tensors, where other libraries have FP16 weights alone, cast where they are used.
+    int8_activations: INT8 products take INT8 activations: S8S8 beside FP16 tensors, else U8S8 (the operands of x86
+    VNNI); without them INT8 is weight-only. no_float32_products: GPU architectures that have none.
+    """
+
+    fp16_tensors: bool
+    int8_activations: bool
+    no_float32_products: frozenset[str] = frozenset()
+    fused_attention: bool = False  # ONNX Runtime's attention operator may stand in them, for large pictures
+    tensorrt_parser: bool = False  # they are held against the rules of TensorRT's parser (export/tensorrt_lint)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One engine library on one target: all that the rest of the program asks about either.
+
+    Bundles hold graphs where `library` runs them, and engines where `builder` makes them. One of the two is None.
+    """
+
+    target: Target
+    graphs: GraphTraits
+    open_runner: OpenRunner
+    library: EngineLibrary | None = None
+    builder: EngineBuilder | None = None
+
+    def __post_init__(self) -> None:
+        if (self.library is None) == (self.builder is None):
+            raise ValueError(f"{self.target}: expected a library that runs graphs or a builder of engines, one of them")
+
+    def availability(self) -> Availability:
+        """Whether this machine can use the target: run graphs, or make engines and run them."""
+        used = self.library or self.builder
+        assert used is not None  # as __post_init__ has checked
+        return used.availability()

@@ -17,9 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hart_edge.bundle.arena import ALIGNMENT
 from hart_edge.bundle.manifest import (
-    ENGINE_TARGETS,
     MANIFEST_FILE,
     Component,
     Engine,
@@ -31,11 +29,10 @@ from hart_edge.bundle.manifest import (
     to_json,
 )
 from hart_edge.bundle.memory import available_memory, require_build_memory
-from hart_edge.bundle.program import row_size, unaligned_rows
 from hart_edge.bundle.staging import require_free, take_name
 from hart_edge.engines.base import EngineBuilder, EngineSettings, Profile, Watch
-from hart_edge.engines.tensorrt import device
-from hart_edge.engines.tensorrt.profiles import profiles_of
+from hart_edge.engines.machine import host_platform
+from hart_edge.engines.profiles import profiles_of
 from hart_edge.errors import BuildError
 
 
@@ -62,48 +59,37 @@ class EngineJob:
     card: Callable[[Manifest, float], str]
 
 
-def check_portable(manifest: Manifest, target: Target, settings: EngineSettings) -> None:
-    """Raise BuildError for a bundle that cannot become one of engines for these GPUs."""
+def check_portable(manifest: Manifest, target: Target, settings: EngineSettings, builder: EngineBuilder) -> None:
+    """Raise BuildError for a bundle that cannot become one of engines for these GPUs. settings: as prepared."""
     found = manifest.target
     if found.engines is not None:
         raise BuildError(
             f"{manifest.name}: it holds engines already, for {', '.join(found.engines.architectures)}; name the "
             "portable bundle that they were made from"
         )
-    if target not in ENGINE_TARGETS or found.name is not target:
+    if found.name is not target:
         raise BuildError(
             f"{manifest.name}: its graphs were written for target {found.name}, and engines for {target} are made of "
             f"graphs for {target}; build it with python -m export.build --target {target}"
         )
-    if rows := unaligned_rows(manifest.plan):
-        found_size = row_size(manifest.plan.buffers[rows])
-        raise BuildError(
-            f"{manifest.name}: expected keys and values of a multiple of {ALIGNMENT} bytes a token, which is where "
-            f"TensorRT takes addresses, found {found_size} ({rows}); use a checkpoint whose embed_dim is a multiple of "
-            "128, or build for cpu or cuda"
-        )
-    turing = target is Target.TENSORRT_RTX and "sm_75" in settings.architectures
-    for component in manifest.components:
-        if turing and component.form.startswith("float32"):
-            raise BuildError(
-                f"{component.name}: it computes in float32, and TensorRT-RTX has no float32 products for sm_75; "
-                "build it with python -m export.build --target tensorrt-rtx --precision fp16 --architectures sm_75"
-            )
-        if turing and component.precision == "int8":
-            raise BuildError(
-                f"{component.name}: it holds INT8 weights, which TensorRT-RTX does not support on sm_75; "
-                "build the bundle at --precision fp16 --architectures sm_75"
-            )
+    builder.check_graphs(manifest, settings)
 
 
-def build_engines(job: EngineJob, builder: EngineBuilder, watch: Watch, done: Callable[[EngineDone], None]) -> Manifest:
+def build_engines(
+    job: EngineJob,
+    builder: EngineBuilder,
+    watch: Watch,
+    done: Callable[[EngineDone], None],
+    free_memory: Callable[[], int | None] = available_memory,
+) -> Manifest:
     """Make the engines and the bundle around them; returns its manifest. settings: as the builder prepared them.
 
+    free_memory: tells the bytes that can be allocated on this machine, None where the system does not say.
     Raises BuildError; finished engines are then kept for the next try, and nothing is under job.out that was not there.
     """
     begin, version = time.monotonic(), builder.version()
-    check_portable(job.manifest, job.target, job.settings)
-    require_build_memory(job.manifest.components, available_memory(), job.settings.workspace or 0)
+    check_portable(job.manifest, job.target, job.settings, builder)
+    require_build_memory(job.manifest.components, free_memory(), job.settings.workspace or 0)
     require_free(job.out)
     staging = job.out.parent / f".{job.out.name}.engines"
     try:
@@ -160,7 +146,7 @@ def _key(job: EngineJob, component: Component, profiles: tuple[Profile, ...], ve
     inside = {name: entry.sha256 for name, entry in job.manifest.files.items() if name.startswith(component.file)}
     settings = {name: str(value) for name, value in asdict(job.settings).items() if name != "timing_cache"}
     shapes = [[profile.scale, {name: list(s) for name, s in profile.shapes.items()}] for profile in profiles]
-    content = [job.target, version, device.host_platform(), inside, shapes, settings]
+    content = [job.target, version, host_platform(), inside, shapes, settings]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -183,7 +169,7 @@ def _finish(job: EngineJob, staging: Path, components: tuple[Component, ...], ve
     settings = job.settings
     engines = Engines(
         version,
-        device.host_platform(),
+        host_platform(),
         settings.architectures,
         settings.hardware_compatibility,
         settings.version_compatible,

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hart_edge.bundle.manifest import Target
-from hart_edge.bundle.verify import Bundle, open_bundle
-from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner, thread_count
-from hart_edge.runtime.loop import Runner
+import numpy as np
+
+from hart_edge.bundle.verify import open_bundle
+from hart_edge.engines.registry import REGISTRY, Registry
+from hart_edge.errors import EngineError
 from hart_edge.runtime.pipeline import Pipeline
 
+MOST_THREADS = 1024
 
-def load(path: str | Path, *, threads: int | None = None, low_memory: bool = False) -> Pipeline:
+
+def load(
+    path: str | Path, *, threads: int | None = None, low_memory: bool = False, registry: Registry = REGISTRY
+) -> Pipeline:
     """Open and verify a bundle and return a reusable pipeline.
 
     threads: threads inside an operator, None for one a core; engines on a GPU have none. low_memory: every graph is
-    let go after its last step, the text model before the first scale, and loaded again for the next picture: less
-    memory, more time (docs/memory.md). Raises BundleError, EngineError.
+    unloaded after its last step, the text model before the first scale, and loaded again for the next picture: less
+    memory, more time (docs/memory.md). registry: the engine libraries, by default those that come along. Raises
+    BundleError, EngineError.
     """
     bundle, threads = open_bundle(path), thread_count(threads)
-    return Pipeline(bundle, make_runner(bundle, threads, low_memory=low_memory), low_memory=low_memory)
+    entry = registry[bundle.manifest.target.name]
+    runner = entry.open_runner(bundle, threads=threads, low_memory=low_memory)
+    return Pipeline(bundle, runner, low_memory=low_memory)
 
 
-def make_runner(bundle: Bundle, threads: int | None = None, *, low_memory: bool = False) -> Runner:
-    """The runner for a bundle's target."""
-    if bundle.manifest.target.name in (Target.CPU, Target.CUDA):
-        return OnnxRuntimeRunner(bundle, threads)
-    from hart_edge.engines.tensorrt.runner import TensorRTRunner
-
-    return TensorRTRunner(bundle, low_memory=low_memory)
+def thread_count(threads: int | None) -> int | None:
+    """A checked thread count. Raises EngineError."""
+    if threads is None:
+        return None
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or not 1 <= threads <= MOST_THREADS:
+        raise EngineError(f"threads: expected an integer from 1 to {MOST_THREADS}, or None, found {threads!r}")
+    return int(threads)

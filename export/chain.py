@@ -21,7 +21,6 @@ from torch import Tensor
 import hart_edge
 from hart_edge.bundle.card import describe_machine, write_card
 from hart_edge.bundle.manifest import (
-    ENGINE_TARGETS,
     FORMAT_VERSION,
     MANIFEST_FILE,
     Calibration,
@@ -33,7 +32,6 @@ from hart_edge.bundle.manifest import (
     Quality,
     Residual,
     Setting,
-    Target,
     TargetSpec,
     Tokenizer,
     to_json,
@@ -49,7 +47,7 @@ from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.rewrite.fp16 import tensors_in_fp16
 from hart_edge.calib.rewrite.kv_cache import FP16_CACHE_FROM
 from hart_edge.calib.scheme import Scheme, scheme_of, specs_in
-from hart_edge.engines.registry import library
+from hart_edge.engines.registry import REGISTRY, Registry
 from hart_edge.errors import BuildError
 from hart_edge.export.onnx_export import export_graph
 from hart_edge.export.options import BuildOptions, Progress, StepDone
@@ -85,10 +83,11 @@ class Builder:
 
     options: BuildOptions
     progress: Progress
+    registry: Registry = REGISTRY
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.library = library(self.options.target)
+        self.entry, self.library = self.registry[self.options.target], self.registry.library(self.options.target)
         found = self.library.availability()
         if not found.usable:
             raise BuildError(f"target {self.options.target} cannot be checked on this machine: {found.detail}")
@@ -107,7 +106,9 @@ class Builder:
             ranges = self._ranges(scratch)
             options = self.options
             architectures = options.engines.architectures
-            schemes = {name: scheme_of(name, options.precision, options.target, architectures) for name in self.graphs}
+            schemes = {
+                name: scheme_of(name, options.precision, self.entry.graphs, architectures) for name in self.graphs
+            }
             decisions = self._decide(scratch, schemes, ranges, recording)
             schemes = {name: decision.scheme for name, decision in decisions.items()}
             fp16 = self.fp16_cache
@@ -147,7 +148,7 @@ class Builder:
         self._read()
         config = self.source.model.config
         score_bytes = 4 * config.num_heads * config.scale_tokens[-1] * sum(config.scale_tokens)
-        self.graphs["transformer"].fused = self.options.target is Target.CPU and score_bytes >= FUSED_FROM
+        self.graphs["transformer"].fused = self.entry.graphs.fused_attention and score_bytes >= FUSED_FROM
         self.plan, self.constants = build_plan(self.source.model, self.graphs)
         # Whether the KV cache is FP16 though the arithmetic around it is float32.
         self.fp16_cache = self.options.precision is Precision.INT8 and cache_peak(self.plan) >= FP16_CACHE_FROM
@@ -300,7 +301,7 @@ class Builder:
                 )
                 path = destination / f"{name}.onnx"
                 sizes[name] = save_graph(model, path, source, self.options.external_from)
-                if self.options.target in ENGINE_TARGETS:
+                if self.entry.graphs.tensorrt_parser:
                     require_clean(path)
             step.size = sum(sizes.values())
         return sizes
@@ -353,20 +354,21 @@ class Builder:
         return manifest
 
 
-def build(options: BuildOptions, progress: Progress = lambda _: None) -> Manifest:
-    """Build a bundle under options.out and return its manifest.
+def build(options: BuildOptions, progress: Progress = lambda _: None, registry: Registry = REGISTRY) -> Manifest:
+    """Build a bundle under options.out and return its manifest. registry: the engine libraries that may be used.
 
     Raises CheckpointError, ParityError, BuildError or EngineError; then nothing is left under options.out, and what
     was there before is still there.
     """
 
     def build_graphs(graphs: BuildOptions) -> Manifest:
-        return Builder(graphs, progress).build()
+        return Builder(graphs, progress, registry).build()
 
-    if options.target not in ENGINE_TARGETS:
+    builder = registry[options.target].builder
+    if builder is None:
         return build_graphs(options)
     name = bundle_name(options.out, random=isinstance(options.checkpoint, str))
-    return build_for_engines(options, progress, build_graphs, name, describe_machine())
+    return build_for_engines(options, builder, progress, build_graphs, name, describe_machine())
 
 
 def tool_versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""ONNX Runtime itself: loading the library, and the options with which every graph is opened and run.
+"""ONNX Runtime itself: loading the library for a target, and the options with which every graph is opened and run.
 
 Builds open graphs with them too, so that what is measured there holds on the device.
 """
@@ -6,11 +6,16 @@ Builds open graphs with them too, so that what is measured there holds on the de
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from hart_edge.bundle.manifest import Target
+from hart_edge.engines.base import Availability
+from hart_edge.engines.onnxruntime.session import OnnxRuntimeSession
+from hart_edge.errors import EngineError
 
 PROVIDERS = {Target.CPU: "CPUExecutionProvider", Target.CUDA: "CUDAExecutionProvider"}
+EXTRAS = {Target.CPU: "cpu", Target.CUDA: "gpu"}
 
 
 def load_library() -> Any:
@@ -22,6 +27,22 @@ def load_library() -> Any:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    return onnxruntime
+
+
+def library_for(target: Target) -> Any:
+    """The module onnxruntime with the provider of a target. Raises EngineError with the reason and the remedy."""
+    remedy = f"pip install 'hart-edge[{EXTRAS[target]}]'"
+    try:
+        onnxruntime = load_library()
+    except ImportError as error:
+        raise EngineError(f"onnxruntime is not installed ({error}); {remedy}") from error
+    found = onnxruntime.get_available_providers()
+    if PROVIDERS[target] not in found:
+        raise EngineError(
+            f"expected {PROVIDERS[target]} in ONNX Runtime {onnxruntime.__version__}, found {', '.join(found)}; "
+            f"{remedy} or build for cpu"
+        )
     return onnxruntime
 
 
@@ -53,3 +74,25 @@ def run_options(onnxruntime: Any, *, arena: bool = False) -> Any:
     if arena:
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
+
+
+class OnnxRuntimeLibrary:
+    """ONNX Runtime on one of its targets, as builds use it: to check and calibrate graphs."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    def availability(self) -> Availability:
+        try:
+            onnxruntime = library_for(self.target)
+        except EngineError as error:
+            return Availability(self.target, False, str(error))
+        return Availability(self.target, True, f"onnxruntime {onnxruntime.__version__}, {PROVIDERS[self.target]}")
+
+    def open(self, graph: Path) -> OnnxRuntimeSession:
+        try:
+            onnxruntime = library_for(self.target)
+        except EngineError as error:
+            raise EngineError(f"{graph.stem}: target {self.target}: {error}") from error
+        options = session_options(onnxruntime, None), run_options(onnxruntime)
+        return OnnxRuntimeSession(onnxruntime, graph.stem, graph, PROVIDERS[self.target], *options)

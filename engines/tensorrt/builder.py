@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: a graph in, an engine file and a report out. What they share, which is all but a table.
+"""TensorRT and TensorRT-RTX: a graph in, an engine file and a report out. They share all but facts.py.
 
 The library is imported in a process per engine (engines/tensorrt/worker.py); this side checks what is asked for,
 starts that process, passes its progress on, and ends it when the build is interrupted.
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from importlib.util import find_spec
@@ -21,20 +21,23 @@ from pathlib import Path
 from typing import Any
 
 import hart_edge
-from hart_edge.bundle.manifest import HardwareCompatibility, Target
+from hart_edge.bundle.arena import ALIGNMENT
+from hart_edge.bundle.manifest import HardwareCompatibility, Manifest, Precision, Target
+from hart_edge.bundle.program import row_size, unaligned_rows
 from hart_edge.engines.base import Availability, BuildProgress, EngineSettings, Profile, Watch
-from hart_edge.engines.tensorrt import device
-from hart_edge.engines.tensorrt.facts import Capabilities
+from hart_edge.engines.tensorrt.device import gpu_architecture
+from hart_edge.engines.tensorrt.facts import JETSON, Capabilities
 from hart_edge.errors import BuildError, EngineError
 
 BEAT = 1.0  # seconds without news after which progress is shown again, so that nobody takes a build for a hang
 
 
 class TensorRTBuilder:
-    """One of the two libraries, as its table describes it."""
+    """One of the two libraries, as its capabilities describe it."""
 
-    def __init__(self, capabilities: Capabilities) -> None:
-        self.capabilities = capabilities
+    def __init__(self, capabilities: Capabilities, gpu: Callable[[], str | None] = gpu_architecture) -> None:
+        """gpu: tells the architecture of this machine's GPU, None where there is none."""
+        self.capabilities, self._gpu = capabilities, gpu
         self.target: Target = capabilities.target
 
     def availability(self) -> Availability:
@@ -42,17 +45,17 @@ class TensorRTBuilder:
             version = self.version()
         except EngineError as error:
             return Availability(self.target, False, str(error))
-        named, gpu = f"{self.capabilities.module} {version}", device.architecture()
+        named, gpu = f"{self.capabilities.module} {version}", self._gpu()
         if gpu is not None:
             return Availability(self.target, True, f"{named}, on a GPU of {gpu}")
         able = "builds engines here; they run" if self.capabilities.builds_without_gpu else "builds and runs engines"
         return Availability(self.target, False, f"{named} {able} where there is an NVIDIA driver, and here is none")
 
     def version(self) -> str:
-        module, install = self.capabilities.module, self.capabilities.install
+        module, remedy = self.capabilities.module, self.capabilities.remedy
         if find_spec(module) is None:
-            raise EngineError(f"{module} is not installed; {install}")
-        for package in (module, module.replace("_", "-")):
+            raise EngineError(f"{module} is not installed; {remedy}")
+        for package in (module, self.capabilities.package):
             try:
                 version = metadata.version(package)
                 break
@@ -62,8 +65,28 @@ class TensorRTBuilder:
             version = _imported_version(module)
         if int(version.split(".")[0]) not in self.capabilities.majors:
             known = f"{self.capabilities.majors[0]}.x to {self.capabilities.majors[-1]}.x"
-            raise EngineError(f"{module} {version} is installed, this version of hart-edge knows {known}; {install}")
+            raise EngineError(f"{module} {version} is installed, this version of hart-edge knows {known}; {remedy}")
         return version
+
+    def check_precision(self, precision: Precision, settings: EngineSettings) -> None:
+        if reason := self.capabilities.lacks(precision, settings.architectures):
+            raise BuildError(f"target {self.target}: {reason}; use --precision fp16, or other --architectures")
+
+    def check_graphs(self, manifest: Manifest, settings: EngineSettings) -> None:
+        if rows := unaligned_rows(manifest.plan):
+            found = row_size(manifest.plan.buffers[rows])
+            raise BuildError(
+                f"{manifest.name}: expected keys and values of a multiple of {ALIGNMENT} bytes a token, which is where "
+                f"{self.capabilities.product} takes addresses, found {found} ({rows}); use a checkpoint whose "
+                "embed_dim is a multiple of 128, or build for cpu or cuda"
+            )
+        for component in manifest.components:
+            if reason := self.capabilities.lacks(component.precision, settings.architectures):
+                raise BuildError(
+                    f"{component.name}: it is {component.precision}, and {reason}; build the bundle with python -m "
+                    f"export.build --target {self.target} --precision fp16 --architectures "
+                    f"{' '.join(settings.architectures)}"
+                )
 
     def prepare(self, settings: EngineSettings) -> EngineSettings:
         able = self.capabilities
@@ -83,7 +106,7 @@ class TensorRTBuilder:
             self._require_library()
             return settings
         self._require_library()
-        found = device.architecture()
+        found = self._gpu()
         if found is None:
             raise EngineError(
                 f"target {self.target}: engines are built on the GPU that will run them, and this machine has no "
@@ -105,10 +128,10 @@ class TensorRTBuilder:
     def _checked(self, architectures: Sequence[str]) -> tuple[str, ...]:
         able = self.capabilities
         for architecture in architectures or able.default_architectures:
-            if architecture in able.refused:
+            if architecture in JETSON and not able.runs_on_jetson:
                 raise BuildError(
-                    f"target {self.target}: {architecture} is {able.refused[architecture]}, where TensorRT-RTX does "
-                    f"not run; build there with hart-edge engines BUNDLE --target {Target.TENSORRT}"
+                    f"target {self.target}: {architecture} is {JETSON[architecture]}, where {able.product} does not "
+                    f"run; build there with hart-edge engines BUNDLE --target {Target.TENSORRT}"
                 )
             if architecture not in able.architectures:
                 raise BuildError(

@@ -6,15 +6,12 @@ In: what the engines need and what was found here. Out: nothing, or an EngineErr
 from __future__ import annotations
 
 import itertools
-import platform
 from collections.abc import Sequence
 
-from hart_edge.bundle.target import Engines, HardwareCompatibility, Target, TargetSpec
+from hart_edge.bundle.target import Engines, HardwareCompatibility, TargetSpec
+from hart_edge.engines.machine import host_platform
+from hart_edge.engines.tensorrt.facts import AMPERE, JETSON, LIBRARIES, Capabilities, named, number
 from hart_edge.errors import EngineError
-
-JETSON = {"sm_72": "Jetson Xavier", "sm_87": "Jetson Orin", "sm_101": "Jetson Thor", "sm_110": "Jetson Thor"}
-PRODUCTS = {Target.TENSORRT: "TensorRT", Target.TENSORRT_RTX: "TensorRT-RTX"}
-OLDEST_RTX, OLDEST_AMPERE = 75, 80
 
 
 def check_machine(target: TargetSpec, version: str, architecture: str, machine: str | None = None) -> None:
@@ -23,18 +20,17 @@ def check_machine(target: TargetSpec, version: str, architecture: str, machine: 
     version: of the installed library; architecture: `sm_87`; machine: `linux-x86_64`, by default this one.
     """
     engines = require_engines(target)
-    product, here = PRODUCTS[target.name], machine or this_platform()
+    facts, here = LIBRARIES[target.name], machine or host_platform()
     remedy = f"build the engines for this machine with hart-edge engines BUNDLE --target {target.name}"
-    if target.name is Target.TENSORRT_RTX:
-        check_rtx(architecture)
+    check_gpu(facts, architecture)
     if engines.platform != here:
         raise EngineError(f"engines built for {engines.platform}, found a machine of {here}; {remedy}")
     if not runs_on(engines, architecture):
         built = ", ".join(engines.architectures)
         if engines.hardware_compatibility is HardwareCompatibility.AMPERE_PLUS:
-            built = "desktop GPUs from sm_80 on"
+            built = f"desktop GPUs from sm_{AMPERE} on"
         raise EngineError(f"engines built for {built}, found a GPU of {named(architecture)}; {remedy}")
-    check_version(engines, version, product, remedy)
+    check_version(engines, version, facts.product, remedy)
 
 
 def require_engines(target: TargetSpec) -> Engines:
@@ -47,11 +43,11 @@ def require_engines(target: TargetSpec) -> Engines:
     return target.engines
 
 
-def check_rtx(architecture: str) -> None:
-    """TensorRT-RTX has no Jetson."""
-    if architecture in JETSON or number(architecture) < OLDEST_RTX:
+def check_gpu(facts: Capabilities, architecture: str) -> None:
+    """Raise EngineError for a GPU that the library itself does not run on."""
+    if (architecture in JETSON and not facts.runs_on_jetson) or number(architecture) < facts.oldest_architecture:
         raise EngineError(
-            f"TensorRT-RTX runs on desktop RTX GPUs (sm_75, sm_80, sm_86, sm_89, sm_120, sm_121), found "
+            f"{facts.product} runs on desktop RTX GPUs ({', '.join(facts.architectures)}), found "
             f"{named(architecture)}; build with --target tensorrt on the device, or use a bundle for cpu"
         )
 
@@ -60,7 +56,7 @@ def runs_on(engines: Engines, architecture: str) -> bool:
     if architecture in engines.architectures:
         return True
     if engines.hardware_compatibility is HardwareCompatibility.AMPERE_PLUS:
-        return number(architecture) >= OLDEST_AMPERE and architecture not in JETSON
+        return number(architecture) >= AMPERE and architecture not in JETSON
     return False
 
 
@@ -87,17 +83,3 @@ def later(found: Sequence[int], built: Sequence[int]) -> bool:
 def numbers(version: str) -> list[int]:
     """The leading numbers of a version, 10.13.3.post1 -> [10, 13, 3]."""
     return [int(part) for part in itertools.takewhile(str.isdigit, version.split("."))] or [0]
-
-
-def number(architecture: str) -> int:
-    return int(architecture.removeprefix("sm_"))
-
-
-def named(architecture: str) -> str:
-    return f"{architecture} ({JETSON[architecture]})" if architecture in JETSON else architecture
-
-
-def this_platform() -> str:
-    """As the manifest has it: linux-x86_64, linux-aarch64, windows-x86_64, ..."""
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
-    return f"{platform.system().lower()}-{machine}"

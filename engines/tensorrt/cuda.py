@@ -5,6 +5,7 @@ Every call into the binding (cuda.bindings.runtime of cuda-python) is in this fi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +39,9 @@ class CudaError(EngineError):
 class Cuda:
     """One device and one stream, which everything runs on. Not for use from several threads at once."""
 
-    def __init__(self, extra: str) -> None:
-        """extra: the extra of hart-edge that installs the binding. Raises EngineError without binding or driver."""
+    def __init__(self, extra: str, host_memory: Callable[[], int | None] = available_memory) -> None:
+        """extra: the extra of hart-edge that installs the binding; host_memory: tells the bytes that this machine has
+        free, None where the system does not say. Raises EngineError without binding or driver."""
         try:
             from cuda.bindings import runtime
         except ImportError as error:
@@ -47,7 +49,7 @@ class Cuda:
                 f"engines need {PACKAGE} (CUDA for Python), which is not installed ({error}); "
                 f"pip install 'hart-edge[{extra}]', with a {PACKAGE} of the major version of the machine's CUDA"
             ) from error
-        self._library = runtime
+        self._library, self._host_memory = runtime, host_memory
         self._kinds = runtime.cudaMemcpyKind
         try:
             count = self._call("cudaGetDeviceCount")
@@ -78,7 +80,7 @@ class Cuda:
         """Bytes that can be allocated now. Where GPU and processor share memory, caches of files count as free."""
         free = int(self._call("cudaMemGetInfo")[0])
         if self._call("cudaGetDeviceProperties", self._index).integrated:
-            return max(free, available_memory() or 0)
+            return max(free, self._host_memory() or 0)
         return free
 
     def driver_version(self) -> int:

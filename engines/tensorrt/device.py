@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import platform
 import sys
 
 MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h
 
 
-def architecture() -> str | None:
+def gpu_architecture() -> str | None:
     """The architecture of the first GPU, "sm_87"; None where there is no driver or no GPU."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -22,10 +21,3 @@ def architecture() -> str | None:
         if driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device):
             return None
     return f"sm_{numbers[0].value}{numbers[1].value}"
-
-
-def host_platform() -> str:
-    """This machine as a bundle names it, "linux-x86_64"."""
-    system = "windows" if sys.platform == "win32" else sys.platform
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
-    return f"{system}-{machine}"

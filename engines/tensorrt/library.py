@@ -1,7 +1,8 @@
 """TensorRT and TensorRT-RTX, opened: an engine file in, execution contexts out.
 
-Every call into the library is in this file. The two differ in the few facts of LIBRARIES; optional calls that came with
-some version (getEngineValidity, isStreamCapturable, IStreamReaderV2) are used where the installed one has them.
+Every call into the library is in this file. The two libraries differ in what engines/tensorrt/facts.py says; optional
+calls that came with some version (getEngineValidity, isStreamCapturable, IStreamReaderV2) are used where the installed
+one has them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import logging
 import mmap
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from hart_edge.bundle.target import Target
 from hart_edge.engines.tensorrt.compatibility import numbers
+from hart_edge.engines.tensorrt.facts import LIBRARIES
 from hart_edge.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -35,24 +36,6 @@ DIAGNOSTICS = (  # EngineInvalidityDiagnostics, bit 0 first
 )
 
 
-@dataclass(frozen=True)
-class Library:
-    """compiles_on_device: kernels are made when a context first runs, as a runtime configuration says."""
-
-    module: str
-    product: str
-    package: str
-    extra: str
-    oldest: tuple[int, int]
-    compiles_on_device: bool
-
-
-LIBRARIES = {
-    Target.TENSORRT: Library("tensorrt", "TensorRT", "tensorrt", "tensorrt", (10, 3), False),
-    Target.TENSORRT_RTX: Library("tensorrt_rtx", "TensorRT-RTX", "tensorrt-rtx", "tensorrt-rtx", (1, 2), True),
-}
-
-
 class TensorRT:
     """One of the two libraries, with a runtime."""
 
@@ -63,20 +46,17 @@ class TensorRT:
         """
         self.facts = facts = LIBRARIES[target]
         oldest = ".".join(map(str, facts.oldest))
-        remedy = f"pip install 'hart-edge[{facts.extra}]'"
-        if target is Target.TENSORRT:
-            remedy += ", or on Jetson the python3-libnvinfer of JetPack"
         try:
             self._library: Any = importlib.import_module(facts.module)
         except (ImportError, OSError) as error:  # OSError: the package is there, a shared library of it is not
             wanted = built_with or f"{oldest} or later"
             raise EngineError(
                 f"this bundle needs {facts.product} {wanted} (package {facts.package}), which cannot be "
-                f"imported ({error}); {remedy}"
+                f"imported ({error}); {facts.remedy}"
             ) from error
         self.version = str(self._library.__version__)
         if tuple(numbers(self.version)[:2]) < facts.oldest:
-            raise EngineError(f"{facts.product}: expected {oldest} or later, found {self.version}; {remedy}")
+            raise EngineError(f"{facts.product}: expected {oldest} or later, found {self.version}; {facts.remedy}")
         self.logger = make_logger(self._library, facts.product)
         self._runtime = self._library.Runtime(self.logger)
 

@@ -1,8 +1,8 @@
 """Run a bundle's engines with TensorRT or TensorRT-RTX: prompt tensors in, a picture out, all of it on the device.
 
-Every tensor of the plan has its place in one block of device memory (hart_edge/bundle/program.py), so graphs hand their results
-on without a copy, and addresses and shapes are set once. One stream; the steps of a scale become one CUDA graph at the
-second picture. The host uploads noise and settings, and downloads pixels.
+Every tensor of the plan has its place in one block of device memory (hart_edge/bundle/program.py), so graphs hand their
+results on without a copy, and addresses and shapes are set once. There is one stream; the steps of a scale become one
+CUDA graph at the second picture. The host uploads noise and settings, and downloads pixels.
 """
 
 from __future__ import annotations

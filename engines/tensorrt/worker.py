@@ -1,4 +1,4 @@
-"""Build one engine in a process of its own: `python -m engines.tensorrt_worker`, started by engines/tensorrt/builder.py.
+"""Build one engine in a process of its own: `python -m hart_edge.engines.tensorrt.worker`, which builder.py starts.
 
 In: a job as JSON on standard input. Out: an engine file, and events on standard output, a JSON object a line: progress,
 then a report or an error. A process per engine gives back all its memory when it ends, can be killed at any time, and

@@ -26,6 +26,7 @@ from hart_edge.calib.calibrate.statistics import TensorStatistics
 from hart_edge.calib.graph_files import read_graph, read_tensor
 from hart_edge.calib.scheme import Scheme, scheme_of
 from hart_edge.engines.base import EngineLibrary
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
 from hart_edge.export.stages.read import Inputs, Source
 from hart_edge.export.walk import Execute
@@ -98,7 +99,7 @@ def ranges_of(
 
 def calibrated_scheme(name: str) -> Scheme:
     """The scheme that ranges are made for: the one with the most INT8 activations."""
-    return scheme_of(name, Precision.INT8, Target.CPU)
+    return scheme_of(name, Precision.INT8, REGISTRY[Target.CPU].graphs)
 
 
 def hash_inputs(inputs: Sequence[Mapping[str, Tensor]]) -> str:

@@ -1,13 +1,13 @@
 """Hold a graph against what TensorRT 10.x and 11.x take, on a machine where neither can be installed.
 
 In: an ONNX file. Out: a finding per fault, each with the node and what to do; nothing for a graph that may be built.
-The rules are data in export/tensorrt_lint/rules.py.
+The rules are data in export/tensorrt_lint/rules.py and engines/tensorrt/facts.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +16,27 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from hart_edge.calib.graph_files import read_graph, read_tensor
+from hart_edge.engines.tensorrt.facts import PARSERS, Parser
 from hart_edge.errors import BuildError
-from hart_edge.export.tensorrt_lint.rules import CONSTANT_INPUTS, OPERATORS, RESIZE, RULES, SIDE_INPUTS, WEIGHTED, Rules
+from hart_edge.export.tensorrt_lint.rules import CONSTANT_INPUTS, OPERATORS, RESIZE, SIDE_INPUTS, WEIGHTED
 
 LARGE = 2**20  # elements of an initialiser that no rule looks into
 
 
-def require_clean(path: Path, majors: tuple[int, ...] = (10, 11)) -> None:
+def require_clean(path: Path, majors: Sequence[int] = tuple(PARSERS)) -> None:
     """Raise BuildError with the first finding of a graph, and how many there are."""
-    findings = [finding for major in majors for finding in lint(path, RULES[major])]
+    findings = [finding for major in majors for finding in lint(path, PARSERS[major])]
     if findings:
         raise BuildError(f"{path.stem}: TensorRT would refuse this graph: {findings[0]} ({len(findings)} findings)")
 
 
-def lint(path: Path, rules: Rules) -> list[str]:
+def lint(path: Path, rules: Parser) -> list[str]:
     """All findings of a graph under the rules of one major version."""
     return list(_Lint(path, rules).findings())
 
 
 class _Lint:
-    def __init__(self, path: Path, rules: Rules) -> None:
+    def __init__(self, path: Path, rules: Parser) -> None:
         self.folder, self.rules = path.parent, rules
         self.model = read_graph(path)
         self.graph = self.model.graph

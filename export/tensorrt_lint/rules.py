@@ -6,8 +6,6 @@ support matrix names. INT8, which only Q/DQ make, and UINT8, which only ends a g
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 FLOATS = frozenset({"FLOAT", "FLOAT16"})
 NUMBERS = FLOATS | {"INT32", "INT64"}
 ANY = NUMBERS | {"BOOL"}
@@ -65,16 +63,3 @@ CONSTANT_INPUTS: dict[str, frozenset[int]] = {
 }
 RESIZE = {"mode": {"nearest", "linear"}, "nearest_mode": {"floor", "ceil", "round_prefer_floor", "round_prefer_ceil"}}
 WEIGHTED = frozenset({"MatMul", "Gemm", "Conv"})  # what INT8 kernels exist for
-
-
-@dataclass(frozen=True)
-class Rules:
-    """One major version. opsets: of the default domain, from every release of it."""
-
-    major: int
-    opsets: range
-    most_dimensions: int = 8  # nvinfer1::Dims::MAX_DIMS
-    top_k_below: int = 3840
-
-
-RULES = {10: Rules(10, range(9, 21)), 11: Rules(11, range(9, 21))}

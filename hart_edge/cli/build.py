@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from hart_edge.bundle.manifest import ENGINE_TARGETS, RANDOM_ENDING, Manifest, Precision, Target
+from hart_edge.bundle.manifest import RANDOM_ENDING, Manifest, Precision, Target
 from hart_edge.calib.calibrate.range_rules import RangeRule
 from hart_edge.calib.scheme import Int8Scheme
 from hart_edge.cli.engine_options import add_engine_arguments, engine_settings
 from hart_edge.engines.base import BuildProgress
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import HartEdgeError
 from hart_edge.export.chain import SHIPPED_MODEL, BuildOptions, StepDone, build
 from hart_edge.export.parity.limits import in_words, limits_for
@@ -183,7 +184,7 @@ def report(manifest: Manifest, out: Path, seconds: float, *, as_json: bool) -> N
         print("its weights are random: good for measuring time and memory, and for no picture")
     if manifest.target.engines is not None:
         print(f"engines for {', '.join(manifest.target.engines.architectures)}")
-    elif manifest.target.name in ENGINE_TARGETS:
+    elif REGISTRY[manifest.target.name].builder is not None:
         print(
             "a portable bundle: it holds graphs and no engines yet. On a machine with the engine library:\n"
             f"    hart-edge engines {out} --target {manifest.target.name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -14,7 +15,7 @@ from hart_edge import __version__
 from hart_edge.api import DEFAULT_BUNDLE
 from hart_edge.bundle.manifest import MANIFEST_FILE
 from hart_edge.cli.tables import table
-from hart_edge.engines.registry import survey
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.engines.tensorrt.cuda import Cuda
 from hart_edge.errors import EngineError
 from hart_edge.units import size
@@ -46,7 +47,7 @@ def examine() -> dict[str, Any]:
         "cores": cores(),
         "memory_bytes": total,
         "memory_available_bytes": available,
-        "targets": [{"target": each.target, "usable": each.usable, "detail": each.detail} for each in survey()],
+        "targets": [dataclasses.asdict(each) for each in REGISTRY.survey()],
         "gpu": gpu(),
         "build_packages": {name: version(name) for name in BUILD_PACKAGES},
         "default_bundle": {"path": str(DEFAULT_BUNDLE), "present": (DEFAULT_BUNDLE / MANIFEST_FILE).is_file()},

@@ -21,7 +21,7 @@ from hart_edge.cli.engine_options import engine_settings
 from hart_edge.cli.tables import table
 from hart_edge.engines.base import BuildProgress
 from hart_edge.engines.bundle_build import EngineDone, EngineJob, build_engines, check_portable, engine_reports
-from hart_edge.engines.registry import builder
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.units import size
 
 QUIET = 10.0  # seconds after which a build that is not shown on a terminal says where it is
@@ -29,10 +29,10 @@ QUIET = 10.0  # seconds after which a build that is not shown on a terminal says
 
 def run(a: argparse.Namespace) -> int:
     target = Target(a.target)
-    library = builder(target)
+    library = REGISTRY.builder(target)
     settings = library.prepare(engine_settings(a))
     bundle = open_bundle(a.bundle)
-    check_portable(bundle.manifest, target, settings)
+    check_portable(bundle.manifest, target, settings, library)
     out = a.out or a.bundle.resolve().with_name(f"{a.bundle.resolve().name}-engines")
     command = shlex.join(["hart-edge", *a.given])
 

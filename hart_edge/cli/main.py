@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from hart_edge import __version__
 from hart_edge.cli.engine_options import add_engine_arguments
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import HartEdgeError
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _add_golden(commands: Commands) -> None:
 def _add_engines(commands: Commands) -> None:
     p = _add(commands, "engines", "Make engines of a portable bundle for TensorRT or TensorRT-RTX.")
     p.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle of graphs for that target")
-    p.add_argument("--target", choices=["tensorrt", "tensorrt-rtx"], required=True)
+    p.add_argument("--target", choices=[str(x) for x in REGISTRY.engine_targets()], required=True)
     p.add_argument("--out", type=Path, metavar="DIR", help="folder of the result (default: BUNDLE-engines)")
     add_engine_arguments(p)
     p.add_argument("--json", action="store_true", help="print JSON objects instead of text")

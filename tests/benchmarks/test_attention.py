@@ -11,7 +11,7 @@ import torch
 import benchmarks.attention
 from benchmarks.attention import FORMS, AttentionGraph, main, shape_of
 from hart_edge.bundle.manifest import Target
-from hart_edge.engines.registry import library
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.export.onnx_export import export_graph
 from hart_edge.reference.config import TransformerConfig
 
@@ -26,7 +26,7 @@ def test_the_forms_agree(tmp_path: Path) -> None:
     expected = AttentionGraph(CONFIG, fused=False)(*map(torch.from_numpy, feeds.values())).numpy()
     for form, fused in FORMS.items():
         export_graph(AttentionGraph(CONFIG, fused=fused).eval(), tmp_path / "graph.onnx")
-        found = library(Target.CPU).open(tmp_path / "graph.onnx").run(feeds)["found"]
+        found = REGISTRY.library(Target.CPU).open(tmp_path / "graph.onnx").run(feeds)["found"]
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0, err_msg=form)
 
 

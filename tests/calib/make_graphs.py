@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from hart_edge.bundle.manifest import Target
-from hart_edge.engines.registry import library
+from hart_edge.engines.registry import REGISTRY
 
 Arrays = dict[str, NDArray]
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
@@ -63,7 +63,7 @@ def conv_model() -> onnx.ModelProto:
 def run_model(folder: Path, model: onnx.ModelProto, inputs: Arrays) -> Arrays:
     path = folder / f"{model.graph.name}-{len(list(folder.iterdir()))}.onnx"
     onnx.save_model(model, path)
-    return library(Target.CPU).open(path).run(inputs)
+    return REGISTRY.library(Target.CPU).open(path).run(inputs)
 
 
 def write_model(folder: Path, model: onnx.ModelProto) -> dict[str, Path]:

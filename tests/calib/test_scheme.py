@@ -7,6 +7,7 @@ import pytest
 from hart_edge.bundle.manifest import ComponentName, Dtype, Precision, Target, TensorSpec
 from hart_edge.calib.quantizable_nodes import NodeKind
 from hart_edge.calib.scheme import Scheme, scheme_of, specs_in
+from hart_edge.engines.registry import REGISTRY
 
 CONTRACT = ("tokens", "latent", "embed")  # float32 everywhere
 
@@ -14,38 +15,39 @@ CONTRACT = ("tokens", "latent", "embed")  # float32 everywhere
 @pytest.mark.parametrize("target", list(Target))
 def test_fp32_is_fp32(target: Target) -> None:
     for name in ComponentName:
-        assert scheme_of(name, Precision.FP32, target) is Scheme.FLOAT32
+        assert scheme_of(name, Precision.FP32, REGISTRY[target].graphs) is Scheme.FLOAT32
 
 
 @pytest.mark.parametrize("target", [Target.CPU, Target.CUDA])
 def test_fp16_stores_weights(target: Target) -> None:
     for name in ComponentName:
         expected = Scheme.FLOAT32 if name in CONTRACT else Scheme.FLOAT16_WEIGHTS
-        assert scheme_of(name, Precision.FP16, target) is expected
+        assert scheme_of(name, Precision.FP16, REGISTRY[target].graphs) is expected
 
 
 @pytest.mark.parametrize("target", [Target.TENSORRT, Target.TENSORRT_RTX])
 def test_fp16_of_engines_is_arithmetic(target: Target) -> None:
     for name in ComponentName:
         expected = Scheme.FLOAT32 if name in CONTRACT else Scheme.FLOAT16
-        assert scheme_of(name, Precision.FP16, target) is expected
-        assert scheme_of(name, Precision.FP16, target, ("sm_86", "sm_120")) is expected
+        assert scheme_of(name, Precision.FP16, REGISTRY[target].graphs) is expected
+        assert scheme_of(name, Precision.FP16, REGISTRY[target].graphs, ("sm_86", "sm_120")) is expected
 
 
 def test_turing_has_no_products_in_float32() -> None:
     """With TensorRT-RTX; classic TensorRT has them."""
-    found = {str(name): scheme_of(name, Precision.FP16, Target.TENSORRT_RTX, ("sm_75",)) for name in ComponentName}
+    traits = REGISTRY[Target.TENSORRT_RTX].graphs
+    found = {str(name): scheme_of(name, Precision.FP16, traits, ("sm_75",)) for name in ComponentName}
     throughout = (*CONTRACT, "encoder")
     assert {name for name, scheme in found.items() if scheme is Scheme.FLOAT16_PRODUCTS} == set(throughout)
     assert all(scheme is Scheme.FLOAT16 for name, scheme in found.items() if name not in throughout)
-    assert scheme_of("tokens", Precision.FP16, Target.TENSORRT, ("sm_75",)) is Scheme.FLOAT32
+    assert scheme_of("tokens", Precision.FP16, REGISTRY[Target.TENSORRT].graphs, ("sm_75",)) is Scheme.FLOAT32
 
 
 @pytest.mark.parametrize(
     ("target", "scheme"), [(Target.TENSORRT, Scheme.S8S8), (Target.TENSORRT_RTX, Scheme.INT8_WEIGHTS_FLOAT16)]
 )
 def test_int8_of_engines(target: Target, scheme: Scheme) -> None:
-    found = {str(name): scheme_of(name, Precision.INT8, target) for name in ComponentName}
+    found = {str(name): scheme_of(name, Precision.INT8, REGISTRY[target].graphs) for name in ComponentName}
     assert found == {
         **dict.fromkeys(("text_model", "context", "transformer", "residual"), scheme),
         **dict.fromkeys(("decoder", "encoder"), Scheme.FLOAT16),
@@ -62,7 +64,7 @@ def test_the_cache_is_fp16_where_the_arithmetic_is() -> None:
 
 
 def test_int8_on_the_cpu() -> None:
-    found = {str(name): scheme_of(name, Precision.INT8, Target.CPU) for name in ComponentName}
+    found = {str(name): scheme_of(name, Precision.INT8, REGISTRY[Target.CPU].graphs) for name in ComponentName}
     assert found == {
         **dict.fromkeys(("text_model", "context", "transformer", "residual"), Scheme.U8S8),
         **dict.fromkeys(("decoder", "encoder"), Scheme.INT8_WEIGHTS),
@@ -73,8 +75,8 @@ def test_int8_on_the_cpu() -> None:
 def test_u8s8_is_for_x86_alone() -> None:
     for name in ComponentName:
         expected = Scheme.FLOAT32 if name in CONTRACT else Scheme.INT8_WEIGHTS
-        assert scheme_of(name, Precision.INT8, Target.CUDA) is expected
-        assert scheme_of(name, Precision.INT8, Target.TENSORRT) is not Scheme.U8S8
+        assert scheme_of(name, Precision.INT8, REGISTRY[Target.CUDA].graphs) is expected
+        assert scheme_of(name, Precision.INT8, REGISTRY[Target.TENSORRT].graphs) is not Scheme.U8S8
 
 
 def test_what_a_form_says() -> None:

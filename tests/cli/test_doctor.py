@@ -71,7 +71,7 @@ def test_a_device_with_onnxruntime_alone(capsys: pytest.CaptureFixture[str], mon
     assert head.split() == ["target", "usable", "because"]
     assert cpu.split(maxsplit=2) == ["cpu", "yes", "onnxruntime 1.99.0, CPUExecutionProvider"]
     assert cuda.split(maxsplit=2)[:2] == ["cuda", "no"]
-    assert "onnxruntime 1.99.0 has no CUDAExecutionProvider; pip install 'hart-edge[gpu]'" in cuda
+    assert "expected CUDAExecutionProvider in ONNX Runtime 1.99.0, found CPUExecutionProvider; pip install" in cuda
 
 
 def test_a_machine_with_a_gpu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from hart_edge.bundle.manifest import Manifest, Target, TargetSpec, to_json
+from hart_edge.bundle.manifest import Manifest, Precision, Target, TargetSpec, to_json
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.engines.base import BuildProgress, EngineSettings, Profile, Watch
 from hart_edge.engines.bundle_build import EngineDone, EngineJob, build_engines, check_portable, engine_reports
-from hart_edge.engines.tensorrt.profiles import profiles_of
+from hart_edge.engines.profiles import profiles_of
 from hart_edge.errors import BuildError
 from tests.bundle.make_bundle import QUALITY, give_engines, make_bundle, narrow_rows
+from tests.engines.tensorrt.small_graphs import RTX
 
 NAMES = ["text_model", "transformer", "tokens", "latent", "decoder"]
 SETTINGS = EngineSettings(architectures=("sm_86",), images_at_once=2)
@@ -30,6 +31,9 @@ class FakeBuilder:
 
     def version(self) -> str:
         return "1.7.1"
+
+    def check_graphs(self, manifest: Manifest, settings: EngineSettings) -> None:
+        pass
 
     def prepare(self, settings: EngineSettings) -> EngineSettings:
         return settings
@@ -167,25 +171,27 @@ def test_another_folder_is_left_alone(portable: Path, tmp_path: Path) -> None:
 def test_what_cannot_become_engines(portable: Path, tmp_path: Path) -> None:
     manifest = open_bundle(portable).manifest
     with pytest.raises(BuildError, match=r"^tiny-2: its graphs were written for target tensorrt-rtx, and engines"):
-        check_portable(manifest, Target.TENSORRT, SETTINGS)
+        check_portable(manifest, Target.TENSORRT, SETTINGS, RTX)
     narrow = replace(manifest, plan=narrow_rows(manifest.plan, 24))
     message = r"^tiny-2: expected keys and values of a multiple of 256 bytes a token, .* found 192 \(key.0.1\); use a "
     with pytest.raises(BuildError, match=message):
-        check_portable(narrow, Target.TENSORRT_RTX, SETTINGS)
+        check_portable(narrow, Target.TENSORRT_RTX, SETTINGS, RTX)
     give_engines(portable)
     engines = open_bundle(portable).manifest
     with pytest.raises(BuildError, match=r"^tiny-2: it holds engines already, for sm_75, sm_89; name the portable"):
-        check_portable(engines, Target.TENSORRT_RTX, SETTINGS)
+        check_portable(engines, Target.TENSORRT_RTX, SETTINGS, RTX)
 
 
 def test_turing_needs_graphs_of_its_own(portable: Path) -> None:
     manifest = open_bundle(portable).manifest
     turing = replace(SETTINGS, architectures=("sm_75",))
-    for form, precision, message in (
-        ("float32", "fp32", "text_model: it computes in float32, and TensorRT-RTX has no float32 products for sm_75"),
-        ("INT8 weights", "int8", "text_model: it holds INT8 weights, which TensorRT-RTX does not support on sm_75"),
+    remedy = "python -m export.build --target tensorrt-rtx --precision fp16 --architectures sm_75"
+    fp16 = tuple(replace(component, precision=Precision.FP16) for component in manifest.components)
+    for precision, message in (
+        (Precision.FP32, "it is fp32, and TensorRT-RTX has no matrix products in float32 for sm_75"),
+        (Precision.INT8, "it is int8, and TensorRT-RTX supports no INT8 weights on sm_75"),
     ):
-        components = (replace(manifest.components[0], form=form, precision=precision), *manifest.components[1:])
-        with pytest.raises(BuildError, match=f"^{message}"):
-            check_portable(replace(manifest, components=components), Target.TENSORRT_RTX, turing)
-    check_portable(manifest, Target.TENSORRT_RTX, turing)  # no float32 form, by its word
+        components = (replace(fp16[0], precision=precision), *fp16[1:])
+        with pytest.raises(BuildError, match=f"^text_model: {message}; build the bundle with {remedy}$"):
+            check_portable(replace(manifest, components=components), Target.TENSORRT_RTX, turing, RTX)
+    check_portable(replace(manifest, components=fp16), Target.TENSORRT_RTX, turing, RTX)

@@ -165,6 +165,6 @@ def test_a_graph_that_the_engine_refuses(small_bundle: Path, monkeypatch: pytest
             onnx.save_model(model, path)
 
     monkeypatch.setattr(hart_edge.export.chain, "export_graph", trace_broken)
-    with pytest.raises(EngineError, match=r"^embed: ONNX Runtime .* refused it .*NoSuchOperator"):
+    with pytest.raises(EngineError, match=r"^embed: ONNX Runtime .* refused this graph .*NoSuchOperator"):
         build(BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP32))
     assert list(tmp_path.iterdir()) == []

@@ -24,7 +24,7 @@ from hart_edge.cli.main import main
 from hart_edge.engines.base import BuildProgress, EngineSettings
 from hart_edge.engines.bundle_build import EngineDone, EngineJob, build_engines, engine_reports
 from hart_edge.engines.loading import load
-from hart_edge.engines.tensorrt.profiles import profiles_of
+from hart_edge.engines.profiles import profiles_of
 from hart_edge.errors import BuildError
 from hart_edge.export.chain import SHIPPED_MODEL, BuildOptions, StepDone, build
 from hart_edge.export.onnx_export import export_graph
@@ -148,15 +148,15 @@ def test_without_the_library_the_bundle_is_portable_and_says_so(
     events: list[object] = []
     build(BuildOptions(CHECKPOINT, out, Precision.FP16, Target.TENSORRT), events.append)
     labels = [event.label for event in events if isinstance(event, StepDone)]
-    assert labels[-1].startswith("no engines: target tensorrt: tensorrt is not installed; install the tensorrt of")
+    assert labels[-1].startswith("no engines: target tensorrt: tensorrt is not installed; pip install 'hart-edge[")
 
 
 @pytest.mark.parametrize(
     ("precision", "architectures", "message"),
     [
         (Precision.FP16, ("sm_87",), "sm_87 is Jetson Orin, where TensorRT-RTX does not run; build there with"),
-        (Precision.FP32, ("sm_75",), "it has no matrix products in float32 for sm_75; use --precision fp16"),
-        (Precision.INT8, ("sm_86", "sm_75"), "it supports no INT8 weights on sm_75; use --precision fp16"),
+        (Precision.FP32, ("sm_75",), "TensorRT-RTX has no matrix products in float32 for sm_75; use --precision fp16"),
+        (Precision.INT8, ("sm_86", "sm_75"), "TensorRT-RTX supports no INT8 weights on sm_75; use --precision fp16"),
     ],
 )
 def test_what_cannot_be_built_is_said_before_anything_is_read(
@@ -198,7 +198,7 @@ def test_refusals_of_the_command(portable: Portable, tmp_path: Path, capsys: pyt
     source = str(portable(Target.TENSORRT_RTX, Precision.FP32))
     for arguments, message in (
         (["--target", "tensorrt-rtx", "--architectures", "sm_110"], "sm_110 is Jetson Thor, where TensorRT-RTX does"),
-        (["--target", "tensorrt-rtx", "--architectures", "7.5"], "it computes in float32, and TensorRT-RTX has no"),
+        (["--target", "tensorrt-rtx", "--architectures", "7.5"], "it is fp32, and TensorRT-RTX has no matrix"),
         (["--target", "tensorrt"], "target tensorrt: "),
     ):
         assert main(["engines", source, "--out", str(tmp_path / "out"), *arguments]) == 1
@@ -206,11 +206,8 @@ def test_refusals_of_the_command(portable: Portable, tmp_path: Path, capsys: pyt
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_graphs_take_the_path_of_classic_tensorrt(
-    portable: Portable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_graphs_take_the_path_of_classic_tensorrt(portable: Portable, tmp_path: Path) -> None:
     """S8S8 graphs through the code, the parser and the builder that tensorrt's share with tensorrt-rtx."""
-    monkeypatch.setattr("hart_edge.engines.tensorrt.device.architecture", lambda: "sm_87")
     folder, out = portable(Target.TENSORRT, Precision.INT8), tmp_path / "engines"
     settings = CLASSIC.prepare(EngineSettings(timing_cache=tmp_path / "timings"))
     job = EngineJob(folder, open_bundle(folder).manifest, Target.TENSORRT, out, "e", settings, lambda *_: "# e\n")

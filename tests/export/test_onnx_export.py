@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from hart_edge.bundle.manifest import Dtype, Target, TensorSpec
-from hart_edge.engines.registry import library
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
 from hart_edge.export.chain import SHIPPED_MODEL
 from hart_edge.export.graphs import GraphModule, TextModelGraph, build_graphs
@@ -94,7 +94,7 @@ def make_inputs(graph: GraphModule, sizes: Mapping[str, int], generator: torch.G
 
 
 def check_against_torch(graph: GraphModule, path: Path, all_sizes: list[dict[str, int]]) -> None:
-    session = library(Target.CPU).open(path)
+    session = REGISTRY.library(Target.CPU).open(path)
     generator = torch.Generator().manual_seed(1)
     for sizes in all_sizes:
         inputs = make_inputs(graph, sizes, generator)

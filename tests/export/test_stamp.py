@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from hart_edge.bundle.manifest import Target
-from hart_edge.engines.registry import library
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.export.graphs import TransformerGraph
 from hart_edge.export.onnx_export import export_graph
 from tests.export.reference_walk import tiny_model
@@ -33,6 +33,7 @@ def test_the_same_as_traced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         spec.name: generator.standard_normal([SIZES.get(size, size) for size in spec.shape]).astype(np.float32)
         for spec in graph.inputs
     }
-    one, other = (library(Target.CPU).open(tmp_path / f"{name}.onnx").run(inputs) for name in ("stamped", "traced"))
+    library = REGISTRY.library(Target.CPU)
+    one, other = (library.open(tmp_path / f"{name}.onnx").run(inputs) for name in ("stamped", "traced"))
     assert list(one) == [spec.name for spec in graph.outputs]
     assert all(np.array_equal(one[name], other[name]) for name in one)

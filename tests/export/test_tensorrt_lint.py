@@ -16,9 +16,10 @@ from hart_edge.calib.graph_files import read_graph
 from hart_edge.calib.quantizable_nodes import find_quantizable_nodes
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme, scheme_of
+from hart_edge.engines.registry import REGISTRY
+from hart_edge.engines.tensorrt.facts import PARSERS
 from hart_edge.errors import BuildError
 from hart_edge.export.tensorrt_lint.lint import lint, require_clean
-from hart_edge.export.tensorrt_lint.rules import RULES
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 WEIGHT = numpy_helper.from_array(np.ones((8, 8), np.float32), "weight")
@@ -47,7 +48,7 @@ def findings(
     opsets = [helper.make_opsetid("", opset), *([helper.make_opsetid(domain, 1)] if domain else [])]
     path = folder / "small.onnx"
     onnx.save_model(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
-    found = [lint(path, RULES[major]) for major in (10, 11)]
+    found = [lint(path, PARSERS[major]) for major in (10, 11)]
     assert [text.replace("11.x", "10.x") for text in found[1]] == found[0]
     return found[0]
 
@@ -197,7 +198,7 @@ def test_the_shipped_model_is_clean(fp32_bundle: Path, tmp_path: Path, target: T
     assert len(components) == 9
     for component in components:
         model = onnx.load(fp32_bundle / component.file)
-        scheme = scheme_of(component.name, precision, target)
+        scheme = scheme_of(component.name, precision, REGISTRY[target].graphs)
         ranges = {site.activation: (-1.0, 2.0) for site in find_quantizable_nodes(model.graph)}
         path = tmp_path / f"{component.name}.onnx"
         onnx.save_model(apply_scheme(model, scheme, ranges), path)
@@ -210,7 +211,7 @@ def test_what_x86_computes_with_is_not_for_tensorrt(fp32_bundle: Path, tmp_path:
     ranges = {site.activation: (-1.0, 2.0) for site in find_quantizable_nodes(model.graph)}
     onnx.save_model(apply_scheme(model, Scheme.U8S8, ranges), tmp_path / "context.onnx")
     for major in (10, 11):
-        found = lint(tmp_path / "context.onnx", RULES[major])
+        found = lint(tmp_path / "context.onnx", PARSERS[major])
         assert any("zero point is UINT8, and TensorRT quantises to INT8" in finding for finding in found)
         assert any("reads INT32, and TensorRT takes INT8" in finding for finding in found)
     with pytest.raises(BuildError, match=r"^context: TensorRT would refuse this graph: node .* \(\d+ findings\)$"):

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-import hart_edge.engines.onnxruntime.runner
+from hart_edge.bundle.verify import open_bundle
 from hart_edge.cli.main import main
 from hart_edge.engines.loading import load
 from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner
+from hart_edge.runtime.pipeline import Pipeline
 from tests.runtime.words_bundle import make_words_bundle
 
 
@@ -46,13 +47,13 @@ def test_a_graph_is_there_from_its_first_step_to_its_last(words: Path) -> None:
     assert runner._sessions == {}
 
 
-def test_the_library_keeps_no_memory_between_runs(words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_library_keeps_no_memory_between_runs(words: Path) -> None:
     """Small bundles have no arena, large ones one for each run. The picture is the same."""
     pipeline = load(words)
     assert isinstance(pipeline.runner, OnnxRuntimeRunner)
     assert not pipeline.runner._options.enable_cpu_mem_arena and not pipeline.runner._options.enable_mem_pattern
-    monkeypatch.setattr(hart_edge.engines.onnxruntime.runner, "ARENA_FROM", 1)
-    with_arena = load(words)
+    bundle = open_bundle(words)
+    with_arena = Pipeline(bundle, OnnxRuntimeRunner(bundle, arena_from=1))
     assert isinstance(with_arena.runner, OnnxRuntimeRunner)
     assert with_arena.runner._options.enable_cpu_mem_arena and not with_arena.runner._options.enable_mem_pattern
     setting = with_arena.runner._run_options.get_run_config_entry("memory.enable_memory_arena_shrinkage")

@@ -16,13 +16,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hart_edge.bundle.manifest import Target
 from hart_edge.bundle.verify import Bundle, open_bundle
 from hart_edge.calib.scheme import Scheme
 from hart_edge.checks.bench.measure import Measured, measure_bundle, measure_reference
 from hart_edge.checks.bench.peak import measure_peak
 from hart_edge.checks.bench.work import count_steps
-from hart_edge.engines.onnxruntime.runner import thread_count
+from hart_edge.engines.loading import thread_count
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import EngineError, InputError
 
 SUBJECTS = (
@@ -60,7 +60,7 @@ def measure(asked: Asked, say: Callable[[str], None]) -> dict[str, Any]:
     bundles = [open_bundle(folder) for folder in asked.bundles]  # all are checked before the first is measured
     for folder, bundle in zip(asked.bundles, bundles, strict=True):
         target = bundle.manifest.target.name
-        if target not in (Target.CPU, Target.CUDA):
+        if REGISTRY[target].builder is not None:
             raise InputError(f"{folder}: built for {target}; measure its engines with hart-edge doctor --gpu-check")
     thread_count(asked.threads)
     given = asked.prompt, asked.pictures, asked.threads

@@ -11,11 +11,11 @@ import pytest
 from hart_edge.bundle.manifest import Target
 from hart_edge.calib.calibrate.collector import Collector, calibrated_tensors
 from hart_edge.calib.scheme import Scheme
-from hart_edge.engines.registry import library
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
 from tests.calib.make_graphs import conv_model, initializer, linear_model, write_model
 
-CPU = library(Target.CPU)
+CPU = REGISTRY.library(Target.CPU)
 
 
 def constant_input(value: float) -> dict[str, np.ndarray]:

@@ -11,10 +11,10 @@ from onnx import helper
 
 from hart_edge.bundle.manifest import Target
 from hart_edge.calib.calibrate.overflow import LARGEST_TRUSTED, OverflowWatch
-from hart_edge.engines.registry import library
+from hart_edge.engines.registry import REGISTRY
 from tests.calib.make_graphs import make_model, weight, write_model
 
-CPU = library(Target.CPU)
+CPU = REGISTRY.library(Target.CPU)
 NODES = [helper.make_node("MatMul", ["x", "first"], ["h"]), helper.make_node("Neg", ["h"], ["y"])]
 
 

@@ -17,7 +17,7 @@ from hart_edge.calib.calibrate.ranges import ActivationRange
 from hart_edge.calib.calibrate.smoothing import choose_ranges, find_layers
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
-from hart_edge.engines.registry import library
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
 from tests.calib.make_graphs import Arrays, conv_model, initializer, linear_model, make_model, run_model, weight
 
@@ -34,7 +34,7 @@ def outliers(rows: int = 200, seed: int = 0) -> Arrays:
 def chosen(folder: Path, model: onnx.ModelProto, inputs: Arrays, **given) -> dict[str, ActivationRange]:
     path = folder / "small.onnx"
     onnx.save_model(model, path)
-    with Collector({"small": path}, {"small": Scheme.U8S8}, library(Target.CPU)) as collector:
+    with Collector({"small": path}, {"small": Scheme.U8S8}, REGISTRY.library(Target.CPU)) as collector:
         collector("small", inputs)
         collector.end_prompt()
     read = functools.partial(initializer, model)

@@ -15,7 +15,7 @@ from hart_edge.calib.calibrate.collector import Collector
 from hart_edge.calib.quantizable_nodes import SMALLEST_WEIGHT
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
-from hart_edge.engines.registry import library
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
 from tests.calib.make_graphs import (
     INT64,
@@ -33,7 +33,7 @@ REDUCED = [scheme for scheme in Scheme if scheme is not Scheme.FLOAT32]
 
 
 def collected(folder: Path, model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
-    with Collector(write_model(folder, model), {"small": Scheme.U8S8}, library(Target.CPU)) as collector:
+    with Collector(write_model(folder, model), {"small": Scheme.U8S8}, REGISTRY.library(Target.CPU)) as collector:
         collector("small", inputs)
         collector.end_prompt()
     return {name: statistics.extremes() for name, statistics in collector.statistics["small"].items()}

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from hart_edge.bundle.manifest import Target
 from hart_edge.calib.rewrite.kv_cache import cache_to_fp16
-from hart_edge.engines.registry import library
+from hart_edge.engines.registry import REGISTRY
 from tests.calib.make_graphs import linear_model
 
 RANDOM = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def cache_model() -> onnx.ModelProto:
 def run(model: onnx.ModelProto, path: Path, past: np.ndarray) -> dict[str, np.ndarray]:
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, path)
-    return library(Target.CPU).open(path).run({"past_key.0": past, "new": NEW})
+    return REGISTRY.library(Target.CPU).open(path).run({"past_key.0": past, "new": NEW})
 
 
 def test_only_the_cache_is_rounded(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import onnxruntime
 import pytest
 from onnx import helper
 
+from hart_edge.bundle.manifest import Target
 from hart_edge.bundle.verify import open_bundle
-from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner, thread_count
+from hart_edge.engines.loading import thread_count
+from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner
 from hart_edge.errors import EngineError
 from tests.bundle.corrupt_bundles import graph_edit
 from tests.bundle.corrupt_manifests import put
@@ -55,13 +57,13 @@ def test_an_output_that_is_not_wanted_is_left_out(pristine: Path) -> None:
 
 def test_a_session_is_made_once_and_when_it_is_needed(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    original = onnxruntime.InferenceSession
 
     def counting(path: str, *rest: Any, **more: Any) -> Any:
         opened.append(Path(path).stem)
-        return original(path, *rest, **more)
+        return onnxruntime.InferenceSession(path, *rest, **more)
 
-    monkeypatch.setattr(onnxruntime, "InferenceSession", counting)
+    counted = types.SimpleNamespace(**vars(onnxruntime) | {"InferenceSession": counting})
+    monkeypatch.setitem(sys.modules, "onnxruntime", counted)
     runner = OnnxRuntimeRunner(open_bundle(pristine))
     assert opened == []
     for _ in range(2):
@@ -100,7 +102,9 @@ def test_inputs_that_the_graph_does_not_have(pristine: Path, given: dict[str, An
 def test_without_the_library(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = open_bundle(pristine)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(EngineError, match=r"needs ONNX Runtime, which is not .*pip install 'hart-edge\[cpu\]'"):
+    with pytest.raises(
+        EngineError, match=r"^this bundle was built for cpu: onnxruntime is not .*; pip install 'hart-edge\[cpu\]'$"
+    ):
         OnnxRuntimeRunner(bundle)
 
 
@@ -112,7 +116,7 @@ def test_a_library_without_the_targets_provider(folder: Path, monkeypatch: pytes
     )
     monkeypatch.setitem(sys.modules, "onnxruntime", fake)
     with pytest.raises(EngineError) as caught:
-        OnnxRuntimeRunner(bundle)
+        OnnxRuntimeRunner(bundle, target=Target.CUDA)
     assert str(caught.value) == (
         "this bundle was built for cuda: expected CUDAExecutionProvider in ONNX Runtime 1.99, found "
         "AzureExecutionProvider, CPUExecutionProvider; pip install 'hart-edge[gpu]' or build for cpu"

@@ -22,7 +22,7 @@ from hart_edge.bundle.manifest import (
     to_json,
 )
 from hart_edge.bundle.program import buffer_shape
-from hart_edge.engines.tensorrt.compatibility import this_platform
+from hart_edge.engines.machine import host_platform
 from tests.bundle.make_bundle import file_entry, list_files
 from tests.engines.tensorrt.fake_cuda import FakeCuda
 from tests.engines.tensorrt.fake_tensorrt import FakeTensorRT, Profiles, engine_bytes
@@ -46,7 +46,7 @@ def make_engine_bundle(graphs: Path, folder: Path, target: Target = Target.TENSO
         data = engine_bytes(graphs / component.file, profiles)
         (folder / file).write_bytes(data)
         components.append(dataclasses.replace(component, file=file, bytes=len(data), engine=Engine(order)))
-    needed = Engines(VERSIONS[target], this_platform(), ("sm_89",), HardwareCompatibility.NONE, False, 1)
+    needed = Engines(VERSIONS[target], host_platform(), ("sm_89",), HardwareCompatibility.NONE, False, 1)
     changed = dataclasses.replace(
         manifest,
         target=TargetSpec(target, dataclasses.replace(needed, **needs)),

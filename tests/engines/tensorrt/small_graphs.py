@@ -15,7 +15,8 @@ from hart_edge.engines.tensorrt.facts import TENSORRT, TENSORRT_RTX
 
 RTX = TensorRTBuilder(TENSORRT_RTX)
 # The path of classic TensorRT, which can be installed nowhere without its vendor's index, on the library that can.
-CLASSIC = TensorRTBuilder(replace(TENSORRT, module="tensorrt_rtx", majors=range(1, 2)))
+CLASSIC_FACTS = replace(TENSORRT, module="tensorrt_rtx", package="tensorrt-rtx", majors=range(1, 2))
+CLASSIC = TensorRTBuilder(CLASSIC_FACTS, gpu=lambda: "sm_87")  # as on a Jetson Orin
 
 PROFILES = tuple(Profile(scale, {"x": ((1, n, 64), (1, n, 64), (2, n, 64))}) for scale, n in enumerate((1, 4, 9)))
 

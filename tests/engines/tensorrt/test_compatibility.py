@@ -3,7 +3,7 @@
 import pytest
 
 from hart_edge.bundle.target import Engines, HardwareCompatibility, Target, TargetSpec
-from hart_edge.engines.tensorrt.compatibility import check_machine, later, numbers, this_platform
+from hart_edge.engines.tensorrt.compatibility import check_machine, later, numbers
 from hart_edge.errors import EngineError
 
 REMEDY = "build the engines for this machine with hart-edge engines BUNDLE --target tensorrt"
@@ -93,12 +93,3 @@ def test_what_is_refused(target: TargetSpec, version: str, architecture: str, ma
 def test_versions() -> None:
     assert numbers("10.13.3.post1") == [10, 13, 3] and numbers("dev") == [0]
     assert later([10, 3], [10, 3, 0]) and later([10, 4], [10, 3, 9]) and not later([10, 3], [10, 3, 1])
-
-
-def test_this_platform_is_named_as_manifests_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platform.system", lambda: "Windows")
-    monkeypatch.setattr("platform.machine", lambda: "AMD64")
-    assert this_platform() == "windows-x86_64"
-    monkeypatch.setattr("platform.system", lambda: "Linux")
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    assert this_platform() == "linux-aarch64"

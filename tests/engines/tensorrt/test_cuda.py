@@ -44,10 +44,9 @@ def test_what_the_device_is(fake: FakeCuda) -> None:
     assert found.device().architecture == "sm_120"
 
 
-def test_shared_memory_counts_caches_of_files_as_free(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_memory_counts_caches_of_files_as_free(fake: FakeCuda) -> None:
     fake.integrated, fake.memory = 1, 1000
-    monkeypatch.setattr(cuda, "available_memory", lambda: 5000)
-    assert Cuda("tensorrt").free_memory() == 5000
+    assert Cuda("tensorrt", host_memory=lambda: 5000).free_memory() == 5000
 
 
 def test_not_enough_memory_says_how_much_and_for_what(fake: FakeCuda) -> None:

@@ -14,11 +14,11 @@ from hart_edge.bundle.manifest import Target
 from hart_edge.calib.graph_files import save_graph
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
-from hart_edge.engines.registry import library
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.export.parity.worst_layer import worst_layer
 from tests.calib.make_graphs import make_model, weight
 
-LIBRARY = library(Target.CPU)
+LIBRARY = REGISTRY.library(Target.CPU)
 NAMES = ("first", "second", "third")
 
 

@@ -14,7 +14,7 @@ from hart_edge.bundle.manifest import Target
 from hart_edge.calib.calibrate.ranges import ActivationRange, CalibratedRanges
 from hart_edge.calib.scheme import Int8Scheme, Scheme
 from hart_edge.calib.select.fastest import Choice
-from hart_edge.engines.registry import library
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
 from hart_edge.export.parity.recording import Recording
 from hart_edge.export.stages.decide import Decision, Int8Stage, weights_like
@@ -30,13 +30,13 @@ def stage(folder: Path, ranges: dict[str, ActivationRange], name: str = "residua
     onnx.save_model(model, folder / f"{name}.onnx")
     said: list[str] = []
     calibrated = CalibratedRanges("a" * 64, 1, "b" * 64, {}, {name: ranges})
-    return Int8Stage(folder, {}, calibrated, library(Target.CPU), said.append), said
+    return Int8Stage(folder, {}, calibrated, REGISTRY.library(Target.CPU), said.append), said
 
 
 def record(folder: Path) -> Recording:
     """Two prompts of one call of the graph in a folder, with what it really makes of X."""
     (path,) = folder.glob("*.onnx")
-    y = library(Target.CPU).open(path).run({"x": X})["y"]
+    y = REGISTRY.library(Target.CPU).open(path).run({"x": X})["y"]
     recording = Recording(folder / "calls")
     for _ in range(2):
         recording(path.stem, {"x": torch.from_numpy(X)}, {"y": torch.from_numpy(y)})

@@ -1,0 +1,38 @@
+"""The entries of ONNX Runtime in the registry: the targets cpu and cuda."""
+
+from __future__ import annotations
+
+from hart_edge.bundle.manifest import Target
+from hart_edge.bundle.verify import Bundle
+from hart_edge.engines.base import Entry, GraphTraits
+from hart_edge.engines.onnxruntime.library import OnnxRuntimeLibrary
+from hart_edge.runtime.loop import Runner
+
+
+def open_cpu(bundle: Bundle, *, threads: int | None, low_memory: bool) -> Runner:
+    """low_memory: the loop unloads graphs, so there is nothing to do here."""
+    from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner
+
+    return OnnxRuntimeRunner(bundle, threads)
+
+
+def open_cuda(bundle: Bundle, *, threads: int | None, low_memory: bool) -> Runner:
+    from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner
+
+    return OnnxRuntimeRunner(bundle, threads, target=Target.CUDA)
+
+
+ENTRIES = (
+    Entry(
+        Target.CPU,
+        GraphTraits(fp16_tensors=False, int8_activations=True, fused_attention=True),
+        open_cpu,
+        library=OnnxRuntimeLibrary(Target.CPU),
+    ),
+    Entry(
+        Target.CUDA,
+        GraphTraits(fp16_tensors=False, int8_activations=False),
+        open_cuda,
+        library=OnnxRuntimeLibrary(Target.CUDA),
+    ),
+)
