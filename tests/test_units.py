@@ -32,9 +32,7 @@ def test_sizes_are_read(text: str, count: int) -> None:
     assert byte_count(text) == count
 
 
-@pytest.mark.parametrize(
-    "text", ["", "big", "8 gigs", "-1GiB", "GB", "1.GB", "1iB", "1e9", "0x10", "\u0663GB"]
-)
+@pytest.mark.parametrize("text", ["", "big", "8 gigs", "-1GiB", "GB", "1.GB", "1iB", "1e9", "0x10", "\u0663GB"])
 def test_sizes_that_make_no_sense(text: str) -> None:
     with pytest.raises(InputError, match=r"^expected a size such as 2GiB, 512MiB or 4GB, found "):
         byte_count(text)

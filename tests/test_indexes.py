@@ -1,0 +1,38 @@
+"""The docstring of every package is its index: it names each module and each sub-package of its folder."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = sorted(path.parent for path in (ROOT / "hart_edge").rglob("__init__.py"))
+
+
+def contents(package: Path) -> list[str]:
+    """`module.py` and `folder/` of everything that can be imported from a package."""
+    modules = [path.name for path in package.glob("*.py") if not path.stem.startswith("__")]
+    return sorted([*modules, *(f"{path.parent.name}/" for path in package.glob("*/__init__.py"))])
+
+
+def test_all_packages_are_looked_at() -> None:
+    found = {path.relative_to(ROOT / "hart_edge").as_posix() for path in PACKAGES}
+    assert {
+        ".",
+        "bundle",
+        "runtime",
+        "engines/tensorrt",
+        "calib/rewrite",
+        "export/stages",
+        "training/transformer",
+    } <= found
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_index_names_every_module(package: Path) -> None:
+    index = ast.get_docstring(ast.parse((package / "__init__.py").read_text("utf-8"))) or ""
+    missing = [name for name in contents(package) if not re.search(rf"(?<![\w/]){re.escape(name)}", index)]
+    assert missing == [], f"{package.relative_to(ROOT)}/__init__.py: its docstring does not name {', '.join(missing)}"
