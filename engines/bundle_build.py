@@ -7,29 +7,25 @@ it is whole, so a build that was interrupted goes on with the first engine that 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hart_edge.bundle.files import sha256_of
 from hart_edge.bundle.manifest import (
-    MANIFEST_FILE,
     Component,
     Engine,
     Engines,
-    FileEntry,
     Manifest,
     Target,
     TargetSpec,
-    to_json,
 )
 from hart_edge.bundle.memory import available_memory, require_build_memory
-from hart_edge.bundle.staging import require_free, take_name
+from hart_edge.bundle.writer import CARD_FILE, BundleWriter, require_free, write_bundle
 from hart_edge.engines.base import EngineBuilder, EngineSettings, Profile, Watch
 from hart_edge.engines.machine import host_platform
 from hart_edge.engines.profiles import profiles_of
@@ -91,24 +87,15 @@ def build_engines(
     check_portable(job.manifest, job.target, job.settings, builder)
     require_build_memory(job.manifest.components, free_memory(), job.settings.workspace or 0)
     require_free(job.out)
-    staging = job.out.parent / f".{job.out.name}.engines"
-    try:
-        (staging / "engines").mkdir(parents=True, exist_ok=True)
+    with write_bundle(job.out, resume=True) as writer:
+        (writer.folder / "engines").mkdir(exist_ok=True)
         components = []
         for component in job.manifest.components:
             profiles = profiles_of(job.manifest, component, job.settings.images_at_once)
-            size = _engine(job, builder, staging, component, profiles, version, watch, done)
+            size = _engine(job, builder, writer.folder, component, profiles, version, watch, done)
             engine = Engine(tuple(profile.scale for profile in profiles))
             components.append(replace(component, file=f"engines/{component.name}.engine", bytes=size, engine=engine))
-        manifest = _finish(job, staging, tuple(components), version, time.monotonic() - begin)
-        take_name(staging, job.out)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BuildError(f"{job.out}: the disk is full ({error}); make room and run this again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
-            raise BuildError(f"{job.out}: the bundle cannot be written ({error}); choose another --out") from error
-        raise
-    return manifest
+        return _finish(job, writer, tuple(components), version, time.monotonic() - begin)
 
 
 def _engine(
@@ -126,14 +113,14 @@ def _engine(
     out, noted = staging / f"engines/{component.name}.engine", staging / f"engines/{component.name}.json"
     key = _key(job, component, profiles, version)
     before = _read_report(noted)
-    if before.get("key") == key and out.is_file() and _sha256(out) == before.get("engine_sha256"):
+    if before.get("key") == key and out.is_file() and sha256_of(out) == before.get("engine_sha256"):
         size = out.stat().st_size
         done(EngineDone(component.name, 0.0, size, again=True))
         return size
     noted.unlink(missing_ok=True)
     out.unlink(missing_ok=True)
     report = builder.build(job.folder / component.file, profiles, job.settings, out, watch)
-    report |= {"key": key, "engine_sha256": _sha256(out), "form": component.form}
+    report |= {"key": key, "engine_sha256": sha256_of(out), "form": component.form}
     part = noted.with_suffix(".part")
     part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     part.replace(noted)
@@ -158,13 +145,14 @@ def _read_report(path: Path) -> dict[str, Any]:
     return report if isinstance(report, dict) else {}
 
 
-def _finish(job: EngineJob, staging: Path, components: tuple[Component, ...], version: str, seconds: float) -> Manifest:
+def _finish(
+    job: EngineJob, writer: BundleWriter, components: tuple[Component, ...], version: str, seconds: float
+) -> Manifest:
     """Everything of a bundle but its engines, the manifest last."""
     graphs = {name for name in job.manifest.files for each in job.manifest.components if name.startswith(each.file)}
     wanted = {f"engines/{each.name}.{kind}" for each in components for kind in ("engine", "json")}
-    for name in set(job.manifest.files) - graphs - {"README.md"}:
-        (staging / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(job.folder / name, staging / name)
+    for name in set(job.manifest.files) - graphs - {CARD_FILE}:
+        writer.copy(job.folder / name, name)
         wanted.add(name)
     settings = job.settings
     engines = Engines(
@@ -183,20 +171,8 @@ def _finish(job: EngineJob, staging: Path, components: tuple[Component, ...], ve
         files={},
         tools={**job.manifest.tools, str(job.target): version},
     )
-    (staging / "README.md").write_text(job.card(manifest, seconds), encoding="utf-8")
-    wanted.add("README.md")
-    for path in sorted(staging.rglob("*"), reverse=True):  # of an earlier try with other settings
-        if path.is_file() and path.relative_to(staging).as_posix() not in wanted:
-            path.unlink()
-    files = {name: FileEntry((staging / name).stat().st_size, _sha256(staging / name)) for name in sorted(wanted)}
-    manifest = replace(manifest, files=files)
-    (staging / MANIFEST_FILE).write_bytes(to_json(manifest))
-    return manifest
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    writer.keep_only(wanted)
+    return writer.finish(manifest, job.card(manifest, seconds))
 
 
 def engine_reports(folder: Path, manifest: Manifest) -> Mapping[str, dict[str, Any]]:

@@ -7,7 +7,6 @@ Every graph is held against the reference twice, as traced and in its final sche
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import shutil
 import time
@@ -22,7 +21,6 @@ import hart_edge
 from hart_edge.bundle.card import describe_machine, write_card
 from hart_edge.bundle.manifest import (
     FORMAT_VERSION,
-    MANIFEST_FILE,
     Calibration,
     Component,
     ComponentName,
@@ -34,11 +32,9 @@ from hart_edge.bundle.manifest import (
     Setting,
     TargetSpec,
     Tokenizer,
-    to_json,
 )
 from hart_edge.bundle.memory import cache_peak
-from hart_edge.bundle.naming import bundle_name
-from hart_edge.bundle.writer import list_files, staged_folder, write_constants
+from hart_edge.bundle.writer import BundleWriter, bundle_name, write_bundle
 from hart_edge.calib.calibrate.overflow import OverflowWatch
 from hart_edge.calib.calibrate.prompts import FIRST_SEED
 from hart_edge.calib.calibrate.ranges import CalibratedRanges, read_ranges
@@ -94,7 +90,8 @@ class Builder:
 
     def build(self) -> Manifest:
         """Build a bundle of graphs under options.out and return its manifest."""
-        with staged_folder(self.options.out) as folder:
+        with write_bundle(self.options.out) as writer:
+            folder = writer.folder
             scratch = folder / "scratch"
             scratch.mkdir()
             (folder / "graphs").mkdir()
@@ -141,7 +138,7 @@ class Builder:
                 )
                 for name in self.graphs
             )
-            return self._finish(folder, components, ranges, quality)
+            return self._finish(writer, components, ranges, quality)
 
     def prepare(self, scratch: Path) -> None:
         """Read the checkpoint, plan the loop and leave the traced graphs in an empty folder."""
@@ -307,7 +304,11 @@ class Builder:
         return sizes
 
     def _finish(
-        self, folder: Path, components: tuple[Component, ...], ranges: CalibratedRanges | None, quality: Quality
+        self,
+        writer: BundleWriter,
+        components: tuple[Component, ...],
+        ranges: CalibratedRanges | None,
+        quality: Quality,
     ) -> Manifest:
         """Constants, tokenizer, card and manifest."""
         with self._step(f"writing {self.options.out}") as step:
@@ -315,11 +316,11 @@ class Builder:
             tokenizer = None
             if prompts is not None:
                 assert self.source.folder is not None  # only a folder has a text model
-                shutil.copyfile(self.source.folder / "text_model" / "tokenizer.json", folder / "tokenizer.json")
+                writer.copy(self.source.folder / "text_model" / "tokenizer.json", "tokenizer.json")
                 tokenizer = Tokenizer("tokenizer.json", prompts.pad_token_id, PaddingSide(prompts.padding_side))
             calibration = None
             if ranges is not None:
-                (folder / "calibration.json").write_bytes(ranges.to_json())
+                writer.write("calibration.json", ranges.to_json())
                 calibration = Calibration(ranges.prompts, ranges.sha256())
             timesteps = model.residual.schedule.timesteps
             manifest = Manifest(
@@ -338,7 +339,7 @@ class Builder:
                 residual=Residual(timesteps, len(timesteps) + 1),
                 components=components,
                 files={},
-                constants=write_constants(folder, self.constants),
+                constants=writer.constants(self.constants),
                 plan=self.plan,
                 calibration=calibration,
                 quality=quality,
@@ -347,9 +348,7 @@ class Builder:
             )
             seconds = time.monotonic() - self.started
             card = write_card(manifest, describe_machine(), seconds, self.options.command, self.options.held_to)
-            (folder / "README.md").write_text(card, encoding="utf-8")
-            manifest = dataclasses.replace(manifest, files=list_files(folder))
-            (folder / MANIFEST_FILE).write_bytes(to_json(manifest))
+            manifest = writer.finish(manifest, card)
             step.size = sum(entry.bytes for entry in manifest.files.values())
         return manifest
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hart_edge.bundle.manifest import LEAST_TOP_P, MOST_GUIDANCE, Precision, Target
+from hart_edge.bundle.quality import LIMITS, Limits
 from hart_edge.calib.calibrate.range_rules import RangeRule
 from hart_edge.calib.graph_files import EXTERNAL_FROM
 from hart_edge.calib.scheme import Int8Scheme
 from hart_edge.engines.base import BuildProgress, EngineSettings
 from hart_edge.errors import BuildError
-from hart_edge.export.parity.limits import LIMITS, Limits
 
 ANY_GPU = EngineSettings()
 

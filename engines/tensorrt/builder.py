@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import hart_edge
-from hart_edge.bundle.arena import ALIGNMENT
+from hart_edge.bundle.arena import ARENA_ALIGNMENT
 from hart_edge.bundle.manifest import HardwareCompatibility, Manifest, Precision, Target
 from hart_edge.bundle.program import row_size, unaligned_rows
 from hart_edge.engines.base import Availability, BuildProgress, EngineSettings, Profile, Watch
@@ -76,7 +76,7 @@ class TensorRTBuilder:
         if rows := unaligned_rows(manifest.plan):
             found = row_size(manifest.plan.buffers[rows])
             raise BuildError(
-                f"{manifest.name}: expected keys and values of a multiple of {ALIGNMENT} bytes a token, which is where "
+                f"{manifest.name}: expected keys and values of a multiple of {ARENA_ALIGNMENT} bytes a token, which is where "
                 f"{self.capabilities.product} takes addresses, found {found} ({rows}); use a checkpoint whose "
                 "embed_dim is a multiple of 128, or build for cpu or cuda"
             )

@@ -1,7 +1,6 @@
-"""What a build is held to: limits on how near its graphs come to the reference, by precision.
+"""What a build is held to: the figures of export/parity/quality.py against the limits of bundle/quality.py.
 
-In: the figures of export/parity/quality.py. Out: the breach that counts, if there is one, and figures in words. Nothing here
-needs torch: cards are written on devices too.
+In: figures and limits. Out: the breach that counts, if there is one.
 """
 
 from __future__ import annotations
@@ -9,51 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hart_edge.bundle.manifest import Precision, Quality
-from hart_edge.errors import BuildError
-
-MOST_PSNR = 1000.0  # dB, what the manifest allows
-
-
-@dataclass(frozen=True)
-class Limits:
-    """min_top_1: share of tokens whose likeliest code is the reference's; max_kl: mean nats; min_psnr: dB.
-
-    The first two hold at every scale, of the conditional logits before guidance (docs/parity.md says why).
-    """
-
-    min_top_1: float
-    max_kl: float
-    min_psnr: float
-
-    def __post_init__(self) -> None:
-        for name, value, most in (
-            ("min_top1", self.min_top_1, 1.0),
-            ("max_kl", self.max_kl, float("inf")),
-            ("min_psnr", self.min_psnr, MOST_PSNR),
-        ):
-            if not 0 <= value <= most:  # false for NaN as well
-                raise BuildError(f"{name}: expected 0 to {most:g}, found {value!r}")
-
-
-# What rounding explains, with room: see docs/parity.md for what the model that comes along reaches.
-LIMITS = {
-    Precision.FP32: Limits(0.999, 1e-4, 80.0),
-    Precision.FP16: Limits(0.995, 2e-3, 40.0),
-    Precision.INT8: Limits(0.95, 0.02, 40.0),
-}
-
-
-def limits_for(
-    precision: Precision, min_top_1: float | None = None, max_kl: float | None = None, min_psnr: float | None = None
-) -> Limits:
-    """The limits of a precision, with those that are given in their place."""
-    default = LIMITS[precision]
-    return Limits(
-        default.min_top_1 if min_top_1 is None else min_top_1,
-        default.max_kl if max_kl is None else max_kl,
-        default.min_psnr if min_psnr is None else min_psnr,
-    )
+from hart_edge.bundle.quality import Limits, Quality, percent
 
 
 @dataclass(frozen=True)
@@ -94,22 +49,3 @@ def beyond(top_1: float, kl: float, tokens: int, limits: Limits) -> list[str]:
     if kl > limits.max_kl:
         said.append(f"KL divergence {kl:.2e}, limit {limits.max_kl:g}")
     return said
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.4g} %"
-
-
-def decibels(psnr: float | None) -> str:
-    return "no pixel differs" if psnr is None else f"{psnr:.1f} dB"
-
-
-def in_words(quality: Quality) -> str:
-    """One line: the worst scales and the decoder."""
-    scales = list(enumerate(quality.scales))
-    least, differs = min(scales, key=lambda pair: pair[1].top_1)
-    most, diverges = max(scales, key=lambda pair: pair[1].kl)
-    return (
-        f"top-1 {percent(differs.top_1)} (scale {least}) or more, KL {diverges.kl:.1e} (scale {most}) or less, "
-        f"decoder {decibels(quality.decoder_psnr)}, on {quality.prompts} prompts"
-    )

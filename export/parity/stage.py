@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hart_edge.bundle.manifest import Plan, Quality, TensorSpec
+from hart_edge.bundle.quality import Limits
 from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.base import EngineLibrary
 from hart_edge.errors import ParityError
 from hart_edge.export.parity.compare import Arrays, GraphError, ParityCheck, place, remedy, require_observed
-from hart_edge.export.parity.limits import Breach, Limits, find_breach
+from hart_edge.export.parity.limits import Breach, find_breach
 from hart_edge.export.parity.quality import QualityFigures
 from hart_edge.export.parity.recording import Recording
 from hart_edge.export.parity.sessions import Sessions

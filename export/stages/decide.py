@@ -15,6 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hart_edge.bundle.manifest import TensorSpec
+from hart_edge.bundle.quality import Limits, percent
 from hart_edge.calib.calibrate.ranges import CalibratedRanges
 from hart_edge.calib.graph_files import graph_file, read_graph
 from hart_edge.calib.quantizable_nodes import NodeKind, find_quantizable_nodes
@@ -32,7 +33,7 @@ from hart_edge.engines.base import EngineLibrary, Session
 from hart_edge.errors import BuildError
 from hart_edge.export.graphs import GraphModule
 from hart_edge.export.parity.compare import compare, tolerance_of
-from hart_edge.export.parity.limits import Limits, beyond, percent
+from hart_edge.export.parity.limits import beyond
 from hart_edge.export.parity.quality import LogitError
 from hart_edge.export.parity.recording import FIRST, Recording
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-ALIGNMENT = 256  # bytes; what TensorRT asks of addresses
+ARENA_ALIGNMENT = 256  # bytes; what TensorRT asks of addresses
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Span:
 
 
 def place(spans: Sequence[Span]) -> tuple[dict[str, int], int]:
-    """Offset of every span, multiples of ALIGNMENT, and the size of the block that holds them all.
+    """Offset of every span, multiples of ARENA_ALIGNMENT, and the size of the block that holds them all.
 
     Spans that are alive in the same step do not overlap. Largest first, each at the lowest offset that is free: not
     always the smallest block, but no larger than `peak` by more than gaps. An empty span has an address of its own too.
@@ -59,5 +59,5 @@ def peak(spans: Sequence[Span]) -> int:
 
 
 def aligned(size: int) -> int:
-    """The size rounded up to ALIGNMENT; at least one unit."""
-    return max(-(-size // ALIGNMENT), 1) * ALIGNMENT
+    """The size rounded up to ARENA_ALIGNMENT; at least one unit."""
+    return max(-(-size // ARENA_ALIGNMENT), 1) * ARENA_ALIGNMENT

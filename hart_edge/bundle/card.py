@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 
-from hart_edge.bundle.manifest import Manifest, Quality
-from hart_edge.export.parity.limits import LIMITS, Limits, decibels, percent
+from hart_edge.bundle.manifest import Manifest
+from hart_edge.bundle.quality import LIMITS, Limits, Quality, decibels, percent
 
 RANDOM = (
     "**Random weights.** This bundle has the shape of a published model and none of its weights: it is for measuring "

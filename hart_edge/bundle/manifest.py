@@ -38,6 +38,7 @@ from hart_edge.bundle.plan import (
     lifetimes,
 )
 from hart_edge.bundle.plan_check import check_plan
+from hart_edge.bundle.quality import Quality, ScaleQuality
 from hart_edge.bundle.target import ENGINE_TARGETS, Engines, HardwareCompatibility, Target, TargetSpec, check_engines
 from hart_edge.errors import BundleError
 
@@ -87,12 +88,11 @@ CONSTANTS_FILE = "constants.bin"
 MOST_MANIFEST_BYTES = 16 * 2**20
 RANDOM_ENDING = "-random"  # of names, kept for bundles whose weights are random numbers
 MOST_GUIDANCE, LEAST_TOP_P = 100.0, 1e-6  # of how codes are drawn by default
-ALIGNMENT = 64  # of constants; a cache line, and what accelerators ask of host memory
+MOST_NAME = 100  # characters of a bundle's name
+CONSTANT_ALIGNMENT = 64  # bytes; a cache line, and what accelerators ask of host memory
 
 Count = Annotated[int, integer(1, 2**20)]
 Factor = Annotated[float, number(0, 1000)]
-Share = Annotated[float, number(0, 1)]
-Nats = Annotated[float, number(0, 1e30)]
 Sha256 = Annotated[str, text(64, r"[0-9a-f]{64}", "64 lower-case hex digits,")]
 
 
@@ -141,27 +141,6 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class ScaleQuality:
-    """How near a scale's logits come to the reference's: unguided, and with the guidance of the bundle's defaults."""
-
-    cosine: Annotated[float, number(-1, 1)]
-    largest_error: Annotated[float, number(0, 1e30)]
-    top_1: Share
-    kl: Nats
-    guided_top_1: Share
-    guided_kl: Nats
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Of the graphs, on prompts that calibration has not seen. decoder_psnr: dB, None where nothing differs."""
-
-    prompts: Count
-    scales: Annotated[tuple[ScaleQuality, ...], Length(1, 64)]
-    decoder_psnr: Annotated[float, number(0, 1000)] | None
-
-
-@dataclass(frozen=True)
 class Licence:
     part: Line
     spdx: Line
@@ -171,7 +150,7 @@ class Licence:
 @dataclass(frozen=True)
 class Manifest:
     format_version: Annotated[int, integer(FORMAT_VERSION, FORMAT_VERSION)]
-    name: Annotated[str, text(100, r"[A-Za-z0-9][A-Za-z0-9._-]*", "a name of A-Z a-z 0-9 . _ -")]
+    name: Annotated[str, text(MOST_NAME, r"[A-Za-z0-9][A-Za-z0-9._-]*", "a name of A-Z a-z 0-9 . _ -")]
     precision: Precision
     target: TargetSpec
     image_size: Annotated[int, integer(16, 8192)]
@@ -320,8 +299,8 @@ def _check_files(manifest: Manifest) -> None:
             refuse(where, f"{CONSTANTS_FILE} in files", "none")
         if constant.nbytes > MOST_BYTES:
             refuse(f"{where}.shape", f"at most {MOST_BYTES} bytes", f"{constant.nbytes}")
-        if constant.offset % ALIGNMENT:
-            refuse(f"{where}.offset", f"a multiple of {ALIGNMENT}", f"{constant.offset}")
+        if constant.offset % CONSTANT_ALIGNMENT:
+            refuse(f"{where}.offset", f"a multiple of {CONSTANT_ALIGNMENT}", f"{constant.offset}")
         end, size = constant.offset + constant.nbytes, files[CONSTANTS_FILE].bytes
         if end > size:
             refuse(where, f"to end within the {size} bytes of {CONSTANTS_FILE}", f"its end at {end}")

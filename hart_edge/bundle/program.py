@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hart_edge.bundle.arena import ALIGNMENT, Span, peak, place
+from hart_edge.bundle.arena import ARENA_ALIGNMENT, Span, peak, place
 from hart_edge.bundle.plan import Buffer, BufferKind, Component, Dtype, Plan, Step
 from hart_edge.errors import BundleError
 
@@ -142,9 +142,9 @@ def size_of(dtype: Dtype, shape: Sequence[int]) -> int:
 
 
 def unaligned_rows(plan: Plan) -> str:
-    """The first rows of a cache that do not begin at a multiple of ALIGNMENT at one image; "" where all do."""
+    """The first rows of a cache that do not begin at a multiple of ARENA_ALIGNMENT at one image; "" where all do."""
     for name, buffer in plan.buffers.items():
-        if buffer.kind is BufferKind.ROWS and (buffer.start or 0) * row_size(buffer) % ALIGNMENT:
+        if buffer.kind is BufferKind.ROWS and (buffer.start or 0) * row_size(buffer) % ARENA_ALIGNMENT:
             return name
     return ""
 

@@ -7,7 +7,6 @@ docs/bundle.md.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import stat
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hart_edge.bundle.files import sha256_of
 from hart_edge.bundle.manifest import CONSTANTS_FILE, MANIFEST_FILE, MOST_MANIFEST_BYTES, FileEntry, Manifest, parse
 from hart_edge.bundle.onnx_guard import check_graph
 from hart_edge.errors import BundleError
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 BUILD = "build one with python -m export.build --precision int8"
 REPAIR = "copy the bundle again or rebuild it with python -m export.build"
-BLOCK = 4 * 2**20  # bytes that are hashed at a time
 LONG = 200 * 2**20  # bytes; a bundle of this size takes long enough to say so
 
 
@@ -129,18 +128,10 @@ def _verify_files(root: Path, files: Mapping[str, FileEntry]) -> None:
     total = sum(entry.bytes for entry in files.values())
     log.log(logging.INFO if total > LONG else logging.DEBUG, "verifying %.0f MB of %s", total / 1e6, root)
     for name, entry in files.items():
-        found = _sha256(targets[name])
+        found = sha256_of(targets[name])
         if found != entry.sha256:
             expected = f"sha256 {entry.sha256[:12]}..., found {found[:12]}..."
             raise BundleError(f"{name}: expected {expected}: the file was altered; {REPAIR}")
-
-
-def _sha256(path: Path) -> str:
-    digest, block = hashlib.sha256(), memoryview(bytearray(BLOCK))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(block):
-            digest.update(block[:count])
-    return digest.hexdigest()
 
 
 def _map_constants(root: Path, manifest: Manifest) -> NDArray[np.uint8]:

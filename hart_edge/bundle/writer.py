@@ -1,77 +1,166 @@
 """Write a bundle: the folder of docs/bundle.md, complete or not at all.
 
-In: graphs in their final form and everything the manifest states. Out: the folder under its final name. Everything
-is written to a folder beside it first, which takes the name at the end.
+In: graphs or engines, constants, and everything the manifest states. Out: the folder under its final name. All is
+written to a hidden folder beside it first, which takes the name at the end. Whatever makes a bundle writes it with
+`write_bundle`:
+
+    with write_bundle(out) as writer:
+        (writer.folder / "graphs").mkdir()
+        ...                                                # graphs, at paths below writer.folder
+        writer.copy(checkpoint / "tokenizer.json", "tokenizer.json")
+        constants = writer.constants(arrays)
+        manifest = writer.finish(Manifest(..., files={}, constants=constants), card)
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
-import hashlib
+import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hart_edge.bundle.manifest import ALIGNMENT, CONSTANTS_FILE, MANIFEST_FILE, Constant, Dtype, FileEntry
-from hart_edge.bundle.staging import require_free, take_name
+from hart_edge.bundle.files import list_files
+from hart_edge.bundle.manifest import (
+    CONSTANT_ALIGNMENT,
+    CONSTANTS_FILE,
+    MANIFEST_FILE,
+    MOST_NAME,
+    RANDOM_ENDING,
+    Constant,
+    Dtype,
+    Manifest,
+    to_json,
+)
 from hart_edge.errors import BuildError
 
+CARD_FILE = "README.md"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
-@contextlib.contextmanager
-def staged_folder(final: Path) -> Iterator[Path]:
-    """A folder to write to that becomes `final` when the block ends well, and vanishes when it does not.
+class BundleWriter:
+    """A bundle that does not have its name yet. Files may be written below `folder` directly; `finish` lists them."""
 
-    A bundle that was there is replaced; any other non-empty folder is refused. Raises BuildError where the disk is
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.finished = False
+
+    def write(self, name: str, data: bytes) -> None:
+        """name: path inside the bundle, as the manifest lists it."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    def copy(self, source: Path, name: str) -> None:
+        """name: path inside the bundle, as the manifest lists it."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, path)
+
+    def constants(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Constant]:
+        """Write constants.bin, every tensor aligned, and return where each lies."""
+        entries = {}
+        with (self.folder / CONSTANTS_FILE).open("wb") as file:
+            for name, array in arrays.items():
+                file.write(b"\0" * (-file.tell() % CONSTANT_ALIGNMENT))
+                entries[name] = Constant(Dtype(array.dtype.name), array.shape, file.tell())
+                file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+        return entries
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Delete every other file: what an earlier, unfinished try with other settings left behind."""
+        for path in sorted(self.folder.rglob("*"), reverse=True):
+            if path.is_file() and path.relative_to(self.folder).as_posix() not in names:
+                path.unlink()
+
+    def finish(self, manifest: Manifest, card: str | None = None) -> Manifest:
+        """Write the card and the manifest, which is returned as written: with every file of the folder listed.
+
+        card: None where the folder has one already. Raises BundleError for a manifest that no reader would take.
+        """
+        if card is not None:
+            self.write(CARD_FILE, card.encode())
+        manifest = dataclasses.replace(manifest, files=list_files(self.folder))
+        self.write(MANIFEST_FILE, to_json(manifest))
+        self.finished = True
+        return manifest
+
+
+@contextlib.contextmanager
+def write_bundle(final: Path, *, resume: bool = False) -> Iterator[BundleWriter]:
+    """A writer whose folder becomes `final` when the block ends well, and vanishes when it does not.
+
+    A bundle that was there is replaced; any other non-empty folder is refused. resume: write to unfinished_folder(final),
+    which survives a block that fails, so that the next try finds what was finished. Raises BuildError where the disk is
     full or the place is not writable; then `final` is as it was.
     """
     staging: Path | None = None
     try:
         require_free(final)
         final.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.building-", dir=final.parent))
-        staging.chmod(0o755)
-        yield staging
+        if resume:
+            staging = unfinished_folder(final)
+            staging.mkdir(exist_ok=True)
+        else:
+            staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.building-", dir=final.parent))
+            staging.chmod(0o755)
+        writer = BundleWriter(staging)
+        yield writer
+        assert writer.finished, "a bundle must have a manifest"
         take_name(staging, final)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BuildError(
-                f"{final}: the disk is full ({error}); nothing was left behind. Make room or choose another --out"
-            ) from error
+        if error.errno in DISK_FULL:
+            remedy = "make room and run this again" if resume else (
+                "nothing was left behind. Make room or choose another --out"
+            )  # fmt: skip
+            raise BuildError(f"{final}: the disk is full ({error}); {remedy}") from error
         if error.errno in NOT_WRITABLE:
             raise BuildError(f"{final}: the bundle cannot be written ({error}); choose another --out") from error
         raise
     finally:
-        if staging is not None:
+        if staging is not None and not resume:
             shutil.rmtree(staging, ignore_errors=True)  # gone already when all went well
 
 
-def write_constants(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Constant]:
-    """Write constants.bin, every tensor aligned, and return where each lies."""
-    entries = {}
-    with (folder / CONSTANTS_FILE).open("wb") as file:
-        for name, array in arrays.items():
-            file.write(b"\0" * (-file.tell() % ALIGNMENT))
-            entries[name] = Constant(Dtype(array.dtype.name), array.shape, file.tell())
-            file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
-    return entries
+def unfinished_folder(final: Path) -> Path:
+    """Where a bundle lies that is written with resume, until it is finished."""
+    return final.parent / f".{final.name}.engines"
 
 
-def list_files(folder: Path) -> dict[str, FileEntry]:
-    """Size and SHA-256 of every file of a bundle but its manifest."""
-    entries = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if not path.is_file() or name == MANIFEST_FILE:
-            continue
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        entries[name] = FileEntry(path.stat().st_size, digest)
-    return entries
+def require_free(final: Path) -> None:
+    """Raise BuildError where something lies under that name that is no bundle."""
+    if final.exists() and not (final / MANIFEST_FILE).is_file() and (not final.is_dir() or any(final.iterdir())):
+        raise BuildError(f"{final}: exists and is not a bundle, so it is left alone; choose another --out")
+
+
+def take_name(folder: Path, final: Path, rename: Callable[[Path, Path], None] = os.rename) -> None:
+    """Rename a folder to `final`, beside which it lies. A bundle of that name makes way, and comes back on failure."""
+    if not final.exists():
+        rename(folder, final)
+        return
+    replaced = Path(tempfile.mkdtemp(prefix=f".{final.name}.replaced-", dir=final.parent))
+    before = replaced / final.name
+    try:
+        rename(final, before)
+        rename(folder, final)
+    finally:
+        if before.exists() and not final.exists():
+            rename(before, final)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def bundle_name(out: Path, *, random: bool = False) -> str:
+    """A manifest's name, from the folder's. random: of a bundle of random weights, the only names that end in -random."""
+    ending = RANDOM_ENDING if random else ""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", out.name).lstrip("._-")
+    name = re.sub(f"({RANDOM_ENDING})+$", "", name)[: MOST_NAME - len(ending)] or "bundle"
+    return name + ending

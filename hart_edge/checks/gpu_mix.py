@@ -6,13 +6,11 @@ In: two bundles of engines of one model and target. Out: a bundle, whole or not 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from hart_edge.bundle.manifest import MANIFEST_FILE, FileEntry, to_json
 from hart_edge.bundle.verify import Bundle
+from hart_edge.bundle.writer import write_bundle
 from hart_edge.errors import InputError
 
 
@@ -21,27 +19,22 @@ def mix(int8: Bundle, fp16: Bundle, graphs: Collection[str], out: Path) -> None:
     if out.exists():
         raise InputError(f"--out {out}: expected a new name, found something there; name another folder")
     check_alike(int8, fp16, graphs)
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        shutil.copytree(int8.folder, part)
-        manifest = int8.manifest
-        theirs = {str(each.name): each for each in fp16.manifest.components}
-        files = dict(manifest.files)
-        components = []
-        for component in manifest.components:
-            if component.name in graphs:
-                component = theirs[component.name]
-                report = Path(component.file).with_suffix(".json").as_posix()
-                for name in (component.file, *([report] if report in fp16.manifest.files else [])):
-                    shutil.copyfile(fp16.path(name), part / name)
-                    files[name] = entry(part / name)
-            components.append(component)
-        mixed = dataclasses.replace(manifest, components=tuple(components), files=files)
-        (part / MANIFEST_FILE).write_bytes(to_json(mixed))
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    manifest = int8.manifest
+    theirs = {str(each.name): each for each in fp16.manifest.components}
+    sources = {name: int8 for name in manifest.files}
+    components = []
+    for component in manifest.components:
+        if component.name in graphs:
+            component = theirs[component.name]
+            report = Path(component.file).with_suffix(".json").as_posix()
+            sources[component.file] = fp16
+            if report in fp16.manifest.files:
+                sources[report] = fp16
+        components.append(component)
+    with write_bundle(out) as writer:
+        for name, bundle in sources.items():
+            writer.copy(bundle.path(name), name)
+        writer.finish(dataclasses.replace(manifest, components=tuple(components)))
 
 
 def check_alike(int8: Bundle, fp16: Bundle, graphs: Collection[str]) -> None:
@@ -57,8 +50,3 @@ def check_alike(int8: Bundle, fp16: Bundle, graphs: Collection[str]) -> None:
             theirs[name].inputs, theirs[name].outputs, theirs[name].file,
         ):  # fmt: skip
             raise InputError(f"--against: {name} has other tensors in FP16 than in INT8; build both with this version")
-
-
-def entry(path: Path) -> FileEntry:
-    with path.open("rb") as file:
-        return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hart_edge.bundle.manifest import RANDOM_ENDING, Manifest, Precision, Target
+from hart_edge.bundle.quality import in_words, limits_for
 from hart_edge.calib.calibrate.range_rules import RangeRule
 from hart_edge.calib.scheme import Int8Scheme
 from hart_edge.cli.engine_options import add_engine_arguments, engine_settings
@@ -19,7 +20,6 @@ from hart_edge.engines.base import BuildProgress
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import HartEdgeError
 from hart_edge.export.chain import SHIPPED_MODEL, BuildOptions, StepDone, build
-from hart_edge.export.parity.limits import in_words, limits_for
 from hart_edge.reference.presets import PRESETS
 from hart_edge.runtime.allocator import map_large_blocks
 

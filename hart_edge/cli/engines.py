@@ -15,8 +15,8 @@ from typing import Any
 
 from hart_edge.bundle.card import describe_machine, write_card
 from hart_edge.bundle.manifest import Manifest, Target
-from hart_edge.bundle.naming import bundle_name
 from hart_edge.bundle.verify import open_bundle
+from hart_edge.bundle.writer import bundle_name, unfinished_folder
 from hart_edge.cli.engine_options import engine_settings
 from hart_edge.cli.tables import table
 from hart_edge.engines.base import BuildProgress
@@ -47,7 +47,7 @@ def run(a: argparse.Namespace) -> int:
         manifest = build_engines(job, library, show.progress, show.done)
     except BaseException:
         show.clear()
-        kept = out.parent / f".{out.name}.engines"
+        kept = unfinished_folder(out)
         if kept.is_dir():
             print(f"finished engines are kept in {kept}; the same command goes on from there", file=sys.stderr)
         raise

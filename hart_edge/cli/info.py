@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from hart_edge.bundle.manifest import Engines, Manifest
+from hart_edge.bundle.quality import in_words
 from hart_edge.bundle.verify import Bundle, open_bundle
 from hart_edge.cli.tables import table
-from hart_edge.export.parity.limits import in_words
 from hart_edge.units import size
 
 HEAD = ("component", "precision", "held as", "parameters", "bytes", "error", "of")

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from hart_edge.bundle.arena import ALIGNMENT, Span, peak, place
+from hart_edge.bundle.arena import ARENA_ALIGNMENT, Span, peak, place
 
 
 def test_buffers_that_never_meet_share_a_place() -> None:
@@ -32,7 +32,7 @@ def test_what_is_alive_together_never_overlaps(seed: int) -> None:
         spans.append(Span(str(number), draw.randrange(5000), first, min(first + draw.randrange(6), 39)))
     offsets, size = place(spans)
     for span in spans:
-        assert offsets[span.name] % ALIGNMENT == 0 and offsets[span.name] + span.size <= size
+        assert offsets[span.name] % ARENA_ALIGNMENT == 0 and offsets[span.name] + span.size <= size
         for other in spans:
             if other is span or other.last < span.first or span.last < other.first:
                 continue

@@ -14,9 +14,9 @@ import pytest
 import hart_edge.cli.build
 import hart_edge.export.chain
 from hart_edge.bundle.manifest import Precision
+from hart_edge.bundle.quality import LIMITS, Limits
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.cli.build import main
-from hart_edge.export.parity.limits import LIMITS, Limits
 from tests.conftest import GOLDEN, BuildOnce
 
 CHECKPOINT = str(GOLDEN / "adaln")

@@ -17,6 +17,7 @@ import pytest
 import hart_edge.export.chain
 from hart_edge.bundle.manifest import ComponentName, Dtype, Precision, Target
 from hart_edge.bundle.memory import cache_peak
+from hart_edge.bundle.quality import LIMITS
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.calib.scheme import Int8Scheme, Scheme
@@ -24,9 +25,9 @@ from hart_edge.cli.build import main
 from hart_edge.cli.main import main as generate
 from hart_edge.engines.loading import load
 from hart_edge.errors import BuildError
-from hart_edge.export.chain import SHIPPED_MODEL, Builder, BuildOptions, StepDone, build, bundle_name
+from hart_edge.export.chain import SHIPPED_MODEL, Builder, BuildOptions, StepDone, build
 from hart_edge.export.parity.compare import tolerance_of
-from hart_edge.export.parity.limits import LIMITS, find_breach
+from hart_edge.export.parity.limits import find_breach
 from hart_edge.export.stages.read import PARITY_PROMPTS, read_source
 from hart_edge.runtime.pipeline import Context, RandomWeightsWarning
 from tests.export.small_checkpoint import CHECKPOINT, contents, folder_bytes
@@ -218,16 +219,6 @@ def test_external_weights(small_bundle: Path, tmp_path: Path) -> None:
 def test_no_licences_is_said(small_bundle: Path) -> None:
     assert open_bundle(small_bundle).manifest.licences == ()
     assert "The checkpoint states none (licences.json)" in (small_bundle / "README.md").read_text("utf-8")
-
-
-def test_bundle_name() -> None:
-    names = {"hart-emoji-int8": "hart-emoji-int8", "my bundle (2)": "my-bundle--2-", "..": "bundle", ".": "bundle"}
-    for given, expected in (names | {"bundles/ü": "bundle", "x" * 200: "x" * 100}).items():
-        assert bundle_name(Path(given)) == expected, given
-    random = {"big": "big-random", "big-random": "big-random", "x" * 200: "x" * 93 + "-random", "..": "bundle-random"}
-    for given, expected in random.items():
-        assert bundle_name(Path(given), random=True) == expected, given
-        assert not bundle_name(Path(expected)).endswith("-random"), given  # of weights that mean something
 
 
 def test_random_weights_are_said(tiny_preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -16,7 +15,7 @@ import hart_edge.calib.graph_files
 import hart_edge.export.chain
 from hart_edge.bundle.manifest import Precision
 from hart_edge.bundle.verify import open_bundle
-from hart_edge.bundle.writer import staged_folder
+from hart_edge.bundle.writer import BundleWriter
 from hart_edge.errors import BuildError, EngineError
 from hart_edge.export.chain import BuildOptions, build
 from hart_edge.export.graphs import GraphModule
@@ -60,9 +59,9 @@ WRITERS = {
     "the first traced graph": (hart_edge.export.chain, "export_graph"),
     "the first graph": (hart_edge.export.chain, "save_graph"),
     "onnx itself": (hart_edge.calib.graph_files.onnx, "save_model"),
-    "constants.bin": (hart_edge.export.chain, "write_constants"),
+    "constants.bin": (BundleWriter, "constants"),
     "the card": (hart_edge.export.chain, "write_card"),
-    "the manifest": (hart_edge.export.chain, "to_json"),
+    "the manifest": (BundleWriter, "finish"),
 }
 
 
@@ -102,56 +101,6 @@ def test_interrupted_while_calibrating(
     with pytest.raises(KeyboardInterrupt):
         build(BuildOptions(CHECKPOINT, tmp_path / "bundle", contexts=contexts))
     assert [path.name for path in tmp_path.iterdir()] == ["given"]
-
-
-@pytest.mark.parametrize("failing", ["first", "second"])
-def test_earlier_bundle_survives_a_failing_rename(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failing: str
-) -> None:
-    """Between the two renames no bundle has the name; if the second fails, the earlier one gets it back."""
-    final = tmp_path / "bundle"
-    final.mkdir()
-    (final / "manifest.json").write_text("earlier")
-    rename, calls = Path.rename, []
-
-    def failing_rename(self: Path, target: Path) -> Path:
-        calls.append(target)
-        if len(calls) == (1 if failing == "first" else 2):
-            raise PermissionError(errno.EACCES, "Permission denied", str(self))
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", failing_rename)
-    with pytest.raises(BuildError, match="the bundle cannot be written"), staged_folder(final) as folder:
-        (folder / "manifest.json").write_text("new")
-    assert contents(tmp_path) == {"bundle/manifest.json": hashlib.sha256(b"earlier").hexdigest()}
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-
-
-@pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS, errno.EPERM])
-def test_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: int) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(error, "not here")
-
-    monkeypatch.setattr("hart_edge.bundle.writer.tempfile.mkdtemp", refuse)
-    message = r"bundle: the bundle cannot be written \(\[Errno \d+\] not here\); choose another --out"
-    with pytest.raises(BuildError, match=message):
-        build(BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP32))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_out_below_a_file_or_too_long(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"mine")
-    for out in (tmp_path / "file" / "bundle", tmp_path / ("x" * 300)):
-        with pytest.raises(BuildError, match=r"the bundle cannot be written .*; choose another --out"):
-            build(BuildOptions(CHECKPOINT, out, Precision.FP32))
-    assert contents(tmp_path) == {"file": hashlib.sha256(b"mine").hexdigest()}
-
-
-def test_other_errors_leave_nothing_either(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), staged_folder(tmp_path / "deep" / "bundle") as folder:
-        (folder / "half").write_text("written")
-        _ = 1 / 0
-    assert contents(tmp_path) == {}
 
 
 def test_a_graph_that_the_engine_refuses(small_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

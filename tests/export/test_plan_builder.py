@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hart_edge.bundle.manifest import ALIGNMENT, BufferKind, Precision, Setting, bytes_per_image, lifetimes
+from hart_edge.bundle.manifest import CONSTANT_ALIGNMENT, BufferKind, Precision, Setting, bytes_per_image, lifetimes
 from hart_edge.bundle.verify import open_bundle
-from hart_edge.bundle.writer import write_constants
+from hart_edge.bundle.writer import BundleWriter
 from hart_edge.export.graphs import build_graphs
 from hart_edge.export.plan_builder import build_plan
 from hart_edge.reference.checkpoint import load_checkpoint
@@ -155,9 +155,9 @@ def test_constants_file(tmp_path: Path) -> None:
         "big-endian": np.arange(5).astype(">f4"),
         "last": np.array([True]),
     }
-    entries = write_constants(tmp_path, arrays)
+    entries = BundleWriter(tmp_path).constants(arrays)
     data = (tmp_path / "constants.bin").read_bytes()
-    assert [entry.offset % ALIGNMENT for entry in entries.values()] == [0] * 5
+    assert [entry.offset % CONSTANT_ALIGNMENT for entry in entries.values()] == [0] * 5
     for name, entry in entries.items():
         raw = data[entry.offset : entry.offset + entry.nbytes]
         found = np.frombuffer(raw, np.dtype(str(entry.dtype)).newbyteorder("<")).reshape(entry.shape)
@@ -176,4 +176,4 @@ def test_a_built_bundle_holds_this_plan_and_these_constants(build_once: BuildOnc
     for name, expected in constants.items():
         found = bundle.constant(name)
         assert found.dtype == expected.dtype and np.array_equal(found, expected), name
-        assert bundle.manifest.constants[name].offset % ALIGNMENT == 0
+        assert bundle.manifest.constants[name].offset % CONSTANT_ALIGNMENT == 0

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from hart_edge.bundle.manifest import Precision, Quality, ScaleQuality
+from hart_edge.bundle.quality import LIMITS, Limits, in_words, limits_for
 from hart_edge.errors import BuildError
-from hart_edge.export.parity.limits import LIMITS, Breach, Limits, find_breach, in_words, limits_for
+from hart_edge.export.parity.limits import Breach, find_breach
 
 SIDES = (1, 2, 5)  # of 10 prompts: 10, 40 and 250 tokens
 GOOD = ScaleQuality(0.9999, 0.5, 0.98, 0.004, 0.9, 0.05)

@@ -16,11 +16,12 @@ from onnx import numpy_helper
 import hart_edge.export.chain
 import hart_edge.export.parity.stage
 from hart_edge.bundle.manifest import Precision, Quality
+from hart_edge.bundle.quality import LIMITS, Limits, limits_for
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.errors import ParityError
 from hart_edge.export.chain import BuildOptions, build
-from hart_edge.export.parity.limits import LIMITS, Breach, Limits, find_breach, limits_for
+from hart_edge.export.parity.limits import Breach, find_breach
 from hart_edge.export.stages.read import PARITY_PROMPTS
 from tests.export.small_checkpoint import CHECKPOINT
 
