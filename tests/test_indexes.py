@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = sorted(path.parent for path in (ROOT / "hart_edge").rglob("__init__.py"))
+PACKAGE = ROOT / "hart_edge"
+# Folder by folder, since a glob does not go through the links to runtime/, engines/, calib/ and export/.
+PACKAGES = [PACKAGE, *sorted(path.parent for folder in PACKAGE.iterdir() for path in folder.rglob("__init__.py"))]
 
 
 def contents(package: Path) -> list[str]:
@@ -19,16 +21,16 @@ def contents(package: Path) -> list[str]:
 
 
 def test_all_packages_are_looked_at() -> None:
-    found = {path.relative_to(ROOT / "hart_edge").as_posix() for path in PACKAGES}
-    assert {
+    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGES}
+    assert found >= {
         ".",
         "bundle",
         "runtime",
         "engines/tensorrt",
         "calib/rewrite",
         "export/stages",
-        "training/transformer",
-    } <= found
+        "training/tokenizer",
+    }
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
