@@ -13,7 +13,7 @@ from typing import Any
 
 from hart_edge.errors import CheckpointError
 
-DIFFUSION_STEPS = 1000  # length of the full residual process (MATH: 1000-step cosine betas)
+DIFFUSION_STEPS = 1000  # length of the full residual process (docs/arithmetic.md: 1000-step cosine betas)
 DOWNSAMPLE_BLOCKS = 2  # residual blocks per resolution of the encoder; the decoder has one more
 RESIDUAL_SCALE = 0.6  # residual targets are divided by it in training (paper: vae_scale)
 

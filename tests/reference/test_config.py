@@ -19,7 +19,7 @@ def without(config: dict, key: str) -> dict:
 
 
 def test_the_published_sizes() -> None:
-    """MATH, "Published sizes", and the hidden width that its formula gives"""
+    """docs/arithmetic.md, "Published sizes", and the hidden width that its formula gives"""
     config = read_transformer_config(
         LLM
         | {"patch_nums": [1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27, 36, 48, 64], "embed_dim": 1536, "depth": 24}

@@ -1,6 +1,6 @@
 """Quantisation while training: the reference's arithmetic (hart_edge/reference/quantizer.py), with its loss and its gradient.
 
-Source: MATH of the hybrid tokenizer, paper section 3.1.
+Source: docs/arithmetic.md, "Tokenizer"; HART section 3.1.
 """
 
 from __future__ import annotations

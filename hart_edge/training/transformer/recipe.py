@@ -1,7 +1,7 @@
 """The generator while it is trained: its recipe, and the losses of one step.
 
 In: captions' ids, codes and residuals of pictures, and this step's random numbers. Out: the terms of the loss. Source:
-HART section 3.3 (hybrid transformer, token dropping), MATH of the residual diffusion (transformer_residual.py).
+HART section 3.3 (hybrid transformer, token dropping), residual_loss.py for the residual diffusion.
 """
 
 from __future__ import annotations
