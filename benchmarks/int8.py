@@ -21,7 +21,7 @@ from hart_edge.calib.graph_files import read_graph, save_graph
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
 from hart_edge.calib.select.sensitivity import LayerFigures, LogitsJudge, layers_of, mean_kl, measure_layers
-from hart_edge.cli.build import ProgressPrinter
+from hart_edge.cli.progress import BuildLines
 from hart_edge.engines.base import Session
 from hart_edge.export.chain import SHIPPED_MODEL, Builder, BuildOptions
 from hart_edge.export.parity.compare import compare
@@ -34,7 +34,7 @@ class Workbench:
     """A traced checkpoint, what calibration saw of it, and recorded calls to try schemes on."""
 
     def __init__(self, checkpoint: Path, folder: Path) -> None:
-        show = ProgressPrinter(as_json=False)
+        show = BuildLines(as_json=False)
         self.folder, self.builder = folder, Builder(BuildOptions(checkpoint, folder / "none", Precision.INT8), show)
         self.builder.prepare(folder)
         source, library = self.builder.source, self.builder.library

@@ -4,6 +4,6 @@ The checkout runs this file as it lies here, an installation as export/build.py 
 """
 
 if __name__ == "__main__":
-    from hart_edge.cli.build import main
+    from hart_edge.cli.main import build_main
 
-    raise SystemExit(main())
+    raise SystemExit(build_main())

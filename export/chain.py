@@ -17,7 +17,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-import hart_edge
 from hart_edge.bundle.card import describe_machine, write_card
 from hart_edge.bundle.manifest import (
     FORMAT_VERSION,
@@ -56,10 +55,10 @@ from hart_edge.export.stages.engines import build_for_engines
 from hart_edge.export.stages.read import PARITY_SEED, Inputs, random_source, read_source
 from hart_edge.export.tensorrt_lint.lint import require_clean
 from hart_edge.export.walk import Execute, by_reference, walk
+from hart_edge.reference.presets import SHIPPED_MODEL
 
 __all__ = ["SHIPPED_MODEL", "BuildOptions", "Builder", "StepDone", "build", "bundle_name"]
 
-SHIPPED_MODEL = Path(hart_edge.__file__).parent / "models" / "hart-emoji"
 OVERFLOW_PROMPTS = 4
 # Bytes of a fp16's attention scores at the last scale from which a CPU gets ONNX Runtime's attention, which holds none.
 # 0.7B has 24 MB at 256 pixels, where what it saves at the last scale it loses at the first; 250 MB at 512, and 3.8 GB

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import hart_edge.cli.build
-import hart_edge.cli.main
+from hart_edge.cli.main import build_main, build_parser, main, parser
 from tests.conftest import GOLDEN
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -44,7 +43,7 @@ def test_marked_commands_run(
     assert len(found) >= 3 and all(ours(words) for words in found)
     for words in found:
         given = [str(GOLDEN / "plain") if word == "CHECKPOINT" else word for word in words]
-        run = hart_edge.cli.main.main if words[0] == "hart-edge" else hart_edge.cli.build.main
+        run = main if words[0] == "hart-edge" else build_main
         status = run(given[1:] if words[0] == "hart-edge" else given[3:])
         captured = capsys.readouterr()
         assert status == 0, (shlex.join(words), captured.err)
@@ -54,9 +53,9 @@ def test_marked_commands_run(
 def test_all_other_commands_parse(page: str) -> None:
     for words in commands(page, marked=False):
         if words[0] == "hart-edge":
-            assert hart_edge.cli.main.parser().parse_args(words[1:]).command == words[1]
+            assert parser().parse_args(words[1:]).command == words[1]
         elif ours(words):
-            assert hart_edge.cli.build.parser().parse_args(words[3:]).out
+            assert build_parser().parse_args(words[3:]).out
         else:
             assert words[0] in FOREIGN, words
             if words[0] == "make":

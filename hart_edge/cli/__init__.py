@@ -1,4 +1,21 @@
-"""What `hart-edge COMMAND` does: one file a command, each with `run(arguments) -> exit status`, all of it printed.
+"""The command line: one file a command, each with its arguments and what it does, all of it printed.
 
-hart_edge/cli/main.py declares the arguments and turns errors into messages.
+main.py              assembles the commands, calls one, and turns what it raises into an exit status
+command.py           how every command begins
+generate.py          prompts in, PNG files out
+info.py              what a bundle holds; macs.py: the arithmetic of a checkpoint, by its option --macs
+plan.py              how much memory a bundle takes
+bench.py             how fast bundles draw
+golden.py            a checkpoint or a bundle against golden records
+build.py             a checkpoint in, a bundle out
+calibrate.py         a checkpoint in, its INT8 ranges out
+engines.py           a portable bundle in, a bundle of engines out
+doctor.py            what this machine can use; gpu_check.py: its GPU against ONNX Runtime, by its option --gpu-check
+data.py              makes a training set
+train.py             trains a part of a checkpoint
+eval.py              measures checkpoints and bundles; eval_report.py lays out their figures
+engine_options.py    what engines are built for: options of build and engines
+calibration_options.py  what ranges are made of: options of build and calibrate
+progress.py          what commands show while they work
+tables.py            how they lay out what they print
 """

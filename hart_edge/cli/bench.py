@@ -6,8 +6,22 @@ import argparse
 import json
 from pathlib import Path
 
-from hart_edge.cli.generate import Bar
+from hart_edge.cli.command import Commands, new_command
+from hart_edge.cli.progress import StatusLine
 from hart_edge.errors import InputError
+
+
+def add(commands: Commands) -> None:
+    p = new_command(
+        commands, "bench", "Measure how fast bundles draw on this machine, side by side, graph by graph.", run
+    )
+    p.add_argument("bundle", type=Path, nargs="+", metavar="BUNDLE", help="bundle folder; ratios are to the first")
+    p.add_argument("--reference", metavar="DIR|PRESET", help="measure the reference in PyTorch, float32, as well")
+    p.add_argument("--prompt", default="man astronaut", help="what they draw (default: man astronaut)")
+    p.add_argument("--pictures", type=int, default=5, metavar="N", help="timed a process, after one (default: 5)")
+    p.add_argument("--rounds", type=int, default=1, metavar="N", help="processes of each, in turn (default: 1)")
+    p.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one a core)")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
 def run(a: argparse.Namespace) -> int:
@@ -17,7 +31,7 @@ def run(a: argparse.Namespace) -> int:
         raise InputError(
             f"bench counts arithmetic in the graphs, which needs onnx ({error}); pip install 'hart-edge[export]'"
         ) from error
-    with Bar() as bar:
+    with StatusLine() as bar:
         asked = Asked(tuple(a.bundle), reference(a.reference), a.prompt, a.pictures, a.rounds, a.threads)
         found = measure(asked, bar.say)
     print(json.dumps(found, indent=1) if a.json else "\n".join(as_markdown(found)))

@@ -1,31 +1,36 @@
-"""The command line of `python -m export.build`: arguments in, a bundle and a report out."""
+"""`hart-edge build`, the same as `python -m export.build`: a checkpoint in, a bundle and a report out."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import shlex
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hart_edge.bundle.manifest import RANDOM_ENDING, Manifest, Precision, Target
 from hart_edge.bundle.quality import in_words, limits_for
-from hart_edge.calib.calibrate.range_rules import RangeRule
 from hart_edge.calib.scheme import Int8Scheme
+from hart_edge.cli.calibration_options import add_calibration_arguments
+from hart_edge.cli.command import Commands, needs_extra, new_command
 from hart_edge.cli.engine_options import add_engine_arguments, engine_settings
-from hart_edge.engines.base import BuildProgress
+from hart_edge.cli.progress import BuildLines
 from hart_edge.engines.registry import REGISTRY
-from hart_edge.errors import HartEdgeError
-from hart_edge.export.chain import SHIPPED_MODEL, BuildOptions, StepDone, build
-from hart_edge.reference.presets import PRESETS
+from hart_edge.reference.presets import PRESETS, SHIPPED_MODEL
 from hart_edge.runtime.allocator import map_large_blocks
+from hart_edge.units import size
+
+if TYPE_CHECKING:
+    from hart_edge.export.options import BuildOptions, Progress
+
+    Build = Callable[[BuildOptions, Progress], Manifest]
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m export.build", description="Build a bundle from a HART checkpoint.")
+def add(commands: Commands) -> None:
+    p = new_command(commands, "build", "Build a bundle from a HART checkpoint.", run)
     p.add_argument(
         "--checkpoint",
         type=Path,
@@ -42,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     add_calibration_arguments(p)
     p.add_argument("--ranges", type=Path, help="calibration.json of an earlier build of the same weights")
     p.add_argument(
-        "--int8-form",
+        "--int8-scheme",
+        "--int8-form",  # its former name
         type=Int8Scheme,
         choices=list(Int8Scheme),
         default=Int8Scheme.MEASURED,
@@ -55,127 +61,87 @@ def parser() -> argparse.ArgumentParser:
         help="KL divergence of the logits beyond which layers are kept out of INT8 (default: --max-kl)",
     )
     p.add_argument(
-        "--keep",
+        "--exclude",
+        "--keep",  # its former name
         action="append",
         default=[],
         metavar="PATTERN",
         help="keep weights out of INT8, as in transformer.blocks.0.*; may be repeated",
     )
     p.add_argument("--portable", action="store_true", help="graphs for tensorrt or tensorrt-rtx, and no engines yet")
-    gate = p.add_argument_group("limits on the figures of every build (default: the precision's, docs/parity.md)")
-    gate.add_argument("--min-top1", type=float, help="least top-1 agreement with the reference at any scale, 0 to 1")
-    gate.add_argument("--max-kl", type=float, help="largest mean KL divergence from the reference at any scale, nats")
-    gate.add_argument("--min-psnr", type=float, help="least PSNR of the decoder against the reference's, dB")
+    limits = p.add_argument_group("limits on the figures of every build (default: the precision's, docs/parity.md)")
+    limits.add_argument("--min-top1", type=float, help="least top-1 agreement with the reference at any scale, 0 to 1")
+    limits.add_argument("--max-kl", type=float, help="largest mean KL divergence from the reference at any scale, nats")
+    limits.add_argument("--min-psnr", type=float, help="least PSNR of the decoder against the reference's, dB")
     add_engine_arguments(p)
     p.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
-    return p
 
 
-def add_calibration_arguments(p: argparse.ArgumentParser) -> None:
-    """What calibration is run on, and how ranges are made of it; `python -m calib.collect` has the same."""
-    p.add_argument("--prompts", type=Path, help="calibration prompts, one a line (default: the set that comes along)")
-    p.add_argument("--contexts", type=Path, help="npz of calibration contexts, for a checkpoint without text_model/")
-    p.add_argument(
-        "--observer",
-        type=RangeRule,
-        choices=list(RangeRule),
-        help="rule that makes ranges, for every component (default: each its own, docs/int8.md)",
-    )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a build; returns the exit status. Errors go to standard error, one message."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    p = parser()
-    a = p.parse_args(given)
+def run(a: argparse.Namespace, build: Build | None = None) -> int:
+    """build: what builds, export.chain.build unless a test has its own."""
     if bool(a.preset) != a.random_weights:
-        p.error("--preset and --random-weights go together: this project ships no weights for these shapes")
-    suffix = ("" if a.target == "cpu" else f"-{a.target}") + (RANDOM_ENDING if a.preset else "")
-    name = a.preset or a.checkpoint.resolve().name
-    out = a.out or Path("bundles") / f"{name}-{a.precision}{suffix}"
-    show = ProgressPrinter(as_json=a.json)
-    map_large_blocks()
-    begin = time.monotonic()
+        a.refuse("--preset and --random-weights go together: this project ships no weights for these shapes")
+    out = bundle_folder(a)
     try:
-        options = BuildOptions(
-            checkpoint=a.preset or a.checkpoint,
-            out=out,
-            precision=Precision(a.precision),
-            target=Target(a.target),
-            cfg_scale=a.cfg_scale,
-            top_p=a.top_p,
-            prompts=a.prompts,
-            contexts=a.contexts,
-            ranges=a.ranges,
-            range_rule=a.observer,
-            int8_scheme=a.int8_form,
-            int8_budget=a.int8_budget,
-            excluded=tuple(a.keep),
-            engines=engine_settings(a),
-            portable=a.portable,
-            limits=limits_for(Precision(a.precision), a.min_top1, a.max_kl, a.min_psnr),
-            command=shlex.join(["python", "-m", "export.build", *given]),
-        )
-        manifest = build(options, show)
-    except HartEdgeError as error:
-        show.finish_line()
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        with BuildLines(as_json=a.json) as show:
+            with needs_extra("building", "export"):
+                from hart_edge.export import chain
+            map_large_blocks()
+            begin = time.monotonic()
+            manifest = (build or chain.build)(build_options(a, out), show)
     except KeyboardInterrupt:
-        show.finish_line()
-        print(f"interrupted; nothing was written to {out}", file=sys.stderr)
-        return 130
+        raise KeyboardInterrupt(f"nothing was written to {out}") from None
     report(manifest, out, time.monotonic() - begin, as_json=a.json)
     return 0
 
 
-class ProgressPrinter:
-    """Shows steps as they begin and end: a line each on a terminal, JSON when asked for, nothing otherwise."""
+def bundle_folder(a: argparse.Namespace) -> Path:
+    """--out, or bundles/NAME-PRECISION with -TARGET unless it is the cpu, and -random at the end."""
+    if a.out is not None:
+        return Path(a.out)
+    suffix = ("" if a.target == "cpu" else f"-{a.target}") + (RANDOM_ENDING if a.preset else "")
+    return Path("bundles") / f"{a.preset or a.checkpoint.resolve().name}-{a.precision}{suffix}"
 
-    def __init__(self, *, as_json: bool) -> None:
-        self.as_json, self.terminal = as_json, sys.stdout.isatty() and not as_json
-        self.open_line = False
 
-    def __call__(self, event: str | StepDone | BuildProgress) -> None:
-        if isinstance(event, BuildProgress):
-            if self.terminal:
-                share = f"{event.done} of {event.total}" if event.total > 1 else ""
-                line = f"engine {event.component}: {event.phase} {share}"
-                print(f"\r\033[K  {event.seconds:6.1f} s  {line[:90]}", end="", flush=True)
-                self.open_line = True
-            return
-        if isinstance(event, str):
-            if self.terminal:
-                print(f"  {event} ...", end="", flush=True)
-                self.open_line = True
-            return
-        if self.as_json:
-            line = {"step": event.label, "seconds": round(event.seconds, 3), "bytes": event.size}
-            print(json.dumps(line), flush=True)
-        elif self.terminal:
-            size = "" if event.size is None else f"{event.size / 1e6:9.1f} MB"
-            print(f"\r\033[K  {event.seconds:6.1f} s {size:12}  {event.label}", flush=True)
-            self.open_line = False
+def build_options(a: argparse.Namespace, out: Path) -> BuildOptions:
+    """What was asked for. Raises BuildError for values that cannot be."""
+    from hart_edge.export.options import BuildOptions
 
-    def finish_line(self) -> None:
-        if self.open_line:
-            print(flush=True)
+    return BuildOptions(
+        checkpoint=a.preset or a.checkpoint,
+        out=out,
+        precision=Precision(a.precision),
+        target=Target(a.target),
+        cfg_scale=a.cfg_scale,
+        top_p=a.top_p,
+        prompts=a.prompts,
+        contexts=a.contexts,
+        ranges=a.ranges,
+        range_rule=a.range_rule,
+        int8_scheme=a.int8_scheme,
+        int8_budget=a.int8_budget,
+        excluded=tuple(a.exclude),
+        engines=engine_settings(a),
+        portable=a.portable,
+        limits=limits_for(Precision(a.precision), a.min_top1, a.max_kl, a.min_psnr),
+        command=shlex.join(a.typed),
+    )
 
 
 def report(manifest: Manifest, out: Path, seconds: float, *, as_json: bool) -> None:
-    size = sum(entry.bytes for entry in manifest.files.values())
+    count = sum(entry.bytes for entry in manifest.files.values())
     if as_json:
         components = {
             c.name: {"precision": c.precision, "bytes": c.bytes, "max_error": c.max_error, "in": c.worst_tensor}
             for c in manifest.components
         }
         quality = None if manifest.quality is None else asdict(manifest.quality)
-        line = {"bundle": str(out), "bytes": size, "seconds": round(seconds, 1), "components": components}
+        line = {"bundle": str(out), "bytes": count, "seconds": round(seconds, 1), "components": components}
         print(json.dumps({**line, "quality": quality}))
         return
     worst = max(manifest.components, key=lambda component: component.max_error)
     print(
-        f"{out}: {manifest.precision} for {manifest.target.name}, {size / 1e6:.1f} MB in {seconds:.0f} s; "
+        f"{out}: {manifest.precision} for {manifest.target.name}, {size(count)} in {seconds:.0f} s; "
         f"largest error {worst.max_error:.1e} ({worst.name}, {worst.worst_tensor})"
     )
     if manifest.quality is not None:

@@ -1,57 +1,55 @@
-"""The command line of `python -m calib.collect`: a checkpoint in, the file of its INT8 ranges out."""
+"""`hart-edge calibrate`: a checkpoint in, the file of its INT8 ranges out, for any number of builds."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hart_edge.bundle.manifest import Precision
-from hart_edge.calib.calibrate.ranges import CalibratedRanges
-from hart_edge.cli.build import ProgressPrinter, add_calibration_arguments
-from hart_edge.errors import BuildError, HartEdgeError
-from hart_edge.export.chain import SHIPPED_MODEL, Builder, BuildOptions
-from hart_edge.export.options import Progress
+from hart_edge.cli.calibration_options import add_calibration_arguments
+from hart_edge.cli.command import Commands, needs_extra, new_command
+from hart_edge.cli.progress import BuildLines
+from hart_edge.errors import BuildError
+from hart_edge.reference.presets import SHIPPED_MODEL
+
+if TYPE_CHECKING:
+    from hart_edge.calib.calibrate.ranges import CalibratedRanges
+    from hart_edge.export.options import BuildOptions, Progress
+
+    Calibrate = Callable[[BuildOptions, Progress, Path], CalibratedRanges]
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -m calib.collect",
-        description="Run the loop on prompts and write the INT8 ranges of its activations, for any number of builds.",
-    )
+def add(commands: Commands) -> None:
+    summary = "Run the loop on prompts and write the INT8 ranges of its activations, for any number of builds."
+    p = new_command(commands, "calibrate", summary, run)
     p.add_argument("--checkpoint", type=Path, default=SHIPPED_MODEL, help="folder (default: the shipped model)")
     p.add_argument("--out", type=Path, default=Path("calibration.json"), help="file (default: calibration.json)")
     add_calibration_arguments(p)
     p.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
-    return p
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Collect ranges; returns the exit status. Errors go to standard error, one message."""
-    a = parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
-    show = ProgressPrinter(as_json=a.json)
-    options = BuildOptions(
-        a.checkpoint,
-        a.out,
-        Precision.INT8,
-        prompts=a.prompts,
-        contexts=a.contexts,
-        range_rule=a.observer,
-    )
+def run(a: argparse.Namespace, calibrate: Calibrate | None = None) -> int:
+    """calibrate: what makes the ranges in an empty folder, export.chain unless a test has its own."""
     try:
-        found = collect(options, show)
-    except HartEdgeError as error:
-        show.finish_line()
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        with BuildLines(as_json=a.json) as show:
+            with needs_extra("calibration", "export"):
+                from hart_edge.export.options import BuildOptions
+            options = BuildOptions(
+                a.checkpoint,
+                a.out,
+                Precision.INT8,
+                prompts=a.prompts,
+                contexts=a.contexts,
+                range_rule=a.range_rule,
+            )
+            found = write_ranges(options, show, calibrate or ranges_of)
     except KeyboardInterrupt:
-        show.finish_line()
-        print(f"interrupted; {a.out} was not written", file=sys.stderr)
-        return 130
+        raise KeyboardInterrupt(f"{a.out} was not written") from None
     tensors = sum(len(ranges) for ranges in found.graphs.values())
     if a.json:
         print(json.dumps({"out": str(a.out), "tensors": tensors, "sha256": found.sha256()}))
@@ -63,8 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def collect(options: BuildOptions, progress: Progress) -> CalibratedRanges:
-    """Write the ranges of options.checkpoint to options.out, whole or not at all, and return them.
+def ranges_of(options: BuildOptions, progress: Progress, scratch: Path) -> CalibratedRanges:
+    """The ranges of options.checkpoint; graphs are traced into the empty folder scratch."""
+    with needs_extra("calibration", "export"):
+        from hart_edge.export.chain import Builder
+    return Builder(options, progress).calibrate(scratch)
+
+
+def write_ranges(options: BuildOptions, progress: Progress, calibrate: Calibrate) -> CalibratedRanges:
+    """Write the ranges to options.out, whole or not at all, and return them.
 
     Raises CheckpointError, BuildError or EngineError; then a file of that name is as it was.
     """
@@ -74,10 +79,12 @@ def collect(options: BuildOptions, progress: Progress) -> CalibratedRanges:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
-            found = Builder(options, progress).calibrate(Path(folder))
+            found = calibrate(options, progress, Path(folder))
             written = Path(folder) / out.name
             written.write_bytes(found.to_json())
             os.replace(written, out)
+    except BrokenPipeError:  # of who reads the progress: the file could have been written
+        raise
     except OSError as error:
         raise BuildError(f"{out}: cannot be written ({error}); name another file with --out") from error
     return found

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
+from hart_edge.cli.command import Commands, new_command
+from hart_edge.cli.progress import StatusLine
 from hart_edge.cli.tables import table
 from hart_edge.data.drawings import STYLES
 from hart_edge.data.emoji import EmojiSet, Picture, build
@@ -17,12 +19,30 @@ ABOUT = 10_300  # drawings, for the share that is done
 SHOW_EVERY = 0.2  # seconds
 
 
+def add(commands: Commands) -> None:
+    p = new_command(commands, "data", "Make a training set from public packages.", run)
+    p.add_argument("set", choices=["emoji"], help="emoji: about 10,000 pictures with captions, 200 MB")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for train/, validation/ and test/")
+    p.add_argument(
+        "--packages",
+        type=Path,
+        metavar="DIR",
+        help="folder that holds the archives of `npm pack` (default: npm fetches them)",
+    )
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
 def run(a: argparse.Namespace) -> int:
     begin = time.monotonic()
-    with Line() as line:
-        line("packages" if a.packages else "packages, with npm", 0)
+    with StatusLine() as line:
+
+        def say(what: str, done: int) -> None:
+            share = f"  {done:,} of about {ABOUT:,}; minutes of work" if done else ""
+            line.say(f"{what}{share}", every=SHOW_EVERY if done else 0)
+
+        say("packages" if a.packages else "packages, with npm", 0)
         with find_archives(a.packages) as archives:
-            made = build(a.out, archives, line)
+            made = build(a.out, archives, say)
     seconds = time.monotonic() - begin
     if a.json:
         counts = {split: count_styles(pictures) for split, pictures in made.pictures.items()}
@@ -44,23 +64,3 @@ def as_text(made: EmojiSet) -> list[str]:
 
 def count_styles(pictures: Sequence[Picture]) -> dict[str, int]:
     return {style: sum(picture.style == style for picture in pictures) for style in STYLES}
-
-
-class Line:
-    """One line on a terminal that says what goes on; nothing where standard error is no terminal."""
-
-    def __init__(self) -> None:
-        self._terminal, self._shown = sys.stderr.isatty(), 0.0
-
-    def __call__(self, what: str, done: int) -> None:
-        if self._terminal and (done == 0 or time.monotonic() - self._shown > SHOW_EVERY):
-            self._shown = time.monotonic()
-            share = f"  {done:,} of about {ABOUT:,}; minutes of work" if done else ""
-            print(f"\r\033[K{what}{share}", end="", file=sys.stderr, flush=True)
-
-    def __enter__(self) -> Line:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from typing import Any
 from hart_edge import __version__
 from hart_edge.api import DEFAULT_BUNDLE
 from hart_edge.bundle.manifest import MANIFEST_FILE
+from hart_edge.cli.command import Commands, new_command
 from hart_edge.cli.tables import table
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.engines.tensorrt.cuda import Cuda
@@ -21,6 +22,24 @@ from hart_edge.errors import EngineError
 from hart_edge.units import size
 
 BUILD_PACKAGES = ("torch", "onnx", "onnxscript", "transformers", "safetensors")  # what export.build imports
+
+
+def add(commands: Commands) -> None:
+    p = new_command(
+        commands,
+        "doctor",
+        "Show which targets this machine can use, and why not the others; exit 1 if none. With --gpu-check: hold "
+        "engines against ONNX Runtime on this GPU and measure them; exit 1 beyond tolerance.",
+        run,
+    )
+    p.add_argument("--gpu-check", type=Path, metavar="BUNDLE", help="bundle of TensorRT or TensorRT-RTX engines")
+    p.add_argument("--reference", type=Path, metavar="GRAPHS", help="the bundle of graphs that they were made from")
+    p.add_argument("--against", type=Path, metavar="BUNDLE", help="engines to compare speed with: FP16 beside INT8")
+    p.add_argument("--mixed", type=Path, metavar="OUT", help="write a bundle that takes slower graphs from --against")
+    p.add_argument("--prompt", default="man astronaut", help="what they draw (default: man astronaut)")
+    p.add_argument("--pictures", type=int, default=10, metavar="N", help="that times are medians of (default: 10)")
+    p.add_argument("--report", type=Path, metavar="FILE.json", help="write the report there as well")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def run(a: argparse.Namespace) -> int:

@@ -17,14 +17,22 @@ from hart_edge.bundle.card import describe_machine, write_card
 from hart_edge.bundle.manifest import Manifest, Target
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.bundle.writer import bundle_name, unfinished_folder
-from hart_edge.cli.engine_options import engine_settings
+from hart_edge.cli.command import Commands, new_command
+from hart_edge.cli.engine_options import add_engine_arguments, engine_settings
+from hart_edge.cli.progress import EngineLine
 from hart_edge.cli.tables import table
-from hart_edge.engines.base import BuildProgress
-from hart_edge.engines.bundle_build import EngineDone, EngineJob, build_engines, check_portable, engine_reports
+from hart_edge.engines.bundle_build import EngineJob, build_engines, check_portable, engine_reports
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.units import size
 
-QUIET = 10.0  # seconds after which a build that is not shown on a terminal says where it is
+
+def add(commands: Commands) -> None:
+    p = new_command(commands, "engines", "Make engines of a portable bundle for TensorRT or TensorRT-RTX.", run)
+    p.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle of graphs for that target")
+    p.add_argument("--target", choices=[str(x) for x in REGISTRY.engine_targets()], required=True)
+    p.add_argument("--out", type=Path, metavar="DIR", help="folder of the result (default: BUNDLE-engines)")
+    add_engine_arguments(p)
+    p.add_argument("--json", action="store_true", help="print JSON objects instead of text")
 
 
 def run(a: argparse.Namespace) -> int:
@@ -34,19 +42,18 @@ def run(a: argparse.Namespace) -> int:
     bundle = open_bundle(a.bundle)
     check_portable(bundle.manifest, target, settings, library)
     out = a.out or a.bundle.resolve().with_name(f"{a.bundle.resolve().name}-engines")
-    command = shlex.join(["hart-edge", *a.given])
+    command = shlex.join(a.typed)
 
     def card(manifest: Manifest, seconds: float) -> str:
         return write_card(manifest, describe_machine(), seconds, command)
 
     name = bundle_name(out, random=bundle.manifest.random)
     job = EngineJob(bundle.folder, bundle.manifest, target, out, name, settings, card)
-    show = Printer(as_json=a.json)
     begin = time.monotonic()
     try:
-        manifest = build_engines(job, library, show.progress, show.done)
+        with EngineLine(as_json=a.json) as line:
+            manifest = build_engines(job, library, line.progress, line.done)
     except BaseException:
-        show.clear()
         kept = unfinished_folder(out)
         if kept.is_dir():
             print(f"finished engines are kept in {kept}; the same command goes on from there", file=sys.stderr)
@@ -54,36 +61,6 @@ def run(a: argparse.Namespace) -> int:
     found = summary(manifest, out, time.monotonic() - begin)
     print(json.dumps(found) if a.json else "\n".join(as_text(found)))
     return 0
-
-
-class Printer:
-    """Progress: one line that changes on a terminal, and else a line now and then."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        self.as_json, self.terminal = as_json, sys.stderr.isatty()
-        self.last, self.component = 0.0, ""
-
-    def progress(self, at: BuildProgress) -> None:
-        share = f"{at.done} of {at.total}" if at.total > 1 else ""
-        line = f"{at.component}: {at.phase} {share} ({at.seconds:.0f} s)"
-        if self.terminal:
-            print(f"\r\033[K  {line[:100]}", end="", file=sys.stderr, flush=True)
-        elif at.component != self.component or time.monotonic() - self.last > QUIET:
-            print(line, file=sys.stderr, flush=True)
-            self.last = time.monotonic()
-        self.component = at.component
-
-    def done(self, engine: EngineDone) -> None:
-        self.clear()
-        if self.as_json:
-            print(json.dumps(vars(engine)), flush=True)
-        else:
-            again = ", kept from before" if engine.again else ""
-            print(f"  {engine.seconds:6.1f} s  {size(engine.bytes):>9}  {engine.component}{again}", flush=True)
-
-    def clear(self) -> None:
-        if self.terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def summary(manifest: Manifest, out: Path, seconds: float) -> dict[str, Any]:

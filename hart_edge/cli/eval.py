@@ -8,9 +8,11 @@ import json
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hart_edge.errors import HartEdgeError, InputError
+from hart_edge.cli.command import Commands, needs_extra, new_command
+from hart_edge.errors import InputError
 
 if TYPE_CHECKING:
     from hart_edge.cli.eval_report import Report
@@ -25,13 +27,33 @@ VALIDATION, TEST = "validation", "test"
 LEAST = 4  # pictures of a split, since a distance takes a covariance, and that of halves is shown too
 
 
+def add(commands: Commands) -> None:
+    p = new_command(
+        commands, "eval", "Measure checkpoints and bundles on DIR/validation and DIR/test, side by side.", run
+    )
+    p.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of hart-edge data, or one like it")
+    p.add_argument("--evaluator", type=Path, required=True, metavar="DIR", help="the trained evaluator/ folder")
+    several: dict[str, Any] = {"type": Path, "action": "append", "default": [], "metavar": "DIR"}
+    p.add_argument("--checkpoint", **several, help="checkpoint to measure by the reference; may be repeated")
+    p.add_argument("--bundle", **several, help="bundle to measure; may be repeated")
+    p.add_argument("--only", choices=("reconstruction", "generation"), help="measure only this (default: both)")
+    p.add_argument("--pictures", type=int, metavar="N", help="of each split, evenly spaced (default: all)")
+    p.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the first picture, the next has N + 1 (default: 0)"
+    )
+    own = "default: the checkpoint's or bundle's own"
+    p.add_argument("--cfg-scale", type=float, metavar="X", help=f"guidance, 0 to 100 ({own})")
+    p.add_argument("--top-k", type=int, metavar="K", help=f"choose among the K likeliest codes ({own})")
+    p.add_argument("--top-p", type=float, metavar="P", help=f"and of those among a probability of P ({own})")
+    p.add_argument("--smooth", action=argparse.BooleanOptionalAction, help=f"mix codes instead of choosing one ({own})")
+    p.add_argument("--inception", type=Path, metavar="FILE", help="your Inception weights, for the usual FID as well")
+    p.add_argument("--threads", type=int, metavar="N", help="threads (default: torch's choice)")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+
+
 def run(a: argparse.Namespace) -> int:
-    try:
+    with needs_extra("evaluation", "train"):
         importlib.import_module("torchmetrics")
-    except ModuleNotFoundError as error:
-        raise HartEdgeError(
-            f"evaluation needs {error.name}, which is not installed; pip install 'hart-edge[train]'"
-        ) from error
     check(a)
     from hart_edge.cli.eval_report import as_json, as_text
 

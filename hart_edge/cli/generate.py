@@ -8,39 +8,80 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 import tempfile
 import time
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from hart_edge.api import find_bundle
+from hart_edge.cli.command import Commands, new_command
+from hart_edge.cli.progress import PictureLine
 from hart_edge.cli.tables import quoted
 from hart_edge.engines.loading import load
 from hart_edge.errors import HartEdgeError, InputError
 from hart_edge.runtime.pipeline import Context, Event, Pipeline
 
-BAR = 24  # characters
-CLEAR = "\r\033[K"  # to the begin of the line, and nothing right of it
+Load = Callable[..., Pipeline]
 
 
-def run(a: argparse.Namespace) -> int:
+def add(commands: Commands) -> None:
+    p = new_command(
+        commands, "generate", "Generate a PNG picture from a prompt; several prompts give several pictures.", run
+    )
+    p.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to draw")
+    p.add_argument("--bundle", type=Path, metavar="DIR", help="bundle folder (default: bundles/hart-emoji-int8)")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="0 to 2**64 - 1, of every picture (default: 0)")
+    p.add_argument("--cfg-scale", type=float, metavar="X", help="guidance, 0 to 100 (default: the bundle's)")
+    p.add_argument("--top-k", type=int, metavar="K", help="choose among the K likeliest codes (default: the bundle's)")
+    p.add_argument(
+        "--top-p",
+        type=float,
+        metavar="P",
+        help="choose among the likeliest codes that share a probability of P, above 0 to 1 (default: the bundle's)",
+    )
+    p.add_argument(
+        "--smooth",
+        action=argparse.BooleanOptionalAction,
+        help="mix codes instead of choosing one (default: the bundle's)",
+    )
+    p.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one a core)")
+    p.add_argument("--low-memory", action="store_true", help="let every graph go after its last step: slower, smaller")
+    p.add_argument(
+        "--context",
+        type=Path,
+        metavar="FILE.npz",
+        help="context (T, D) and context_mask (T,) in place of a prompt, for a bundle without a text model",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=Path("picture.png"),
+        metavar="FILE.png",
+        help="picture file; several prompts give FILE-1.png, FILE-2.png, ... (default: picture.png)",
+    )
+    p.add_argument("--previews", type=Path, metavar="DIR", help="also write the picture as of every scale into DIR")
+    p.add_argument("--json", action="store_true", help="print one JSON object a picture instead of text")
+
+
+def run(a: argparse.Namespace, load: Load = load) -> int:
+    """load: what opens a bundle."""
+    if bool(a.prompts) == (a.context is not None):
+        a.refuse("expected a PROMPT, or --context FILE.npz for a bundle without a text model")
     prompts: list[str | Context] = [*a.prompts] if a.context is None else [read_context(a.context)]
     files = picture_files(a.out, len(prompts))
     for file in files:
         check_writable(file)
     if a.previews is not None:
         make_folder(a.previews)
-    with Bar() as bar:
+    with PictureLine() as bar:
         bar.say("loading the bundle")
         folder = find_bundle(a.bundle)
         pipeline = load(folder, threads=a.threads, low_memory=a.low_memory)
@@ -67,7 +108,7 @@ def run(a: argparse.Namespace) -> int:
 
 
 def begin(
-    pipeline: Pipeline, prompt: str | Context, seed: int, settings: dict[str, Any], bar: Bar
+    pipeline: Pipeline, prompt: str | Context, seed: int, settings: dict[str, Any], bar: PictureLine
 ) -> tuple[Iterator[Event], list[str]]:
     """Check a prompt and its settings: (events to come, warnings). Raises InputError; draws nothing yet."""
     if isinstance(prompt, str) and pipeline.manifest.tokenizer is None:
@@ -87,7 +128,7 @@ def begin(
     return events, notes
 
 
-def draw(events: Iterator[Event], bar: Bar, folder: Path | None, stem: str) -> tuple[Image.Image, list[Path]]:
+def draw(events: Iterator[Event], bar: PictureLine, folder: Path | None, stem: str) -> tuple[Image.Image, list[Path]]:
     """Run a stream to its end: the picture, and the files of its previews."""
     previews: list[Path] = []
     image = None
@@ -165,39 +206,3 @@ def write_png(image: Image.Image, file: Path) -> None:
         raise HartEdgeError(f"{file}: could not be written ({error}); what was there before is unchanged") from error
     finally:
         part.unlink(missing_ok=True)
-
-
-class Bar:
-    """One line on a terminal that says what goes on; nothing where standard error is no terminal."""
-
-    def __init__(self) -> None:
-        self._terminal, self._shown = sys.stderr.isatty(), False
-        self._title, self._begun = "", 0.0
-
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.clear()
-
-    def start(self, title: str) -> None:
-        self._title, self._begun = title, time.perf_counter()
-        self.say(f"{'[' + '.' * BAR + ']'}  {title}")
-
-    def step(self, done: int, scales: int) -> None:
-        filled = BAR * done // scales
-        bar = f"[{'#' * filled}{'.' * (BAR - filled)}]"
-        self.say(f"{bar}  scale {done} of {scales}  {time.perf_counter() - self._begun:5.1f} s  {self._title}")
-
-    def say(self, line: str) -> None:
-        if self._terminal:
-            width = shutil.get_terminal_size().columns - 1
-            print(f"{CLEAR}{line[:width]}", end="", file=sys.stderr, flush=True)
-            self._shown = True
-
-    def clear(self) -> None:
-        if self._shown:
-            print(CLEAR, end="", file=sys.stderr, flush=True)
-            self._shown = False

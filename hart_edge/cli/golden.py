@@ -7,12 +7,30 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hart_edge.errors import HartEdgeError
+from hart_edge.cli.command import Commands, needs_extra, new_command
 
 if TYPE_CHECKING:
     from hart_edge.checks.golden_records import RecordResult
+
+
+def add(commands: Commands) -> None:
+    p = new_command(
+        commands,
+        "golden",
+        "Hold a checkpoint, or a bundle built from it, against its golden records; exit 1 beyond tolerance.",
+        run,
+    )
+    p.add_argument("folder", type=Path, metavar="DIR", help="checkpoint folder with golden.npz")
+    p.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="BUNDLE",
+        help="hold this bundle's loop against the records instead of the reference",
+    )
+    p.add_argument("--json", action="store_true", help="print one JSON object a record instead of text")
 
 
 def run(a: argparse.Namespace) -> int:
@@ -43,10 +61,6 @@ def results(a: argparse.Namespace) -> Iterator[RecordResult]:
         from hart_edge.checks.golden_bundle import check_bundle
 
         return check_bundle(a.folder, a.bundle)
-    try:
+    with needs_extra("the reference", "export"):
         from hart_edge.checks.golden import check_reference
-    except ModuleNotFoundError as error:
-        raise HartEdgeError(
-            f"the reference needs {error.name}, which is not installed; pip install 'hart-edge[export]'"
-        ) from error
     return check_reference(a.folder)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.checks.gpu_mix import mix
 from hart_edge.checks.gpu_parity import Check, PictureCheck, check_graphs, check_pictures
 from hart_edge.checks.gpu_timing import Timing, measure, runner_of, slower_graphs
-from hart_edge.cli.generate import Bar
+from hart_edge.cli.progress import StatusLine
 from hart_edge.engines.loading import load
 from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner
 from hart_edge.engines.tensorrt.cuda import Cuda
@@ -27,7 +28,7 @@ def run(a: argparse.Namespace) -> int:
         raise InputError(
             "--gpu-check: expected --reference GRAPHS, the bundle of graphs that the engines were made from"
         )
-    with Bar() as bar:
+    with StatusLine() as bar:
         found = examine(a, bar)
     if a.report is not None:
         write(a.report, found)
@@ -35,7 +36,7 @@ def run(a: argparse.Namespace) -> int:
     return 0 if found["ok"] else 1
 
 
-def examine(a: argparse.Namespace, bar: Bar) -> dict[str, Any]:
+def examine(a: argparse.Namespace, bar: StatusLine) -> dict[str, Any]:
     """The whole report, ready for JSON."""
     bar.say("loading the bundles")
     graphs = reference(a.reference)
@@ -152,10 +153,10 @@ def verdict(found: dict[str, Any]) -> list[str]:
     return [*lines, f"drop {mine} there: --mixed OUT writes a bundle that takes these graphs from {other['bundle']}"]
 
 
-def markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
 
-    def line(cells: tuple[str, ...]) -> str:
+    def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
 
     return [line(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, rows)]

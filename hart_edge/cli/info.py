@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from hart_edge.bundle.manifest import Engines, Manifest
 from hart_edge.bundle.quality import in_words
 from hart_edge.bundle.verify import Bundle, open_bundle
+from hart_edge.cli.command import Commands, needs_extra, new_command
 from hart_edge.cli.tables import table
 from hart_edge.units import size
 
@@ -17,9 +19,17 @@ HEAD = ("component", "precision", "held as", "parameters", "bytes", "error", "of
 NUMBERS = frozenset({"parameters", "bytes", "error"})
 
 
+def add(commands: Commands) -> None:
+    p = new_command(commands, "info", "Verify a bundle and show what is in it; or count a model's arithmetic.", run)
+    p.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder; with --macs a checkpoint or a preset")
+    p.add_argument("--macs", action="store_true", help="multiply-accumulates per component and scale")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+
+
 def run(a: argparse.Namespace) -> int:
     if a.macs:
-        from hart_edge.cli.macs import run as run_macs  # needs torch, which a device has not
+        with needs_extra("counting arithmetic", "export"):
+            from hart_edge.cli.macs import run as run_macs
 
         return run_macs(a)
     bundle = open_bundle(a.bundle)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 from hart_edge.bundle.memory import Activations, Constants, Forecast, advice, fits, forecast
 from hart_edge.bundle.verify import Bundle, open_bundle
-from hart_edge.cli.generate import Bar
+from hart_edge.cli.command import Commands, new_command
+from hart_edge.cli.progress import StatusLine
 from hart_edge.cli.tables import table
 from hart_edge.errors import InputError
 from hart_edge.units import binary_size as size
@@ -20,10 +22,24 @@ SCALES = ("scale", "weights", "activations", "keys and values", "buffers", "in a
 NUMBERS = frozenset({*HEAD[1:3], "its build", *SCALES[1:]})
 
 
+def add(commands: Commands) -> None:
+    p = new_command(
+        commands,
+        "plan",
+        "Say how much memory a bundle takes while it runs and is built; exit 1 if it does not fit.",
+        run,
+    )
+    p.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder")
+    p.add_argument("--memory", required=True, metavar="SIZE", help="what the device has free: 8GiB, 512MiB, 4GB")
+    p.add_argument("--low-memory", action="store_true", help="as generate --low-memory runs")
+    p.add_argument("--workspace", default="0", metavar="SIZE", help="that the engine builder may use (default: 0)")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+
+
 def run(a: argparse.Namespace) -> int:
     memory, workspace = byte_count(a.memory), byte_count(a.workspace)
     bundle = open_bundle(a.bundle)
-    with Bar() as bar:
+    with StatusLine() as bar:
         bar.say("reading the graphs")
         constants, activations = read(bundle, bar)
     usual, low = (
@@ -45,7 +61,7 @@ def run(a: argparse.Namespace) -> int:
     return 0 if chosen.peak <= memory else 1
 
 
-def read(bundle: Bundle, bar: Bar) -> tuple[dict[str, Constants], Activations]:
+def read(bundle: Bundle, bar: StatusLine) -> tuple[dict[str, Constants], Activations]:
     """Weights and nodes by component, and bytes of activations by component and scale."""
     if bundle.manifest.target.engines is not None:
         return read_reports(bundle)
@@ -75,7 +91,7 @@ def read_reports(bundle: Bundle) -> tuple[dict[str, Constants], Activations]:
     return constants, activations
 
 
-def read_graphs(bundle: Bundle, bar: Bar) -> tuple[dict[str, Constants], Activations]:
+def read_graphs(bundle: Bundle, bar: StatusLine) -> tuple[dict[str, Constants], Activations]:
     """Of graphs: what hart_edge/checks/activations.py computes, which needs onnx and ONNX Runtime."""
     try:
         from hart_edge.checks.activations import steps_of

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
+from hart_edge.cli.command import Commands, needs_extra, new_command, new_parser
 from hart_edge.errors import HartEdgeError, InputError
 
 if TYPE_CHECKING:
@@ -25,14 +26,55 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def add(commands: Commands) -> None:
+    group = new_command(
+        commands, "train", "Train a part of a checkpoint. Several processes: accelerate launch -m hart_edge ...", run
+    )
+    models = group.add_subparsers(dest="model", metavar="MODEL", required=True)
+    p = new_parser(models, "tokenizer", "Train the hybrid tokenizer on DIR/train, validated on DIR/validation.")
+    p.add_argument("--init", type=Path, metavar="DIR", help="begin with the weights of this tokenizer/ folder")
+    _add_run(p)
+    p = new_parser(models, "transformer", "Train the transformer on codes of DIR/train, validated on DIR/validation.")
+    p.add_argument("--tokenizer", type=Path, required=True, metavar="DIR", help="the trained tokenizer/ folder")
+    p.add_argument(
+        "--init", type=Path, metavar="DIR", help="begin with the weights of this checkpoint, of any resolution"
+    )
+    p.add_argument(
+        "--text-model", type=Path, metavar="DIR", help="begin with this text_model/ folder (default: of --init, or new)"
+    )
+    _add_run(p)
+    p = new_parser(models, "evaluator", "Train the judge of hart-edge eval on DIR/train, validated on DIR/validation.")
+    _add_run(p)
+
+
+def _add_run(p: argparse.ArgumentParser) -> None:
+    """What every training command takes."""
+    p.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of hart-edge data, or one like it")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    p.add_argument(
+        "--recipe", type=Path, metavar="FILE.json", help="what to train and how (default: the shipped model)"
+    )
+    p.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="change one of the recipe's")
+    p.add_argument(
+        "--resume",
+        nargs="?",
+        const="newest",
+        metavar="FILE",
+        help="go on from the newest state in --out, or from this one; begins where there is none",
+    )
+    p.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the arithmetic (default: fp32)")
+    p.add_argument("--threads", type=int, metavar="N", help="threads of each process (default: torch's choice)")
+    p.add_argument("--log-seconds", type=float, default=60, metavar="S", help="between log lines (default: 60)")
+    p.add_argument("--save-minutes", type=float, default=10, metavar="M", help="between states (default: 10)")
+    p.add_argument("--look-steps", type=int, default=1000, metavar="N", help="between validations (default: 1000)")
+    p.add_argument("--keep", type=int, default=2, metavar="N", help="states to keep (default: 2)")
+    p.add_argument("--json", action="store_true", help="print one JSON object at the end instead of text")
+
+
 def run(a: argparse.Namespace) -> int:
-    try:
+    with needs_extra("training", "train"):
         for package in ("accelerate", "tensorboard", "torchmetrics"):
             importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise HartEdgeError(
-            f"training needs {error.name}, which is not installed; pip install 'hart-edge[train]'"
-        ) from error
     from hart_edge.training.loop import Habits, train
 
     habits = Habits(a.log_seconds, a.save_minutes * 60, a.look_steps, a.keep)

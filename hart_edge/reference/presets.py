@@ -1,14 +1,19 @@
-"""Published shapes without weights: for benchmarks, and for planning a device before a checkpoint is at hand.
+"""Checkpoints that need no download: the model that comes along, and published shapes without weights.
 
-In: a preset's name. Out: its configurations. Source of the sizes: HART section 4.1 and the published configuration
+Shapes are for benchmarks, and for planning a device before a checkpoint is at hand. In: a preset's name. Out: its
+configurations. Source of the sizes: HART section 4.1 and the published configuration
 files.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import hart_edge
 from hart_edge.errors import BuildError
 from hart_edge.reference.config import TokenizerConfig, TransformerConfig
 
+SHIPPED_MODEL = Path(hart_edge.__file__).parent / "models" / "hart-emoji"
 PUBLISHED_SCALES = {
     256: (1, 2, 3, 4, 5, 6, 8, 10, 13, 16),
     512: (1, 2, 3, 4, 6, 9, 13, 18, 24, 32),

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import re
-import sys
-from dataclasses import asdict
+from contextlib import redirect_stdout
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-import hart_edge.cli.build
-import hart_edge.export.chain
-from hart_edge.bundle.manifest import Precision
+from hart_edge.bundle.manifest import Manifest, Precision
 from hart_edge.bundle.quality import LIMITS, Limits
 from hart_edge.bundle.verify import open_bundle
-from hart_edge.cli.build import main
+from hart_edge.cli.build import build_options, bundle_folder, run
+from hart_edge.cli.main import build_main as main
+from hart_edge.cli.main import build_parser, guarded, parser
+from hart_edge.cli.main import main as command_main
+from hart_edge.export.options import BuildOptions, Progress
 from tests.conftest import GOLDEN, BuildOnce
 
 CHECKPOINT = str(GOLDEN / "adaln")
@@ -26,6 +29,16 @@ CHECKPOINT = str(GOLDEN / "adaln")
 def traced(build_once: BuildOnce) -> None:
     """The checkpoint's graphs are traced by now, so building it takes a second."""
     build_once(GOLDEN / "adaln", Precision.FP32)
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    a = build_parser().parse_args(arguments)
+    a.typed = ["python", "-m", "export.build", *arguments]
+    return a
+
+
+def options(*arguments: str) -> BuildOptions:
+    return build_options(parsed(*arguments), Path("bundle"))
 
 
 class Terminal(io.StringIO):
@@ -73,10 +86,9 @@ def test_json(traced: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     }
 
 
-def test_terminal_shows_every_step(traced: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    screen = Terminal()
-    monkeypatch.setattr(sys, "stdout", screen)
-    assert main(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(tmp_path / "bundle")]) == 0
+def test_terminal_shows_every_step(traced: None, tmp_path: Path) -> None:
+    with redirect_stdout(Terminal()) as screen:
+        assert main(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(tmp_path / "bundle")]) == 0
     lines = screen.getvalue().split("\n")
     assert re.fullmatch(r"  tracing transformer \.\.\.\r\033\[K +\d+\.\d s +\d+\.\d MB +tracing transformer", lines[2])
     assert len(lines) == 14 + 3  # a line a step, two of the report, and nothing after it
@@ -109,22 +121,24 @@ def test_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    def interrupt(*_: object) -> None:
+def test_interrupted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    asked: list[Path] = []
+
+    def interrupted(options: BuildOptions, _: Progress) -> Manifest:
+        asked.append(options.out)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(hart_edge.export.chain, "read_source", interrupt)
-    out = tmp_path / "bundle"
-    assert main(["--checkpoint", CHECKPOINT, "--out", str(out)]) == 130
+    arguments = parsed("--checkpoint", CHECKPOINT, "--out", str(out))
+    assert guarded(lambda a: run(a, interrupted), arguments) == 130
     assert capsys.readouterr().err == f"interrupted; nothing was written to {out}\n"
-    assert list(tmp_path.iterdir()) == []
+    assert asked == [out] and list(tmp_path.iterdir()) == []
 
 
-def test_error_ends_the_open_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_error_ends_the_open_line(tmp_path: Path) -> None:
     """On a terminal the message begins on a line of its own."""
-    screen = Terminal()
-    monkeypatch.setattr(sys, "stdout", screen)
-    assert main(["--checkpoint", str(tmp_path / "absent"), "--out", str(tmp_path / "bundle")]) == 1
+    with redirect_stdout(Terminal()) as screen:
+        assert main(["--checkpoint", str(tmp_path / "absent"), "--out", str(tmp_path / "bundle")]) == 1
     assert screen.getvalue() == f"  reading {tmp_path / 'absent'} ...\n"
 
 
@@ -148,30 +162,34 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
         (["--preset", "hart-0.7b-256", "--random-weights", "--target", "cuda"], "hart-0.7b-256-int8-cuda-random"),
     ],
 )
-def test_default_name(monkeypatch: pytest.MonkeyPatch, arguments: list[str], name: str) -> None:
+def test_default_name(arguments: list[str], name: str) -> None:
     """bundles/NAME-PRECISION, with -TARGET unless it is the cpu, and -random at the end."""
-    asked: list[Path] = []
-
-    def stop(options: hart_edge.export.chain.BuildOptions, _: object) -> None:
-        asked.append(options.out)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(hart_edge.cli.build, "build", stop)
-    assert main(arguments) == 130
-    assert asked == [Path("bundles") / name]
+    assert bundle_folder(parsed(*arguments)) == Path("bundles") / name
 
 
-def test_limits_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Limits] = []
+def test_limits_can_be_moved() -> None:
+    moved = ["--precision", "fp16", "--min-top1", "0.9", "--max-kl", "0.5", "--min-psnr", "30"]
+    assert options().held_to == LIMITS[Precision.INT8]
+    assert options(*moved).held_to == Limits(0.9, 0.5, 30.0)
 
-    def stop(options: hart_edge.export.chain.BuildOptions, _: object) -> None:
-        asked.append(options.held_to)
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(hart_edge.cli.build, "build", stop)
-    for arguments in ([], ["--precision", "fp16", "--min-top1", "0.9", "--max-kl", "0.5", "--min-psnr", "30"]):
-        assert main(arguments) == 130
-    assert asked == [LIMITS[Precision.INT8], Limits(0.9, 0.5, 30.0)]
+def test_former_names_of_options() -> None:
+    now = options("--int8-scheme", "static", "--range-rule", "mse", "--exclude", "a.*", "--exclude", "b")
+    then = options("--int8-form", "static", "--observer", "mse", "--keep", "a.*", "--keep", "b")
+    assert replace(then, command="") == replace(now, command="")
+    assert now.int8_scheme == "static" and now.range_rule == "mse" and now.excluded == ("a.*", "b")
+
+
+def test_the_command_and_the_door_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same options, one another's names and defaults; each shows the name that it was called by."""
+    words = ["--precision", "fp16", "--workspace", "2GB"]
+    by_door, by_command = build_parser().parse_args(words), parser().parse_args(["build", *words])
+    assert {**vars(by_door), "command": "build", "refuse": None} == {**vars(by_command), "refuse": None}
+    for call, name in ((main, "python -m export.build"), (lambda a: command_main(["build", *a]), "hart-edge build")):
+        with pytest.raises(SystemExit) as ended:
+            call(["--help"])
+        assert ended.value.code == 0
+        assert capsys.readouterr().out.startswith(f"usage: {name} [-h] [--checkpoint CHECKPOINT]")
 
 
 @pytest.mark.parametrize("arguments", [["--preset", "hart-0.7b-256"], ["--random-weights"]])

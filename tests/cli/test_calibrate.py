@@ -1,20 +1,19 @@
-"""`python -m calib.collect` as a user meets it: one file, whole or not at all, for as many builds as there are."""
+"""`hart-edge calibrate` as a user meets it: one file, whole or not at all, for as many builds as there are."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import hart_edge.calib.calibrate.collector
 from hart_edge.bundle.verify import open_bundle
-from hart_edge.calib.calibrate.ranges import read_ranges
-from hart_edge.cli.build import main as build
-from hart_edge.cli.calibrate import main
+from hart_edge.calib.calibrate.ranges import CalibratedRanges, read_ranges
+from hart_edge.cli.calibrate import run
+from hart_edge.cli.main import build_main as build
+from hart_edge.cli.main import guarded, main, parser
+from hart_edge.export.options import BuildOptions, Progress
 from tests.export.small_checkpoint import CHECKPOINT
 
 
@@ -24,7 +23,11 @@ def traced(small_bundle: Path) -> None:
 
 
 def collect(out: Path, contexts: Path, *further: str) -> int:
-    return main(["--checkpoint", str(CHECKPOINT), "--out", str(out), "--contexts", str(contexts), *further])
+    return main(["calibrate", *arguments(out, contexts), *further])
+
+
+def arguments(out: Path, contexts: Path) -> list[str]:
+    return ["--checkpoint", str(CHECKPOINT), "--out", str(out), "--contexts", str(contexts)]
 
 
 def test_the_same_ranges_as_a_build_of_the_same_inputs(
@@ -47,7 +50,7 @@ def test_the_same_ranges_as_a_build_of_the_same_inputs(
 
 def test_json(contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "ranges.json"
-    assert collect(out, contexts, "--json", "--observer", "mse") == 0
+    assert collect(out, contexts, "--json", "--range-rule", "mse") == 0
     *steps, last = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [step["step"].split()[0] for step in steps] == ["reading", *["tracing"] * 8, "calibrating"]
     found = read_ranges(out, json.loads(out.read_bytes())["weights_sha256"])
@@ -55,22 +58,19 @@ def test_json(contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert set(found.range_rules.values()) == {"mse"}
 
 
-def test_interrupted_leaves_what_was_there(
-    contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_leaves_what_was_there(contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "ranges" / "mine.json"
     out.parent.mkdir()
     out.write_text("earlier")
 
-    def interrupt(self: object) -> None:
+    def interrupted(options: BuildOptions, progress: Progress, scratch: Path) -> CalibratedRanges:
+        (scratch / "transformer.onnx").write_bytes(b"half of it")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(hart_edge.calib.calibrate.collector.Collector, "end_prompt", interrupt)
-    assert collect(out, contexts) == 130
+    a = parser().parse_args(["calibrate", *arguments(out, contexts)])
+    assert guarded(lambda a: run(a, interrupted), a) == 130
     assert capsys.readouterr().err == f"interrupted; {out} was not written\n"
     assert out.read_text() == "earlier" and [path.name for path in out.parent.iterdir()] == ["mine.json"]
-    monkeypatch.undo()
-    assert collect(out, contexts) == 0  # and begins anew
 
 
 def test_not_finite_names_prompt_graph_and_tensor(
@@ -88,7 +88,7 @@ def test_not_finite_names_prompt_graph_and_tensor(
 def test_no_prompts(contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("# none\n")
-    assert main(["--prompts", str(prompts), "--out", str(tmp_path / "ranges.json")]) == 1
+    assert main(["calibrate", "--prompts", str(prompts), "--out", str(tmp_path / "ranges.json")]) == 1
     assert "expected at least one prompt, found none; write one a line" in capsys.readouterr().err
 
 
@@ -99,11 +99,7 @@ def test_a_folder_is_no_file(contexts: Path, tmp_path: Path, capsys: pytest.Capt
     )
 
 
-def test_runs_as_a_module() -> None:
-    found = subprocess.run(
-        [sys.executable, "-m", "hart_edge.calib.calibrate.collector", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "usage: python -m calib.collect" in found.stdout
+def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["calibrate", "--help"])
+    assert capsys.readouterr().out.startswith("usage: hart-edge calibrate [-h] [--checkpoint CHECKPOINT] [--out OUT]")

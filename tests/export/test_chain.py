@@ -21,7 +21,7 @@ from hart_edge.bundle.quality import LIMITS
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.calib.scheme import Int8Scheme, Scheme
-from hart_edge.cli.build import main
+from hart_edge.cli.main import build_main as main
 from hart_edge.cli.main import main as generate
 from hart_edge.engines.loading import load
 from hart_edge.errors import BuildError

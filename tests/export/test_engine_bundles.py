@@ -19,7 +19,7 @@ from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.graph_files import read_graph, save_graph
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
-from hart_edge.cli.build import main as export_main
+from hart_edge.cli.main import build_main as export_main
 from hart_edge.cli.main import main
 from hart_edge.engines.base import BuildProgress, EngineSettings
 from hart_edge.engines.bundle_build import EngineDone, EngineJob, build_engines, engine_reports
