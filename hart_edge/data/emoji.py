@@ -14,7 +14,7 @@ import logging
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int], None]  # what is being done, and how many are done
 
 LICENCES_FILE, SOURCES_FILE, METADATA_FILE = "licences.json", "sources.json", "metadata.jsonl"
+EXPECTED_STYLE = "3d"  # what a caption without a style means, wherever an emoji is drawn in it
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,13 @@ def build(out: Path, archives: Mapping[Package, Path], progress: Progress = lamb
     with staged_folder(out) as staging:
         emoji = read_emoji(read_json(archives[NAMES], "en/data.json"))
         drawn, duplicates = draw(archives, emoji, staging, progress)
+        expected = {picture.emoji.code for picture in drawn if picture.style == EXPECTED_STYLE}
         splits = split(emoji, {(picture.emoji.code, picture.style) for picture in drawn})
         by_split: dict[Split, list[Picture]] = {each: [] for each in Split}
         for picture in drawn:
             by_split[splits[picture.emoji.code, picture.style]].append(picture)
         for name, pictures in by_split.items():
-            write_split(staging, staging / name, pictures)
+            write_split(staging, staging / name, pictures, expected)
         made = EmojiSet(by_split, duplicates)
         write_papers(staging, made, archives)
     return made
@@ -101,15 +103,22 @@ def draw(
     return kept, len(pictures) - len(kept)
 
 
-def write_split(source: Path, folder: Path, pictures: Sequence[Picture]) -> None:
-    """Move a split's pictures from `source` to `folder` and write metadata.jsonl, mixed: any part of it is a sample."""
+def write_split(source: Path, folder: Path, pictures: Sequence[Picture], expected: Collection[str]) -> None:
+    """Move a split's pictures from `source` to `folder` and write metadata.jsonl, mixed: any part of it is a sample.
+
+    expected: codes of the emoji that are drawn in EXPECTED_STYLE, in whichever split.
+    """
     folder.mkdir()
     lines = []
     for picture in sorted(pictures, key=lambda picture: fraction(f"order/{picture.file}")):
         (source / picture.file).rename(folder / picture.file)
         lines.append({
             "file_name": picture.file,
-            "text": captions(picture.emoji, picture.style),
+            "text": captions(
+                picture.emoji,
+                picture.style,
+                unstyled=picture.style == EXPECTED_STYLE or picture.emoji.code not in expected,
+            ),
             "name": picture.emoji.name,
             "style": picture.style,
             "source": picture.package,

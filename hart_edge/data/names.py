@@ -105,14 +105,17 @@ def words(*texts: str) -> set[str]:
     return set(WORD.findall(" ".join(texts).lower()))
 
 
-def captions(emoji: Emoji, style: str) -> tuple[str, ...]:
+def captions(emoji: Emoji, style: str, *, unstyled: bool = True) -> tuple[str, ...]:
     """What may be said of the emoji's picture in a style; the first is the canonical one. All of it is true.
 
-    "man astronaut: dark skin tone, flat", the same without style, as a phrase ("a man astronaut with dark skin tone")
-    with and without style, and with the first tags that say something new.
+    "man astronaut: dark skin tone, flat", the same as a phrase ("a man astronaut with dark skin tone, flat"), and with
+    the first tags that say something new. unstyled: name and phrase without the style too, which of several pictures
+    of an emoji only one should have, or a prompt without a style would mean any of them.
     """
     phrase = as_phrase(emoji)
     said = [f"{emoji.name}, {style}", emoji.name, f"{phrase}, {style}", phrase]
+    if not unstyled:
+        said = said[::2]  # those that name the style
     known = words(emoji.name) | COLOURS | SHAPES  # the "blue" of a sad face is not what is drawn
     tags = [tag for tag in emoji.tags if TAG.fullmatch(tag) and not known & words(tag)]
     if tags:

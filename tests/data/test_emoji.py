@@ -100,6 +100,18 @@ def test_what_training_reads(built: tuple[Path, EmojiSet]) -> None:
             assert (image[-1, -1] == 255).all() or (image[0, 0] == 255).all()  # the ground is white
 
 
+def test_a_caption_without_a_style_means_3d(built: tuple[Path, EmojiSet]) -> None:
+    """Wherever an emoji is drawn in it, in whichever split that drawing is."""
+    out, made = built
+    drawn = {(picture.emoji.code, picture.style) for pictures in made.pictures.values() for picture in pictures}
+    for split, pictures in read(out):
+        by_file = {picture.file: picture for picture in made.pictures[Split(split)]}
+        for name, captions in zip(pictures.names, pictures.captions, strict=True):
+            code, style = by_file[name].emoji.code, by_file[name].style
+            unstyled = [caption for caption in captions if not caption.endswith(f", {style}")]
+            assert bool(unstyled) == (style == "3d" or (code, "3d") not in drawn), name
+
+
 def test_pictures(built: tuple[Path, EmojiSet]) -> None:
     """256 pixels, RGB; every one shows the colour that its code and style have, at its place."""
     out, made = built

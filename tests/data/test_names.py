@@ -125,6 +125,13 @@ def test_captions(code: str, name: str, tags: tuple[str, ...], group: int, expec
     assert captions(make_emoji(code, name, tags, group), "flat") == expected
 
 
+def test_captions_that_all_name_the_style() -> None:
+    heart = make_emoji("2764", "red heart", ("emotion", "love"), 0)
+    expected = ("red heart, noto", "a red heart, noto", "red heart, emotion, love, noto")
+    assert captions(heart, "noto", unstyled=False) == expected
+    assert captions(make_emoji("31-20E3", "keycap: 1", (), 8), "noto", unstyled=False) == ("keycap: 1, noto",)
+
+
 def test_read_emoji_takes_skin_tones_and_leaves_out_components() -> None:
     data = [
         {
