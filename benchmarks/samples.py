@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.png")
     options = parser.parse_args(arguments)
     rows = read_metadata(options.data).rows[: options.count]
-    prompts = [captions[0] for _, captions in rows]
+    prompts = [row.captions[0] for row in rows]
     pictures = load(options.bundle).generate(prompts, seed=range(len(prompts)))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     sheet(pictures, prompts).save(options.out)

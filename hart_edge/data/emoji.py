@@ -26,7 +26,7 @@ from hart_edge import __version__
 from hart_edge.data.drawings import SIDE, STYLES, read_drawings, renderer
 from hart_edge.data.duplicates import first_alike, small_view
 from hart_edge.data.errors import DataError
-from hart_edge.data.names import Emoji, captions, read_emoji
+from hart_edge.data.names import TONES, Emoji, captions, read_emoji, toneless
 from hart_edge.data.packages import NAMES, Package, read_json
 from hart_edge.data.splits import Split, fraction, split
 
@@ -121,10 +121,21 @@ def write_split(source: Path, folder: Path, pictures: Sequence[Picture], expecte
             ),
             "name": picture.emoji.name,
             "style": picture.style,
+            "group": toneless(picture.emoji.code),
+            "weight": weight(picture),
             "source": picture.package,
         })  # fmt: skip
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     (folder / METADATA_FILE).write_text(text, encoding="utf-8")
+
+
+def weight(picture: Picture) -> int:
+    """How often the picture is drawn among those of its group, for training that draws by group and weight.
+
+    What people ask for comes more often: the expected style twice as often as another, and the emoji that names no
+    skin tone as often as its five tones together.
+    """
+    return (2 if picture.style == EXPECTED_STYLE else 1) * (1 if picture.emoji.tones else len(TONES))
 
 
 def write_papers(folder: Path, made: EmojiSet, archives: Mapping[Package, Path]) -> None:
@@ -161,7 +172,8 @@ def card(made: EmojiSet, archives: Iterable[Package]) -> str:
 
 Made by `hart-edge data emoji` (hart-edge {__version__}): {SIDE} x {SIDE} pixel PNG on white, one picture for each emoji
 and style. Every folder holds `metadata.jsonl`, a line a picture: `file_name`, `text` (its captions, the first the
-canonical one), `name`, `style` and `source`.
+canonical one), `name`, `style`, `group` (the same for an emoji in all skin tones and styles), `weight` (how often the
+picture is drawn within its group) and `source`.
 
 | folder | pictures | {" | ".join(STYLES)} |
 |---|---|{"---|" * len(STYLES)}

@@ -1,6 +1,7 @@
 """The captions file of a folder of pictures: metadata.csv or metadata.jsonl, the imagefolder layout.
 
-In: a folder. Out: file names with their captions in the file's order, and what is wrong with the rest, by name.
+In: a folder. Out: file names with their captions in the file's order, how often training may draw them, and what is
+wrong with the rest, by name.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hart_edge.data.errors import DataError
 
@@ -20,19 +22,30 @@ ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", "
 EXPECTED = f"expected {CSV_FILE} (columns file_name and text) or {JSONL_FILE} (keys file_name and text)"
 
 
+class Row(NamedTuple):
+    """One picture. captions: at least one; group: what it shares with others, "" for none; weight: above 0, how often
+    it is drawn among those of its group.
+    """
+
+    name: str
+    captions: tuple[str, ...]
+    group: str = ""
+    weight: float = 1.0
+
+
 @dataclass(frozen=True)
 class Metadata:
-    """rows: (file name, its captions, at least one) in the file's order; problems: (file name, what is wrong)."""
+    """rows: in the file's order; problems: (file name, what is wrong)."""
 
-    rows: tuple[tuple[str, tuple[str, ...]], ...]
+    rows: tuple[Row, ...]
     problems: tuple[tuple[str, str], ...]
 
 
 def read_metadata(folder: Path) -> Metadata:
     """The captions of a folder. Raises DataError where there is no captions file, or one that cannot be read at all.
 
-    A row without caption or with a name that cannot be used, a name that comes twice, and an image that no row names
-    are problems of that picture alone. Whether the files can be opened is not looked at here.
+    A row without caption, with a name or a weight that cannot be used, a name that comes twice, and an image that no
+    row names are problems of that picture alone. Whether the files can be opened is not looked at here.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: expected a folder of pictures, found {'a file' if folder.exists() else 'nothing'}")
@@ -40,16 +53,18 @@ def read_metadata(folder: Path) -> Metadata:
     if len(files) != 1:
         found = "both" if files else "neither"
         raise DataError(f"{folder}: {EXPECTED}, found {found}; {'keep one' if files else 'write one'}")
-    rows: dict[str, tuple[str, ...]] = {}
+    rows: dict[str, Row] = {}
     problems: list[tuple[str, str]] = []
-    for name, captions in _rows(files[0]):
-        if trouble := _unusable(name, captions, rows):
+    for raw in _rows(files[0]):
+        name = raw["file_name"]
+        row = Row(name, _captions(raw.get("text")), _group(raw.get("group")), _weight(raw.get("weight")))
+        if trouble := _unusable(row, raw, rows):
             problems.append((name or files[0].name, trouble))
         else:
-            rows[name] = captions
+            rows[name] = row
     named = {Path(name).as_posix() for name in (*rows, *(name for name, _ in problems))}  # "./a.png" is a.png
     problems += [(name, f"no caption: not in {files[0].name}") for name in images(folder) if name not in named]
-    return Metadata(tuple(rows.items()), tuple(problems))
+    return Metadata(tuple(rows.values()), tuple(problems))
 
 
 def images(folder: Path) -> list[str]:
@@ -58,18 +73,21 @@ def images(folder: Path) -> list[str]:
     return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
 
 
-def _unusable(name: str, captions: tuple[str, ...], rows: dict[str, tuple[str, ...]]) -> str | None:
-    path = Path(name)
+def _unusable(row: Row, raw: dict[str, Any], rows: dict[str, Row]) -> str | None:
+    name, path = row.name, Path(row.name)
     if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
         return f"expected a path inside the folder as file_name, found {name!r}"
     if name in rows:
         return "named twice; the first row counts"
-    if not captions:
+    if not row.captions:
         return "no caption: text is empty"
+    if not (math.isfinite(row.weight) and row.weight > 0):
+        return f"expected a weight above 0, found {raw['weight']!r}"
     return None
 
 
-def _rows(file: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows as they were written; file_name is a string."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -77,7 +95,7 @@ def _rows(file: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield from _csv_rows(file, text) if file.name == CSV_FILE else _jsonl_rows(file, text)
 
 
-def _csv_rows(file: Path, text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _csv_rows(file: Path, text: str) -> Iterator[dict[str, Any]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         columns = reader.fieldnames or ()
@@ -85,12 +103,12 @@ def _csv_rows(file: Path, text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
             found = ", ".join(columns) or "none"
             raise DataError(f"{file}: expected columns file_name and text, found {found}; name them so")
         for row in reader:
-            yield row["file_name"] or "", _captions(row["text"])
+            yield {**row, "file_name": row["file_name"] or ""}
     except csv.Error as error:
         raise DataError(f"{file}, after line {reader.line_num}: expected CSV, found {error}; mend it") from error
 
 
-def _jsonl_rows(file: Path, text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _jsonl_rows(file: Path, text: str) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -102,10 +120,25 @@ def _jsonl_rows(file: Path, text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
             raise DataError(
                 f"{file}, line {number}: expected an object with file_name and text, found {line[:60]!r}; mend it"
             )
-        yield row["file_name"], _captions(row.get("text"))
+        yield row
 
 
 def _captions(text: Any) -> tuple[str, ...]:
     """The captions of a row: a string or a list of them; without white space around, empty and repeated ones."""
     given = text if isinstance(text, list) else [text]
     return tuple(dict.fromkeys(each.strip() for each in given if isinstance(each, str) and each.strip()))
+
+
+def _group(value: Any) -> str:
+    """A string or a number; whatever else it may be groups nothing."""
+    return str(value).strip() if isinstance(value, str | int | float) else ""
+
+
+def _weight(value: Any) -> float:
+    """1 where none is given, nan where it is no number."""
+    if value is None or value == "":
+        return 1.0
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan

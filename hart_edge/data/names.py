@@ -70,6 +70,11 @@ def plain_code(code: str) -> str:
     return "-".join(point.lstrip("0") for point in points if point != "fe0f")
 
 
+def toneless(code: str) -> str:
+    """The code of the same emoji without its skin tones: 1f468-1f3fd-200d-1f680 -> 1f468-200d-1f680."""
+    return "-".join(point for point in code.split("-") if point not in TONES)
+
+
 def read_emoji(data: Iterable[dict[str, Any]]) -> dict[str, Emoji]:
     """Every emoji of emojibase's data.json by its code, in its order; components and single letters are left out."""
     found = {}

@@ -46,11 +46,15 @@ Decoded = tuple[NDArray[np.uint8], dict[str, str]]  # (N, side, side, 3); file n
 @dataclass(frozen=True)
 class Pictures:
     """images: (N, side, side, 3) uint8 RGB, read-only; captions: N times at least one, the first is the canonical one;
-    names: the file names."""
+    names: the file names; groups: what pictures have in common, "" for nothing; weights: above 0, how often each is
+    drawn among those of its group. No groups and no weights: () each.
+    """
 
     images: NDArray[np.uint8]
     captions: tuple[tuple[str, ...], ...]
     names: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[3] != 3 or self.images.dtype != np.uint8:
@@ -59,6 +63,11 @@ class Pictures:
             raise ValueError(
                 f"expected as many captions and names as images, found {len(self.images)} images, "
                 f"{len(self.captions)} captions, {len(self.names)} names"
+            )
+        if {len(self.groups), len(self.weights)} - {0, len(self.names)}:
+            raise ValueError(
+                f"expected a group and a weight for each of {len(self.names)} images or for none, found "
+                f"{len(self.groups)} groups, {len(self.weights)} weights"
             )
 
     def __len__(self) -> int:
@@ -90,8 +99,8 @@ def read_pictures(folder: str | Path, side: int) -> Pictures:
         )
     if problems:
         log.warning("%s: %d of %d pictures left out", folder, len(problems), total)
-    rows = [(name, captions) for name, captions in metadata.rows if name not in undecoded]
-    return Pictures(images, tuple(captions for _, captions in rows), tuple(name for name, _ in rows))
+    names, captions, groups, weights = zip(*(row for row in metadata.rows if row.name not in undecoded), strict=True)
+    return Pictures(images, captions, names, groups, weights)
 
 
 def decode(file: Path, side: int) -> NDArray[np.uint8]:
@@ -134,12 +143,12 @@ def _middle(picture: Image.Image) -> Image.Image:
 def _key(folder: Path, side: int, metadata: Metadata) -> str:
     """Changes with every file that is read: its name, size and times, and the order. Captions are not in the cache."""
     digest = hashlib.sha256(f"{FORMAT} {side} {PIL.__version__}\n".encode())
-    for name, _ in metadata.rows:
+    for row in metadata.rows:
         try:
-            stat = (folder / name).stat()
-            digest.update(f"{name}\0{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n".encode())
+            stat = (folder / row.name).stat()
+            digest.update(f"{row.name}\0{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n".encode())
         except OSError:
-            digest.update(f"{name}\0\n".encode())
+            digest.update(f"{row.name}\0\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -194,7 +203,7 @@ def _decode_all(folder: Path, side: int, metadata: Metadata, entry: Path) -> Dec
 def _write(folder: Path, side: int, metadata: Metadata, file: BinaryIO) -> tuple[int, dict[str, str]]:
     """Append the pictures that can be decoded to `file`: (how many, those that cannot with the reason)."""
     count, problems, said = 0, {}, time.monotonic()
-    names = [name for name, _ in metadata.rows]
+    names = [row.name for row in metadata.rows]
     for index, (name, result) in enumerate(_decoded(folder, side, names)):
         if isinstance(result, str):
             problems[name] = result

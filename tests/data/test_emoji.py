@@ -112,6 +112,21 @@ def test_a_caption_without_a_style_means_3d(built: tuple[Path, EmojiSet]) -> Non
             assert bool(unstyled) == (style == "3d" or (code, "3d") not in drawn), name
 
 
+def test_groups_and_weights(built: tuple[Path, EmojiSet], data: list[dict[str, Any]]) -> None:
+    """A group is an emoji in all tones and styles; 3d weighs twice, and no tone as much as the five tones."""
+    out, _ = built
+    found = {}
+    for _, pictures in read(out):
+        found |= dict(zip(pictures.names, zip(pictures.groups, pictures.weights, strict=True), strict=True))
+    thumbs = next(entry["hexcode"].lower() for entry in data if entry.get("skins"))
+    first, *rest = thumbs.split("-")
+    toned = "-".join([first, "1f3fd", *rest])
+    assert found[f"{thumbs}-3d.png"] == (thumbs, 10.0) and found[f"{thumbs}-flat.png"] == (thumbs, 5.0)
+    assert found[f"{toned}-3d.png"] == (thumbs, 2.0) and found[f"{toned}-noto.png"] == (thumbs, 1.0)
+    own = [weight for group, weight in found.values() if group == thumbs]
+    assert len(own) == 18 and sum(own) == 40
+
+
 def test_pictures(built: tuple[Path, EmojiSet]) -> None:
     """256 pixels, RGB; every one shows the colour that its code and style have, at its place."""
     out, made = built

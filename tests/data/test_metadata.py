@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hart_edge.data.errors import DataError
-from hart_edge.data.metadata import read_metadata
+from hart_edge.data.metadata import Row, read_metadata
 
 
 def folder_with(tmp_path: Path, **files: str) -> Path:
@@ -19,7 +19,7 @@ def folder_with(tmp_path: Path, **files: str) -> Path:
 def test_csv(tmp_path: Path) -> None:
     text = '\ufefffile_name,split,text\r\nb.png,x,"a cat, black"\r\nsub/a.jpg,y, a dog \r\n'
     read = read_metadata(folder_with(tmp_path, csv=text))
-    assert read.rows == (("b.png", ("a cat, black",)), ("sub/a.jpg", ("a dog",)))
+    assert read.rows == (Row("b.png", ("a cat, black",)), Row("sub/a.jpg", ("a dog",)))
     assert read.problems == ()
 
 
@@ -28,13 +28,30 @@ def test_jsonl_with_several_captions(tmp_path: Path) -> None:
         '{"file_name": "a.png", "text": ["one", " two ", "", "one"], "size": 3}\n\n{"text": "z", "file_name": "b.png"}'
     )
     read = read_metadata(folder_with(tmp_path, jsonl=lines))
-    assert read.rows == (("a.png", ("one", "two")), ("b.png", ("z",)))
+    assert read.rows == (Row("a.png", ("one", "two")), Row("b.png", ("z",)))
+
+
+def test_groups_and_weights(tmp_path: Path) -> None:
+    rows = '{"file_name": "a.png", "text": "a", "group": "x", "weight": 2}\n{"file_name": "b.png", "text": "b"}\n'
+    more = '{"file_name": "c.png", "text": "c", "group": 7, "weight": null}\n'
+    read = read_metadata(folder_with(tmp_path, jsonl=rows + more))
+    assert read.rows == (Row("a.png", ("a",), "x", 2.0), Row("b.png", ("b",)), Row("c.png", ("c",), "7"))
+    (tmp_path / "metadata.jsonl").unlink()
+    read = read_metadata(folder_with(tmp_path, csv="file_name,weight,group,text\na.png,0.5, x ,a\nb.png,,,b\n"))
+    assert read.rows == (Row("a.png", ("a",), "x", 0.5), Row("b.png", ("b",)))
+
+
+@pytest.mark.parametrize("weight", ['"heavy"', "0", "-1", "true", "[1]", '"inf"', "NaN", "1" + "0" * 400])
+def test_weights_that_cannot_be(tmp_path: Path, weight: str) -> None:
+    read = read_metadata(folder_with(tmp_path, jsonl=f'{{"file_name": "a.png", "text": "a", "weight": {weight}}}'))
+    ((name, trouble),) = read.problems
+    assert read.rows == () and name == "a.png" and trouble.startswith("expected a weight above 0, found ")
 
 
 def test_a_name_may_begin_with_a_dot(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     read = read_metadata(folder_with(tmp_path, csv="file_name,text\n./a.png,a\n"))
-    assert read.rows == (("./a.png", ("a",)),) and read.problems == ()
+    assert read.rows == (Row("./a.png", ("a",)),) and read.problems == ()
 
 
 def test_problems_are_told_by_name(tmp_path: Path) -> None:
@@ -44,7 +61,7 @@ def test_problems_are_told_by_name(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     text = "file_name,text\na.png,a\na.png,again\nempty.png, \nshort.png\n../out.png,x\n/etc/passwd.png,x\n,x\n"
     read = read_metadata(folder_with(tmp_path, csv=text))
-    assert read.rows == (("a.png", ("a",)),)
+    assert read.rows == (Row("a.png", ("a",)),)
     assert read.problems == (
         ("a.png", "named twice; the first row counts"),
         ("empty.png", "no caption: text is empty"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hart_edge.data.names import captions, make_emoji, plain_code, read_emoji
+from hart_edge.data.names import captions, make_emoji, plain_code, read_emoji, toneless
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,12 @@ def test_codes(code: str, plain: str) -> None:
 def test_families_and_tones(code: str, family: str, tones: tuple[str, ...]) -> None:
     emoji = make_emoji(code, "any")
     assert (emoji.family, emoji.tones) == (family, tones)
+
+
+def test_codes_without_skin_tones() -> None:
+    codes = ("1f468-1f3fd-200d-1f680", "1f44d-1f3ff", "1f44d", "1f468-1f3fb-200d-1f91d-200d-1f468-1f3fe")
+    expected = ["1f468-200d-1f680", "1f44d", "1f44d", "1f468-200d-1f91d-200d-1f468"]
+    assert [toneless(code) for code in codes] == expected
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,15 @@ def test_pictures_in_the_order_of_the_captions(tmp_path: Path) -> None:
     assert read.images[:, 0, 0, 0].tolist() == [30, 10, 0, 20, *range(40, 200, 10)]
 
 
+def test_groups_and_weights_are_those_of_the_pictures_that_are_left(tmp_path: Path) -> None:
+    folder = plain_folder(tmp_path)
+    rows = "".join(f"{i}.png,grey {i},{i // 2},{i + 1}\n" for i in range(20))
+    (folder / "metadata.csv").write_text(f"file_name,text,group,weight\n{rows}", "utf-8")
+    (folder / "1.png").write_bytes(b"damaged")
+    read = read_pictures(folder, 4)
+    assert read.groups[:3] == ("0", "1", "1") and read.weights[:3] == (1.0, 3.0, 4.0) and len(read.groups) == 19
+
+
 def test_one_in_twenty_may_be_unusable(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = plain_folder(tmp_path)
     (folder / "7.png").write_bytes((folder / "7.png").read_bytes()[:45])
@@ -175,6 +184,9 @@ def test_pictures_must_fit_together() -> None:
         Pictures(np.zeros((1, 2, 2), np.uint8), (("a",),), ("a.png",))
     with pytest.raises(ValueError, match="found 1 images, 2 captions, 1 names"):
         Pictures(np.zeros((1, 2, 2, 3), np.uint8), (("a",), ("b",)), ("a.png",))
+    message = "expected a group and a weight for each of 1 images or for none, found 1 groups, 2 weights"
+    with pytest.raises(ValueError, match=message):
+        Pictures(np.zeros((1, 2, 2, 3), np.uint8), (("a",),), ("a.png",), ("x",), (1.0, 1.0))
 
 
 # The cache
