@@ -14,10 +14,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -66,6 +68,7 @@ class Task(Protocol):
     name: str
     recipe: Any  # a dataclass with a field `optimisation`
     examples: int
+    shares: NDArray[np.float64] | None  # how often each example is drawn (rows_of); None: alike
     fingerprint: str  # of the data; a run continues on the same
     model: nn.Module
 
@@ -130,7 +133,7 @@ def train(
             rate = learning_rate(o, step)
             for group in session.optimizer.param_groups:
                 group["lr"] = rate
-            rows = rows_of(task.examples, o.batch, step, o.seed).tolist()
+            rows = rows_of(task.examples, o.batch, step, o.seed, task.shares).tolist()
             terms, norm = one_step(task, session, rows, share, step)
             step += 1
             journal.note(terms | {"gradient_norm": norm})

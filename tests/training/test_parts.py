@@ -11,7 +11,7 @@ from torch import nn
 
 from hart_edge.training.average import Average
 from hart_edge.training.journal import duration
-from hart_edge.training.order import Purpose, random_of, rows_of, share_of
+from hart_edge.training.order import Purpose, random_of, rows_of, share_of, shares_of
 from hart_edge.training.recipe import Optimisation
 from hart_edge.training.schedule import learning_rate
 
@@ -50,6 +50,39 @@ def test_a_step_does_not_depend_on_the_steps_before() -> None:
     draws = {p: random_of(1, 29, p).random(3).tolist() for p in Purpose}
     assert len({tuple(values) for values in draws.values()}) == len(Purpose)
     assert random_of(1, 29, Purpose.CODEBOOK).random(3).tolist() == draws[Purpose.CODEBOOK]
+
+
+def test_without_groups_the_order_is_a_permutation() -> None:
+    assert shares_of((), (), 0.7) is None
+    assert shares_of(("a", "", "a", "b"), (3.0,) * 4, 0.0) is None
+    assert shares_of(("", "", ""), (0.1,) * 3, 1.0) is None  # each is a group of its own
+
+
+def test_groups_are_drawn_by_their_size_and_examples_by_their_weight() -> None:
+    groups, weights = ("a", "b", "a", "", "a", "", "a"), (1.0, 5.0, 3.0, 1.0, 1.0, 1.0, 1.0)
+    every = {balance: shares_of(groups, weights, balance) for balance in (0.0, 0.5, 1.0)}
+    assert every[0.0] == pytest.approx(np.array([2 / 3, 1, 2, 1, 2 / 3, 1, 2 / 3]) / 7)
+    assert every[0.5] == pytest.approx(np.array([1 / 3, 1, 1, 1, 1 / 3, 1, 1 / 3]) / 5)
+    assert every[1.0] == pytest.approx(np.array([1 / 6, 1, 1 / 2, 1, 1 / 6, 1, 1 / 6]) / 4)
+
+
+def test_every_epoch_holds_the_shares_rounded_and_many_hold_them_exactly() -> None:
+    shares = random_of(0, 0, Purpose.ORDER).random(50) ** 3
+    shares /= shares.sum()
+    epochs = [np.bincount(rows_of(50, 50, step, 7, shares), minlength=50) for step in range(200)]
+    assert all(np.abs(counts - 50 * shares).max() < 1 and counts.sum() == 50 for counts in epochs)
+    assert np.abs(np.sum(epochs, 0) - 200 * 50 * shares).max() < 4
+    rare = int(np.abs(50 * shares - 0.3).argmin())
+    gaps = np.diff([step for step, counts in enumerate(epochs) if counts[rare]])
+    assert gaps.max() <= 2 / (50 * shares[rare]) + 1  # and none is left out for long
+
+
+def test_drawn_by_shares_a_step_does_not_depend_on_the_steps_before() -> None:
+    shares = np.array([0.5, 0.25, 0.125, 0.0625, 0.0625])
+    whole = rows_of(5, 12, 0, 1, shares)
+    parts = np.concatenate([rows_of(5, 3, step, 1, shares) for step in range(4)])
+    assert whole.tolist() == parts.tolist()
+    assert rows_of(5, 12, 0, 2, shares).tolist() != whole.tolist()
 
 
 def test_shares_make_up_the_batch() -> None:

@@ -42,7 +42,7 @@ class EvaluatorTask:
 
     def __init__(self, recipe: EvaluatorRecipe, train: Pictures, validation: Pictures) -> None:
         self.recipe, self.train, self.validation = recipe, train, validation
-        self.examples = len(train)
+        self.examples, self.shares = len(train), None
         config = recipe.evaluator
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.optimisation.seed)

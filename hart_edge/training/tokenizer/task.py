@@ -43,7 +43,7 @@ class TokenizerTask:
         self, recipe: TokenizerRecipe, train: NDArray[np.uint8], validation: NDArray[np.uint8], fingerprint: str
     ) -> None:
         self.recipe, self.train, self.validation = recipe, train, validation
-        self.examples, self.fingerprint = len(train), fingerprint
+        self.examples, self.shares, self.fingerprint = len(train), None, fingerprint
         self.use = CodeUse(recipe.tokenizer.vocab_size, recipe.codebook.memory)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.optimisation.seed)

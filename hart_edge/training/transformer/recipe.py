@@ -42,7 +42,9 @@ class TransformerRecipe:
 
     token_drop: share of the last scale's tokens that a step leaves out (the paper: about 0.8). mirror: how probable it
     is that a picture is seen in the mirror, where its captions allow it (text.may_be_mirrored). scale_balance: how far
-    the scales weigh alike in the cross-entropy: at 0 each code does, as published, and at 1 each scale.
+    the scales weigh alike in the cross-entropy: at 0 each code does, as published, and at 1 each scale. group_balance:
+    how far groups of pictures are drawn alike: at 0 each picture is, but for its weight, and at 1 each group
+    (order.shares_of).
     """
 
     optimisation: Optimisation
@@ -52,6 +54,7 @@ class TransformerRecipe:
     token_drop: float = 0.8
     mirror: float = 0.0
     scale_balance: float = 0.0
+    group_balance: float = 0.0
 
     def __post_init__(self) -> None:
         side = 16 * self.transformer.patch_nums[-1]
@@ -59,8 +62,7 @@ class TransformerRecipe:
             self, "side", f"{side}, which is 16 times the last of transformer.patch_nums", lambda v: v == side, "recipe"
         )
         check(self, "token_drop", "0 to below 1", lambda v: 0 <= v < 1, "recipe")
-        check(self, "mirror", "0 to 1", lambda v: 0 <= v <= 1, "recipe")
-        check(self, "scale_balance", "0 to 1", lambda v: 0 <= v <= 1, "recipe")
+        check(self, "mirror scale_balance group_balance", "0 to 1", lambda v: 0 <= v <= 1, "recipe")
         check(self.transformer, "cond_drop_rate", "0 to 1", lambda v: 0 <= v <= 1, "transformer")
         check(self.transformer, "diffusion_batch_mul", "at least 1", lambda v: v >= 1, "transformer")
 

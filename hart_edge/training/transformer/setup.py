@@ -20,6 +20,7 @@ from hart_edge.reference.hart import HART
 from hart_edge.reference.residual import ResidualMLP
 from hart_edge.reference.transformer import Transformer
 from hart_edge.training.captions import Captions, Text, make_text, may_be_mirrored, open_text
+from hart_edge.training.order import shares_of
 from hart_edge.training.tokenizer.recipe import Tokenizer, open_tokenizer
 from hart_edge.training.transformer.codes import Codes, codes_of, digest_of, lesson_of
 from hart_edge.training.transformer.recipe import Generator, TransformerRecipe
@@ -64,6 +65,7 @@ def set_up(
     judged = examples_of(accelerator, hart, text, validation, data / "validation")
     hart.autoencoder.cpu()
     say_what_is_out_of_reach(hart, learned.codes)
+    say_how_pictures_are_drawn(recipe, learned)
     fingerprint = fingerprint_of(learned, tokenizer, text)
     return TransformerTask(recipe, model, learned, judged, text, hart, tokenizer_folder, fingerprint)
 
@@ -103,7 +105,7 @@ def examples_of(
         if honest.any():
             twins = codes_of(*known, mirrored=honest.nonzero()[0])
             twin_of = np.where(honest, honest.cumsum() - 1, -1)
-    return Examples(pictures.images, captions, codes, twins, twin_of)
+    return Examples(pictures.images, captions, codes, twins, twin_of, pictures.groups, pictures.weights)
 
 
 def text_of(recipe: TransformerRecipe, train: Pictures, folder: Path | None) -> Text:
@@ -126,11 +128,23 @@ def say_what_is_out_of_reach(hart: HART, codes: Codes) -> None:
     log.info("residuals: spread %.2f of their scale, %.2f %% out of sampling's reach%s", spread, 100 * share, words)
 
 
+def say_how_pictures_are_drawn(recipe: TransformerRecipe, train: Examples) -> None:
+    """What draws by group and weight come to; nothing where all pictures are drawn alike."""
+    shares = shares_of(train.groups, train.weights, recipe.group_balance)
+    if shares is not None:
+        o = recipe.optimisation
+        low, middle, high = np.quantile(shares, (0, 0.5, 1)) * o.steps * o.batch
+        groups = len(set(train.groups) - {""}) + train.groups.count("")
+        log.info("%d groups of pictures; a picture is seen %.1f to %.1f times, median %.1f", groups, low, high, middle)
+
+
 def fingerprint_of(train: Examples, tokenizer: Tokenizer, text: Text) -> str:
     """Of all that a run follows from besides its recipe: tokenizer, pictures, captions, and the text model's shape."""
     digest = hashlib.sha256(digest_of(tokenizer).encode())
     digest.update(np.ascontiguousarray(train.images).data)
     digest.update(train.captions.ids.tobytes() + train.captions.counts.tobytes())
+    if any(train.groups) or len(set(train.weights)) > 1:
+        digest.update(json.dumps([train.groups, train.weights]).encode())
     digest.update(json.dumps(text.files, sort_keys=True).encode())
     digest.update(text.model.model.config.to_json_string().encode())
     return digest.hexdigest()

@@ -23,7 +23,7 @@ from hart_edge.reference.hart import HART, SampleSettings
 from hart_edge.training.captions import Captions, Text, publish_text
 from hart_edge.training.checkpoints import State, publish, write_atomically
 from hart_edge.training.loop import Session
-from hart_edge.training.order import Purpose, random_of
+from hart_edge.training.order import Purpose, random_of, shares_of
 from hart_edge.training.tokenizer.reconstruction import spread
 from hart_edge.training.transformer.codes import Codes, lesson_of
 from hart_edge.training.transformer.recipe import Batch, Generator, TransformerRecipe
@@ -38,13 +38,18 @@ SHEET_SETTINGS = SampleSettings(cfg_scale=3.0)
 
 @dataclass(frozen=True)
 class Examples:
-    """N pictures with captions. twins: mirror images; twin_of: which of them a picture's is (N,), -1 for none."""
+    """N pictures with captions. twins: mirror images; twin_of: which of them a picture's is (N,), -1 for none.
+
+    groups, weights: of the pictures, for how often each is drawn (order.shares_of); () for none.
+    """
 
     images: NDArray[np.uint8]
     captions: Captions
     codes: Codes
     twins: Codes | None = None
     twin_of: NDArray[np.int64] | None = None
+    groups: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
 
 
 class TransformerTask:
@@ -70,6 +75,7 @@ class TransformerTask:
     ) -> None:
         self.recipe, self.model, self.text, self.hart = recipe, model, text, hart
         self.train, self.validation, self.examples = train, validation, len(train.codes)
+        self.shares = shares_of(train.groups, train.weights, recipe.group_balance)
         self.tokenizer_folder, self.fingerprint = folder, fingerprint
         self.session: Session | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from hart_edge.training.checkpoints import check_state, load_state, states
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.loop import Habits, Session, begin, train
 from hart_edge.training.transformer.recipe import Batch
-from hart_edge.training.transformer.setup import examples_of
+from hart_edge.training.transformer.setup import examples_of, fingerprint_of, say_how_pictures_are_drawn
 from hart_edge.training.transformer.task import TransformerTask, sample
 from tests.training.tokenizer.tiny_tokenizer import QUIET
 from tests.training.transformer import tiny_transformer
@@ -89,6 +90,39 @@ def test_mirror_images_are_seen_where_captions_allow(tmp_path: Path) -> None:
         one, other = getattr(plain, name), getattr(twins, name)
         assert np.array_equal(getattr(found, name), np.stack([one[0], other[0], other[1], one[3]]))
     assert not np.array_equal(twins.rest[1], plain.rest[3])
+
+
+# Which pictures.
+
+
+def test_pictures_are_drawn_by_group_and_weight(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plain = tiny_transformer.task(tmp_path)
+    assert plain.shares is None
+    groups, weights = ("",) * 4 + ("six",) * 6, (1.0,) * 9 + (5.0,)
+    train = dataclasses.replace(plain.train, groups=groups, weights=weights)
+
+    def task_of(balance: float) -> TransformerTask:
+        recipe = changed(group_balance=balance)
+        rest = (plain.validation, plain.text, plain.hart, plain.tokenizer_folder, plain.fingerprint)
+        return TransformerTask(recipe, plain.model, train, *rest)
+
+    assert task_of(1.0).shares.tolist() == pytest.approx([0.2] * 4 + [0.02] * 5 + [0.1])
+    assert task_of(0.0).shares.tolist() == pytest.approx([0.1] * 4 + [0.06] * 5 + [0.3])
+    with caplog.at_level(logging.INFO):
+        say_how_pictures_are_drawn(changed(group_balance=1.0), train)
+        say_how_pictures_are_drawn(changed(group_balance=1.0), plain.train)
+    assert [r.getMessage() for r in caplog.records] == [
+        "5 groups of pictures; a picture is seen 0.5 to 4.8 times, median 1.4"
+    ]
+
+
+def test_groups_and_weights_belong_to_the_fingerprint(tmp_path: Path) -> None:
+    model, plain = tiny_transformer.tokenizer(), tiny_transformer.task(tmp_path)
+    grouped, alike = (
+        dataclasses.replace(plain.train, groups=groups, weights=(1.0,) * 10) for groups in (("", "a") * 5, ("",) * 10)
+    )
+    assert fingerprint_of(alike, model, plain.text) == plain.fingerprint
+    assert fingerprint_of(grouped, model, plain.text) != plain.fingerprint
 
 
 # Runs.
