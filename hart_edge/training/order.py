@@ -27,6 +27,7 @@ class Purpose(enum.IntEnum):
     KEPT = 7
     DIFFUSION = 8
     ROUNDING = 9
+    CORRECTION = 10
 
 
 def random_of(seed: int, step: int, purpose: Purpose) -> np.random.Generator:

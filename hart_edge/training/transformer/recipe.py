@@ -20,6 +20,7 @@ from hart_edge.reference.transformer import Transformer
 from hart_edge.training.captions import TextRecipe
 from hart_edge.training.recipe import Optimisation, check
 from hart_edge.training.transformer.residual_loss import Diffusion, residual_loss
+from hart_edge.training.transformer.self_correction import SelfCorrection
 from hart_edge.training.transformer.teacher_forcing import for_autocast, hidden_states
 
 SHIPPED = TransformerConfig(
@@ -41,10 +42,10 @@ class TransformerRecipe:
     """A transformer's training. side: of the pictures in pixels.
 
     token_drop: share of the last scale's tokens that a step leaves out (the paper: about 0.8). mirror: how probable it
-    is that a picture is seen in the mirror, where its captions allow it (text.may_be_mirrored). scale_balance: how far
+    is that a picture is seen in the mirror, where its captions allow it (captions.may_be_mirrored). scale_balance: how far
     the scales weigh alike in the cross-entropy: at 0 each code does, as published, and at 1 each scale. group_balance:
     how far groups of pictures are drawn alike: at 0 each picture is, but for its weight, and at 1 each group
-    (order.shares_of).
+    (order.shares_of). self_correction: which codes of earlier scales a step replaces by wrong ones.
     """
 
     optimisation: Optimisation
@@ -55,6 +56,7 @@ class TransformerRecipe:
     mirror: float = 0.0
     scale_balance: float = 0.0
     group_balance: float = 0.0
+    self_correction: SelfCorrection = field(default_factory=SelfCorrection)
 
     def __post_init__(self) -> None:
         side = 16 * self.transformer.patch_nums[-1]
@@ -63,6 +65,14 @@ class TransformerRecipe:
         )
         check(self, "token_drop", "0 to below 1", lambda v: 0 <= v < 1, "recipe")
         check(self, "mirror scale_balance group_balance", "0 to 1", lambda v: 0 <= v <= 1, "recipe")
+        earlier = len(self.transformer.patch_nums) - 1
+        check(
+            self.self_correction,
+            "rates",
+            f"at most {earlier}, one for each scale but the last",
+            lambda v: len(v) <= earlier,
+            "self_correction",
+        )
         check(self.transformer, "cond_drop_rate", "0 to 1", lambda v: 0 <= v <= 1, "transformer")
         check(self.transformer, "diffusion_batch_mul", "at least 1", lambda v: v >= 1, "transformer")
 

@@ -27,6 +27,7 @@ from hart_edge.training.order import Purpose, random_of, shares_of
 from hart_edge.training.tokenizer.reconstruction import spread
 from hart_edge.training.transformer.codes import Codes, lesson_of
 from hart_edge.training.transformer.recipe import Batch, Generator, TransformerRecipe
+from hart_edge.training.transformer.self_correction import Mistakes, mended_lesson, mistakes_of
 from hart_edge.training.transformer.teacher_forcing import drop_tokens
 
 LOOK_PICTURES = 128  # of validation, whose figures are taken while training
@@ -99,6 +100,7 @@ class TransformerTask:
         steps = random.integers(0, 1000, (count, kept, draws))
         z = self.hart.tokenizer_config.z_channels
         noise = random.standard_normal((count, kept, draws, z), np.float32)
+        mistakes = mistakes_of(recipe.self_correction, config.patch_nums, count, seed, step)
         return self.make_batch(
             self.codes_of(rows[share], mirrored[share]),
             self.train.captions.of(rows[share], which[share]),
@@ -106,6 +108,7 @@ class TransformerTask:
             torch.from_numpy(np.sort(places[share], 1)),
             torch.from_numpy(steps[share]),
             torch.from_numpy(noise[share]),
+            mistakes and mistakes.share(share),
         )
 
     def codes_of(self, rows: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Codes:
@@ -118,9 +121,21 @@ class TransformerTask:
         return Codes(indices, rest)
 
     def make_batch(
-        self, codes: Codes, ids: Tensor, dropped: Tensor, kept: Tensor, steps: Tensor, noise: Tensor
+        self,
+        codes: Codes,
+        ids: Tensor,
+        dropped: Tensor,
+        kept: Tensor,
+        steps: Tensor,
+        noise: Tensor,
+        mistakes: Mistakes | None = None,
     ) -> Batch:
-        lesson = lesson_of(self.hart.quantizer, codes, np.arange(len(codes)))
+        every = np.arange(len(codes))
+        if mistakes is None:
+            lesson = lesson_of(self.hart.quantizer, codes, every)
+        else:
+            near = self.recipe.self_correction.near
+            lesson = mended_lesson(self.hart.quantizer, codes, every, mistakes, near)
         last = self.recipe.transformer.patch_nums[-1] ** 2
         return Batch(
             ids,
