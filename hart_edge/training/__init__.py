@@ -5,6 +5,7 @@ recipe.py       one JSON file -> dataclasses, every value checked
 captions.py     captions -> ids -> context: a tokenizer and a small text model of its own
 order.py        which examples a step sees, and its random numbers: functions of the seed and the step alone
 schedule.py     the learning rate of a step
+optimizer.py    AdamW, or Muon for the matrices of layers
 average.py      the moving average of weights that is published
 checkpoints.py  states on disk, kept and checked
 journal.py      what a run says while it runs

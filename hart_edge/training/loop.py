@@ -27,6 +27,7 @@ from hart_edge.training.average import Average
 from hart_edge.training.checkpoints import State, save_state
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.journal import Journal
+from hart_edge.training.optimizer import make_optimizer
 from hart_edge.training.order import rows_of, share_of
 from hart_edge.training.recipe import Optimisation, check, to_json
 from hart_edge.training.schedule import learning_rate
@@ -161,8 +162,7 @@ def begin(task: Task, accelerator: Accelerator, state: State | None) -> tuple[in
     task.model.to(accelerator.device).train()
     if state is not None:
         task.model.load_state_dict(state["model"])
-    optimizer = torch.optim.Adam(task.model.parameters(), o.learning_rate, o.betas, fused=True)
-    model, optimizer = accelerator.prepare(task.model, optimizer)
+    model, optimizer = accelerator.prepare(task.model, make_optimizer(task.model, o))
     session = Session(accelerator, model, optimizer, Average(task.model, o.average))
     task.begin(session)
     if state is None:

@@ -23,14 +23,18 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How weights are found: Adam, a cosine from learning_rate to final * learning_rate after a linear warm-up."""
+    """How weights are found: a cosine from learning_rate to final * learning_rate after a linear warm-up.
+
+    optimizer: adam, or muon for the matrices of layers and Adam for everything else (optimizer.py).
+    """
 
     steps: int
     batch: int = 8  # pictures a step, over all processes together
     learning_rate: float = 1e-3
     final: float = 0.02
     warmup: int = 200  # steps
-    betas: tuple[float, float] = (0.9, 0.99)
+    optimizer: str = "adam"
+    betas: tuple[float, float] = (0.9, 0.99)  # of Adam
     clip: float = 1.0  # largest norm of a step's gradient
     average: float = 0.999  # decay of the moving average, which is what is published
     seed: int = 0
@@ -39,6 +43,7 @@ class Optimisation:
         check(self, "steps batch", "at least 1", lambda v: v >= 1)
         check(self, "learning_rate clip", "above 0", lambda v: v > 0)
         check(self, "final average", "0 to 1", lambda v: 0 <= v <= 1)
+        check(self, "optimizer", "adam or muon", lambda v: v in ("adam", "muon"))
         check(self, "betas", "two numbers from 0 to below 1", lambda v: all(0 <= beta < 1 for beta in v))
         check(self, "warmup", f"0 to below steps ({self.steps})", lambda v: 0 <= v < self.steps)
         check(self, "seed", "0 to 2**63 - 1", lambda v: 0 <= v < 2**63)

@@ -42,10 +42,10 @@ class TransformerRecipe:
     """A transformer's training. side: of the pictures in pixels.
 
     token_drop: share of the last scale's tokens that a step leaves out (the paper: about 0.8). mirror: how probable it
-    is that a picture is seen in the mirror, where its captions allow it (captions.may_be_mirrored). scale_balance: how far
-    the scales weigh alike in the cross-entropy: at 0 each code does, as published, and at 1 each scale. group_balance:
-    how far groups of pictures are drawn alike: at 0 each picture is, but for its weight, and at 1 each group
-    (order.shares_of). self_correction: which codes of earlier scales a step replaces by wrong ones.
+    is that a picture is seen in the mirror, where its captions allow it (captions.may_be_mirrored). scale_balance: how
+    far the scales weigh alike in the cross-entropy: at 0 each code does, as published, and at 1 each scale.
+    group_balance: how far groups of pictures are drawn alike: at 0 each picture is, but for its weight, and at 1 each
+    group (order.shares_of). self_correction: which codes of earlier scales a step replaces by wrong ones.
     """
 
     optimisation: Optimisation
