@@ -20,12 +20,14 @@ from hart_edge.calib.calibrate.smoothing import ALPHAS
 from hart_edge.calib.graph_files import read_graph, save_graph
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
-from hart_edge.calib.select.sensitivity import LayerFigures, LogitsJudge, layers_of, mean_kl, measure_layers
+from hart_edge.calib.select.logits import mean_kl
+from hart_edge.calib.select.sensitivity import LayerFigures, layers_of, measure_layers
 from hart_edge.cli.progress import BuildLines
 from hart_edge.engines.base import Session
 from hart_edge.export.chain import SHIPPED_MODEL, Builder, BuildOptions
 from hart_edge.export.parity.compare import compare
 from hart_edge.export.stages.calibrate import calibrated_scheme, ranges_of, watch_loop
+from hart_edge.export.stages.decide import logits_judge
 
 GRAPHS = ("text_model", "context", "transformer", "residual")
 
@@ -41,7 +43,7 @@ class Workbench:
         inputs = source.calibration_inputs(None, None)
         self.statistics = watch_loop(source, folder, inputs, self.builder.walk, library)
         self.recording = self.builder.record(folder / "calls")
-        self.judge = LogitsJudge(self.recording, self.builder.graphs["tokens"])
+        self.judge = logits_judge(self.recording, self.builder.graphs["tokens"])
 
     def ranges(self, graph: str, observer: RangeRule, alphas: Sequence[float]) -> Ranges:
         return ranges_of(graph, self.folder, self.statistics[graph], observer, alphas)

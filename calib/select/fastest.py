@@ -1,31 +1,33 @@
-"""Which scheme of INT8 a component takes on this machine: by measurement, on calls of the real loop.
+"""Which INT8 scheme a component takes on this machine: by measurement, on calls of the real loop.
 
 In: a component's graph in each scheme that it could have. Out: a Choice. Integer kernels are worth their rounding only
-where they are faster: which one is, and whether one is at all, depends on the CPU.
+where they are faster: whether any of them is, and which, depends on the CPU.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hart_edge.calib.scheme import Scheme
+from hart_edge.calib.select.calls import RecordedCall
 from hart_edge.engines.base import Arrays, Session
-from hart_edge.export.parity.recording import Call
 
 ROUNDS = 5
-ENOUGH, LONG = 2.0, 15.0  # seconds after which three rounds will do, and one
-CLEAR = 1.5  # how much longer a warm-up of more than ENOUGH takes where no rounds are needed
-NOISE = 1.03  # times that are nearer than this count as equal
+ENOUGH, LONG = 2.0, 15.0  # seconds after which three rounds will do, and after which one will
+CLEAR = 1.5  # ratio of two warm-ups, the longer above ENOUGH, from which on no rounds are needed
+NOISE = 1.03  # times whose ratio is below this count as equal
+
+Clock = Callable[[], float]  # seconds
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A component in a scheme that it could have, warmed up by a run of every call.
 
-    error: of its outputs, as export/parity/compare.py measures it; seconds: of the warm-up.
+    error: of its outputs against the reference's; seconds: of the warm-up.
     """
 
     scheme: Scheme
@@ -36,21 +38,23 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The scheme of a component and why it has it: "" where nothing was compared."""
+    """The scheme of a component, and the times that speak for it: "" where nothing was compared."""
 
     scheme: Scheme
     reason: str
 
 
 class NoCandidateError(Exception):
-    """There was nothing to choose from."""
+    """No candidate was given."""
 
 
-def choose_scheme(candidates: Iterable[Candidate], calls: Sequence[Call]) -> Choice:
+def choose_scheme(
+    candidates: Iterable[Candidate], calls: Sequence[RecordedCall], clock: Clock = time.perf_counter
+) -> Choice:
     """The fastest scheme; of equals the one with the smallest error. Raises NoCandidateError where there is none.
 
-    Each candidate takes turns with the best so far, and no others are alive, so an iterator that opens one at a time
-    has two in memory. A long warm-up that is clearly longer than the other's stands for the rounds.
+    Each candidate takes turns with the best so far and all others are dropped, so an iterator that opens candidates as
+    they are asked for keeps two in memory. No rounds are run where one warm-up was long, and clearly longer.
     """
     best: Candidate | None = None
     seconds: dict[Scheme, float] = {}
@@ -62,7 +66,7 @@ def choose_scheme(candidates: Iterable[Candidate], calls: Sequence[Call]) -> Cho
         if slow > max(ENOUGH, CLEAR * quick):
             seconds = {best.scheme: best.seconds, candidate.scheme: candidate.seconds} | seconds
         else:
-            seconds |= measure({best.scheme: best.session, candidate.scheme: candidate.session}, calls)
+            seconds |= measure({best.scheme: best.session, candidate.scheme: candidate.session}, calls, clock)
         best = better(best, candidate, seconds)
         del candidate
     if best is None:
@@ -76,29 +80,29 @@ def choose_scheme(candidates: Iterable[Candidate], calls: Sequence[Call]) -> Cho
 
 
 def better(one: Candidate, other: Candidate, seconds: Mapping[Scheme, float]) -> Candidate:
-    """The faster of two, or the nearer one where the times are equal."""
+    """The faster of two, or the one with the smaller error where the times are equal."""
     first, second = seconds[one.scheme], seconds[other.scheme]
     if max(first, second) <= NOISE * min(first, second):
         return one if one.error <= other.error else other
     return one if first < second else other
 
 
-def measure(sessions: Mapping[Scheme, Session], calls: Sequence[Call]) -> dict[Scheme, float]:
-    """Seconds for all calls, the median of rounds in which the schemes take turns."""
+def measure(sessions: Mapping[Scheme, Session], calls: Sequence[RecordedCall], clock: Clock) -> dict[Scheme, float]:
+    """Seconds for all calls: the median of rounds in which the schemes take turns."""
     rounds: dict[Scheme, list[float]] = {scheme: [] for scheme in sessions}
-    begin = time.perf_counter()
+    begin = clock()
     for number in range(1, ROUNDS + 1):
         for scheme, session in sessions.items():
-            rounds[scheme].append(sum(timed(session, call)[0] for call in calls))
-        spent = time.perf_counter() - begin
+            rounds[scheme].append(sum(timed(session, call, clock)[0] for call in calls))
+        spent = clock() - begin
         if spent > LONG or (number >= 3 and spent > ENOUGH):
             break
     return {scheme: statistics.median(times) for scheme, times in rounds.items()}
 
 
-def timed(session: Session, call: Call) -> tuple[float, Arrays]:
-    """Seconds of one call, and its outputs; reading what was recorded does not count."""
+def timed(session: Session, call: RecordedCall, clock: Clock = time.perf_counter) -> tuple[float, Arrays]:
+    """Seconds that one call takes, and its outputs. Reading the recorded inputs does not count."""
     inputs, outputs = call.inputs, call.wanted
-    started = time.perf_counter()
+    started = clock()
     found = session.run(inputs, outputs)
-    return time.perf_counter() - started, found
+    return clock() - started, found

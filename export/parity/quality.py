@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,33 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hart_edge.bundle.manifest import Quality, ScaleQuality
+from hart_edge.calib.select.logits import LogitError, compare_logits
 from hart_edge.errors import ParityError
 from hart_edge.export.graphs import GraphModule
-
-
-@dataclass(frozen=True)
-class LogitError:
-    """Of some tokens: how many, how many with the same likeliest code, and sums over them."""
-
-    tokens: int
-    same: int
-    cosine: float
-    largest: float
-    kl: float
-
-
-def compare_logits(expected: Tensor, found: Tensor) -> LogitError:
-    """expected, found: (B, n, V). KL is that of the found distribution from the expected one, in nats."""
-    expected, found = expected.double().flatten(0, 1), found.double().flatten(0, 1)  # (B * n, V)
-    cosine = torch.cosine_similarity(expected, found, dim=-1)
-    own, other = expected.log_softmax(-1), found.log_softmax(-1)
-    return LogitError(
-        tokens=len(expected),
-        same=int((expected.argmax(-1) == found.argmax(-1)).sum()),
-        cosine=float(cosine.sum()),
-        largest=float((expected - found).abs().max()),
-        kl=float((own.exp() * (own - other)).sum()),
-    )
 
 
 class QualityFigures:

@@ -76,9 +76,9 @@ class Call:
 class Recording:
     """An observer that keeps every call. Call end_prompt() after each prompt."""
 
-    def __init__(self, folder: Path) -> None:
-        """folder: for what does not stay in memory; it is made."""
-        self.folder = folder
+    def __init__(self, folder: Path, most_in_memory: int = MOST_IN_MEMORY) -> None:
+        """folder: for what does not stay in memory; it is made. most_in_memory: bytes."""
+        self.folder, self.most_in_memory = folder, most_in_memory
         self._prompts: list[list[Call]] = []
         self._running: list[Call] = []
         self._caches: dict[str, _Stored] = {}  # of the prompt that is running
@@ -120,7 +120,7 @@ class Recording:
         return kept
 
     def _place(self, array: NDArray[Any]) -> NDArray[Any] | Path:
-        if self._bytes + array.nbytes <= MOST_IN_MEMORY:
+        if self._bytes + array.nbytes <= self.most_in_memory:
             self._bytes += array.nbytes
             return array
         path = self.folder / f"{self._files}.npy"

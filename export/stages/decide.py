@@ -22,6 +22,7 @@ from hart_edge.calib.quantizable_nodes import NodeKind, find_quantizable_nodes
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Int8Scheme, Scheme, candidates, specs_in
 from hart_edge.calib.select.fastest import Candidate, NoCandidateError, choose_scheme, timed
+from hart_edge.calib.select.logits import LogitError
 from hart_edge.calib.select.sensitivity import (
     LayerFigures,
     LogitsJudge,
@@ -34,7 +35,6 @@ from hart_edge.errors import BuildError
 from hart_edge.export.graphs import GraphModule
 from hart_edge.export.parity.compare import compare, tolerance_of
 from hart_edge.export.parity.limits import beyond
-from hart_edge.export.parity.quality import LogitError
 from hart_edge.export.parity.recording import FIRST, Recording
 
 
@@ -50,6 +50,12 @@ class Decision:
     reason: str = ""
     excluded: frozenset[str] = frozenset()
     weight_only: frozenset[str] = frozenset()
+
+
+def logits_judge(recording: Recording, tokens: GraphModule) -> LogitsJudge:
+    """The judge of transformers by the reference's logits. tokens: the reference's graph."""
+    scales = len(recording.calls("transformer", FIRST))
+    return LogitsJudge(recording.calls("transformer"), recording.calls("tokens"), scales, tokens)
 
 
 def hold(errors: Sequence[LogitError], limits: Limits) -> bool:
@@ -127,7 +133,7 @@ class Int8Stage:
 
     def _within_limits(self, decision: Decision, recording: Recording, limits: Limits) -> Decision:
         """Keep the most sensitive layers out of INT8 until the logits are near enough at every scale."""
-        judge = LogitsJudge(recording, self.graphs["tokens"])
+        judge = logits_judge(recording, self.graphs["tokens"])
         errors: list[LogitError] = []
         every: frozenset[str] = frozenset()
 

@@ -168,12 +168,7 @@ def test_one_twin_for_what_is_shared(tmp_path: Path) -> None:
     model = make_model(nodes, [weight("shared", 64, 64), weight("own", 64, 64, seed=1)])
     reduced = check(apply_scheme(model, Scheme.U8S8, {"x": (-1.0, 1.0)}))
     assert ops(reduced) == {"MatMul": 3, "Sum": 1, "QuantizeLinear": 1, "DequantizeLinear": 3}
-    assert list(reduced.graph.node[-1].input) == [
-        "a",
-        "b",
-        "c",
-        "x",
-    ]  # what is not quantised reads the activation itself
+    assert list(reduced.graph.node[-1].input) == ["a", "b", "c", "x"]  # Sum reads the activation itself
     x = np.random.default_rng(0).uniform(-1, 1, (2, 64)).astype(np.float32)
     expected, found = (run_model(tmp_path, each, {"x": x})["y"] for each in (model, reduced))
     assert np.abs(found - expected).max() <= 0.05

@@ -1,15 +1,14 @@
-"""Divergence of logits per layer, and which layers a budget leaves out, against what can be computed by hand."""
+"""Divergence of logits per layer, and how many layers are left out, against what can be computed by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
-import hart_edge.export.parity.recording
 from hart_edge.bundle.manifest import Dtype, TensorSpec
 from hart_edge.calib.scheme import Scheme
 from hart_edge.calib.select.sensitivity import (
@@ -19,7 +18,6 @@ from hart_edge.calib.select.sensitivity import (
     layers_of,
     measure_layers,
 )
-from hart_edge.export.parity.recording import FIRST, MOST_IN_MEMORY, Recording
 from tests.calib.make_graphs import linear_model
 
 LAYERS = [("a", ("wa",)), ("b", ("wb", "wb2")), ("c", ("wc",)), ("d", ("wd",))]
@@ -52,75 +50,23 @@ def open_with(weights: Collection[str]) -> Transformer:
     return Transformer([weight for weight in SHIFTS if weight not in weights])
 
 
-def record(folder: Path) -> Recording:
-    recording = Recording(folder)
+@dataclass(frozen=True)
+class Call:
+    inputs: dict[str, np.ndarray]
+    wanted: list[str]
+
+
+def calls() -> tuple[list[Call], list[Call]]:
+    """Of the transformer and of the head: two prompts of three scales."""
     generator = torch.Generator().manual_seed(0)
-    for _ in range(2):
-        for tokens in (1, 4, 9):
-            hidden = torch.randn(1, tokens, 16, generator=generator)
-            recording("transformer", {"x": hidden, "past_key.0": torch.zeros(0, 1, 2, 8)}, {"hidden": hidden})
-            recording("tokens", {"hidden": hidden, "cfg_scale": torch.ones(1)}, {"indices": torch.zeros(1)})
-        recording.end_prompt()
-    return recording
+    hidden = [torch.randn(1, tokens, 16, generator=generator).numpy() for tokens in (1, 4, 9) * 2]
+    heads = [Call({"hidden": each, "cfg_scale": np.ones(1, np.float32)}, ["indices"]) for each in hidden]
+    return [Call({"x": each}, ["hidden"]) for each in hidden], heads
 
 
 @pytest.fixture
-def judge(tmp_path: Path) -> LogitsJudge:
-    return LogitsJudge(record(tmp_path / "calls"), Head())
-
-
-@pytest.mark.parametrize("most", [0, 500, MOST_IN_MEMORY])
-def test_a_recording_gives_back_what_it_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """From memory, from files, or from both."""
-    monkeypatch.setattr(hart_edge.export.parity.recording, "MOST_IN_MEMORY", most)
-    recording = record(tmp_path / "calls")
-    calls = recording.calls("transformer")
-    assert [call.inputs["x"].shape for call in calls] == [(1, 1, 16), (1, 4, 16), (1, 9, 16)] * 2
-    assert calls[0].inputs["past_key.0"].shape == (0, 1, 2, 8)
-    assert np.array_equal(calls[2].inputs["x"], calls[2].outputs["hidden"])
-    assert len(recording.calls("transformer", FIRST)) == len(recording.calls("tokens", FIRST)) == 3
-    assert [call.wanted for call in calls] == [["hidden"]] * 6
-    again = record(tmp_path / "again").calls("transformer")
-    assert all(np.array_equal(one.inputs["x"], two.inputs["x"]) for one, two in zip(calls, again, strict=True))
-    files = len(list((tmp_path / "calls").glob("*.npy")))
-    assert (files > 0) == (most < MOST_IN_MEMORY)
-
-
-@pytest.mark.parametrize("most", [0, MOST_IN_MEMORY])
-def test_a_cache_is_kept_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """What each scale read and wrote comes back, from a file of the whole that is as large as the cache alone."""
-    monkeypatch.setattr(hart_edge.export.parity.recording, "MOST_IN_MEMORY", most)
-    recording = Recording(tmp_path / "calls")
-    seen, wrote = [], []
-    for _ in range(2):
-        cache, held = torch.zeros(18, 2, 3, 8), 0
-        for tokens in (5, 4, 9):
-            past, new = cache[:held], torch.randn(tokens, 2, 3, 8)
-            recording("transformer", {"past_null_key.0": past}, {"null_key.0": new})
-            seen.append(past.clone())
-            wrote.append(new)
-            cache[held : held + tokens] = new
-            held += tokens
-        recording.end_prompt()
-    calls = recording.calls("transformer")
-    for call, tensor in zip(calls, seen, strict=True):
-        assert np.array_equal(call.inputs["past_null_key.0"], tensor.numpy())
-    for call, tensor in zip(calls, wrote, strict=True):
-        assert call.wanted == ["null_key.0"]
-        assert np.array_equal(call.outputs["null_key.0"], tensor.numpy())
-    files = sorted(np.load(path).shape for path in (tmp_path / "calls").glob("*.npy"))
-    assert files == ([] if most else [(tokens, 2, 3, 8) for tokens in (4, 4, 5, 5, 9, 9, 9, 9)])
-
-
-def test_a_recording_is_shown_in_order(tmp_path: Path) -> None:
-    recording = record(tmp_path / "calls")
-    seen: list[tuple[str, dict[str, torch.Tensor], dict[str, torch.Tensor]]] = []
-    recording.show(lambda *call: seen.append(call))
-    assert [graph for graph, _, _ in seen] == ["transformer", "tokens"] * 6
-    assert all(torch.equal(inputs["x"], outputs["hidden"]) for _, inputs, outputs in seen[::2])
-    first: list[str] = []
-    recording.show(lambda graph, *_: first.append(graph), FIRST)
-    assert first == ["transformer", "tokens"] * 3
+def judge() -> LogitsJudge:
+    return LogitsJudge(*calls(), 3, Head())
 
 
 def test_scales_are_those_of_all_prompts_together(judge: LogitsJudge) -> None:
@@ -143,7 +89,7 @@ def test_every_layer_alone_the_most_sensitive_first(judge: LogitsJudge) -> None:
 
 
 @pytest.mark.parametrize("enough", [0, 1, 2, 3, 4, 9])
-def test_as_few_layers_are_kept_as_are_enough(judge: LogitsJudge, enough: int) -> None:
+def test_as_few_layers_are_left_out_as_are_enough(judge: LogitsJudge, enough: int) -> None:
     layers = measure_layers(LAYERS, open_with, judge, lambda _: None)
     order = [{"wb", "wb2"}, {"wa"}, {"wc"}, {"wd"}]
     asked: list[set[str]] = []
@@ -152,8 +98,8 @@ def test_as_few_layers_are_kept_as_are_enough(judge: LogitsJudge, enough: int) -
         asked.append(set(weights))
         return Transformer(weights)
 
-    kept = fewest_left_out(layers, open_without, lambda session: len(asked[-1] & {"wb", "wa", "wc", "wd"}) >= enough)
-    assert [layer.name for layer in kept] == ["b", "a", "c", "d"][:enough]
+    found = fewest_left_out(layers, open_without, lambda session: len(asked[-1] & {"wb", "wa", "wc", "wd"}) >= enough)
+    assert [layer.name for layer in found] == ["b", "a", "c", "d"][:enough]
     assert all(weights == set().union(*order[: len(weights & {"wb", "wa", "wc", "wd"})]) for weights in asked)
     assert len(asked) <= 3
 

@@ -14,39 +14,13 @@ from torch import Tensor
 from hart_edge.bundle.manifest import Quality
 from hart_edge.errors import ParityError
 from hart_edge.export.graphs import GraphModule, build_graphs, spec
-from hart_edge.export.parity.quality import QualityFigures, compare_logits
+from hart_edge.export.parity.quality import QualityFigures
 from hart_edge.reference.hart import SampleSettings
 from hart_edge.reference.sampling import guide
+from tests.calib.select.naive_logits import naive
 from tests.export.reference_walk import tiny_inputs, tiny_model, walk_plan
 
 Array = NDArray[np.float64]
-
-
-def naive(expected: Array, found: Array) -> tuple[float, float, float, float]:
-    """Mean cosine, largest error, top-1 and mean KL of logits (tokens, V)."""
-    cosine, largest, same, kl = [], 0.0, 0, []
-    for own, other in zip(expected, found, strict=True):
-        cosine.append(own @ other / math.sqrt((own @ own) * (other @ other)))
-        largest = max(largest, *(abs(a - b) for a, b in zip(own, other, strict=True)))
-        same += int(np.argmax(own) == np.argmax(other))
-        p, q = (np.exp(each) / np.exp(each).sum() for each in (own, other))
-        kl.append(sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
-    return float(np.mean(cosine)), largest, same / len(expected), float(np.mean(kl))
-
-
-def test_logits_are_compared_token_by_token() -> None:
-    dice = np.random.default_rng(3)
-    expected = 2 * dice.standard_normal((2, 30, 11))
-    found = expected + 0.4 * dice.standard_normal(expected.shape)
-    error = compare_logits(torch.from_numpy(expected), torch.from_numpy(found))
-    cosine, largest, top_1, kl = naive(expected.reshape(-1, 11), found.reshape(-1, 11))
-    assert error.tokens == 60 and 0 < error.same < 60
-    assert (error.cosine / 60, error.largest, error.same / 60, error.kl / 60) == pytest.approx(
-        (cosine, largest, top_1, kl), rel=1e-9
-    )
-    assert kl == pytest.approx(0.0698, abs=0.03)  # half the variance of the differences, about
-    same = compare_logits(torch.from_numpy(expected), torch.from_numpy(expected))
-    assert (same.same, same.largest, same.kl) == (60, 0.0, 0.0)
 
 
 class Tokens(GraphModule):
