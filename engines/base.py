@@ -1,7 +1,7 @@
 """What an engine library is to the rest of the program: its entry in the registry, and the protocols behind it.
 
 A library runs graphs as they are (EngineLibrary) or makes engines of them ahead of their use (EngineBuilder); both open
-a Runner for bundles. docs/architecture.md lists what a further library touches.
+a Runner for bundles. docs/adding-an-engine.md lists what a further library touches.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class GraphTraits:
     int8_activations: bool
     no_float32_products: frozenset[str] = frozenset()
     fused_attention: bool = False  # ONNX Runtime's attention operator may stand in them, for large pictures
-    tensorrt_parser: bool = False  # they are held against the rules of TensorRT's parser (export/tensorrt_lint)
+    tensorrt_parser: bool = False  # they are checked against the rules of TensorRT's parser (export/tensorrt_lint)
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,8 @@ class TensorRTBuilder:
         if rows := unaligned_rows(manifest.plan):
             found = row_size(manifest.plan.buffers[rows])
             raise BuildError(
-                f"{manifest.name}: expected keys and values of a multiple of {ARENA_ALIGNMENT} bytes a token, which is where "
-                f"{self.capabilities.product} takes addresses, found {found} ({rows}); use a checkpoint whose "
+                f"{manifest.name}: expected keys and values of a multiple of {ARENA_ALIGNMENT} bytes a token, which is "
+                f"where {self.capabilities.product} takes addresses, found {found} ({rows}); use a checkpoint whose "
                 "embed_dim is a multiple of 128, or build for cpu or cuda"
             )
         for component in manifest.components:

@@ -226,7 +226,7 @@ class TensorRTRunner:
             context.set_device_memory(self._scratch, size)
 
     def _unload(self, group: Group) -> None:
-        """Let go of the engines that no later step of the picture runs."""
+        """Close the engines that no later step of the picture runs."""
         later = {str(step.graph) for step in self.program.plan.steps[group.last + 1 :]}
         gone = [graph for graph in self._engines if graph not in later]
         if gone:

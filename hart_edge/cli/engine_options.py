@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hart_edge.bundle.manifest import HardwareCompatibility
 from hart_edge.engines.base import EngineSettings
+from hart_edge.engines.tensorrt.facts import TENSORRT_RTX
 from hart_edge.errors import InputError
 from hart_edge.units import byte_count
 
@@ -42,7 +43,8 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         type=architecture,
         default=[],
         metavar="SM",
-        help="GPUs that an engine of tensorrt-rtx is for (default: sm_86 sm_89 sm_120); tensorrt builds for this GPU",
+        help=f"GPUs that an engine of tensorrt-rtx is for (default: {' '.join(TENSORRT_RTX.default_architectures)}); "
+        "tensorrt builds for this GPU",
     )
     p.add_argument("--images", type=images, default=1, metavar="N", help="most images at once (default: 1)")
     p.add_argument("--workspace", type=workspace, metavar="SIZE", help="most scratch memory, 512MiB or 2GiB")
