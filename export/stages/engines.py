@@ -1,4 +1,4 @@
-"""The last stage of a build for a library of engines: the bundle of graphs becomes one of engines, where this machine can do it."""
+"""The last stage of a build for engines: the bundle of graphs becomes one of engines, where this machine can do it."""
 
 from __future__ import annotations
 
