@@ -1,5 +1,6 @@
 # make demo    prompt -> picture, from nothing: environment, INT8 bundle, demo.png
 # make test    ruff, mypy and pytest in the same environment; what CI runs
+# make quick   ruff, mypy and the tests that build nothing
 # make lint    ruff and mypy alone
 # make native  the C library: build/native/libhart_edge.so; install it with cmake --install build/native --prefix PREFIX
 # make native-check  its robustness, half an hour: sanitizers, valgrind, fuzzing, failures, growth (docs/robustness.md)
@@ -10,7 +11,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test lint gpu-check native native-check native-requirements clean distclean help
+.PHONY: demo test quick lint gpu-check native native-check native-requirements clean distclean help
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -21,15 +22,18 @@ SEED ?= 7
 PICTURE ?= demo.png
 
 BUNDLE := bundles/hart-emoji-int8
-BUNDLE_SOURCES := $(shell find hart_edge/models -type f 2>/dev/null) \
-	$(wildcard export/*.py calib/*.py calib/*.txt calib/*.json engines/*.py hart_edge/model/*.py runtime/manifest*)
+BUNDLE_SOURCES := $(shell find hart_edge/models hart_edge/bundle hart_edge/reference export calib engines -type f \
+	! -name '*.pyc' 2>/dev/null)
 
 demo: $(BUNDLE)/manifest.json
 	$(BIN)/python -m hart_edge generate "$(PROMPT)" --seed $(SEED) --out $(PICTURE)
 
 # A process a core, at most four: one that builds the shipped model takes a gigabyte. The tests of a file stay together.
 test: lint native-requirements
-	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --durations 25
+
+quick: lint
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile -m "not slow and not builds"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
