@@ -1,4 +1,4 @@
-"""Numbers of bytes, as people type them and as they are printed. Every command and message has them from here.
+"""Numbers of bytes, as people type them and as they are printed, and durations, for every command and message.
 
 GB, MB and kB are powers of 1000, GiB, MiB and KiB powers of 1024; a bare number is bytes.
 """
@@ -37,3 +37,11 @@ def binary_size(count: float) -> str:
     if count < 10 * 2**20:
         return f"{count / 2**20:.2f} MiB"
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 1 h 05 min, 12 min, 40 s."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

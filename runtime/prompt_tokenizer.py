@@ -28,6 +28,12 @@ class PromptTokenizer:
         self._tokenizer.no_padding()
         self.length, self.pad_token_id, self.padding_side = length, pad_token_id, padding_side
 
+    @classmethod
+    def padding_with(cls, definition: str, *, length: int, pad_token: str | None, padding_side: str) -> PromptTokenizer:
+        """A tokenizer whose padding token is known by its text, as Hugging Face's tokenizer_config.json has it."""
+        pad_token_id = cls.token_id(definition, pad_token)
+        return cls(definition, length=length, pad_token_id=pad_token_id, padding_side=padding_side)
+
     @staticmethod
     def token_id(definition: str, token: str | None) -> int:
         """Id of a special token of a tokenizer.json."""

@@ -14,6 +14,7 @@ from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.hart import SampleSettings
 from hart_edge.reference.noise import residual_normal, token_uniform
 from hart_edge.reference.text_model import load_text_model
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,9 @@ def test_fp32_bundle_draws_what_the_reference_draws(
     fp32_bundle: Path, prompt: str, seed: int, settings: SampleSettings
 ) -> None:
     model = load_checkpoint(SHIPPED_MODEL).model
-    text_model, tokenizer = load_text_model(SHIPPED_MODEL / "text_model", model.config.context_token)
+    text_model, tokenizer = load_text_model(
+        SHIPPED_MODEL / "text_model", model.config.context_token, PromptTokenizer.padding_with
+    )
     with torch.no_grad():
         context, mask = text_model(torch.from_numpy(tokenizer.encode(prompt)))
     scales, tokens = len(model.patch_nums), model.patch_nums[-1] ** 2

@@ -27,11 +27,11 @@ from benchmarks.experiments.notebook import (
     training_options,
 )
 from hart_edge.data.pictures import Pictures, read_pictures
+from hart_edge.evaluation.reconstruction import measure
 from hart_edge.training.loop import Habits
 from hart_edge.training.recipe import read_recipe, to_json
 from hart_edge.training.tokenizer.codebook import CodebookCare
 from hart_edge.training.tokenizer.recipe import HART_EMOJI, TokenizerRecipe, open_tokenizer
-from hart_edge.training.tokenizer.reconstruction import measure
 from hart_edge.training.tokenizer.task import TokenizerTask
 
 SMALL = TokenizerRecipe(

@@ -34,6 +34,7 @@ from benchmarks.experiments.notebook import (
 )
 from hart_edge.data.pictures import Pictures, read_pictures
 from hart_edge.errors import InputError
+from hart_edge.evaluation.reconstruction import spread
 from hart_edge.reference.config import TransformerConfig
 from hart_edge.reference.residual import ResidualMLP
 from hart_edge.reference.transformer import Transformer
@@ -42,7 +43,6 @@ from hart_edge.training.checkpoints import State, load_state, states
 from hart_edge.training.loop import Habits, Session, make_accelerator
 from hart_edge.training.recipe import Optimisation, read_recipe, to_json
 from hart_edge.training.tokenizer.recipe import Tokenizer, open_tokenizer
-from hart_edge.training.tokenizer.reconstruction import spread
 from hart_edge.training.transformer.codes import digest_of
 from hart_edge.training.transformer.recipe import Generator, TransformerRecipe
 from hart_edge.training.transformer.setup import examples_of, fingerprint_of, text_of, with_tokenizer

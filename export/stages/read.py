@@ -26,7 +26,8 @@ from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.hart import HART, SampleSettings
 from hart_edge.reference.presets import configs
 from hart_edge.reference.sampling import default_top_k, guidance_ramp, smooth_temperatures
-from hart_edge.reference.text_model import PromptTokenizer, load_text_model
+from hart_edge.reference.text_model import load_text_model
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 
 # Version 2. None is among the calibration prompts, in these words or nearly; the first two are drawn by every check.
 PARITY_PROMPTS = (
@@ -115,7 +116,9 @@ def read_source(folder: Path) -> Source:
     weights, text_model, tokenizer = list(checkpoint.read), None, None
     if checkpoint.has_text_model:
         text_folder = folder / "text_model"
-        text_model, tokenizer = load_text_model(text_folder, checkpoint.model.config.context_token)
+        text_model, tokenizer = load_text_model(
+            text_folder, checkpoint.model.config.context_token, PromptTokenizer.padding_with
+        )
         weights += sorted(path for path in text_folder.iterdir() if path.suffix in (".safetensors", ".bin"))
     return Source(
         str(folder),

@@ -19,11 +19,11 @@ from hart_edge.data.pictures import Pictures
 from hart_edge.evaluation.evaluator import Judge
 from hart_edge.evaluation.frechet import Inception, frechet_distance
 from hart_edge.evaluation.progress import Progress, cuts_counted, told
+from hart_edge.evaluation.reconstruction import Reconstruction, measure, spread
 from hart_edge.evaluation.retrieval import Retrieval, retrieval
 from hart_edge.evaluation.subjects import Subject
 from hart_edge.reference.autoencoder import Autoencoder
 from hart_edge.reference.quantizer import Quantizer
-from hart_edge.training.tokenizer.reconstruction import Reconstruction, measure, spread
 
 BATCH = 32
 

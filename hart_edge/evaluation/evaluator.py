@@ -1,4 +1,4 @@
-"""The judge: an image-text dual encoder, trained on the training split alone (training/evaluator_task.py).
+"""The judge: an image-text dual encoder, trained on the training split alone (hart_edge/training/evaluator/).
 
 In: pictures, or token ids of prompts. Out: features for the Frechet distance, and unit vectors that are close where
 picture and prompt belong together. Source: CLIP (Radford et al. 2021), at a size that two CPU cores train.
@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,6 @@ from hart_edge.reference.autoencoder import ResidualBlock, group_norm
 from hart_edge.reference.checkpoint import check_state, read_json, read_tensors
 from hart_edge.reference.text_model import TextModel, load_text_model
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
-from hart_edge.training.captions import Text, publish_text
-from hart_edge.training.checkpoints import publish
-from hart_edge.training.recipe import check, from_json
 
 CONFIG_FILE, WEIGHTS_FILE, TEXT_FOLDER = "config.json", "model.safetensors", "text_model"
 FORMAT = 1
@@ -41,6 +38,7 @@ OWN = ("image.", "image_embed.", "text_embed.", "log_scale")  # what is not in t
 class EvaluatorConfig:
     """side: of the pictures it sees, in pixels; widths: channels, each at half the resolution of the one before, and
     the last is the number of features; tokens, text_width: of the text tower; embedding: of both towers' vectors.
+    Raises ValueError for a shape that cannot be built.
     """
 
     side: int = 128
@@ -50,14 +48,32 @@ class EvaluatorConfig:
     embedding: int = 96
 
     def __post_init__(self) -> None:
+        if len(self.widths) < 2 or any(width < GROUP or width % GROUP for width in self.widths):
+            raise ValueError(f"widths: expected two or more multiples of {GROUP}, found {self.widths!r}")
         least = STEM * 2 ** (len(self.widths) - 1)
-        check(self, "side", f"a multiple of {least} from {least} up", lambda v: v >= least and v % least == 0)
-        check(self, "widths", f"two or more multiples of {GROUP}", _whole_groups)
-        check(self, "tokens text_width embedding", "at least 1", lambda v: v >= 1)
+        if self.side < least or self.side % least:
+            raise ValueError(f"side: expected a multiple of {least} from {least} up, found {self.side!r}")
+        for name in ("tokens", "text_width", "embedding"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}: expected at least 1, found {value!r}")
 
 
-def _whole_groups(widths: tuple[int, ...]) -> bool:
-    return len(widths) > 1 and all(width >= GROUP and width % GROUP == 0 for width in widths)
+def read_evaluator_config(raw: dict[str, Any], path: Path) -> EvaluatorConfig:
+    """The fields of evaluator/config.json. Raises CheckpointError where one is unknown, or is not what it has to be."""
+    try:
+        return EvaluatorConfig(**{name: _whole(name, value) for name, value in raw.items()})
+    except (TypeError, ValueError) as error:
+        reason = str(error).split("__init__() ")[-1]
+        raise CheckpointError(f"{path}: {reason}; copy the folder again") from None
+
+
+def _whole(name: str, value: Any) -> Any:
+    """An integer of a JSON file, or a list of them as a tuple. Raises ValueError."""
+    if name == "widths" and isinstance(value, list):
+        return tuple(_whole(name, each) for each in value)
+    if type(value) is not int:
+        raise ValueError(f"{name}: expected an integer, found {value!r}")
+    return value
 
 
 class ImageTower(nn.Module):
@@ -147,15 +163,6 @@ def digest_of(model: Evaluator, definition: str) -> str:
     return digest.hexdigest()
 
 
-def publish_evaluator(folder: Path, model: Evaluator, text: Text, metadata: dict[str, str]) -> None:
-    """Write FOLDER/evaluator/: config.json with the hash, model.safetensors, text_model/."""
-    folder = folder / "evaluator"
-    publish_text(folder, text, metadata)
-    config = {"format": FORMAT, **asdict(model.config), "sha256": digest_of(model, text.files["tokenizer.json"])}
-    tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("text.")}
-    publish(folder, config, tensors, {"format": "pt", **metadata})
-
-
 def open_evaluator(folder: str | Path) -> Judge:
     """Read an evaluator/ folder, in eval mode. Raises CheckpointError where it is incomplete or not what was hashed."""
     folder = Path(folder)
@@ -169,8 +176,8 @@ def open_evaluator(folder: str | Path) -> Judge:
             f"{folder / CONFIG_FILE}: expected format {FORMAT} with a sha256, found another file; name the evaluator/ "
             "folder that hart-edge train evaluator wrote"
         )
-    config = from_json(EvaluatorConfig, raw, str(folder / CONFIG_FILE))
-    text, tokenizer = load_text_model(folder / TEXT_FOLDER, config.tokens)
+    config = read_evaluator_config(raw, folder / CONFIG_FILE)
+    text, tokenizer = load_text_model(folder / TEXT_FOLDER, config.tokens, PromptTokenizer.padding_with)
     width = text.model.config.hidden_size
     if width != config.text_width:
         raise CheckpointError(

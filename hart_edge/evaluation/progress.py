@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from hart_edge.runtime.prompt_tokenizer import PromptTruncatedWarning
-from hart_edge.training.journal import duration
+from hart_edge.units import duration
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from hart_edge.bundle.manifest import MOST_GUIDANCE
 from hart_edge.engines.loading import load
 from hart_edge.errors import CheckpointError, InputError
 from hart_edge.reference.checkpoint import Checkpoint
+from hart_edge.reference.draw import draw_pictures
 from hart_edge.reference.hart import HART, SampleSettings
 from hart_edge.reference.text_model import TextModel, load_text_model
 from hart_edge.runtime.pipeline import Pipeline
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 from hart_edge.runtime.settings import check_settings
-from hart_edge.training.transformer.task import sample
 
 BATCH = 8
 
@@ -57,7 +57,7 @@ class Reference:
         for first in range(0, len(prompts), BATCH):
             some = slice(first, first + BATCH)
             ids = np.concatenate([self.tokenizer.encode(prompt) for prompt in prompts[some]]).astype(np.int64)
-            yield from sample(self.hart, *self.text(torch.from_numpy(ids)), list(seeds[some]), self.settings)
+            yield from draw_pictures(self.hart, *self.text(torch.from_numpy(ids)), list(seeds[some]), self.settings)
 
 
 class BundleSubject:
@@ -80,7 +80,7 @@ def reference_of(checkpoint: Checkpoint, sampling: Sampling) -> Reference:
             f"{folder}: expected text_model/, which prompts are read by, found none; copy it there, or judge "
             "reconstruction alone with --only reconstruction"
         )
-    text, tokenizer = load_text_model(folder / "text_model", hart.config.context_token)
+    text, tokenizer = load_text_model(folder / "text_model", hart.config.context_token, PromptTokenizer.padding_with)
     settings = settings_of(sampling, checkpoint.sampling, hart.tokenizer_config.vocab_size)
     return Reference(str(folder), hart, text, tokenizer, settings)
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from hart_edge.bundle.manifest import LEAST_TOP_P, MOST_GUIDANCE
 from hart_edge.errors import CheckpointError
+from hart_edge.reference.autoencoder import Autoencoder
 from hart_edge.reference.config import (
     TokenizerConfig,
     TransformerConfig,
@@ -30,6 +31,7 @@ from hart_edge.reference.config import (
     read_transformer_config,
 )
 from hart_edge.reference.hart import HART, SampleSettings
+from hart_edge.reference.quantizer import Quantizer
 
 # Published names on the left, ours on the right; applied in order. Errors name tensors as we do.
 RENAMED_LLM = (
@@ -166,6 +168,15 @@ def load_tokenizer(folder: str | Path, module: nn.Module) -> None:
     state = rename(read_tensors(path), RENAMED_TOKENIZER, IGNORED_TOKENIZER)
     check_state(state, module, ("autoencoder.", "quantizer."), path)
     module.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+
+
+def open_tokenizer(folder: str | Path) -> tuple[Autoencoder, Quantizer]:
+    """The autoencoder and the quantizer of a tokenizer/ folder, in float32 and eval mode. Raises CheckpointError."""
+    config = read_tokenizer_config(read_json(Path(folder) / "config.json"))
+    autoencoder, quantizer = Autoencoder(config), Quantizer(config)
+    both = nn.ModuleDict({"autoencoder": autoencoder, "quantizer": quantizer})
+    load_tokenizer(folder, both.eval().requires_grad_(False))
+    return autoencoder, quantizer
 
 
 def published_tokenizer(config: TokenizerConfig, state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:

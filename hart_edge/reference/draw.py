@@ -1,9 +1,12 @@
-"""Seeds in, a latent out: the reference with the runtime's own noise."""
+"""Seeds in, latents or pictures out: the reference with the runtime's own noise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hart_edge.reference.hart import HART, SampleSettings
@@ -25,3 +28,12 @@ def draw_latent(
     residual_noise = list(noise.transpose(0, 1).flatten(1, 2))
     *_, result = model.scales(context, mask, uniform, residual_noise, settings or SampleSettings())
     return result.f_hat
+
+
+@torch.no_grad()
+def draw_pictures(
+    model: HART, context: Tensor, mask: Tensor, seeds: Sequence[int], settings: SampleSettings | None = None
+) -> NDArray[np.uint8]:
+    """A picture for each seed: (B, 16P, 16P, 3), with 0 to 255 for 0 to 1. The arguments are those of draw_latent."""
+    pictures = (model.decode(draw_latent(model, context, mask, seeds, settings)) * 255).round().to(torch.uint8)
+    return pictures.permute(0, 2, 3, 1).numpy()

@@ -1,19 +1,20 @@
 """Prompt ids -> context: the Hugging Face text model of a checkpoint's text_model/ folder.
 
-First link of the chain. Ids come padded from runtime/prompt_tokenizer.py; the fixed instruction of text_model/prompt.txt is read
-in front of every prompt, and only the prompt's positions are kept. Source: HART's published pipeline.
+First link of the chain. Ids come padded from runtime/prompt_tokenizer.py; the fixed instruction of
+text_model/prompt.txt is read in front of every prompt, and only the prompt's positions are kept. Source: HART's
+published pipeline.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hart_edge.errors import CheckpointError
 from hart_edge.reference.checkpoint import read_json
-from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 
 
 class TextModel(nn.Module):
@@ -38,10 +39,32 @@ class TextModel(nn.Module):
         return hidden[:, length:].float(), mask
 
 
-def load_text_model(folder: str | Path, context_tokens: int) -> tuple[TextModel, PromptTokenizer]:
-    """Read text_model/ of a checkpoint: the model in float32 and its tokenizer, padding to context_tokens.
+class PromptEncoder(Protocol):
+    """What the text model needs of its tokenizer."""
 
-    Nothing is downloaded. Raises CheckpointError when the folder is incomplete.
+    pad_token_id: int
+
+    def ids(self, text: str) -> list[int]: ...
+
+
+E = TypeVar("E", bound=PromptEncoder)
+
+
+class TokenizerMaker(Protocol[E]):
+    """Makes a tokenizer of what text_model/ says of it, such as PromptTokenizer.padding_with.
+
+    definition: the text of tokenizer.json; length: tokens that it pads to; pad_token: None where the folder names none;
+    padding_side: left or right.
+    """
+
+    def __call__(self, definition: str, *, length: int, pad_token: str | None, padding_side: str) -> E: ...
+
+
+def load_text_model(folder: str | Path, context_tokens: int, make_tokenizer: TokenizerMaker[E]) -> tuple[TextModel, E]:
+    """Read text_model/ of a checkpoint: the model in float32, and the tokenizer that make_tokenizer makes.
+
+    context_tokens: what prompts are padded to. Nothing is downloaded. Raises CheckpointError when the folder is
+    incomplete, and what make_tokenizer raises.
     """
     import transformers  # slow to import, and only this needs it
 
@@ -56,12 +79,8 @@ def load_text_model(folder: str | Path, context_tokens: int) -> tuple[TextModel,
     pad_token = settings.get("pad_token")
     if isinstance(pad_token, dict):  # older files keep the token's flags beside its text
         pad_token = pad_token.get("content")
-    tokenizer = PromptTokenizer(
-        tokenizer_path.read_text(encoding="utf-8"),
-        length=context_tokens,
-        pad_token_id=PromptTokenizer.token_id(tokenizer_path.read_text(encoding="utf-8"), pad_token),
-        padding_side=side,
-    )
+    definition = tokenizer_path.read_text(encoding="utf-8")
+    tokenizer = make_tokenizer(definition, length=context_tokens, pad_token=pad_token, padding_side=side)
     prompt_file = folder / "prompt.txt"
     instruction = tokenizer.ids(prompt_file.read_text(encoding="utf-8")) if prompt_file.is_file() else []
     bars = transformers.utils.logging.is_progress_bar_enabled()

@@ -118,7 +118,7 @@ def make_text(recipe: TextRecipe, width: int, tokens: int, captions: Iterable[st
 
 def open_text(folder: Path, recipe: TextRecipe, width: int, tokens: int) -> Text:
     """The text model of a text_model/ folder, frozen where the recipe says so. Raises HartEdgeError."""
-    model, tokenizer = load_text_model(folder, tokens)
+    model, tokenizer = load_text_model(folder, tokens, PromptTokenizer.padding_with)
     found = model.model.config.hidden_size
     if found != width:
         raise TrainingError(

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from hart_edge.training.checkpoints import write_atomically
+from hart_edge.units import duration
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +75,3 @@ class Journal:
         file = self.folder / "sheets" / f"step-{step:08d}.png"
         write_atomically(file, lambda stream: sheet.save(stream, "PNG"))
         self.writer.add_image("sheet", np.asarray(sheet), step, dataformats="HWC")
-
-
-def duration(seconds: float) -> str:
-    """1 h 05 min, 12 min, 40 s"""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

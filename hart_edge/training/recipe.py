@@ -88,6 +88,8 @@ def from_json(kind: type[R], raw: Any, where: str = "recipe") -> R:
         return kind(**values)
     except TypeError as error:  # a field without a default is missing
         raise TrainingError(f"{where}: {str(error).split('__init__() ')[-1]}; add it to the recipe") from None
+    except ValueError as error:  # the configuration of a network that is defined elsewhere
+        raise TrainingError(f"{where}.{error}; change the recipe") from None
 
 
 def read_recipe(kind: type[R], base: R, file: Path | None = None, settings: Sequence[str] = ()) -> R:

@@ -18,12 +18,12 @@ from benchmarks.experiments.notebook import Notebook, command, markdown, mean_of
 from benchmarks.experiments.positions import PositionsTask
 from hart_edge.data.pictures import read_pictures
 from hart_edge.errors import InputError
+from hart_edge.evaluation.reconstruction import measure
 from hart_edge.evaluation.subjects import Sampling, reference_of
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.training.loop import Session
 from hart_edge.training.recipe import to_json
 from hart_edge.training.tokenizer.recipe import open_tokenizer
-from hart_edge.training.tokenizer.reconstruction import measure
 from tests.training.evaluator import tiny_evaluator
 from tests.training.tokenizer import tiny_tokenizer
 from tests.training.transformer import tiny_transformer

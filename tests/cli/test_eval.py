@@ -20,9 +20,9 @@ from hart_edge.evaluation.evaluate import stacked
 from hart_edge.evaluation.evaluator import open_evaluator
 from hart_edge.evaluation.frechet import Inception, frechet_distance
 from hart_edge.evaluation.progress import cuts_counted, told
+from hart_edge.evaluation.reconstruction import measure
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.runtime.prompt_tokenizer import PromptTruncatedWarning
-from hart_edge.training.tokenizer.reconstruction import measure
 from tests.cli.command_line import Run
 from tests.runtime.words_bundle import make_words_bundle
 from tests.training.evaluator import tiny_evaluator

@@ -22,6 +22,7 @@ from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.quantizer import downsample_matrix, upsample_matrix
 from hart_edge.reference.text_model import load_text_model
 from hart_edge.reference.transformer import scale_coordinates
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 from tests.conftest import GOLDEN
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +60,7 @@ def flavour(golden_bundle: Path) -> tuple[Path, Mapping[str, GraphModule]]:
 @pytest.fixture(scope="module")
 def text_graph() -> GraphModule:
     config = load_checkpoint(SHIPPED_MODEL).model.config
-    text_model, _ = load_text_model(SHIPPED_MODEL / "text_model", config.context_token)
+    text_model, _ = load_text_model(SHIPPED_MODEL / "text_model", config.context_token, PromptTokenizer.padding_with)
     return TextModelGraph(text_model, config.context_token, config.context_dim).eval()
 
 

@@ -17,6 +17,7 @@ from hart_edge.errors import CheckpointError
 from hart_edge.reference.checkpoint import load_checkpoint, read_tensors
 from hart_edge.reference.pack import main, pack
 from hart_edge.reference.text_model import load_text_model
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 from tests.reference.tiny_hart import Tiny, tiny_checkpoint, tiny_context
 
 SHIPPED = Path(__file__).parents[2] / "hart_edge" / "models" / "hart-emoji"
@@ -160,7 +161,8 @@ def test_the_text_model_goes_along(tiny: Tiny, tmp_path: Path) -> None:
     pack(tiny.folder, tmp_path / "packed")
     names = ["config.json", "model.safetensors", "prompt.txt", "tokenizer.json", "tokenizer_config.json"]
     assert listing(tmp_path / "packed" / "text_model") == names
-    assert load_text_model(tmp_path / "packed" / "text_model", 6)[0].instruction.shape == (1, 3)
+    packed, _ = load_text_model(tmp_path / "packed" / "text_model", 6, PromptTokenizer.padding_with)
+    assert packed.instruction.shape == (1, 3)
     (tiny.folder / "text_model" / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"tokenizer\.json: missing; save the tokenizer with"):
         pack(tiny.folder, tmp_path / "packed")

@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def shipped() -> tuple[TextModel, PromptTokenizer]:
-    return load_text_model(SHIPPED, T)
+    return load_text_model(SHIPPED, T, PromptTokenizer.padding_with)
 
 
 def change_settings(folder: Path, **changed: Any) -> None:
@@ -147,7 +147,7 @@ def test_an_instruction_is_read_in_front(folder: Path, side: str) -> None:
     instruction = "draw a small picture of"
     change_settings(folder, padding_side=side)
     (folder / "prompt.txt").write_text(instruction, "utf-8")
-    model, tokenizer = load_text_model(folder, T)
+    model, tokenizer = load_text_model(folder, T, PromptTokenizer.padding_with)
     assert tokenizer.padding_side == side
     front = tokenizer.ids(instruction)
     assert model.instruction.tolist() == [front]
@@ -162,7 +162,8 @@ def test_an_instruction_is_read_in_front(folder: Path, side: str) -> None:
         expected = network(input_ids=torch.tensor([front + ids])).last_hidden_state[:, len(front) :]
         torch.testing.assert_close(context[:, own], expected, atol=1e-4, rtol=0)
     (folder / "prompt.txt").unlink()
-    without = load_text_model(folder, T)[0](torch.from_numpy(tokenizer.encode(PROMPTS[0])))[0]
+    bare, _ = load_text_model(folder, T, PromptTokenizer.padding_with)
+    without = bare(torch.from_numpy(tokenizer.encode(PROMPTS[0])))[0]
     assert (context[:, own] - without[:, own]).abs().max() > 0.05
 
 
@@ -174,21 +175,21 @@ def test_the_shipped_model_has_no_instruction(shipped: tuple[TextModel, PromptTo
 
 def test_older_tokenizer_settings(folder: Path) -> None:
     change_settings(folder, pad_token={"content": "<pad>", "lstrip": False}, padding_side=None)
-    _, tokenizer = load_text_model(folder, 9)
+    _, tokenizer = load_text_model(folder, 9, PromptTokenizer.padding_with)
     assert (tokenizer.pad_token_id, tokenizer.padding_side, tokenizer.length) == (PAD, "right", 9)
 
 
 def test_what_a_folder_must_hold(folder: Path) -> None:
     change_settings(folder, padding_side="middle")
     with pytest.raises(CheckpointError, match="padding_side: expected left or right, found 'middle'"):
-        load_text_model(folder, T)
+        load_text_model(folder, T, PromptTokenizer.padding_with)
     change_settings(folder, padding_side="left", pad_token=None)
     with pytest.raises(BundleError, match="expected a padding token, found None; set pad_token in tokenizer_config"):
-        load_text_model(folder, T)
+        load_text_model(folder, T, PromptTokenizer.padding_with)
     change_settings(folder, pad_token="<pad>")
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"not a readable Hugging Face text model \(.+\); copy it again"):
-        load_text_model(folder, T)
+        load_text_model(folder, T, PromptTokenizer.padding_with)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"tokenizer\.json: missing; save the tokenizer with tokenizer\.save_pre"):
-        load_text_model(folder, T)
+        load_text_model(folder, T, PromptTokenizer.padding_with)

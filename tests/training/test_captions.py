@@ -67,7 +67,7 @@ def test_the_tokenizer_follows_from_the_captions() -> None:
 
 def test_the_published_folder_gives_the_same_context(text: Text, tmp_path: Path) -> None:
     publish_text(tmp_path, text, {"steps": "3"})
-    model, read = load_text_model(tmp_path / "text_model", T)
+    model, read = load_text_model(tmp_path / "text_model", T, PromptTokenizer.padding_with)
     assert sum(p.numel() for p in model.parameters()) == 300 * 8 + 2 * (4 * 64 + 3 * 8 + 3 * 8 * 16 + 2 * 8) + 8
     ids = torch.from_numpy(np.concatenate([read.encode(words) for words in WORDS[:3]]))
     assert ids.tolist() == [text.tokenizer.encode(words)[0].tolist() for words in WORDS[:3]]

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from hart_edge.training.average import Average
-from hart_edge.training.journal import duration
 from hart_edge.training.order import Purpose, random_of, rows_of, share_of, shares_of
 from hart_edge.training.recipe import Optimisation
 from hart_edge.training.schedule import learning_rate
+from hart_edge.units import duration
 
 # The learning rate.
 

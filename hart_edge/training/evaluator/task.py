@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,14 @@ from PIL import Image
 from torch import Tensor
 
 from hart_edge.data.pictures import Pictures, read_pictures
-from hart_edge.evaluation.evaluator import Evaluator, publish_evaluator
+from hart_edge.evaluation.evaluator import FORMAT, Evaluator, digest_of
+from hart_edge.evaluation.reconstruction import spread, to_range
 from hart_edge.evaluation.retrieval import retrieval
-from hart_edge.training.captions import Captions, make_text, may_be_mirrored
-from hart_edge.training.checkpoints import State
+from hart_edge.training.captions import Captions, Text, make_text, may_be_mirrored, publish_text
+from hart_edge.training.checkpoints import State, publish
 from hart_edge.training.evaluator.recipe import EvaluatorRecipe, contrastive, moved
 from hart_edge.training.loop import Session
 from hart_edge.training.order import Purpose, random_of
-from hart_edge.training.tokenizer.reconstruction import spread, to_range
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,15 @@ class EvaluatorTask:
     def publish(self, folder: Path, step: int) -> None:
         metadata = {"steps": str(step), "weights": "moving average", "data": self.fingerprint}
         publish_evaluator(folder, self.model, self.text, metadata)
+
+
+def publish_evaluator(folder: Path, model: Evaluator, text: Text, metadata: dict[str, str]) -> None:
+    """Write FOLDER/evaluator/ for open_evaluator: config.json with the hash, model.safetensors, text_model/."""
+    folder = folder / "evaluator"
+    publish_text(folder, text, metadata)
+    config = {"format": FORMAT, **asdict(model.config), "sha256": digest_of(model, text.files["tokenizer.json"])}
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("text.")}
+    publish(folder, config, tensors, {"format": "pt", **metadata})
 
 
 def with_others(accelerator: Accelerator, own: Tensor, share: slice) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hart_edge.evaluation.reconstruction import counts_of
 from hart_edge.reference.quantizer import Quantizer
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.recipe import check
@@ -54,11 +55,6 @@ class CodeUse:
 
     def revive(self, codes: Tensor) -> None:
         self.use[codes] = 1.0
-
-
-def counts_of(indices: list[Tensor], codes: int) -> Tensor:
-    """How often each code was chosen, over all scales: (V,) float32."""
-    return torch.bincount(torch.cat([each.flatten() for each in indices]), minlength=codes).float()
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Quantisation while training: the reference's arithmetic (hart_edge/reference/quantizer.py), with its loss and its gradient.
+"""Quantisation while training: the arithmetic of hart_edge/reference/quantizer.py, with its loss and its gradient.
 
 Source: docs/arithmetic.md, "Tokenizer"; HART section 3.1.
 """

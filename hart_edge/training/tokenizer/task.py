@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from hart_edge.evaluation.reconstruction import both_paths, counts_of, measure, spread, to_range
 from hart_edge.training.checkpoints import State
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.loop import Session
 from hart_edge.training.order import Purpose, random_of
-from hart_edge.training.tokenizer.codebook import CodeUse, counts_of, distance_to, drawn, place, replace
+from hart_edge.training.tokenizer.codebook import CodeUse, distance_to, drawn, place, replace
 from hart_edge.training.tokenizer.critic import Critic, critic_loss, frozen
 from hart_edge.training.tokenizer.recipe import Reconstructed, Tokenizer, TokenizerRecipe, publish_tokenizer
-from hart_edge.training.tokenizer.reconstruction import both_paths, measure, spread, to_range
 
 CODEBOOK = "quantizer.codebook.weight"
 PLACING_PICTURES = 256  # whose latents the codebook is placed on

@@ -21,14 +21,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hart_edge.data.pictures import CACHE
+from hart_edge.evaluation.reconstruction import to_range
 from hart_edge.reference.autoencoder import Autoencoder
 from hart_edge.reference.config import RESIDUAL_SCALE
 from hart_edge.reference.quantizer import Quantizer
 from hart_edge.training.checkpoints import write_atomically
 from hart_edge.training.errors import TrainingError
-from hart_edge.training.journal import duration
-from hart_edge.training.tokenizer.reconstruction import to_range
 from hart_edge.training.transformer.teacher_forcing import teacher_inputs
+from hart_edge.units import duration
 
 log = logging.getLogger(__name__)
 

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from hart_edge.evaluation.reconstruction import spread
 from hart_edge.reference.checkpoint import TOKENIZER_WEIGHTS, find_weights, published_transformer
-from hart_edge.reference.draw import draw_latent
+from hart_edge.reference.draw import draw_pictures
 from hart_edge.reference.hart import HART, SampleSettings
 from hart_edge.training.captions import Captions, Text, publish_text
 from hart_edge.training.checkpoints import State, publish, write_atomically
 from hart_edge.training.loop import Session
 from hart_edge.training.order import Purpose, random_of, shares_of
-from hart_edge.training.tokenizer.reconstruction import spread
 from hart_edge.training.transformer.codes import Codes, lesson_of
 from hart_edge.training.transformer.recipe import Batch, Generator, TransformerRecipe
 from hart_edge.training.transformer.self_correction import Mistakes, mended_lesson, mistakes_of
@@ -205,7 +205,7 @@ class TransformerTask:
         ids = self.validation.captions.of(rows, np.zeros(len(rows)))
         context, mask = (each.cpu() for each in self.model.text(ids.to(self.model.transformer.head.weight.device)))
         lines = [self.validation.images[rows]]
-        lines += [sample(self.hart, context, mask, [seed] * len(rows)) for seed in SHEET_SEEDS]
+        lines += [draw_pictures(self.hart, context, mask, [seed] * len(rows), SHEET_SETTINGS) for seed in SHEET_SEEDS]
         return Image.fromarray(np.concatenate([np.concatenate(list(line), 1) for line in lines]))
 
     def publish(self, folder: Path, step: int) -> None:
@@ -224,13 +224,3 @@ class TransformerTask:
             for file in (weights, self.tokenizer_folder / "config.json"):
                 data = file.read_bytes()
                 write_atomically(folder / "tokenizer" / file.name, lambda stream, data=data: stream.write(data))
-
-
-@torch.no_grad()
-def sample(
-    model: HART, context: Tensor, mask: Tensor, seeds: list[int], settings: SampleSettings = SHEET_SETTINGS
-) -> NDArray[np.uint8]:
-    """A picture a prompt: (B, 16P, 16P, 3). context: (B, T, D); mask: (B, T); seeds: B."""
-    f_hat = draw_latent(model, context, mask, seeds, settings)
-    pictures = (model.decode(f_hat) * 255).round().to(torch.uint8)
-    return pictures.permute(0, 2, 3, 1).numpy()

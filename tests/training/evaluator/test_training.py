@@ -18,10 +18,10 @@ from torch.nn.functional import normalize
 from hart_edge.evaluation.evaluator import EvaluatorConfig, open_evaluator
 from hart_edge.training.checkpoints import load_state, states
 from hart_edge.training.errors import TrainingError
-from hart_edge.training.evaluator.recipe import contrastive, moved
+from hart_edge.training.evaluator.recipe import EvaluatorRecipe, contrastive, moved
 from hart_edge.training.evaluator.task import EvaluatorTask
 from hart_edge.training.loop import train
-from hart_edge.training.recipe import to_json
+from hart_edge.training.recipe import from_json, to_json
 from tests.cli.command_line import Run, processes
 from tests.training.evaluator import tiny_evaluator
 from tests.training.evaluator.tiny_evaluator import RECIPE, SIDE, changed, write_data
@@ -170,6 +170,9 @@ def test_a_recipe_that_makes_no_sense(change: dict[str, Any], message: str) -> N
     ],
 )
 def test_a_shape_that_makes_no_sense(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises(ValueError, match=message):
         dataclasses.replace(RECIPE.evaluator, **change)
+    raw = {**to_json(RECIPE), "evaluator": {**to_json(RECIPE.evaluator), **change}}
+    with pytest.raises(TrainingError, match=f"recipe.evaluator.{message}.*; change the recipe"):
+        from_json(EvaluatorRecipe, raw)
     assert EvaluatorConfig().side == 128

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from hart_edge.evaluation.reconstruction import counts_of
 from hart_edge.reference.config import TokenizerConfig
 from hart_edge.reference.quantizer import Quantizer
 from hart_edge.training.errors import TrainingError
-from hart_edge.training.tokenizer.codebook import CodeUse, counts_of, drawn, place, replace
+from hart_edge.training.tokenizer.codebook import CodeUse, drawn, place, replace
 from hart_edge.training.tokenizer.quantize import quantize, straight_through
 
 PATCH_NUMS = (1, 2, 4)

@@ -14,13 +14,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
 
+from hart_edge.evaluation.reconstruction import measure
 from hart_edge.training.checkpoints import load_state, states
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.loop import Habits, begin
 from hart_edge.training.tokenizer.codebook import CodebookCare
 from hart_edge.training.tokenizer.critic import Adversarial
 from hart_edge.training.tokenizer.recipe import Reconstructed, Tokenizer, TokenizerRecipe, open_tokenizer
-from hart_edge.training.tokenizer.reconstruction import measure
 from tests.training.tokenizer.tiny_tokenizer import RECIPE, SIDE, pictures, recipe, run, task
 
 WITH_CRITIC = dataclasses.replace(RECIPE, adversarial=Adversarial(weight=0.5, start=1, ch=8, layers=1), early_side=16)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from hart_edge.evaluation.reconstruction import to_range
 from hart_edge.reference.config import RESIDUAL_SCALE
 from hart_edge.reference.quantizer import Quantizer
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.tokenizer.recipe import Tokenizer
-from hart_edge.training.tokenizer.reconstruction import to_range
 from hart_edge.training.transformer import codes as transformer_codes
 from hart_edge.training.transformer.codes import Codes, codes_of, lesson_of
 from tests.training.tokenizer import tiny_tokenizer

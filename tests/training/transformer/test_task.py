@@ -12,15 +12,17 @@ import torch
 from accelerate import Accelerator
 
 from hart_edge.reference.checkpoint import load_checkpoint, read_tensors
+from hart_edge.reference.draw import draw_pictures
 from hart_edge.reference.pack import pack
 from hart_edge.reference.text_model import load_text_model
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 from hart_edge.training.captions import TextRecipe, open_text
 from hart_edge.training.checkpoints import check_state, load_state, states
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.loop import Habits, Session, begin, train
 from hart_edge.training.transformer.recipe import Batch
 from hart_edge.training.transformer.setup import examples_of, fingerprint_of, say_how_pictures_are_drawn
-from hart_edge.training.transformer.task import TransformerTask, sample
+from hart_edge.training.transformer.task import SHEET_SETTINGS, TransformerTask
 from tests.training.tokenizer.tiny_tokenizer import QUIET
 from tests.training.transformer import tiny_transformer
 from tests.training.transformer.tiny_transformer import CONFIG, changed
@@ -208,7 +210,7 @@ def test_a_sheet_is_drawn_by_the_reference(tmp_path: Path) -> None:
     ids = torch.from_numpy(task.text.tokenizer.encode("picture 1"))
     with torch.no_grad():
         context, mask = task.model.text(ids)
-    drawn = sample(task.hart, context, mask, [1])[0]
+    drawn = draw_pictures(task.hart, context, mask, [1], SHEET_SETTINGS)[0]
     assert np.abs(sheet[64:, 32:64].astype(int) - drawn).max() <= 1  # whatever else is in the batch
     assert np.abs(sheet[64:, 32:64].astype(int) - sheet[32:64, 32:64]).max() > 5  # another seed
 
@@ -231,10 +233,12 @@ def test_a_checkpoint_that_can_be_used(tmp_path: Path) -> None:
     own = read_tensors(tmp_path / "run" / "llm" / "model.safetensors")
     assert torch.equal(own["head.weight"], state["model"]["transformer.head.weight"])
     assert not torch.equal(own["head.weight"], state["average"]["transformer.head.weight"])
-    text, tokenizer = load_text_model(tmp_path / "run" / "text_model", CONFIG.context_token)
+    text, tokenizer = load_text_model(
+        tmp_path / "run" / "text_model", CONFIG.context_token, PromptTokenizer.padding_with
+    )
     assert torch.equal(text.model.embed_tokens.weight, state["average"]["text.model.embed_tokens.weight"])
     context, mask = text(torch.from_numpy(tokenizer.encode("a picture")))
-    pictures = sample(checkpoint.model, context, mask, [7])
+    pictures = draw_pictures(checkpoint.model, context, mask, [7], SHEET_SETTINGS)
     assert pictures.shape == (1, 32, 32, 3) and pictures.std() > 1
     packed = pack(tmp_path / "run", tmp_path / "packed")
     assert {file.path.split("/")[0] for file in packed} == {"llm", "text_model", "tokenizer"}

@@ -12,12 +12,12 @@ from accelerate import Accelerator
 from torch import nn
 
 from hart_edge.data.pictures import Pictures
+from hart_edge.evaluation.reconstruction import to_range
 from hart_edge.reference.config import TransformerConfig
 from hart_edge.training.captions import Text, TextRecipe
 from hart_edge.training.recipe import Optimisation
 from hart_edge.training.tokenizer.codebook import place
 from hart_edge.training.tokenizer.recipe import Tokenizer, publish_tokenizer
-from hart_edge.training.tokenizer.reconstruction import to_range
 from hart_edge.training.transformer.recipe import TransformerRecipe
 from hart_edge.training.transformer.setup import (
     examples_of,

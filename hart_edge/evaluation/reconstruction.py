@@ -2,7 +2,7 @@
 
 PSNR and SSIM are torchmetrics', taken of 8-bit pictures, as a viewer has them: a figure a picture, then the mean.
 
-    python -m hart_edge.training.reconstruction TOKENIZER DATA/validation
+    python -m hart_edge.evaluation.reconstruction TOKENIZER DATA/validation
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 from hart_edge.errors import HartEdgeError
 from hart_edge.reference.autoencoder import Autoencoder
 from hart_edge.reference.quantizer import Quantizer
-from hart_edge.training.tokenizer.codebook import counts_of
 
 BATCH = 8
 
@@ -66,6 +65,11 @@ def to_range(images: NDArray[np.uint8]) -> Tensor:
 def to_bytes(images: Tensor) -> Tensor:
     """(B, 3, H, W) in about [-1, 1] -> (B, 3, H, W) uint8"""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def counts_of(indices: list[Tensor], codes: int) -> Tensor:
+    """How often each code was chosen, over all scales: (V,) float32."""
+    return torch.bincount(torch.cat([each.flatten() for each in indices]), minlength=codes).float()
 
 
 @torch.no_grad()
@@ -115,10 +119,10 @@ def psnr_and_ssim(found: Tensor, original: Tensor) -> tuple[list[float], list[fl
 
 def main(arguments: list[str] | None = None) -> int:
     from hart_edge.data.pictures import read_pictures
-    from hart_edge.training.tokenizer.recipe import open_tokenizer
+    from hart_edge.reference.checkpoint import open_tokenizer
 
     parser = argparse.ArgumentParser(
-        prog="python -m hart_edge.training.reconstruction", description="How well a tokenizer gives pictures back."
+        prog="python -m hart_edge.evaluation.reconstruction", description="How well a tokenizer gives pictures back."
     )
     parser.add_argument("tokenizer", metavar="TOKENIZER", type=Path, help="tokenizer/ folder in the published layout")
     parser.add_argument("pictures", metavar="DIR", type=Path, help="folder of pictures with captions")
@@ -127,12 +131,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     try:
-        model = open_tokenizer(options.tokenizer)
-        pictures = read_pictures(options.pictures, 16 * model.quantizer.final_side)
+        autoencoder, quantizer = open_tokenizer(options.tokenizer)
+        pictures = read_pictures(options.pictures, 16 * quantizer.final_side)
     except HartEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    found = measure(model.autoencoder, model.quantizer, pictures.images)
+    found = measure(autoencoder, quantizer, pictures.images)
     print(f"{found.pictures} pictures of {options.pictures}, {found.codes_used} of {found.codes} codes in use")
     for name, path in (("continuous", found.continuous), ("discrete", found.discrete)):
         print(f"{name:10}  PSNR {path.psnr:.2f} dB  SSIM {path.ssim:.4f}")

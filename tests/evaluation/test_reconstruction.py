@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from hart_edge.evaluation.reconstruction import main, measure, psnr_and_ssim, spread, to_bytes, to_range
 from hart_edge.training.tokenizer.recipe import publish_tokenizer
-from hart_edge.training.tokenizer.reconstruction import main, measure, psnr_and_ssim, spread, to_bytes, to_range
 from tests.training.tokenizer.tiny_tokenizer import CONFIG, pictures, task, write_data
 
 
