@@ -1,11 +1,16 @@
 """The reference HART in PyTorch: what the published weights compute, in readable float32.
 
-text.py          prompt -> context            (a Hugging Face text model)
+text_model.py    prompt ids -> context            (a Hugging Face text model)
 transformer.py   context, scales -> hidden states and logits, with a KV cache
 sampling.py      logits -> codes
 quantizer.py     codes -> latent, scale by scale; image latent -> codes
 residual.py      hidden states -> what the codes cannot express
 autoencoder.py   latent <-> image
 hart.py          the loop over all of them
+noise.py         the runtime's random numbers as tensors
+draw.py          seeds -> latents or pictures, by the loop and that noise
+config.py        the architecture as config.json states it: the dataclasses that every module is built from
 checkpoint.py    the published folder layout, and the only file that knows its key names
+pack.py          a checkpoint -> the same in FP16, for shipping
+presets.py       the model that comes along, and published shapes without weights
 """
