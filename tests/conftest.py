@@ -6,6 +6,8 @@ import hashlib
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +24,9 @@ from hart_edge.export.chain import SHIPPED_MODEL, BuildOptions, build
 from hart_edge.export.graphs import GraphModule
 from tests.cli.command_line import Run
 
-GOLDEN = Path(__file__).parent / "golden"
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden"
+FOLDERS = ("hart_edge", "export", "engines", "runtime", "calib")  # what the wheel is made of
 FLAVOURS = ("adaln", "shared-adaln", "plain")
 
 BuildOnce = Callable[[Path, Precision], Path]
@@ -119,6 +123,29 @@ def golden_bundle(request: pytest.FixtureRequest, build_once: BuildOnce) -> Path
 def plain_bundle(build_once: BuildOnce) -> Path:
     """A bundle that takes a context array."""
     return build_once(GOLDEN / "plain", Precision.FP32)
+
+
+@pytest.fixture(scope="session")
+def wheel(shared: Path) -> Path:
+    """Built once a run, from a copy of the tree where no earlier build can leak into it.
+
+    It is made of the source distribution, so whatever the wheel holds, the source distribution holds as well.
+    """
+    folder = shared / "wheel"
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            source = shared / "source"
+            source.mkdir()
+            for name in FOLDERS:
+                shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+            for name in ("pyproject.toml", "LICENSE", "README.md"):
+                shutil.copy(ROOT / name, source)
+            clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+            command = [sys.executable, "-m", "build", "--outdir", str(folder), str(source)]
+            done = subprocess.run(command, cwd=shared, env=clean, capture_output=True, text=True)
+            assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    (built,) = folder.glob("*.whl")
+    return built
 
 
 @pytest.fixture

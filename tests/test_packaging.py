@@ -4,7 +4,6 @@ Needs what `pip install` needs: a package index or a cache with numpy, pillow, t
 """
 
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -15,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = ("hart_edge", "export", "engines", "runtime", "calib")
+from tests.conftest import FOLDERS, ROOT
+
 ENTRY_POINTS = ("hart-edge", "python -m hart_edge")
 
 TIME_IMPORT = """
@@ -37,22 +36,6 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of the tree: a build folder left in the tree itself would leak into the wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    source.mkdir()
-    for name in PACKAGES:
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "LICENSE", "README.md"):
-        if (ROOT / name).is_file():
-            shutil.copy(ROOT / name, source)
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, source, cwd=folder)
-    (built,) = folder.glob("*.whl")
-    return built
-
-
-@pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bin folder of a clean environment that holds the wheel with [cpu] alone."""
     folder = tmp_path_factory.mktemp("installed")
@@ -62,20 +45,24 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bin_folder
 
 
-def test_wheel_holds_the_five_packages_and_their_data(wheel: Path) -> None:
+def test_wheel_holds_one_package_its_data_and_a_door(wheel: Path) -> None:
+    """hart_edge with the four folders that are linked into it, and export/build.py; no other name at the top level."""
     with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
-    assert tops == set(PACKAGES)
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        entries = archive.read(next(n for n in archive.namelist() if n.endswith("/entry_points.txt"))).decode()
+        assert any(name.endswith("licenses/LICENSE") for name in archive.namelist())
+    assert {name for name in names if not name.startswith("hart_edge/")} == {"export/build.py"}
+    assert "hart-edge = hart_edge.cli.main:main" in entries
 
-    expected = {f"{package}/{name}" for package in PACKAGES for name in ("__init__.py", "py.typed")}
-    for package in PACKAGES:
-        expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py")}
-    models = [f"hart_edge/models/**/*.{ending}" for ending in ("safetensors", "json", "md", "txt")]
-    for pattern in (*models, "runtime/*.json", "calib/*.txt", "calib/*.json"):
-        expected |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern)}
-    assert expected - names == set()
-    assert any(name.endswith("licenses/LICENSE") for name in names)
+    expected = {"hart_edge/py.typed", "hart_edge/bundle/manifest.schema.json", "hart_edge/calib/calibrate/prompts.txt"}
+    for folder in FOLDERS:
+        inside = "" if folder == "hart_edge" else "hart_edge/"
+        files = (path for path in (ROOT / folder).rglob("*.py") if path.parent.name != "door")
+        expected |= {f"{inside}{path.relative_to(ROOT).as_posix()}" for path in files}
+    for ending in ("safetensors", "json", "md", "txt"):
+        models = (ROOT / "hart_edge" / "models").rglob(f"*.{ending}")
+        expected |= {path.relative_to(ROOT).as_posix() for path in models}
+    assert names - {"export/build.py"} == expected
 
 
 def test_the_shipped_model_is_in_the_wheel(wheel: Path) -> None:
