@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from filelock import FileLock
 import hart_edge.export.chain
 from hart_edge.bundle.manifest import Precision
 from hart_edge.calib.scheme import Int8Scheme
-from hart_edge.cli.main import main
+from hart_edge.cli.main import guarded, main, parser
 from hart_edge.export.chain import SHIPPED_MODEL, BuildOptions, build
 from hart_edge.export.graphs import GraphModule
 from tests.cli.command_line import Run
@@ -150,12 +151,16 @@ def wheel(shared: Path) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """main() in an empty folder: (exit status, standard output, standard error)."""
+    """The command line in an empty folder: (exit status, standard output, standard error).
+
+    by: a command's run() with other parts than its own.
+    """
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: object) -> tuple[int, str, str]:
+    def call(*arguments: object, by: Callable[[Namespace], int] | None = None) -> tuple[int, str, str]:
         capsys.readouterr()
-        status = main([str(each) for each in arguments])
+        words = [str(each) for each in arguments]
+        status = main(words) if by is None else guarded(by, parser().parse_args(words))
         said = capsys.readouterr()
         return status, said.out, said.err
 

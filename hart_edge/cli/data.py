@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from hart_edge.cli.command import Commands, new_command
@@ -13,10 +14,12 @@ from hart_edge.cli.progress import StatusLine
 from hart_edge.cli.tables import table
 from hart_edge.data.drawings import STYLES
 from hart_edge.data.emoji import EmojiSet, Picture, build
-from hart_edge.data.packages import find_archives
+from hart_edge.data.packages import Package, find_archives
 
 ABOUT = 10_300  # drawings, for the share that is done
 SHOW_EVERY = 0.2  # seconds
+
+FindArchives = Callable[[Path | None], AbstractContextManager[Mapping[Package, Path]]]
 
 
 def add(commands: Commands) -> None:
@@ -32,7 +35,8 @@ def add(commands: Commands) -> None:
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
-def run(a: argparse.Namespace) -> int:
+def run(a: argparse.Namespace, find_archives: FindArchives = find_archives) -> int:
+    """find_archives: what brings the packages."""
     begin = time.monotonic()
     with StatusLine() as line:
 

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from hart_edge.errors import EngineError
 from hart_edge.units import size
 
 BUILD_PACKAGES = ("torch", "onnx", "onnxscript", "transformers", "safetensors")  # what export.build imports
+
+Version = Callable[[str], str | None]  # of a package, by its name
 
 
 def add(commands: Commands) -> None:
@@ -42,12 +45,13 @@ def add(commands: Commands) -> None:
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
-def run(a: argparse.Namespace) -> int:
+def run(a: argparse.Namespace, version: Version | None = None) -> int:
+    """version: what knows the installed packages, installed_version() unless a test has its own."""
     if a.gpu_check is not None:
         from hart_edge.cli.gpu_check import run as run_check
 
         return run_check(a)
-    found = examine()
+    found = examine(version or installed_version)
     if a.json:
         print(json.dumps(found, indent=1))
     else:
@@ -55,7 +59,7 @@ def run(a: argparse.Namespace) -> int:
     return 0 if any(target["usable"] for target in found["targets"]) else 1
 
 
-def examine() -> dict[str, Any]:
+def examine(version: Version) -> dict[str, Any]:
     """All that doctor knows, ready for JSON."""
     total, available = memory()
     return {
@@ -114,7 +118,7 @@ def gpu() -> dict[str, Any]:
     return {"usable": True, "architecture": device.architecture, "detail": detail}
 
 
-def version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
     """The installed version, without importing the package; None where it is not installed."""
     try:
         return importlib.metadata.version(package)

@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from hart_edge.errors import InputError
 if TYPE_CHECKING:
     from hart_edge.cli.eval_report import Report
     from hart_edge.evaluation.evaluate import Evaluation, Split
+    from hart_edge.evaluation.frechet import Inception
     from hart_edge.evaluation.subjects import BundleSubject, Reference
     from hart_edge.reference.checkpoint import Checkpoint
 
@@ -51,14 +53,15 @@ def add(commands: Commands) -> None:
     p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
-def run(a: argparse.Namespace) -> int:
+def run(a: argparse.Namespace, open_inception: Callable[[Path], Inception] | None = None) -> int:
+    """open_inception: what reads --inception, evaluation.frechet's unless a test has its own."""
     with needs_extra("evaluation", "train"):
         importlib.import_module("torchmetrics")
     check(a)
     from hart_edge.cli.eval_report import as_json, as_text
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    report = evaluate(a)
+    report = evaluate(a, open_inception)
     print(json.dumps(as_json(report)) if a.json else "\n".join(as_text(report)))
     return 0
 
@@ -80,21 +83,21 @@ def check(a: argparse.Namespace) -> None:
     check_seed(a.seed)
 
 
-def evaluate(a: argparse.Namespace) -> Report:
+def evaluate(a: argparse.Namespace, open_inception: Callable[[Path], Inception] | None = None) -> Report:
     """Everything that can be wrong is found before the first picture is drawn."""
     import torch
 
     from hart_edge.cli.eval_report import Report
+    from hart_edge.evaluation import frechet
     from hart_edge.evaluation.evaluate import Evaluation
     from hart_edge.evaluation.evaluator import open_evaluator
-    from hart_edge.evaluation.frechet import open_inception
     from hart_edge.evaluation.subjects import Sampling, open_bundle, reference_of
     from hart_edge.reference.checkpoint import load_checkpoint
 
     if a.threads is not None:
         torch.set_num_threads(a.threads)
     judge = open_evaluator(a.evaluator)
-    inception = None if a.inception is None else open_inception(a.inception)
+    inception = None if a.inception is None else (open_inception or frechet.open_inception)(a.inception)
     sampling = Sampling(a.cfg_scale, a.top_k, a.top_p, a.smooth)
     report = Report(judge.sha256, inception.sha256 if inception else None, a.seed, sampling)
     checkpoints = [load_checkpoint(folder) for folder in a.checkpoint]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -17,27 +17,28 @@ log = logging.getLogger(__name__)
 FIRST, EVERY = 2.0, 15.0  # seconds until the first line, and between lines
 
 T = TypeVar("T")
+Clock = Callable[[], float]  # seconds
 
 
 class Progress:
     """Says how many of `count` there are and how long the rest will take at that speed."""
 
-    def __init__(self, what: str, count: int) -> None:
-        self.what, self.count = what, count
-        self.began = time.monotonic()
+    def __init__(self, what: str, count: int, clock: Clock = time.monotonic) -> None:
+        self.what, self.count, self.clock = what, count, clock
+        self.began = clock()
         self.due = self.began + FIRST
 
     def at(self, done: int) -> None:
-        now = time.monotonic()
+        now = self.clock()
         if now >= self.due and done < self.count:
             self.due = now + EVERY
             left = duration((now - self.began) / done * (self.count - done))
             log.info("%s: %d of %d, %s left", self.what, done, self.count, left)
 
 
-def told(what: str, items: Iterable[T], count: int) -> Iterator[T]:
+def told(what: str, items: Iterable[T], count: int, clock: Clock = time.monotonic) -> Iterator[T]:
     """The items, their progress told."""
-    progress = Progress(what, count)
+    progress = Progress(what, count, clock)
     for done, item in enumerate(items, start=1):
         yield item
         progress.at(done)

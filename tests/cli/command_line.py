@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import subprocess
@@ -16,6 +17,13 @@ ROOT = Path(__file__).parents[2]
 PROMPT = "a grinning face"
 
 Run = Callable[..., tuple[int, str, str]]
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def process(*arguments: object, cwd: Path, **more: Any) -> subprocess.CompletedProcess[str]:

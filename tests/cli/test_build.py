@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import re
 from contextlib import redirect_stdout
@@ -20,6 +19,7 @@ from hart_edge.cli.main import build_main as main
 from hart_edge.cli.main import build_parser, guarded, parser
 from hart_edge.cli.main import main as command_main
 from hart_edge.export.options import BuildOptions, Progress
+from tests.cli.command_line import Terminal
 from tests.conftest import GOLDEN, BuildOnce
 
 CHECKPOINT = str(GOLDEN / "adaln")
@@ -39,11 +39,6 @@ def parsed(*arguments: str) -> argparse.Namespace:
 
 def options(*arguments: str) -> BuildOptions:
     return build_options(parsed(*arguments), Path("bundle"))
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_quiet_when_not_a_terminal(traced: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """`hart-edge doctor` on machines that are made up."""
 
-import importlib.metadata
 import json
 import sys
 import types
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import hart_edge
 from hart_edge.api import DEFAULT_BUNDLE
 from hart_edge.cli import doctor
-from hart_edge.cli.main import main
+from tests.cli.command_line import Run
 from tests.engines.tensorrt.engine_bundle import install_cuda
 from tests.engines.tensorrt.fake_cuda import FakeCuda
 
@@ -21,29 +22,18 @@ def fake_onnxruntime(*providers: str) -> Any:
     return types.SimpleNamespace(__version__="1.99.0", get_available_providers=lambda: list(providers))
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def numpy_alone(a: Namespace) -> int:
+    """doctor where numpy is installed and no other package."""
+    return doctor.run(a, {"numpy": "2.0.0"}.get)
 
 
-def installed(monkeypatch: pytest.MonkeyPatch, **packages: str) -> None:
-    """These packages and no others."""
-
-    def version(name: str) -> str:
-        if name not in packages:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return packages[name]
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
+def report(run: Run, by: Callable[[Namespace], int] | None = None) -> tuple[int, dict[str, Any]]:
+    status, out, _ = run("doctor", "--json", by=by)
+    return status, json.loads(out)
 
 
-def report(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
-    status = main(["doctor", "--json"])
-    return status, json.loads(capsys.readouterr().out)
-
-
-def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    status, found = report(capsys)
+def test_this_machine(run: Run) -> None:
+    status, found = report(run)
     targets = {each["target"]: each for each in found["targets"]}
     assert status == 0 and targets["cpu"]["usable"]
     assert targets["cpu"]["detail"].endswith(", CPUExecutionProvider")
@@ -54,11 +44,11 @@ def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["build_packages"]["torch"] and found["build_packages"]["onnx"]
 
 
-def test_a_device_with_onnxruntime_alone(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_with_onnxruntime_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", fake_onnxruntime("CPUExecutionProvider"))
-    installed(monkeypatch, numpy="2.0.0")
-    assert main(["doctor"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    status, out, _ = run("doctor", by=numpy_alone)
+    lines = out.splitlines()
+    assert status == 0
     assert lines[0].startswith(f"hart-edge  {hart_edge.__version__}, Python 3.") and lines[0].endswith(", numpy 2.0.0")
     assert lines[2] == (
         "bundles    not possible here: torch, onnx, onnxscript, transformers, safetensors not installed; "
@@ -74,19 +64,18 @@ def test_a_device_with_onnxruntime_alone(capsys: pytest.CaptureFixture[str], mon
     assert "expected CUDAExecutionProvider in ONNX Runtime 1.99.0, found CPUExecutionProvider; pip install" in cuda
 
 
-def test_a_machine_with_a_gpu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_with_a_gpu(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = fake_onnxruntime("CUDAExecutionProvider", "CPUExecutionProvider")
     monkeypatch.setitem(sys.modules, "onnxruntime", fake)
-    status, found = report(capsys)
+    status, found = report(run)
     assert status == 0
     assert {each["target"] for each in found["targets"] if each["usable"]} >= {"cpu", "cuda"}
 
 
-def test_a_machine_that_can_use_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_can_use_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("onnxruntime", "tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, module, None)
-    installed(monkeypatch, numpy="2.0.0")
-    status, found = report(capsys)
+    status, found = report(run, numpy_alone)
     assert status == 1
     assert not any(each["usable"] for each in found["targets"])
     detail = {each["target"]: each["detail"] for each in found["targets"]}
@@ -95,13 +84,12 @@ def test_a_machine_that_can_use_nothing(capsys: pytest.CaptureFixture[str], monk
     assert "tensorrt_rtx is not installed; pip install 'hart-edge[tensorrt-rtx]'" in detail["tensorrt-rtx"]
 
 
-def test_the_default_bundle_is_looked_for_here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert report(capsys)[1]["default_bundle"] == {"path": str(DEFAULT_BUNDLE), "present": False}
+def test_the_default_bundle_is_looked_for_here(run: Run, tmp_path: Path) -> None:
+    assert report(run)[1]["default_bundle"] == {"path": str(DEFAULT_BUNDLE), "present": False}
     (tmp_path / DEFAULT_BUNDLE).mkdir(parents=True)
     (tmp_path / DEFAULT_BUNDLE / "manifest.json").write_text("{}")
-    assert report(capsys)[1]["default_bundle"]["present"] is True
-    main(["doctor"])
-    assert "default    bundles/hart-emoji-int8 is here\n" in capsys.readouterr().out
+    assert report(run)[1]["default_bundle"]["present"] is True
+    assert "default    bundles/hart-emoji-int8 is here\n" in run("doctor")[1]
 
 
 def test_memory_from_a_file(tmp_path: Path) -> None:
@@ -113,19 +101,20 @@ def test_memory_from_a_file(tmp_path: Path) -> None:
     assert doctor.memory(tmp_path / "none") == (None, None)
 
 
-def test_the_gpu_that_engines_would_run_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gpu_that_engines_would_run_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = install_cuda(monkeypatch, FakeCuda())
-    assert report(capsys)[1]["gpu"] == {
+    assert report(run)[1]["gpu"] == {
         "usable": True,
         "architecture": "sm_89",
         "detail": "Fake GPU, sm_89, 8.6 GB, CUDA driver 13.0",
     }
     fake.devices = 0
-    found = report(capsys)[1]["gpu"]
+    found = report(run)[1]["gpu"]
     assert not found["usable"] and found["detail"].startswith(
         "expected an NVIDIA GPU with a driver for CUDA 13, found none"
     )
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    assert main(["doctor"]) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
+    status, out, _ = run("doctor")
+    last = out.splitlines()[-1]
+    assert status == 0
     assert last.startswith("gpu        engines need cuda-bindings") and "pip install 'hart-edge[tensorrt]'" in last

@@ -6,14 +6,15 @@ import json
 import logging
 import sys
 import warnings
+from argparse import Namespace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from hart_edge.cli import eval as evaluate
 from hart_edge.data.pictures import read_pictures
 from hart_edge.engines.loading import load
 from hart_edge.evaluation.evaluate import stacked
@@ -40,8 +41,8 @@ def call(tmp_path: Path, run: Run) -> Any:
     make_words_bundle(tmp_path / "bundle")
     tiny_evaluator.write_data(tmp_path / "data", {"validation": 6, "test": 5}, "w{}")
 
-    def of(*more: object) -> tuple[int, str, str]:
-        return run("eval", "--data", "data", "--evaluator", "evaluator", "--threads", 1, *more)
+    def of(*more: object, by: Any = None) -> tuple[int, str, str]:
+        return run("eval", "--data", "data", "--evaluator", "evaluator", "--threads", 1, *more, by=by)
 
     return of
 
@@ -130,11 +131,10 @@ def test_data_without_a_test_split(call: Any, tmp_path: Path, caplog: pytest.Log
     assert "6 pictures to draw" in caplog.text
 
 
-def test_progress_says_how_long_it_will_be(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_says_how_long_it_will_be(caplog: pytest.LogCaptureFixture) -> None:
     seconds = iter([0.0, 1.0, 3.0, 10.0, 20.0, 30.0])  # at the start, and after each item
-    monkeypatch.setattr("hart_edge.evaluation.progress.time", SimpleNamespace(monotonic=lambda: next(seconds)))
     with caplog.at_level(logging.INFO):
-        assert list(told("drawing", "abcde", 5)) == list("abcde")
+        assert list(told("drawing", "abcde", 5, lambda: next(seconds))) == list("abcde")
     assert [record.getMessage() for record in caplog.records] == [
         "drawing: 2 of 5, 4 s left",  # after FIRST seconds
         "drawing: 4 of 5, 5 s left",  # EVERY seconds later
@@ -149,12 +149,14 @@ def test_prompts_that_are_cut_are_counted(caplog: pytest.LogCaptureFixture) -> N
     assert "bundle: 1 prompts are read by their first tokens alone" in caplog.text
 
 
-def test_inception_gives_a_second_distance(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inception_gives_a_second_distance(call: Any) -> None:
     def bright(images: torch.Tensor) -> torch.Tensor:
         return images.float().mean((2, 3))
 
-    monkeypatch.setattr("hart_edge.evaluation.frechet.open_inception", lambda file: Inception(bright, "ab" * 32))
-    status, said, _ = call("--bundle", "bundle", "--inception", "weights.pth", "--json")
+    def by(a: Namespace) -> int:
+        return evaluate.run(a, lambda file: Inception(bright, "ab" * 32))
+
+    status, said, _ = call("--bundle", "bundle", "--inception", "weights.pth", "--json", by=by)
     found = json.loads(said)
     assert status == 0 and found["inception"] == "ab" * 32
     assert all(row["fid"] > 0 and row["fid"] != row["frechet"] for row in found["generation"])

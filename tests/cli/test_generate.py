@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 import warnings
+from argparse import Namespace
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ import pytest
 from PIL import Image
 
 import hart_edge
+from hart_edge.cli import generate
 from hart_edge.cli.generate import picture_files, write_png
 from hart_edge.errors import HartEdgeError, InputError
 from hart_edge.runtime.pipeline import Pipeline
-from tests.cli.command_line import PROMPT, ROOT, Run, pixels
+from tests.cli.command_line import PROMPT, ROOT, Run, Terminal, pixels
 from tests.conftest import GOLDEN
 
 
@@ -70,11 +73,11 @@ def test_several_prompts_as_json_with_previews(run: Run, int8_bundle: Path, tmp_
 
 
 def test_a_bar_on_a_terminal(run: Run, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True, raising=False)
     monkeypatch.setenv("COLUMNS", "70")
-    status, out, err = run("generate", PROMPT, "--bundle", int8_bundle)
+    with redirect_stderr(Terminal()) as screen:
+        status, out, _ = run("generate", PROMPT, "--bundle", int8_bundle)
     assert status == 0 and out.startswith('picture.png: "a grinning face", seed 0, ')
-    loading, first, *scales, last = err.split("\r\033[K")[1:]
+    loading, first, *scales, last = screen.getvalue().split("\r\033[K")[1:]
     assert loading == "loading the bundle" and last == ""  # the line is cleared at the end
     assert first == f'[{"." * 24}]  "a grinning face"'
     assert [re.search(r"scale (\d) of 7", each).group(1) for each in scales] == list("1234567")
@@ -95,17 +98,20 @@ def test_an_existing_picture_is_replaced_as_a_whole(run: Run, int8_bundle: Path,
     assert (tmp_path / "real/face.png").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-def test_a_disk_that_is_full_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Image.Image, stream: Any, kind: str) -> None:
-        stream.write(b"\x89PNG half")
+class Unsaved(Image.Image):
+    """A picture for which the disk has no room."""
+
+    def save(self, fp: Any, *_: Any, **__: Any) -> None:
+        fp.write(b"\x89PNG half")
         raise OSError(28, "No space left on device")
 
+
+def test_a_disk_that_is_full_leaves_the_old_picture(tmp_path: Path) -> None:
     file = tmp_path / "face.png"
     file.write_text("what was there")
-    monkeypatch.setattr(Image.Image, "save", full)
     message = r"face\.png: could not be written \(.*No space left on device\); what was there before is unchanged"
     with pytest.raises(HartEdgeError, match=message):
-        write_png(Image.new("RGB", (2, 2)), file)
+        write_png(Unsaved(), file)
     assert file.read_text() == "what was there" and os.listdir(tmp_path) == ["face.png"]
 
 
@@ -228,19 +234,22 @@ def test_generate_loads_neither_torch_nor_onnx(int8_bundle: Path, tmp_path: Path
     assert found == hashlib.sha256(expected.tobytes()).hexdigest()
 
 
-def test_interrupted_in_the_middle_of_a_picture(
-    run: Run, int8_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_in_the_middle_of_a_picture(run: Run, int8_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "picture.png").write_text("what was there")
-    stream = Pipeline.stream
 
-    def interrupted(self: Pipeline, *arguments: Any, **more: Any) -> Any:
-        events = stream(self, *arguments, **more)
-        yield next(events)
-        raise KeyboardInterrupt
+    class Interrupted(Pipeline):
+        def stream(self, *arguments: Any, **more: Any) -> Any:
+            yield next(super().stream(*arguments, **more))
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(Pipeline, "stream", interrupted)
-    assert run("generate", PROMPT, "--bundle", int8_bundle) == (130, "", "interrupted\n")
+    def interrupted(folder: Path, **_: Any) -> Pipeline:
+        pipeline = hart_edge.load(folder)
+        return Interrupted(pipeline.bundle, pipeline.runner)
+
+    def by(a: Namespace) -> int:
+        return generate.run(a, interrupted)
+
+    assert run("generate", PROMPT, "--bundle", int8_bundle, by=by) == (130, "", "interrupted\n")
     assert os.listdir(tmp_path) == ["picture.png"] and (tmp_path / "picture.png").read_text() == "what was there"
 
 

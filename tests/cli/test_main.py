@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import hart_edge
-from hart_edge.cli import generate as generate_command
 from hart_edge.cli.main import main
 from hart_edge.cli.tables import quoted, table
+from hart_edge.errors import InputError
 from tests.cli.command_line import PROMPT, ROOT, Run, process
 from tests.conftest import GOLDEN
 
@@ -86,13 +87,21 @@ def test_a_prompt_that_the_terminal_cannot_show(int8_bundle: Path, tmp_path: Pat
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith('picture.png: "a caf\\xe9", seed 0, ')
 
 
-def test_any_other_os_error_is_a_message_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied", "bundle/manifest.json")
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (InputError("seed: expected 0"), 1, "error: seed: expected 0\n"),
+        (PermissionError(13, "Permission denied", "b/m.json"), 1, "error: [Errno 13] Permission denied: 'b/m.json'\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (KeyboardInterrupt("nothing was written to b"), 130, "interrupted; nothing was written to b\n"),
+        (BrokenPipeError(), 141, ""),
+    ],
+)
+def test_what_a_command_raises_is_an_exit_status(run: Run, error: BaseException, status: int, said: str) -> None:
+    def by(_: Namespace) -> int:
+        raise error
 
-    monkeypatch.setattr(generate_command, "load", refuse)
-    expected = (1, "", "error: [Errno 13] Permission denied: 'bundle/manifest.json'\n")
-    assert run("generate", PROMPT, "--bundle", "bundle") == expected
+    assert run("info", "bundle", by=by) == (status, "", said)
 
 
 # info
@@ -249,5 +258,20 @@ def test_help_is_quick(tmp_path: Path) -> None:
     start = time.perf_counter()
     done = process("--help", cwd=tmp_path)
     assert done.returncode == 0 and time.perf_counter() - start < 5
-    for command in ("generate", "info", "golden", "doctor"):
-        assert re.search(rf"^ +{command} +[A-Z]", done.stdout, re.MULTILINE)
+    for command in ("generate", "info", "golden", "build", "calibrate", "doctor"):
+        assert re.search(rf"^ +{command}\s+[A-Z]", done.stdout, re.MULTILINE)
+
+
+def test_help_loads_neither_torch_nor_onnx_nor_an_engine_library(tmp_path: Path) -> None:
+    """Not even of the commands that need them: help is there on a device as well."""
+    heavy = {"torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "transformers", "accelerate"}
+    program = (
+        "import contextlib, sys\nfrom hart_edge.cli.main import main\n"
+        "for words in ['--help'], ['build', '--help'], ['calibrate', '--help'], ['eval', '--help']:\n"
+        f"    with contextlib.suppress(SystemExit):\n        main(words)\nprint(sorted({heavy} & set(sys.modules)))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr, done.stdout.splitlines()[-1]) == (0, "", "[]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -247,10 +248,11 @@ def test_a_picture_that_is_not_square_is_centred() -> None:
 # The command
 
 
-def test_the_command(run: Run, few: dict[Package, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    pinned = {package: path for package, path in few.items()}
-    monkeypatch.setattr(command, "find_archives", lambda folder: StandIn(pinned, folder))
-    status, out, err = run("data", "emoji", "--out", "set", "--packages", "here")
+def test_the_command(run: Run, few: dict[Package, Path]) -> None:
+    def by(a: Namespace) -> int:
+        return command.run(a, lambda folder: StandIn(few, folder))
+
+    status, out, err = run("data", "emoji", "--out", "set", "--packages", "here", by=by)
     assert (status, err) == (0, "")
     head, *rows, last = out.splitlines()
     assert head.split() == ["folder", "pictures", "3d", "flat", "noto"]
@@ -258,7 +260,7 @@ def test_the_command(run: Run, few: dict[Package, Path], monkeypatch: pytest.Mon
     assert [*counts] == [*SPLITS] and sum(row[0] for row in counts.values()) == 18
     assert all(row[0] == sum(row[1:]) for row in counts.values())
     assert last.startswith("set: 18 pictures with captions, ")
-    status, out, _ = run("data", "emoji", "--out", "set", "--json")
+    status, out, _ = run("data", "emoji", "--out", "set", "--json", by=by)
     told = json.loads(out)
     assert status == 0 and told["out"] == "set" and told["duplicates"] == 0
     assert {split: [sum(styles.values()), *styles.values()] for split, styles in told["pictures"].items()} == counts

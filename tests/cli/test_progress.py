@@ -1,0 +1,89 @@
+"""Lines that change on a terminal, and what is left of them elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from hart_edge.cli.progress import BuildLines, EngineLine, PictureLine, StatusLine
+from hart_edge.engines.base import BuildProgress
+from hart_edge.engines.bundle_build import EngineDone
+from hart_edge.export.options import StepDone
+from tests.cli.command_line import Terminal
+
+CLEAR = "\r\033[K"
+OPTIMIZING = BuildProgress("decoder", "optimizing", 3, 7, 12.3)
+STARTING = BuildProgress("decoder", "starting", 0, 1, 0.4)
+
+
+@pytest.fixture(autouse=True)
+def width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+
+
+def test_a_status_line_is_gone_at_the_end() -> None:
+    screen = Terminal()
+    with StatusLine(screen) as line:
+        line.say("loading")
+        line.say("x" * 100)
+    assert screen.getvalue() == f"{CLEAR}loading{CLEAR}{'x' * 59}{CLEAR}"
+
+
+def test_a_status_line_that_comes_too_soon_is_left_out() -> None:
+    screen = Terminal()
+    with StatusLine(screen) as line:
+        line.say("first", every=60)
+        line.say("second", every=60)
+        line.say("third")
+    assert screen.getvalue() == f"{CLEAR}first{CLEAR}third{CLEAR}"
+
+
+@pytest.mark.parametrize("kind", [StatusLine, PictureLine])
+def test_nothing_where_there_is_no_terminal(kind: type[StatusLine]) -> None:
+    stream = io.StringIO()
+    with kind(stream) as line:
+        line.say("loading")
+    assert stream.getvalue() == ""
+
+
+def test_steps_of_a_build_on_a_terminal() -> None:
+    screen = Terminal()
+    with BuildLines(as_json=False, stream=screen) as show:
+        for event in ("tracing decoder", StepDone("tracing decoder", 1.26, 2_500_000), OPTIMIZING, "writing x"):
+            show(event)
+    assert screen.getvalue() == (
+        f"  tracing decoder ...{CLEAR}     1.3 s       2.5 MB  tracing decoder\n"
+        f"{CLEAR}    12.3 s  engine decoder: optimizing 3 of 7  writing x ...\n"  # the step that did not end
+    )
+
+
+def test_steps_of_a_build_elsewhere() -> None:
+    quiet, told = io.StringIO(), Terminal()
+    for stream, as_json in ((quiet, False), (told, True)):
+        with BuildLines(as_json=as_json, stream=stream) as show:
+            for event in ("tracing decoder", OPTIMIZING, StepDone("tracing decoder", 1.23456, None)):
+                show(event)
+    assert quiet.getvalue() == ""
+    assert json.loads(told.getvalue()) == {"step": "tracing decoder", "seconds": 1.235, "bytes": None}
+
+
+def test_engines_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Terminal()
+    with EngineLine(as_json=False, stream=screen) as line:
+        line.progress(STARTING)
+        line.progress(OPTIMIZING)
+        line.done(EngineDone("decoder", 12.34, 3_200_000, again=True))
+    assert screen.getvalue() == (f"{CLEAR}  decoder: starting (0 s){CLEAR}  decoder: optimizing 3 of 7 (12 s){CLEAR}")
+    assert capsys.readouterr().out == "    12.3 s     3.2 MB  decoder, kept from before\n"
+
+
+def test_engines_elsewhere_say_where_they_are_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    with EngineLine(as_json=True, stream=stream) as line:
+        line.progress(STARTING)
+        line.progress(OPTIMIZING)  # the same component, a moment later
+        line.done(EngineDone("decoder", 12.34, 3_200_000, again=False))
+    assert stream.getvalue() == "decoder: starting (0 s)\n"
+    assert json.loads(capsys.readouterr().out)["component"] == "decoder"
