@@ -1,6 +1,6 @@
-"""How range rules and layers fare at INT8: the measurements behind DEFAULT in calib and docs/int8.md.
+"""How range rules and layers fare at INT8: the measurements behind calib's default rules and docs/int8.md.
 
-In: a checkpoint with a text model. Out: OUT/observers.md, the error of each component under each rule for ranges, with
+In: a checkpoint with a text model. Out: OUT/range_rules.md, the error of each component under each range rule, with
 smoothing and without; OUT/layers.md and OUT/layers.svg, the divergence of the transformer's logits with INT8 in one
 layer alone.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.experiments.chart import Curve, chart
 from hart_edge.bundle.manifest import Precision
-from hart_edge.calib.calibrate.range_rules import DEFAULT, RangeRule
+from hart_edge.calib.calibrate.range_rules import RangeRule, default_rule
 from hart_edge.calib.calibrate.ranges import Ranges
 from hart_edge.calib.calibrate.smoothing import ALPHAS
 from hart_edge.calib.graph_files import read_graph, save_graph
@@ -45,13 +45,14 @@ class Workbench:
         self.recording = self.builder.record(folder / "calls")
         self.judge = logits_judge(self.recording, self.builder.graphs["tokens"])
 
-    def ranges(self, graph: str, observer: RangeRule, alphas: Sequence[float]) -> Ranges:
-        return ranges_of(graph, self.folder, self.statistics[graph], observer, alphas)
+    def ranges(self, graph: str, rule: RangeRule, alphas: Sequence[float]) -> Ranges:
+        return ranges_of(graph, self.folder, self.statistics[graph], rule, alphas)
 
     def open(self, graph: str, ranges: Ranges, without: Collection[str] = ()) -> Session:
         model = read_graph(self.folder / f"{graph}.onnx")
         path = self.folder / f"{graph}.tried.onnx"
-        save_graph(apply_scheme(model, calibrated_scheme(graph), ranges, self.folder, keep=without), path, self.folder)
+        reduced = apply_scheme(model, calibrated_scheme(graph), ranges, self.folder, excluded=without)
+        save_graph(reduced, path, self.folder)
         return self.builder.library.open(path)
 
     def error(self, graph: str, session: Session) -> float:
@@ -62,25 +63,25 @@ class Workbench:
         )
 
 
-def observers(bench: Workbench) -> str:
-    """The table of observers.md."""
-    lines = ["| component | observer | error | error, smoothed | KL | KL, smoothed |", "|---|---|--:|--:|--:|--:|"]
+def range_rules(bench: Workbench) -> str:
+    """The table of range_rules.md."""
+    lines = ["| component | range rule | error | error, smoothed | KL | KL, smoothed |", "|---|---|--:|--:|--:|--:|"]
     for graph in GRAPHS:
-        for observer in RangeRule:
+        for rule in RangeRule:
             errors, divergences = [], []
             for alphas in ((), ALPHAS):
-                session = bench.open(graph, bench.ranges(graph, observer, alphas))
+                session = bench.open(graph, bench.ranges(graph, rule, alphas))
                 errors.append(f"{bench.error(graph, session):.1e}")
                 judged = graph == "transformer"
                 divergences.append(f"{mean_kl(bench.judge.errors(session)):.2e}" if judged else "")
-            chosen = " (default)" if observer is DEFAULT.get(graph, RangeRule.MIN_MAX) else ""
-            lines.append(f"| {graph} | {observer}{chosen} | {' | '.join([*errors, *divergences])} |")
+            chosen = " (default)" if rule is default_rule(graph) else ""
+            lines.append(f"| {graph} | {rule}{chosen} | {' | '.join([*errors, *divergences])} |")
     return "\n".join([*lines, ""])
 
 
 def layers(bench: Workbench) -> list[LayerFigures]:
     """Every layer of the transformer with INT8 in it alone, the most sensitive first."""
-    ranges = bench.ranges("transformer", DEFAULT.get("transformer", RangeRule.MIN_MAX), ALPHAS)
+    ranges = bench.ranges("transformer", default_rule("transformer"), ALPHAS)
     found = layers_of(read_graph(bench.folder / "transformer.onnx"), Scheme.U8S8)
     every = {weight for _, weights in found for weight in weights}
 
@@ -116,8 +117,8 @@ def main() -> None:
         figures = layers(bench)
         (a.out / "layers.md").write_text(layer_table(figures), "utf-8")
         (a.out / "layers.svg").write_text(layer_chart(figures), "utf-8")
-        (a.out / "observers.md").write_text(observers(bench), "utf-8")
-    print((a.out / "observers.md").read_text("utf-8"), (a.out / "layers.md").read_text("utf-8"), sep="\n")
+        (a.out / "range_rules.md").write_text(range_rules(bench), "utf-8")
+    print((a.out / "range_rules.md").read_text("utf-8"), (a.out / "layers.md").read_text("utf-8"), sep="\n")
 
 
 if __name__ == "__main__":

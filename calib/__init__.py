@@ -1,8 +1,9 @@
-"""INT8: from activations to ranges, and from ranges to a target's scheme.
+"""Reduced precision: from activations to ranges, and from ranges to the scheme of each component on each target.
 
-prompts.txt    what the loop is run on
-collect.py     activations of the real loop -> ranges, once
-ranges.py      the ranges' file
-schemes.py       which scheme of INT8 each component takes on each target: here INT8 is decided
-quantize.py    writes a scheme into a graph
+scheme.py               which scheme each component takes on each target: here FP16 and INT8 are decided
+quantizable_nodes.py    where a graph can hold INT8
+graph_files.py          graphs on disk, their weights inside or beside them
+calibrate/              runs the real loop and makes ranges of its activations
+rewrite/                writes a scheme into a graph
+select/                 picks schemes and layers by measurement
 """

@@ -1,6 +1,7 @@
 """Where a graph can hold INT8: MatMul, Gemm and Conv nodes with a constant weight, and embedding tables.
 
-In: an ONNX graph. Out: QuantizableNode objects that collect.py observes and quantize.py rewrites.
+In: an ONNX graph. Out: QuantizableNode objects. calibrate/ takes ranges of their activations, rewrite/int8.py quantises
+them.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     import onnx  # for the names of types alone: the command line asks for schemes, and has no need of it
 
 FLOAT = 1  # onnx.TensorProto.FLOAT
-SMALLEST_WEIGHT = 4096  # elements; what is smaller saves nothing and is often sensitive
-# Distances to it decide the encoder's codes, and the decoding side holds it exactly.
+SMALLEST_WEIGHT = 4096  # elements; a smaller weight saves nothing and is often sensitive
+# The codebook: distances to its rows decide the encoder's codes, and whoever decodes them has the exact rows.
 EXACT = frozenset({"quantizer.codebook.weight"})
 
 
@@ -28,7 +29,11 @@ class NodeKind(StrEnum):
 
 @dataclass(frozen=True)
 class QuantizableNode:
-    """One node with a constant weight. `channel_axis` is the weight's output axis (rows of an embedding)."""
+    """One node with a constant weight.
+
+    proto: the node in its graph; activation: the input that is no weight (an embedding's indices); channel_axis: of the
+    weight, the axis of its outputs (of an embedding, that of its rows).
+    """
 
     kind: NodeKind
     proto: onnx.NodeProto
@@ -39,7 +44,7 @@ class QuantizableNode:
 
 
 def find_quantizable_nodes(graph: onnx.GraphProto) -> list[QuantizableNode]:
-    """All nodes of a graph, in the order of its nodes."""
+    """All quantizable nodes of a graph, in its order."""
     weights = {
         tensor.name: tensor
         for tensor in graph.initializer
@@ -69,7 +74,13 @@ def find_quantizable_nodes(graph: onnx.GraphProto) -> list[QuantizableNode]:
     return nodes
 
 
+def image_tensors(nodes: Iterable[QuantizableNode]) -> frozenset[str]:
+    """The tensors that convolutions read or write, (B, C, H, W): their channels are axis 1, others' the last axis."""
+    convolutions = [node for node in nodes if node.kind is NodeKind.CONV]
+    return frozenset(name for node in convolutions for name in (node.activation, node.proto.output[0]))
+
+
 def describe_tensor(nodes: Iterable[QuantizableNode], name: str) -> str:
-    """A tensor by the layers that read or write it, since exporters number what lies between: `x of mlp.down`."""
+    """A tensor's name with that of a weight beside it, as in `x of mlp.down`, since exporters only number tensors."""
     weights = [node.weight for node in nodes if name in (node.activation, node.proto.output[0])]
     return f"{name} of {weights[0]}" if weights else name

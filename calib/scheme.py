@@ -1,8 +1,8 @@
 """Which scheme of reduced precision each component takes on each target. Here FP16 and INT8 are decided.
 
-One set of ranges serves every scheme; a scheme only says how numbers are held. tokens, latent and embed stay in float32
-wherever the target can compute it: the published weights expect the head in float32, and together they are a few per
-cent of the bytes. docs/int8.md and docs/engines.md say why.
+One set of ranges serves every scheme; a scheme only says which types hold the numbers. tokens, latent and embed stay in
+float32 wherever the target can compute it: the published weights expect the head in float32, and together they are a
+few per cent of the bytes. docs/int8.md and docs/engines.md say why.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ class Scheme(StrEnum):
     """How a component holds its weights and activations."""
 
     FLOAT32 = "float32"
-    # FP16 initialisers, cast where they are used: CPUs compute in float32, and ONNX Runtime casts once, at load.
+    # FP16 initialisers, cast where they are used: CPUs compute in float32, and ONNX Runtime casts once, when it loads.
     FLOAT16_WEIGHTS = "float16 weights, float32 arithmetic"
-    # FP16 tensors: matrix products and what lies between them; statistics and sums over many steps in float32.
+    # FP16 in matrix products and between them; float32 in statistics and in sums over many steps.
     FLOAT16 = "float16, float32 statistics"
-    # The same without exceptions for what is exact elsewhere.
+    # The same, also for the components and tensors that stay in float32 elsewhere.
     FLOAT16_PRODUCTS = "float16 products, float32 elsewhere"
-    # INT8 weights per channel, dequantised where they are used.
+    # INT8 weights with a scale per channel, dequantised where they are used.
     INT8_WEIGHTS = "INT8 weights per channel, float32 arithmetic"
-    # The same for the weights of matrix products alone, and float16 around them.
+    # The same, for the weights of matrix products only, with float16 around them.
     INT8_WEIGHTS_FLOAT16 = "INT8 weights per channel, float16 arithmetic"
-    # Activations UINT8 per tensor from calibration, weights INT8 per channel: the operands of x86 VNNI.
+    # UINT8 activations with a calibrated range per tensor, INT8 weights per channel: the operands of x86 VNNI.
     U8S8 = "static U8S8 Q/DQ"
-    # The same, with ranges of what is there at run time: for matrix products alone.
+    # The same, with ranges computed at run time, and for matrix products only.
     DYNAMIC = "dynamic U8S8"
-    # Activations and weights INT8 with zero points 0: the operands of tensor cores; float16 around them.
+    # INT8 activations and weights with zero points of 0: the operands of tensor cores; float16 around them.
     S8S8 = "static S8S8 Q/DQ, float16 elsewhere"
 
     def quantizes(self, kind: NodeKind) -> bool:
-        """Whether activations of such a node are quantised."""
+        """Whether the activations of nodes of this kind are quantised."""
         if self in (Scheme.S8S8, Scheme.DYNAMIC):
             return kind is NodeKind.LINEAR
         return self is Scheme.U8S8 and kind is not NodeKind.EMBEDDING
 
     def holds_int8(self, kind: NodeKind, weight: str) -> bool:
-        """Whether a weight at such a node is INT8."""
+        """Whether a weight of nodes of this kind is INT8."""
         if self is Scheme.INT8_WEIGHTS_FLOAT16 and weight.startswith(NO_INT8_ENGINE):
             return False
         return self.precision is Precision.INT8 and (not self.fp16_activations or kind is NodeKind.LINEAR)
@@ -57,11 +57,12 @@ class Scheme(StrEnum):
 
     @property
     def fp16_activations(self) -> bool:
-        """Whether tensors, and not only weights, are FP16."""
+        """Whether activations, and not only weights, are FP16."""
         return self in (Scheme.FLOAT16, Scheme.FLOAT16_PRODUCTS, Scheme.INT8_WEIGHTS_FLOAT16, Scheme.S8S8)
 
     @property
     def precision(self) -> Precision:
+        """The smallest type that it holds weights in."""
         if self is Scheme.FLOAT32:
             return Precision.FP32
         is_fp16 = self in (Scheme.FLOAT16_WEIGHTS, Scheme.FLOAT16, Scheme.FLOAT16_PRODUCTS)
@@ -69,22 +70,24 @@ class Scheme(StrEnum):
 
 
 class Int8Scheme(StrEnum):
-    """How activations of INT8 layers are held on a CPU."""
+    """How INT8 layers hold their activations on a CPU."""
 
-    MEASURED = "measured"  # whichever is fastest on this machine
-    STATIC = "static"
-    DYNAMIC = "dynamic"
-    WEIGHTS = "weights"  # not at all
+    MEASURED = "measured"  # whichever scheme is fastest on this machine
+    STATIC = "static"  # in UINT8, with calibrated ranges
+    DYNAMIC = "dynamic"  # in UINT8, with ranges computed at run time
+    WEIGHTS = "weights"  # in float32: only weights are INT8
 
 
 ALWAYS_FLOAT32 = frozenset({"tokens", "latent", "embed"})
-# Run once a picture, with activations that INT8 coarsens visibly: the decoder would show grain on plain grounds, and
-# the encoder would choose other codes.
+# They run once a picture, and INT8 activations would be too coarse for them: the decoder would show grain on plain
+# areas, and the encoder would choose other codes.
 WEIGHTS_ONLY = frozenset({"decoder", "encoder"})
-# What follows this tensor stays in float32: distances to the codebook decide the encoder's codes.
+# Nodes behind this tensor stay in float32: distances to the codebook decide the encoder's codes.
 EXACT_AFTER = {"encoder": "latent"}
-CACHE = ("key.", "value.", "null_key.", "null_value.")
-CACHE += ("past_key.", "past_value.", "past_null_key.", "past_null_value.")
+# Beginnings of the names of the KV cache: what a call of the transformer writes, and what it reads of earlier calls.
+NEW_CACHE = ("key.", "value.", "null_key.", "null_value.")
+PAST_CACHE = tuple(f"past_{name}" for name in NEW_CACHE)
+CACHE = (*NEW_CACHE, *PAST_CACHE)
 
 
 def scheme_of(component: str, precision: Precision, traits: GraphTraits, architectures: Sequence[str] = ()) -> Scheme:
@@ -131,6 +134,7 @@ def _fp16_tensor_scheme(
 
 
 def specs_in(specs: Sequence[TensorSpec], scheme: Scheme, *, fp16_cache: bool = False) -> tuple[TensorSpec, ...]:
-    """A graph's inputs or outputs in a scheme: the KV cache is FP16 where the arithmetic is or fp16_cache says so."""
-    fp16 = [(scheme.fp16_activations or fp16_cache) and spec.name.startswith(CACHE) for spec in specs]
-    return tuple(replace(spec, dtype=Dtype.FLOAT16) if h else spec for spec, h in zip(specs, fp16, strict=True))
+    """A graph's inputs or outputs in a scheme: the KV cache is FP16 where activations are, and with fp16_cache."""
+    if not (scheme.fp16_activations or fp16_cache):
+        return tuple(specs)
+    return tuple(replace(spec, dtype=Dtype.FLOAT16) if spec.name.startswith(CACHE) else spec for spec in specs)

@@ -1,9 +1,7 @@
-"""Activations of the real loop -> what is known of every tensor that INT8 would hold.
+"""Activations of the real loop -> statistics of every tensor that INT8 may hold.
 
-In: the fp32 graphs, and every call that the loop makes of them, which they compute. Out: TensorStatistics per graph and
-tensor, which ranges are chosen from. On its own:
-
-    python -m calib.collect --checkpoint DIR --out calibration.json
+In: the graphs in float32, and every call that the loop makes of them; they compute its results. Out: TensorStatistics
+per graph and tensor, from which ranges are chosen. `hart-edge calibrate` does this without a build.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from hart_edge.errors import BuildError
 
 
 def calibrated_tensors(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
-    """The activations whose ranges a scheme needs, without repetition."""
+    """The activations whose ranges a scheme needs, each once, in the order of the graph."""
     names: dict[str, None] = {}
     for node in find_quantizable_nodes(model.graph):
         if node.kind is NodeKind.EMBEDDING or not scheme.quantizes(node.kind):
@@ -40,13 +38,13 @@ def calibrated_tensors(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
 
 
 class Collector:
-    """Runs every graph with observers behind its tensors. Every call of a prompt is kept apart.
+    """Runs every graph with range outputs and remembers what they say, each call of a prompt apart from the others.
 
     Call it with (graph, inputs), and end_prompt() after each prompt; use it as a context manager.
     """
 
     def __init__(self, graphs: Mapping[str, Path], schemes: Mapping[str, Scheme], library: EngineLibrary) -> None:
-        """graphs: the fp32 files by name."""
+        """graphs: the files in float32 by name; schemes: of every graph, those that ranges are needed for."""
         self.prompts = 0
         self.statistics: dict[str, dict[str, TensorStatistics]] = {}
         self._names: dict[str, dict[str, str]] = {}  # of each graph's tensors, for messages
@@ -76,7 +74,8 @@ class Collector:
         index = self._calls[graph]
         self._calls[graph] += 1
         chance = np.random.Generator(np.random.Philox(key=[self.prompts, index]))
-        # One of every ROWS-th part: both halves of the guidance have the same number. Below 1 in float32 as well.
+        # One row of each of ROWS equal parts, so that both branches of the guidance get the same number of rows. The
+        # factor of 0.99 keeps the last one below 1 after rounding to float32.
         pick = ((np.arange(ROWS) + 0.99 * chance.random(ROWS)) / ROWS).astype(np.float32)
         found = self._graphs.run(graph, {**inputs, PICK: pick})
         for name, statistics in self.statistics[graph].items():

@@ -1,7 +1,7 @@
-"""A graph with observers: per tensor its extremes and means per channel, and a few of its rows, as further outputs.
+"""A graph with range outputs: of each tensor its extremes and means per channel, and a few of its rows.
 
-The engine computes them, so what leaves it is small however large a tensor is. Channels are the last axis, or axis 1
-of what a convolution reads or writes; a row is one position of all channels.
+The engine computes them, so that what it returns is small however large a tensor is. Channels are the last axis, or
+axis 1 of what a convolution reads or writes; a row holds all channels of one position.
 """
 
 from __future__ import annotations
@@ -13,16 +13,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hart_edge.calib.calibrate.statistics import ROWS
-from hart_edge.calib.quantizable_nodes import NodeKind, find_quantizable_nodes
+from hart_edge.calib.quantizable_nodes import find_quantizable_nodes, image_tensors
 
-PICK = "observe:pick"  # the further input: (ROWS,) float32, ascending in [0, 1), which rows are looked at
+PICK = "observe:pick"  # the further input: (ROWS,) float32, ascending in [0, 1), the places of the rows to return
 PARTS = ("low", "high", "mean", "rows")
-
-
-def image_like(model: onnx.ModelProto) -> frozenset[str]:
-    """Tensors whose channels are axis 1."""
-    convolutions = [node for node in find_quantizable_nodes(model.graph) if node.kind is NodeKind.CONV]
-    return frozenset(name for node in convolutions for name in (node.activation, node.proto.output[0]))
 
 
 def with_range_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
@@ -34,7 +28,7 @@ def with_range_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.Mod
     constants = {"first": [0], "flat": [-1], "rows": [0, 2], "plane": [0, 0, -1]}
     for name, values in constants.items():
         graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), f"observe:{name}"))
-    images = image_like(model)
+    images = image_tensors(find_quantizable_nodes(model.graph))
     for name in names:
         graph.node.extend(_image_outputs(name) if name in images else _row_outputs(name))
         for part in PARTS:
@@ -55,7 +49,7 @@ def with_extremes(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelP
 
 
 def _row_outputs(name: str) -> list[onnx.NodeProto]:
-    """Of (..., C): rows are all axes but the last together."""
+    """The nodes for a tensor (..., C), whose rows run over all axes but the last."""
     own = [f"{name}:observe:{part}" for part in ("shape", "channels", "to", "flat", "count", "place", "index")]
     shape, channels, to, flat, count, place, index = own
     return [
@@ -65,14 +59,14 @@ def _row_outputs(name: str) -> list[onnx.NodeProto]:
         helper.make_node("Shape", [flat], [shape], start=0, end=1),
         helper.make_node("Cast", [shape], [count], to=TensorProto.FLOAT),
         helper.make_node("Mul", [PICK, count], [place]),
-        helper.make_node("Cast", [place], [index], to=TensorProto.INT64),  # towards zero
+        helper.make_node("Cast", [place], [index], to=TensorProto.INT64),  # rounds towards zero
         helper.make_node("Gather", [flat, index], [f"{name}:rows"], axis=0),
         *_reductions(name, flat, "observe:first"),
     ]
 
 
 def _image_outputs(name: str) -> list[onnx.NodeProto]:
-    """Of (B, C, H, W): rows are the positions of the first picture."""
+    """The nodes for a tensor (B, C, H, W), whose rows are the positions of the first picture."""
     own = [f"{name}:observe:{part}" for part in ("flat", "count", "number", "place", "index", "picked", "picture")]
     flat, count, number, place, index, picked, picture = own
     return [

@@ -1,7 +1,7 @@
-"""The traced graphs with observers in some of them: what the loop of calibration is computed by.
+"""The traced graphs, some of them with further outputs: they compute the loop while it is calibrated.
 
-In: files of graphs, and twins of some with further outputs. Out: a run of a graph by name. The twins lie beside their
-graphs, on the same weights, until the end.
+In: files of graphs, and copies of some with further outputs. Out: runs of a graph by its name. The copies are written
+beside the traced graphs, whose files of weights they share, and removed in the end.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from hart_edge.engines.base import EngineLibrary, Session
 
 
 class InstrumentedGraphs:
-    """Opens a graph when it is first run. Call close() in the end."""
+    """Opens each graph when it is first run. Call close() in the end."""
 
     def __init__(
         self, graphs: Mapping[str, Path], instrumented: Mapping[str, onnx.ModelProto], library: EngineLibrary
     ) -> None:
-        """graphs: the fp32 files by name; instrumented: some of them with further outputs."""
+        """graphs: the files in float32 by name; instrumented: some of these graphs with further outputs."""
         self._paths, self._library = dict(graphs), library
-        self._twins: list[Path] = []
+        self._copies: list[Path] = []
         self._sessions: dict[str, Session] = {}
         for graph, model in instrumented.items():
             self._paths[graph] = graphs[graph].with_suffix(".instrumented.onnx")
-            self._twins.append(self._paths[graph])
+            self._copies.append(self._paths[graph])
             onnx.save_model(model, self._paths[graph])
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """All outputs of a graph, those of its observers among them."""
+        """All outputs of a graph, its further ones among them."""
         if graph not in self._sessions:
             self._sessions[graph] = self._library.open(self._paths[graph])
         return self._sessions[graph].run(inputs)
 
     def close(self) -> None:
         self._sessions.clear()
-        for path in self._twins:
+        for path in self._copies:
             path.unlink(missing_ok=True)

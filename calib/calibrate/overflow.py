@@ -1,7 +1,7 @@
 """Which tensors FP16 cannot be trusted with: those that come near its largest number in the real loop.
 
-In: the graphs in float32, their twins with FP16 tensors, and every call that the loop makes, which the former compute.
-Out: per graph the names of the tensors that stay in float32. The extremes of those tensors are further outputs.
+In: the graphs in float32, the names of the tensors that FP16 would hold, and every call that the loop makes; the graphs
+compute it, with the extremes of those tensors as further outputs. Out: per graph the tensors that stay in float32.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hart_edge.calib.graph_files import read_graph
 from hart_edge.calib.rewrite.fp16 import FP16_LARGEST
 from hart_edge.engines.base import EngineLibrary
 
-MARGIN = 4.0  # a prompt that nobody calibrated on may reach this much farther
+MARGIN = 4.0  # how many times larger the values of a prompt outside the calibration set may be
 LARGEST_TRUSTED = FP16_LARGEST / MARGIN
 
 
@@ -30,7 +30,7 @@ class OverflowWatch:
     def __init__(
         self, graphs: Mapping[str, Path], tensors: Mapping[str, Sequence[str]], library: EngineLibrary
     ) -> None:
-        """graphs: the fp32 files by name; tensors: per graph those that FP16 would hold."""
+        """graphs: the files in float32 by name; tensors: per graph those that FP16 would hold."""
         self.largest: dict[str, dict[str, float]] = {}
         instrumented: dict[str, onnx.ModelProto] = {}
         for graph, names in tensors.items():
@@ -51,14 +51,14 @@ class OverflowWatch:
         found = self._graphs.run(graph, inputs)
         for name, before in self.largest.get(graph, {}).items():
             extremes = [float(found[f"{name}:{part}"]) for part in ("low", "high")]
-            if extremes == [np.inf, -np.inf]:  # of an empty tensor, as at scale 0
+            if extremes == [np.inf, -np.inf]:  # the tensor is empty, as the KV cache is at scale 0
                 continue
             magnitude = max(map(abs, extremes)) if np.isfinite(extremes).all() else np.inf
             self.largest[graph][name] = max(before, magnitude)
         return found
 
     def wide(self) -> dict[str, frozenset[str]]:
-        """Per graph the tensors that came nearer to the end of FP16 than the margin allows."""
+        """Per graph the tensors that came nearer to the largest number of FP16 than the margin allows."""
         return {
             graph: frozenset(name for name, value in largest.items() if value > LARGEST_TRUSTED)
             for graph, largest in self.largest.items()

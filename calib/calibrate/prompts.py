@@ -1,4 +1,4 @@
-"""Calibration prompts: the versioned set that comes with the package, or the user's own file."""
+"""Calibration prompts: the set that comes with the package (prompts.txt), or the user's own file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FIRST_SEED = 1000  # prompt i is drawn with seed FIRST_SEED + i
 
 
 def read_prompts(path: Path | None = None) -> list[str]:
-    """The prompts of a UTF-8 file, one a line; empty lines and lines that begin with # are passed over."""
+    """The prompts of a UTF-8 file, one a line; empty lines and lines that begin with # are skipped."""
     try:
         source = path or files("hart_edge.calib.calibrate").joinpath("prompts.txt")
         text = source.read_text(encoding="utf-8").removeprefix("\ufeff")  # some editors begin a file with it

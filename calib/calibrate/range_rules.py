@@ -1,6 +1,6 @@
-"""From what a tensor did to the range that INT8 holds of it: four rules behind one interface.
+"""From the values of a tensor to the range that INT8 represents: four rules behind one interface.
 
-In: a Summary. Out: (low, high). docs/int8.md has the measurement behind DEFAULT.
+In: a Summary. Out: (low, high). docs/int8.md has the measurements behind the default rules.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from hart_edge.calib.calibrate.ranges import with_zero
 from hart_edge.calib.calibrate.statistics import Summary
 from hart_edge.errors import BuildError
 
 Range = tuple[float, float]
 
 LEVELS = 256
-SHARES = np.linspace(1.0, 0.2, 65)  # of the largest magnitude: where MSE and entropy look at clipping
-OUTSIDE = 1e-4  # share of values that the percentile leaves beyond each end
+SHARES = np.linspace(1.0, 0.2, 65)  # of the largest magnitude: the ends that MSE and entropy try
+OUTSIDE = 1e-4  # share of the values that the percentile clips at each end
 
 
 class RangeRule(StrEnum):
-    """How a range is made of what was seen."""
+    """How a range is made of the values that calibration saw."""
 
     MIN_MAX = "min-max"  # the extremes: nothing is clipped
     PERCENTILE = "percentile"  # all but a fixed share of the values
@@ -30,12 +31,17 @@ class RangeRule(StrEnum):
     MSE = "mse"  # least mean squared error of the values
 
 
-# Of each component; what is not named takes MIN_MAX.
-DEFAULT: Mapping[str, RangeRule] = {"text_model": RangeRule.MSE, "context": RangeRule.MSE}
+# By component; the others take MIN_MAX.
+DEFAULTS: Mapping[str, RangeRule] = {"text_model": RangeRule.MSE, "context": RangeRule.MSE}
+
+
+def default_rule(component: str) -> RangeRule:
+    """The rule of a component where the user names none."""
+    return DEFAULTS.get(component, RangeRule.MIN_MAX)
 
 
 def find_range(rule: RangeRule, summary: Summary, tensor: str) -> Range:
-    """The range of a tensor. Raises BuildError where calibration saw nothing, or nothing but one value.
+    """The range of a tensor. Raises BuildError if calibration saw no value of it, or one value only.
 
     tensor: its name, for the message.
     """
@@ -75,14 +81,14 @@ def _entropy(summary: Summary) -> Range:
     shares = counts / counts.sum()
 
     def cost(low: float, high: float) -> float:
-        """Divergence of the true shares from those that levels hold, spread evenly over a level's occupied bins."""
+        """Divergence of the true shares from the quantised ones: each level's, spread evenly over its occupied bins."""
         levels = np.rint((fake_quantize(centres, low, high) - low) * ((LEVELS - 1) / (high - low))).astype(np.int64)
         inside = (centres >= low) & (centres <= high)
         occupied = shares > 0
         whole = np.bincount(levels[inside], shares[inside], LEVELS)
         bins = np.bincount(levels[inside & occupied], minlength=LEVELS)
         spread = np.where(inside & occupied, (whole / np.maximum(bins, 1))[levels], 0)
-        floor = 1e-9  # what lies beyond the range is held by no level of its own
+        floor = 1e-9  # for bins beyond the range, which no level represents
         spread = np.maximum(spread / max(spread.sum(), floor), floor)
         return float((shares[occupied] * np.log(shares[occupied] / spread[occupied])).sum())
 
@@ -90,14 +96,14 @@ def _entropy(summary: Summary) -> Range:
 
 
 def fake_quantize(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    """Values as UINT8 over [low, high] holds them."""
+    """The values after quantisation to UINT8 over [low, high] and back."""
     step = (high - low) / (LEVELS - 1)
     return np.rint((values.clip(low, high) - low) / step) * step + low
 
 
 def _least(summary: Summary, cost: Callable[[float, float], float]) -> Range:
-    """The range that costs least of those clipped at a share of the largest magnitude."""
-    low, high = min(summary.low, 0.0), max(summary.high, 0.0)  # zero is always held
+    """Of the ranges that end at one of SHARES of the largest magnitude, the one that costs least."""
+    low, high = with_zero(summary.low, summary.high)
     ends = SHARES * max(-low, high)
     return min(((max(low, -end), min(high, end)) for end in ends), key=lambda pair: cost(*pair))
 

@@ -1,4 +1,4 @@
-"""The file of ranges: what calibration chose, and for which weights, so that any target's graphs can be made of it."""
+"""The file of ranges: what calibration chose, and for which weights. The graphs of any target can be made from it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from hart_edge.errors import BuildError
 
-FORMAT_VERSION = 3  # the names of activations, which come from tracing, are part of it
-OCTAVE = 8  # factors of smoothing are powers of 2 ** (1 / OCTAVE): whole numbers in the file
+RANGES_VERSION = 3  # it also stands for the names of activations, which come from tracing
+OCTAVE = 8  # smoothing factors are powers of 2 ** (1 / OCTAVE), so that the file holds whole numbers
 
 
 class ActivationRange(NamedTuple):
-    """What INT8 holds of an activation, after each of its channels has been divided by its factor.
+    """The range that INT8 represents of an activation, whose channels have been divided by their factors.
 
-    exponents: factor = 2 ** (exponent / 8) per channel; empty: every factor is 1. means: of each channel before the
-    division, where the bias is to make up for what rounding does to the weights; empty: it is not.
+    exponents: factor = 2 ** (exponent / OCTAVE) per channel; if empty, every factor is 1. means: of each channel before
+    the division, from which the bias is corrected for the rounding of the weights; if empty, it is not.
     """
 
     low: float
@@ -39,6 +39,11 @@ class ActivationRange(NamedTuple):
 Ranges = Mapping[str, ActivationRange]
 
 
+def with_zero(low: float, high: float) -> tuple[float, float]:
+    """A range that reaches zero, as every quantised range does: padding and masks are exact zeros."""
+    return min(low, 0.0), max(high, 0.0)
+
+
 def factors_of(exponents: NDArray[np.int64]) -> NDArray[np.float32]:
     return np.exp2(exponents / OCTAVE).astype(np.float32)
 
@@ -49,13 +54,13 @@ class CalibratedRanges:
 
     weights_sha256: str
     prompts: int
-    prompts_sha256: str  # of what the loop was run on
-    range_rules: Mapping[str, str]  # per graph the rule that made its ranges
+    prompts_sha256: str  # of the inputs that the loop was run on
+    range_rules: Mapping[str, str]  # per graph the RangeRule that made its ranges
     graphs: Mapping[str, Ranges]
 
     def to_json(self) -> bytes:
         content = {
-            "format_version": FORMAT_VERSION,
+            "format_version": RANGES_VERSION,
             "weights_sha256": self.weights_sha256,
             "prompts": self.prompts,
             "prompts_sha256": self.prompts_sha256,
@@ -72,7 +77,7 @@ class CalibratedRanges:
 
 
 def _written(entry: ActivationRange) -> dict[str, Any]:
-    """Lists of channels stand on one line, as strings of numbers: an indented list would have one a line."""
+    """An entry of the file. Numbers per channel are strings, since an indented list would take a line for each."""
     found: dict[str, Any] = {"low": entry.low, "high": entry.high}
     if entry.exponents:
         found["exponents"] = " ".join(map(str, entry.exponents))
@@ -98,8 +103,8 @@ def read_ranges(path: Path, weights_sha256: str) -> CalibratedRanges:
     try:
         content = json.loads(path.read_bytes())
         version = content["format_version"]
-        if type(version) is not int or version != FORMAT_VERSION:
-            raise BuildError(f"{path}: expected format version {FORMAT_VERSION}, found {version!r}; calibrate again")
+        if type(version) is not int or version != RANGES_VERSION:
+            raise BuildError(f"{path}: expected format version {RANGES_VERSION}, found {version!r}; calibrate again")
         found = CalibratedRanges(
             content["weights_sha256"],
             int(content["prompts"]),
@@ -128,7 +133,7 @@ def read_ranges(path: Path, weights_sha256: str) -> CalibratedRanges:
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """One SHA-256 over the contents of files, in the given order."""
+    """One SHA-256 over the contents of all files, in the given order."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

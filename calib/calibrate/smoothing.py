@@ -1,9 +1,9 @@
 """Statistics -> ranges, with the outliers of activations moved into weights where that makes a layer more exact.
 
-A channel of an activation is divided by a factor and the weight's rows are multiplied by it (SmoothQuant, arXiv
-2211.10438): the product is the same, and INT8 has less to span. How strong, each layer says itself: every alpha is
-tried on rows of the real loop, and the least error of the layer's output wins. Where rounding the weights moves the
-mean of the output, the bias can make up for it, and does where that helps on the same rows.
+A channel of an activation is divided by a factor and the weight's row is multiplied by it (SmoothQuant, arXiv
+2211.10438): the product is the same, and INT8 has a smaller range to represent. Every layer has its own alpha, the one
+that gives its output the least error on rows of the real loop. Rounding the weights moves the mean
+of the output; the bias is corrected for it if that reduces the error on the same rows.
 """
 
 from __future__ import annotations
@@ -16,16 +16,22 @@ import onnx
 from numpy.typing import NDArray
 
 from hart_edge.calib.calibrate.range_rules import Range, RangeRule, fake_quantize, find_range
-from hart_edge.calib.calibrate.ranges import OCTAVE, ActivationRange, factors_of
+from hart_edge.calib.calibrate.ranges import OCTAVE, ActivationRange, factors_of, with_zero
 from hart_edge.calib.calibrate.statistics import TensorStatistics
-from hart_edge.calib.quantizable_nodes import NodeKind, QuantizableNode, describe_tensor, find_quantizable_nodes
+from hart_edge.calib.quantizable_nodes import (
+    NodeKind,
+    QuantizableNode,
+    describe_tensor,
+    find_quantizable_nodes,
+    image_tensors,
+)
 from hart_edge.calib.rewrite.int8_numbers import quantize_weight
 from hart_edge.calib.scheme import Scheme
 
-ALPHAS = (0.5, 0.65, 0.8)  # beyond, ranges rest on outliers that few rows show: the logits come out worse
-GAIN = 0.95  # share of the error without it that smoothing has to stay below, since it costs a multiplication
-BIAS_GAIN = 0.99
-SEARCH_ROWS = 128  # of each activation that alphas are tried on
+ALPHAS = (0.5, 0.65, 0.8)  # larger ones rest on outliers that few rows show, and make the logits worse
+GAIN = 0.95  # smoothing costs a multiplication, so its error has to stay below this share of the error without it
+BIAS_GAIN = 0.99  # the same share for the correction of the bias
+SEARCH_ROWS = 128  # rows of each activation that alphas are tried on
 
 Floats = NDArray[np.float32]
 ReadWeight = Callable[[str], Floats]
@@ -33,7 +39,7 @@ ReadWeight = Callable[[str], Floats]
 
 @dataclass(frozen=True)
 class Layer:
-    """Linear nodes that have to share their factors: they read one activation, or one weight reads several."""
+    """Linear nodes that have to share their factors, because they share an activation or a weight."""
 
     nodes: tuple[QuantizableNode, ...]
 
@@ -45,15 +51,17 @@ class Layer:
 def find_layers(model: onnx.ModelProto, scheme: Scheme) -> list[Layer]:
     """The linear layers of a graph whose activations a scheme quantises, in the order of their first nodes."""
     nodes = [
-        s for s in find_quantizable_nodes(model.graph) if s.kind is not NodeKind.EMBEDDING and scheme.quantizes(s.kind)
+        node
+        for node in find_quantizable_nodes(model.graph)
+        if node.kind is not NodeKind.EMBEDDING and scheme.quantizes(node.kind)
     ]
-    images = {name for s in nodes if s.kind is NodeKind.CONV for name in (s.activation, s.proto.output[0])}
+    images = image_tensors(nodes)
     layers: list[list[QuantizableNode]] = []
     for node in nodes:
         if node.kind is not NodeKind.LINEAR or node.activation in images:
             continue
         ties = {node.activation, node.weight}
-        joined = [each for each in layers if any({s.activation, s.weight} & ties for s in each)]
+        joined = [each for each in layers if any({other.activation, other.weight} & ties for other in each)]
         for each in joined[1:]:
             layers.remove(each)
             joined[0].extend(each)
@@ -72,7 +80,10 @@ def choose_ranges(
     rule: RangeRule,
     alphas: Sequence[float] = ALPHAS,
 ) -> dict[str, ActivationRange]:
-    """The range of every calibrated tensor of a graph. read: the values of a weight. Raises BuildError."""
+    """The range of every calibrated tensor of a graph. read: takes a weight's name and returns its values.
+
+    alphas: none for no smoothing. Raises BuildError for a tensor that no range can be told of.
+    """
     found: dict[str, ActivationRange] = {}
     for layer in find_layers(model, scheme):
         found |= _Search(layer, statistics, read, rule).best(alphas)
@@ -85,16 +96,16 @@ def choose_ranges(
 
 @dataclass(frozen=True)
 class _Trial:
-    """A layer at one alpha. error: mean squared error of its outputs over their mean square."""
+    """A layer at one alpha. error: the mean squared error of its outputs over their mean square."""
 
     error: float
     exponents: NDArray[np.int64] | None
     ranges: Mapping[str, Range]
-    corrected: Mapping[str, bool]  # per activation, whether the bias helps
+    corrected: Mapping[str, bool]  # per activation, whether correcting the bias helps
 
 
 class _Search:
-    """Tries alphas on one layer."""
+    """Tries every alpha on one layer."""
 
     def __init__(
         self, layer: Layer, statistics: Mapping[str, TensorStatistics], read: ReadWeight, rule: RangeRule
@@ -125,11 +136,12 @@ class _Search:
         }
 
     def _exponents(self, alpha: float) -> NDArray[np.int64]:
-        """Of the factors activation ** alpha / weight ** (1 - alpha), with their middle at 1."""
+        """Exponents of the factors activation ** alpha / weight ** (1 - alpha), scaled to a median of 1."""
         activation = np.maximum(self.activation, 1e-4 * self.activation.max() + 1e-30)
         weight = np.maximum(self.weight, 1e-4 * self.weight.max() + 1e-30)
         wanted = alpha * np.log2(activation) - (1 - alpha) * np.log2(weight)
-        return np.rint(OCTAVE * (wanted - np.median(wanted))).astype(np.int64)
+        exponents: NDArray[np.int64] = np.rint(OCTAVE * (wanted - np.median(wanted))).astype(np.int64)
+        return exponents
 
     def _try(self, exponents: NDArray[np.int64] | None) -> _Trial:
         factors = np.ones(len(self.weight), np.float32) if exponents is None else factors_of(exponents)
@@ -137,7 +149,7 @@ class _Search:
         for name, own in self.statistics.items():
             summary = own.summary() if exponents is None else own.smoothed(factors)
             ranges[name] = find_range(self.rule, summary, describe_tensor(self.layer.nodes, name))
-            low, high = min(ranges[name][0], 0.0), max(ranges[name][1], 0.0)
+            low, high = with_zero(*ranges[name])
             rounded[name] = fake_quantize((self.rows[name] / factors).astype(np.float64), low, high).astype(np.float32)
         restored_weights = {name: self._restored(weight * factors[:, None]) for name, weight in self.weights.items()}
         errors = []
@@ -156,6 +168,6 @@ class _Search:
         return _Trial(float(np.mean(errors)), exponents, ranges, corrected)
 
     def _restored(self, weight: Floats) -> Floats:
-        """A weight (C, outputs) as INT8 holds it for products with UINT8, the strictest of the schemes."""
+        """A weight (C, outputs) after quantisation for products with UINT8, the strictest scheme, and back."""
         quantized, scale = quantize_weight(weight, 1, paired=True)
         return quantized.astype(np.float32) * scale

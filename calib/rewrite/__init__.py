@@ -1,1 +1,9 @@
-"""A graph takes on its scheme: INT8 and FP16 are written into it."""
+"""A scheme is written into a graph: FP16 and INT8 tensors, and the nodes that convert them.
+
+apply.py          a graph and its scheme -> the rewritten graph
+int8.py           writes INT8 weights and activations
+int8_numbers.py   scales, zero points and integers
+fp16.py           writes FP16 tensors
+kv_cache.py       makes the KV cache FP16 in a graph that computes in float32
+nodes.py          new nodes, and a new list of them for a graph
+"""

@@ -1,7 +1,8 @@
 """Write a scheme of reduced precision into an ONNX graph.
 
-In: an fp32 graph, its scheme, and the ranges of its activations. Out: the graph with FP16 or INT8 initialisers and the
-nodes of that scheme. Precision is typed in the graph, never a flag. integer.py writes INT8, half.py FP16 tensors.
+In: a graph in float32, its scheme, and the ranges of its activations. Out: the graph with FP16 or INT8 initialisers and
+the nodes that the scheme needs. The types in the graph are its precision; no flag says it. int8.py writes INT8, fp16.py
+FP16 tensors, kv_cache.py an FP16 cache.
 """
 
 from __future__ import annotations

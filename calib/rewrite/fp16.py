@@ -1,8 +1,8 @@
 """Write FP16 tensors into an ONNX graph, for engine libraries that take precision from the graph alone.
 
-In: a graph in float32, with Q/DQ or without. Out: the same nodes, of which matrix products, convolutions and what
-only moves or joins their results read and write FP16, and casts at the borders. Norms, softmax, exponentials,
-comparisons and every sum that a float32 input takes part in (the residual stream, the denoising steps, f_hat) stay.
+In: a graph in float32, with Q/DQ or without. Out: the same nodes with casts between the types. Matrix products,
+convolutions and nodes that only move or join their results are in FP16. Norms, softmax, exponentials, comparisons and
+every sum with a float32 operand (the residual stream, the denoising steps, f_hat) stay in float32.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,13 +28,13 @@ FP16_LARGEST = float(np.finfo(np.float16).max)
 FP16_SMALLEST = float(np.finfo(np.float16).tiny)
 
 PRODUCTS = frozenset({"MatMul", "Gemm", "Conv"})
-# FP16 exactly where all that they read is, constants aside.
+# In FP16 if all their inputs are, apart from constants.
 FOLLOWING = frozenset(
     {"Add", "Sub", "Mul", "Div", "Neg", "Sigmoid", "Reshape", "Transpose", "Slice", "Split", "Concat", "Squeeze"}
     | {"Unsqueeze", "Expand", "Tile", "Gather", "GatherND", "Where", "Resize", "Pad", "Identity"}
 )
-TYPELESS = frozenset({"Shape", "Cast"})  # read what is there
-SUFFIX = {FLOAT16: ":fp16", FLOAT: ":fp32"}
+TYPELESS = frozenset({"Shape", "Cast"})  # take their input in either type
+SUFFIX: dict[int, str] = {FLOAT16: ":fp16", FLOAT: ":fp32"}
 
 
 def to_fp16(
@@ -41,28 +42,28 @@ def to_fp16(
 ) -> None:
     """Rewrite a graph in place. exact_after: a tensor behind which everything stays in float32.
 
-    folder: where weights lie that the model has outside; wide: tensors that FP16 may not hold. Raises BuildError for a
-    weight beyond FP16's range.
+    folder: of the weights that lie outside the model; wide: tensors whose values may leave the range of FP16. Raises
+    BuildError for a weight beyond that range.
     """
     _Fp16Rewriter(model, folder, exact_after, wide).rewrite()
 
 
 def tensors_in_fp16(model: onnx.ModelProto) -> list[str]:
-    """The tensors of a rewritten graph that FP16 holds, under their names in the graph before."""
+    """The tensors of a rewritten graph that are FP16, apart from weights, by their names before it was rewritten."""
     weights = {tensor.name for tensor in model.graph.initializer}
     names = (name for name in _tensors_of(model, FLOAT16) if name not in weights)
     return list(dict.fromkeys(name.removesuffix(SUFFIX[FLOAT16]) for name in names))
 
 
-def fp16_weight(graph: str, name: str, value: NDArray) -> NDArray[np.float16]:
-    """A weight in FP16. Raises BuildError where FP16 cannot hold it."""
-    if not np.abs(value).max(initial=0) <= FP16_LARGEST:  # NaN as well
+def fp16_weight(graph: str, name: str, value: NDArray[Any]) -> NDArray[np.float16]:
+    """A weight in FP16. Raises BuildError if a value is beyond its range."""
+    if not np.abs(value).max(initial=0) <= FP16_LARGEST:  # true for NaN as well
         raise BuildError(f"{graph}: weight {name} exceeds the range of FP16; build this model at fp32")
     return value.astype(np.float16)
 
 
 class _Fp16Rewriter:
-    """Every tensor has a version per type, made when a node first asks for it."""
+    """Rewrites one graph. Each tensor has one version per type, which is made when a node first needs it."""
 
     def __init__(self, model: onnx.ModelProto, folder: Path, exact_after: str | None, wide: Collection[str]) -> None:
         self.graph, self.folder, self.wide = model.graph, folder, wide
@@ -70,7 +71,7 @@ class _Fp16Rewriter:
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
         self.floats = frozenset(_tensors_of(model, FLOAT))
         self.versions: dict[str, dict[int, str]] = {}
-        self.constants: dict[str, NDArray] = {}  # of Constant nodes
+        self.constants: dict[str, NDArray[Any]] = {}  # of Constant nodes
         self.outputs = {value.name: value for value in self.graph.output}
         self.nodes: list[onnx.NodeProto] = []
 
@@ -95,7 +96,7 @@ class _Fp16Rewriter:
             is_tensor = isinstance(value, TensorProto)
             self.constants[node.output[0]] = numpy_helper.to_array(value) if is_tensor else np.array(value, np.float32)
             self.versions[node.output[0]] = {FLOAT: node.output[0]}
-        if node.op_type == "CastLike" and node.output[0] in self.floats:  # float to float, before this
+        if node.op_type == "CastLike" and node.output[0] in self.floats:  # it cast float to float: of no more use
             self.versions[node.output[0]] = self.versions.setdefault(node.input[0], {FLOAT: node.input[0]})
             if node.input[0] in self.initializers:
                 self.initializers[node.output[0]] = self.initializers[node.input[0]]
@@ -128,7 +129,7 @@ class _Fp16Rewriter:
             return FLOAT16 if halves[0] else FLOAT
         if node.op_type not in FOLLOWING:
             return FLOAT
-        if not varying:  # an embedding table is a weight like any other
+        if not varying:  # all inputs are constants; an embedding table among them is a weight like any other
             table = self.initializers.get(node.input[0]) if node.op_type == "Gather" else None
             return FLOAT16 if table is not None and math.prod(table.dims) >= SMALLEST_WEIGHT else FLOAT
         joins_cache = node.op_type == "Concat" and any(halves)
@@ -136,24 +137,24 @@ class _Fp16Rewriter:
         return FLOAT16 if fits and (joins_cache or all(halves)) else FLOAT
 
     def _produced(self, name: str) -> int:
-        """The type of a tensor where it came into being."""
+        """The type of a tensor as its node made it."""
         return next(iter(self.versions[name]))
 
     def _constant(self, name: str) -> bool:
         return name in self.initializers or name in self.constants
 
     def _fits(self, name: str) -> bool:
-        """Whether FP16 holds a constant: no mask of -3e38, no epsilon."""
+        """Whether FP16 represents a constant, unlike a mask of -3e38 or a small epsilon."""
         if name in self.initializers and math.prod(self.initializers[name].dims) >= SMALLEST_WEIGHT:
-            return True  # a weight, whose range is checked when it is converted
+            return True  # it is a weight, whose range is checked when it is converted
         value = np.abs(self._value(name))
         return bool(value.max(initial=0) <= FP16_LARGEST and not ((value > 0) & (value < FP16_SMALLEST)).any())
 
-    def _value(self, name: str) -> NDArray:
+    def _value(self, name: str) -> NDArray[Any]:
         return self.constants[name] if name in self.constants else read_tensor(self.initializers[name], self.folder)
 
     def _version(self, name: str, wanted: int) -> str:
-        """The name under which a tensor has a type; a cast or a converted constant where it has it not yet."""
+        """The name of a tensor in a type. If it has no such version yet, a cast or a converted constant is added."""
         versions = self.versions.setdefault(name, {FLOAT: name})
         if wanted not in versions:
             source = next(iter(versions.values()))
@@ -166,11 +167,11 @@ class _Fp16Rewriter:
         return versions[wanted]
 
     def _produce(self, node: onnx.NodeProto, index: int, produced: int) -> list[onnx.NodeProto]:
-        """Register an output of a node; a graph's own output keeps its name for its declared type."""
+        """Note which type an output of a node has. An output of the graph keeps its name for its declared type."""
         name = node.output[index]
         output = self.outputs.get(name)
         declared = produced if output is None else output.type.tensor_type.elem_type
-        if node.op_type == "Cast":  # from integers or bool
+        if node.op_type == "Cast":  # it casts from integers or bool
             produced = FLOAT
         if declared == produced:
             self.versions[name] = {produced: name}
@@ -184,7 +185,7 @@ class _Fp16Rewriter:
 
 
 def _tensors_of(model: onnx.ModelProto, dtype: int) -> list[str]:
-    """Names of all tensors of a type. Large weights are left out of the inference, which would copy them."""
+    """Names of all tensors of a type. Shape inference gets large weights without their values, which it would copy."""
     skeleton = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     graph = skeleton.graph
     graph.name = model.graph.name

@@ -1,13 +1,14 @@
 """Write INT8 into an ONNX graph: weights, activations with Q/DQ or quantised at run time, smoothing, corrected biases.
 
-In: an fp32 graph, a scheme of INT8 and the ranges of the activations. The graph is rewritten in place.
+In: a graph in float32, an INT8 scheme and the ranges of the activations. The graph is rewritten in place.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,12 +23,13 @@ from hart_edge.calib.rewrite.nodes import make_node, replace_nodes
 from hart_edge.calib.scheme import Scheme
 from hart_edge.errors import BuildError
 
-# Elements. The kernels of so many channels work on small maps: restoring them is little beside what they compute.
+# Elements. Convolutions with so many channels work on small maps, where dequantising the kernel is a small part of the
+# time.
 LARGE_KERNEL = 2**20
 
 
 class Int8Rewriter:
-    """Rewrites one graph. Every weight and activation gets one quantised twin, however many nodes use it."""
+    """Rewrites one graph. Every weight and activation is quantised once, however many nodes use it."""
 
     def __init__(
         self,
@@ -49,14 +51,14 @@ class Int8Rewriter:
             if scheme.holds_int8(node.kind, node.weight) and node.weight not in excluded
         ]
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
-        self.twins: dict[tuple[str, int], tuple[str, NDArray[np.float32]]] = {}  # (weight, axis) -> stem, scales
+        self.quantized: dict[tuple[str, int], tuple[str, NDArray[np.float32]]] = {}  # (weight, axis) -> stem, scales
         self.paired = {node.weight for node in self.nodes if scheme.unsigned and self._quantizes(node)}
-        self.factors: dict[str, NDArray[np.float32]] = {}  # of a weight's input channels, if activations are smoothed
+        self.factors: dict[str, NDArray[np.float32]] = {}  # of a weight's input channels, if its activation is smoothed
         self.weights: dict[tuple[str, int], str] = {}  # (weight, axis) -> dequantised name
         self.activations: dict[str, str] = {}
-        self.first: list[onnx.NodeProto] = []
-        self.after: dict[str, list[onnx.NodeProto]] = {}  # nodes to put behind the one that makes a tensor
-        self.replaced: dict[str, list[onnx.NodeProto]] = {}  # nodes in place of the one that made a tensor
+        self.first: list[onnx.NodeProto] = []  # nodes that read constants only
+        self.after: dict[str, list[onnx.NodeProto]] = {}  # tensor -> nodes to insert behind the one that makes it
+        self.replaced: dict[str, list[onnx.NodeProto]] = {}  # tensor -> nodes in place of the one that made it
         self.readers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.node:
             for name in node.input:
@@ -91,7 +93,7 @@ class Int8Rewriter:
         return self.scheme.quantizes(node.kind) and node.weight not in self.weight_only
 
     def _gather_factors(self) -> None:
-        """What the input channels of every weight are multiplied with. Raises BuildError where ranges disagree."""
+        """Find the factors of the input channels of every weight. Raises BuildError where ranges disagree."""
         exponents: dict[str, tuple[int, ...]] = {}
         for node in self.nodes:
             if node.kind is not NodeKind.LINEAR or not self._quantizes(node):
@@ -110,19 +112,20 @@ class Int8Rewriter:
                 self.factors[node.weight] = factors
 
     def _parameters(self, tensor: str) -> tuple[str, str]:
-        """Initialisers of an activation's scale and zero point."""
+        """The names of the initialisers of an activation's scale and zero point."""
         if tensor not in self.ranges:
             raise BuildError(f"{self.graph.name}: calibration has no range for {tensor}; collect ranges of this model")
-        parameters = symmetric_parameters if self.scheme is Scheme.S8S8 else activation_parameters
-        scale, zero = parameters(self.ranges[tensor].low, self.ranges[tensor].high)
+        parameters: Callable[[float, float], tuple[np.generic, np.generic]] = activation_parameters
+        if self.scheme is Scheme.S8S8:
+            parameters = symmetric_parameters
         names = f"{tensor}:scale", f"{tensor}:zero"
-        for name, value in zip(names, (np.array(scale), np.array(zero)), strict=True):
+        for name, value in zip(names, parameters(self.ranges[tensor].low, self.ranges[tensor].high), strict=True):
             if name not in self.initializers:
-                self._add(name, value)
+                self._add(name, np.array(value))
         return names
 
     def _smooth(self, tensor: str) -> str:
-        """The activation with its channels divided by their factors, and no node where these are 1."""
+        """The activation with its channels divided by their factors; without a node where all factors are 1."""
         factors = self.ranges[tensor].factors() if tensor in self.ranges else None
         if factors is None:
             return tensor
@@ -146,9 +149,9 @@ class Int8Rewriter:
         return self.activations[tensor]
 
     def _integer_product(self, node: QuantizableNode, correction: NDArray[np.float32] | None) -> None:
-        """MatMulInteger of an activation that is quantised when it is there; the bias stays in float32."""
+        """MatMulInteger of an activation that is quantised at run time; the bias stays in float32."""
         tensor, output = node.activation, node.proto.output[0]
-        stem, _ = self._twin(node.weight, node.channel_axis)
+        stem, _ = self._quantized(node.weight, node.channel_axis)
         weight = f"{stem}:s8"
         if node.channel_axis == 0:  # (outputs, inputs), of a Gemm
             weight = f"{stem}:s8.T"
@@ -174,28 +177,29 @@ class Int8Rewriter:
         self.replaced[output] = nodes
 
     def _correction(self, node: QuantizableNode) -> NDArray[np.float32] | None:
-        """What rounding the weights takes from the mean of the output, per channel; None: it stays as it is."""
+        """What rounding the weights takes from the mean of each output channel; None if it is not corrected."""
         entry = self.ranges.get(node.activation)
         if entry is None or not entry.means or node.kind is not NodeKind.LINEAR:
             return None
         means = np.array(entry.means, np.float32)
         weight = read_tensor(self.initializers[node.weight], self.folder)
-        stem, scale = self._twin(node.weight, node.channel_axis)
+        stem, scale = self._quantized(node.weight, node.channel_axis)
         restored = numpy_helper.to_array(self.initializers[f"{stem}:s8"]).astype(np.float32)
         if node.channel_axis == 0:
             weight, restored = weight.T, restored.T
         factors = self.factors.get(node.weight)
         smoothed = means if factors is None else means / factors
-        return means @ weight - (smoothed @ restored) * scale
+        correction: NDArray[np.float32] = means @ weight - (smoothed @ restored) * scale
+        return correction
 
     def _correct(self, node: QuantizableNode, correction: NDArray[np.float32]) -> None:
-        """Add a correction to the constant that is added to a product, where there is one."""
+        """Add a correction to the bias of a product, if there is one."""
         if node.bias is not None:
             node.proto.input[2] = self._corrected_bias(node, node.bias, correction)
             return
         readers = self.readers.get(node.proto.output[0], [])
         if len(readers) != 1 or readers[0].op_type != "Add":
-            return  # no bias to correct, and a node of its own would cost more than it brings
+            return  # there is no bias, and a node for the correction would cost more than it gains
         for index, name in enumerate(readers[0].input):
             if name in self.initializers and list(self.initializers[name].dims) == [len(correction)]:
                 readers[0].input[index] = self._corrected_bias(node, name, correction)
@@ -208,7 +212,7 @@ class Int8Rewriter:
         return name
 
     def _output(self, node: QuantizableNode) -> None:
-        """Quantise a convolution's result, as its integer kernel does; readers see the restored tensor."""
+        """Quantise a convolution's result, as its integer kernel does. Its readers get the dequantised tensor."""
         tensor = node.proto.output[0]
         scale, zero = self._parameters(tensor)
         raw, quantized = f"{tensor}:raw", f"{tensor}:raw:u8"
@@ -217,12 +221,12 @@ class Int8Rewriter:
             make_node("QuantizeLinear", [raw, scale, zero], [quantized]),
             make_node("DequantizeLinear", [quantized, scale, zero], [tensor]),
         ]
-        self.activations[tensor] = tensor  # it has been through Q/DQ already
+        self.activations[tensor] = tensor  # its readers need no Q/DQ of their own
 
-    def _twin(self, name: str, axis: int) -> tuple[str, NDArray[np.float32]]:
-        """INT8 initialisers of a weight, `STEM:s8` and `STEM:scale`, made once for each axis that is asked for."""
-        if (name, axis) not in self.twins:
-            taken = any(weight == name for weight, _ in self.twins)
+    def _quantized(self, name: str, axis: int) -> tuple[str, NDArray[np.float32]]:
+        """The stem and the scales of a weight's INT8 initialisers, `STEM:s8` and `STEM:scale`, made once per axis."""
+        if (name, axis) not in self.quantized:
+            taken = any(weight == name for weight, _ in self.quantized)
             stem = f"{name}:axis{axis}" if taken else name
             value = read_tensor(self.initializers[name], self.folder)
             if name in self.factors:
@@ -232,21 +236,21 @@ class Int8Rewriter:
             )
             self._add(f"{stem}:s8", quantized)
             self._add(f"{stem}:scale", scale)
-            self.twins[name, axis] = stem, scale
-        return self.twins[name, axis]
+            self.quantized[name, axis] = stem, scale
+        return self.quantized[name, axis]
 
     def _weight(self, node: QuantizableNode) -> str:
         key = node.weight, node.channel_axis
         if key not in self.weights:
-            stem, scale = self._twin(*key)
+            stem, scale = self._quantized(*key)
             self.weights[key] = f"{stem}:restored"
             if self._quantizes(node) or self.scheme.fp16_activations or self._large(node):
                 self._add(f"{stem}:zero", np.zeros(len(scale), np.int8))
                 inputs = [f"{stem}:s8", f"{stem}:scale", f"{stem}:zero"]
                 nodes = [make_node("DequantizeLinear", inputs, [self.weights[key]], axis=node.channel_axis)]
             else:
-                # Not DequantizeLinear, which ONNX Runtime keeps for the integer kernels and computes at every run:
-                # what can be folded when the graph is opened costs nothing later, but memory.
+                # Not DequantizeLinear, which ONNX Runtime keeps for its integer kernels and computes at every run.
+                # These nodes are folded when the graph is opened: later they cost memory but no time.
                 shape = [1] * len(self.initializers[node.weight].dims)
                 shape[node.channel_axis] = -1
                 self._add(f"{stem}:scales", scale.reshape(shape))
@@ -258,20 +262,20 @@ class Int8Rewriter:
         return self.weights[key]
 
     def _large(self, node: QuantizableNode) -> bool:
-        """Whether a convolution's weight is restored at every run, so that it stays INT8 in memory."""
+        """Whether a convolution's weight is dequantised at every run, so that it stays INT8 in memory."""
         return node.kind is NodeKind.CONV and math.prod(self.initializers[node.weight].dims) >= LARGE_KERNEL
 
     def _bias(self, node: QuantizableNode, correction: NDArray[np.float32] | None) -> str:
-        """INT32 with the product of the operands' scales, which integer kernels add before scaling back."""
+        """The name of the bias in INT32, at the product of the operands' scales: integer kernels add it to sums."""
         assert node.bias is not None
         activation_scale, _ = activation_parameters(self.ranges[node.activation].low, self.ranges[node.activation].high)
-        scale = (activation_scale * self._twin(node.weight, node.channel_axis)[1]).astype(np.float32)
+        scale = (activation_scale * self._quantized(node.weight, node.channel_axis)[1]).astype(np.float32)
         value = read_tensor(self.initializers[node.bias], self.folder).astype(np.float64)
         if correction is not None:
             value = value + correction
         steps = np.round(value / scale)
         if np.abs(steps).max(initial=0) >= 2**31:
-            return node.bias  # stays in float32: correct, though not on the integer kernel
+            return node.bias  # it stays in float32, which is correct, though no integer kernel takes it
         name = f"{node.bias}:{node.activation}"
         restored = f"{name}:restored"
         if f"{name}:s32" not in self.initializers:
@@ -283,9 +287,9 @@ class Int8Rewriter:
         return restored
 
     def _embedding(self, node: QuantizableNode) -> None:
-        """Rows in INT8 with a scale each; only the rows that are read are restored."""
+        """Rows in INT8 with a scale each; only the rows that are read are dequantised."""
         indices, output = node.activation, node.proto.output[0]
-        stem, _ = self._twin(node.weight, 0)
+        stem, _ = self._quantized(node.weight, 0)
         node.proto.input[0], node.proto.output[0] = f"{stem}:s8", f"{output}:s8"
         self.after[f"{output}:s8"] = [
             make_node("Cast", [f"{output}:s8"], [f"{output}:f32"], to=TensorProto.FLOAT),
@@ -299,7 +303,7 @@ class Int8Rewriter:
             self._add("axis:last", np.array([-1], np.int64))
         return "axis:last"
 
-    def _add(self, name: str, value: NDArray) -> None:
+    def _add(self, name: str, value: NDArray[Any]) -> None:
         tensor = numpy_helper.from_array(value, name)
         self.graph.initializer.append(tensor)
         self.initializers[name] = self.graph.initializer[-1]
@@ -314,7 +318,7 @@ class Int8Rewriter:
         self.graph.initializer.extend(kept)
 
     def _place(self) -> None:
-        """Put the new nodes behind what they read, so that the graph stays in topological order."""
+        """Insert the new nodes behind those that they read from, so that the graph stays in topological order."""
         ordered = list(self.first)
         for value in self.graph.input:
             ordered += self.after.get(value.name, [])

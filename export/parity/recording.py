@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hart_edge.calib.scheme import PAST_CACHE
 from hart_edge.export.walk import Observer
 
 MOST_IN_MEMORY = 2**28  # bytes of inputs and outputs
 ALL, FIRST = slice(None), slice(1)  # prompts
-PAST = ("past_key.", "past_value.", "past_null_")  # of the KV cache
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -109,7 +109,7 @@ class Recording:
     def _kept(self, graph: str, tensors: Mapping[str, Tensor]) -> _Kept:
         kept: dict[str, _Stored | _Beginning] = {}
         for name, tensor in tensors.items():
-            if name.startswith(PAST) and tensor.numel():  # at scale 0 a half that is not there has another shape
+            if name.startswith(PAST_CACHE) and tensor.numel():  # at scale 0 a half that is not there has another shape
                 cache = self._caches.setdefault(f"{graph} {name}", _Stored(tensor.numpy()))
                 assert not isinstance(cache.where, Path)  # it has its place at the prompt's end
                 if len(tensor) > len(cache.where):

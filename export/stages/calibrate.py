@@ -19,7 +19,7 @@ from torch import Tensor
 from hart_edge.bundle.manifest import Precision, Target
 from hart_edge.calib.calibrate.collector import Collector
 from hart_edge.calib.calibrate.prompts import FIRST_SEED
-from hart_edge.calib.calibrate.range_rules import DEFAULT, RangeRule
+from hart_edge.calib.calibrate.range_rules import RangeRule, default_rule
 from hart_edge.calib.calibrate.ranges import ActivationRange, CalibratedRanges
 from hart_edge.calib.calibrate.smoothing import ALPHAS, choose_ranges
 from hart_edge.calib.calibrate.statistics import TensorStatistics
@@ -50,7 +50,7 @@ def calibrate(
     if not inputs:
         raise BuildError("calibration: expected at least one prompt, found none; name a file with --prompts")
     statistics = watch_loop(source, folder, inputs, walk, library)
-    rules = {name: rule or DEFAULT.get(name, RangeRule.MIN_MAX) for name in statistics}
+    rules = {name: rule or default_rule(name) for name in statistics}
     alphas = () if source.random else ALPHAS  # random weights have no outliers to move
     found = {name: ranges_of(name, folder, own, rules[name], alphas) for name, own in statistics.items()}
     used = {name: str(own) for name, own in rules.items()}
