@@ -141,7 +141,7 @@ def remedy(precision: Precision) -> str:
         return "Please report it"
     if precision is Precision.FP16:
         return "Try --precision fp32"
-    return "Try --precision fp16, ranges of prompts like yours (--prompts FILE), or --keep with the name of that layer"
+    return "Try --precision fp16, ranges of prompts like yours (--prompts FILE), or --exclude with the name of that layer"
 
 
 def compare(graph: str, expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> GraphError:

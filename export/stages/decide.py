@@ -202,7 +202,7 @@ def weights_like(graphs: Mapping[str, Path], patterns: Iterable[str]) -> dict[st
         matches = {name: set(fnmatch.filter(weights, f"{pattern}*")) for name, weights in names.items()}
         if not any(matches.values()):
             example = min(weight for weights in names.values() for weight in weights)
-            raise BuildError(f"--keep {pattern}: no weight has a name like this; they are like {example}")
+            raise BuildError(f"--exclude {pattern}: no weight has a name like this; they are like {example}")
         for name, weights in matches.items():
             found[name] |= weights
     return {name: frozenset(weights) for name, weights in found.items()}

@@ -105,5 +105,5 @@ def test_weights_by_pattern(tmp_path: Path) -> None:
     assert weights_like(graphs, []) == {"small": frozenset()}
     assert weights_like(graphs, ["fir*"]) == {"small": {"first"}}
     assert weights_like(graphs, ["first", "sec*d"]) == {"small": {"first", "second"}}
-    with pytest.raises(BuildError, match=r"^--keep blocks\.0: no weight has a name like this; they are like first$"):
+    with pytest.raises(BuildError, match=r"^--exclude blocks\.0: no weight has a name like this; they are like first$"):
         weights_like(graphs, ["blocks.0"])
