@@ -120,7 +120,7 @@ def _engine(
     noted.unlink(missing_ok=True)
     out.unlink(missing_ok=True)
     report = builder.build(job.folder / component.file, profiles, job.settings, out, watch)
-    report |= {"key": key, "engine_sha256": sha256_of(out), "form": component.form}
+    report |= {"key": key, "engine_sha256": sha256_of(out), "scheme": component.scheme}
     part = noted.with_suffix(".part")
     part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     part.replace(noted)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hart_edge.errors import BuildError
 
-RANGES_VERSION = 3  # it also stands for the names of activations, which come from tracing
+RANGES_VERSION = 4  # it also stands for the names of activations, which come from tracing
 OCTAVE = 8  # smoothing factors are powers of 2 ** (1 / OCTAVE), so that the file holds whole numbers
 
 
@@ -64,7 +64,7 @@ class CalibratedRanges:
             "weights_sha256": self.weights_sha256,
             "prompts": self.prompts,
             "prompts_sha256": self.prompts_sha256,
-            "observers": dict(self.range_rules),
+            "range_rules": dict(self.range_rules),
             "graphs": {
                 graph: {name: _written(entry) for name, entry in ranges.items()}
                 for graph, ranges in self.graphs.items()
@@ -109,7 +109,7 @@ def read_ranges(path: Path, weights_sha256: str) -> CalibratedRanges:
             content["weights_sha256"],
             int(content["prompts"]),
             str(content["prompts_sha256"]),
-            {str(graph): str(rule) for graph, rule in content["observers"].items()},
+            {str(graph): str(rule) for graph, rule in content["range_rules"].items()},
             {
                 str(graph): {str(name): _read_entry(value) for name, value in ranges.items()}
                 for graph, ranges in content["graphs"].items()

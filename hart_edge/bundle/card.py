@@ -35,11 +35,11 @@ def write_card(manifest: Manifest, machine: str, seconds: float, command: str, l
         f"top_k {' '.join(map(str, sampling.top_k))}, top_p {sampling.top_p:g}, "
         f"{'smooth' if sampling.smooth else 'sampled'} latents.",
         "",
-        "| component | precision | held as | parameters | bytes | largest error | in |",
+        "| component | precision | scheme | parameters | bytes | largest error | in |",
         "|---|---|---|--:|--:|--:|---|",
     ]
     lines += [
-        f"| {c.name} | {c.precision} | {c.form} | {c.parameters:,} | {c.bytes:,} | {c.max_error:.1e} "
+        f"| {c.name} | {c.precision} | {c.scheme} | {c.parameters:,} | {c.bytes:,} | {c.max_error:.1e} "
         f"| {c.worst_tensor} |"
         for c in m.components
     ]
@@ -54,7 +54,12 @@ def write_card(manifest: Manifest, machine: str, seconds: float, command: str, l
         lines += _quality(m, m.quality, limits or LIMITS[m.precision])
     reasons = [f"- {c.name}: {c.reason}" for c in m.components if c.reason]
     if reasons:
-        lines += ["What the forms were chosen by, on the machine that built them:", "", *reasons, ""]
+        lines += [
+            "Why the components have these schemes, by what was measured on the machine that built them:",
+            "",
+            *reasons,
+            "",
+        ]
     if m.target.engines:
         e = m.target.engines
         lines += [

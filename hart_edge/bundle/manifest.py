@@ -1,4 +1,4 @@
-"""manifest.json of a bundle, format version 1: bytes in, a Manifest out; and back.
+"""manifest.json of a bundle, of format FORMAT_VERSION: bytes in, a Manifest out; and back.
 
 docs/bundle.md is the specification, manifest.schema.json says the same to other tools, hart_edge/bundle/plan.py has
 the graphs and the plan. `parse` refuses everything that the specification does not allow, so the code behind
@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from hart_edge.bundle.fields import Length, below, integer, number, plain, read, refuse, show, text
+from hart_edge.bundle.fields import REMEDY, Length, below, integer, number, plain, read, refuse, show, text
 from hart_edge.bundle.plan import (
     MOST_BYTES,
     Buffer,
@@ -82,10 +82,11 @@ __all__ = [
     "to_json",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST_FILE = "manifest.json"
 CONSTANTS_FILE = "constants.bin"
 MOST_MANIFEST_BYTES = 16 * 2**20
+UPDATE = f"update hart-edge, or {REMEDY}"  # of a bundle that a later version has written
 RANDOM_ENDING = "-random"  # of names, kept for bundles whose weights are random numbers
 MOST_GUIDANCE, LEAST_TOP_P = 100.0, 1e-6  # of how codes are drawn by default
 MOST_NAME = 100  # characters of a bundle's name
@@ -184,12 +185,9 @@ def parse(data: bytes) -> Manifest:
         refuse("", "an object", show(value))
     version = value.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:  # first: every other key may differ with it
-        refuse(
-            "format_version",
-            str(FORMAT_VERSION),
-            show(version) if "format_version" in value else "no such key",
-            f"this runtime reads version {FORMAT_VERSION}; rebuild the bundle with this version or update hart-edge",
-        )
+        newer = type(version) is int and version > FORMAT_VERSION
+        found = show(version) if "format_version" in value else "no such key"
+        refuse("format_version", str(FORMAT_VERSION), found, UPDATE if newer else REMEDY)
     manifest = read(Manifest, value, "")
     _check_tables(manifest)
     _check_files(manifest)

@@ -131,20 +131,24 @@ class Engine:
 
 @dataclass(frozen=True)
 class Component:
-    """A graph and what became of it at build time: a file that ends with .onnx, or an engine made from one."""
+    """A graph and what became of it at build time: a file that ends with .onnx, or an engine made from one.
+
+    scheme: how weights and activations are held; reason: why this one, "" where there was nothing to decide.
+    float_products: weights that are multiplied in floating point although the scheme would multiply them in INT8.
+    """
 
     name: ComponentName
     file: Path
     precision: Precision
-    form: Line
+    scheme: Line
     parameters: Bytes
     bytes: Bytes
     max_error: Annotated[float, number(0, 1e30)]
     worst_tensor: Line
     inputs: Annotated[tuple[TensorSpec, ...], Length(0, 1000)]
     outputs: Annotated[tuple[TensorSpec, ...], Length(1, 1000)]
-    reason: Annotated[str, text(10_000)]  # why it has this form; "" where nothing was to be decided
-    kept: Annotated[tuple[Line, ...], Length(0, 10_000)]  # weights that it does not multiply in INT8 although it could
+    reason: Annotated[str, text(10_000)]
+    float_products: Annotated[tuple[Line, ...], Length(0, 10_000)]
     engine: Annotated[Engine | None, functools.partial(read, Engine)] = None  # None is for Python only, as in Buffer
 
     @classmethod

@@ -15,7 +15,7 @@ from hart_edge.cli.command import Commands, needs_extra, new_command
 from hart_edge.cli.tables import table
 from hart_edge.units import size
 
-HEAD = ("component", "precision", "held as", "parameters", "bytes", "error", "of")
+HEAD = ("component", "precision", "scheme", "parameters", "bytes", "error", "of")
 NUMBERS = frozenset({"parameters", "bytes", "error"})
 
 
@@ -46,7 +46,7 @@ def as_text(bundle: Bundle) -> list[str]:
     rows = []
     for c in m.components:
         numbers = (f"{c.parameters:,}", f"{c.bytes:,}", f"{c.max_error:.1e}")
-        rows.append((str(c.name), str(c.precision), c.form, *numbers, c.worst_tensor))
+        rows.append((str(c.name), str(c.precision), c.scheme, *numbers, c.worst_tensor))
     parameters, graphs = sum(c.parameters for c in m.components), sum(c.bytes for c in m.components)
     rows.append(("all", str(m.precision), "", f"{parameters:,}", f"{graphs:,}", "", ""))
     facts = [
@@ -78,7 +78,7 @@ def as_text(bundle: Bundle) -> list[str]:
 def as_json(bundle: Bundle) -> dict[str, Any]:
     """The same for machines, keys as in docs/bundle.md."""
     m = bundle.manifest
-    keys = ("name", "precision", "form", "parameters", "bytes", "max_error", "worst_tensor")
+    keys = ("name", "precision", "scheme", "parameters", "bytes", "max_error", "worst_tensor")
     return {
         "bundle": str(bundle.folder),
         "format_version": m.format_version,

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 import hart_edge.bundle.manifest
 from hart_edge.bundle.manifest import (
     FORMAT_VERSION,
+    Component,
     Dtype,
     Engines,
     HardwareCompatibility,
@@ -72,7 +73,7 @@ def reordered(value: Any) -> Any:
 
 def test_the_manifest_is_read_as_dataclasses(data: bytes) -> None:
     manifest = parse(data)
-    assert manifest.format_version == FORMAT_VERSION == 2
+    assert manifest.format_version == FORMAT_VERSION == 3
     assert (manifest.precision, manifest.target.name) == (Precision.FP32, Target.CPU)
     assert manifest.sampling.top_k == (6, 3)
     assert manifest.components[0].inputs[0].shape == ("B", 4)
@@ -174,10 +175,9 @@ def test_a_manifest_beyond_the_size_limit_is_not_decoded() -> None:
 
 def test_the_version_is_looked_at_first() -> None:
     with pytest.raises(BundleError) as refusal:
-        parse(b'{"format_version": 1, "everything": "else differs"}')
+        parse(b'{"format_version": 2, "everything": "else differs"}')
     assert str(refusal.value) == (
-        "manifest.json: format_version: expected 2, found 1; this runtime reads version 2; "
-        "rebuild the bundle with this version or update hart-edge"
+        "manifest.json: format_version: expected 3, found 2; rebuild the bundle with python -m export.build"
     )
 
 
@@ -252,6 +252,8 @@ def test_reader_and_schema_agree_on_every_type(either: bytes) -> None:
 def test_the_page_names_every_key_and_every_enum() -> None:
     for field in dataclasses.fields(Manifest):
         assert f"| {field.name}" in PAGE or f" {field.name}," in PAGE or f", {field.name} " in PAGE, field.name
+    for field in dataclasses.fields(Component):
+        assert f'"{field.name}"' in PAGE or f"`{field.name}`" in PAGE, field.name
     for dtype in Dtype:
         assert f"`{dtype}`" in PAGE
     for target in Target:

@@ -129,7 +129,7 @@ def test_info_is_a_table(run: Run, int8_bundle: Path) -> None:
         assert cells == [
             component["name"],
             component["precision"],
-            component["form"],
+            component["scheme"],
             f"{component['parameters']:,}",
             f"{component['bytes']:,}",
             f"{component['max_error']:.1e}",
@@ -159,7 +159,7 @@ def test_info_as_json(run: Run, int8_bundle: Path) -> None:
         assert found[key] == manifest[key], key
     assert found["bytes"] == sum(entry["bytes"] for entry in manifest["files"].values())
     assert found["takes"] == "prompt" and found["residual_steps"] == 8
-    keys = ("name", "precision", "form", "parameters", "bytes", "max_error", "worst_tensor")
+    keys = ("name", "precision", "scheme", "parameters", "bytes", "max_error", "worst_tensor")
     assert found["components"] == [{key: each[key] for key in keys} for each in manifest["components"]]
 
 

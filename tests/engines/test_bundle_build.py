@@ -93,7 +93,7 @@ def test_the_result_is_a_whole_bundle(portable: Path, tmp_path: Path) -> None:
     assert manifest.tools["tensorrt-rtx"] == "1.7.1"
     assert bundle.constant("up.1").tobytes() == open_bundle(portable).constant("up.1").tobytes()
     assert [(each.component, each.again) for each in done] == [(name, False) for name in NAMES]
-    assert engine_reports(out, manifest)["latent"]["form"] == "plain"
+    assert engine_reports(out, manifest)["latent"]["scheme"] == "plain"
     assert [path.name for path in out.parent.iterdir()] == ["engines"]
 
 

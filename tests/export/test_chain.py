@@ -55,12 +55,12 @@ def test_manifest_and_card(request: pytest.FixtureRequest, precision: Precision)
     for component in manifest.components:
         reduced = precision is not Precision.FP32 and component.name in INT8_COMPONENTS
         assert component.precision is (precision if reduced else Precision.FP32), component.name
-        assert 0 <= component.max_error <= tolerance_of(component.name, Scheme(component.form)), component.name
+        assert 0 <= component.max_error <= tolerance_of(component.name, Scheme(component.scheme)), component.name
         assert component.worst_tensor in {tensor.name for tensor in component.outputs}, component.name
         assert component.bytes == sum(
             entry.bytes for name, entry in manifest.files.items() if name in (component.file, f"{component.file}.data")
         )
-        row = f"| {component.name} | {component.precision} | {component.form} | {component.parameters:,} | "
+        row = f"| {component.name} | {component.precision} | {component.scheme} | {component.parameters:,} | "
         assert f"{row}{component.bytes:,} | {component.max_error:.1e} | {component.worst_tensor} |\n" in card
     total = sum(component.bytes for component in manifest.components)
     assert f"{total:,} |" in card

@@ -73,7 +73,7 @@ def require_whole(folder: Path) -> Manifest:
     for component in manifest.components:
         report = reports[component.name]
         assert report["engine_bytes"] == component.bytes == (folder / component.file).stat().st_size > 10_000
-        assert report["form"] == component.form and report["layers"] > 0
+        assert report["scheme"] == component.scheme and report["layers"] > 0
         assert sum(report["fates"].values()) == len(report["nodes"]) > 20
         assert set(report["fates"]) <= {"layer", "fused", "folded", "constant"}, component.name
         products = [node for node in report["nodes"] if node["operator"] in ("MatMul", "Gemm", "Conv", "Softmax")]
@@ -90,7 +90,7 @@ def test_a_portable_bundle_holds_fp16_tensors(portable: Portable) -> None:
     manifest = open_bundle(portable(Target.TENSORRT_RTX, Precision.FP16)).manifest
     assert manifest.target == TargetSpec(Target.TENSORRT_RTX, None)
     for component in manifest.components:
-        assert component.form == ("float32" if component.name in FLOAT32 else "float16, float32 statistics")
+        assert component.scheme == ("float32" if component.name in FLOAT32 else "float16, float32 statistics")
         for tensor in (*component.inputs, *component.outputs):
             cached = re.match(r"(past_)?(null_)?(key|value)\.", tensor.name) is not None
             assert (tensor.dtype == "float16") is cached, tensor.name
@@ -123,7 +123,7 @@ def test_the_graphs_draw_on_a_cpu(
 
 def test_int8_forms(portable: Portable) -> None:
     forms = {
-        target: {c.name: c.form for c in open_bundle(portable(target, Precision.INT8)).manifest.components}
+        target: {c.name: c.scheme for c in open_bundle(portable(target, Precision.INT8)).manifest.components}
         for target in (Target.TENSORRT, Target.TENSORRT_RTX)
     }
     assert forms[Target.TENSORRT]["transformer"] == "static S8S8 Q/DQ, float16 elsewhere"
@@ -277,7 +277,7 @@ def test_the_shipped_model_for_three_architectures(traced_once: None, tmp_path: 
 def test_the_shipped_model_for_turing(traced_once: None, tmp_path: Path) -> None:
     """Every matrix product in FP16, because there are none in float32."""
     manifest, _ = shipped(tmp_path / "bundle", Precision.FP16, "sm_75")
-    forms = {str(component.name): component.form for component in manifest.components}
+    forms = {str(component.name): component.scheme for component in manifest.components}
     assert {name for name, form in forms.items() if form == "float16 products, float32 elsewhere"} == {
         *FLOAT32,
         "encoder",
@@ -290,7 +290,7 @@ def test_the_shipped_model_in_int8(traced_once: None, tmp_path: Path) -> None:
     assert manifest.calibration is not None and manifest.calibration.prompts == 20
     for component in manifest.components:
         reduced = component.name in ("text_model", "context", "transformer", "residual")
-        assert component.form.startswith("INT8 weights") is reduced
+        assert component.scheme.startswith("INT8 weights") is reduced
         dequantized = [n for n in reports[component.name]["nodes"] if n["operator"] == "DequantizeLinear"]
         assert bool(dequantized) is reduced and {node["fate"] for node in dequantized} <= {"layer", "fused"}
 

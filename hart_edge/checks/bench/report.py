@@ -36,7 +36,7 @@ SUBJECTS = (
     "against the first",
     "peak, MB",
 )
-GRAPHS = ("graph", "form", "runs", "ms", "of the picture", "GMAC", "GMAC/s", "of the peak")
+GRAPHS = ("graph", "scheme", "runs", "ms", "of the picture", "GMAC", "GMAC/s", "of the peak")
 SCALES = ("scale", "tokens", "ms", "of the picture", "GMAC", "GMAC/s")
 
 
@@ -133,9 +133,9 @@ def _bundle_row(bundle: Bundle, runs: Sequence[Measured], peak: dict[str, float]
         chosen = [index for index, step in enumerate(steps) if step.graph == component.name]
         if chosen:  # the encoder draws nothing
             found = group(chosen)
-            integer = component.form in (Scheme.U8S8, Scheme.DYNAMIC)
+            integer = component.scheme in (Scheme.U8S8, Scheme.DYNAMIC)
             of_peak = found["macs_per_second"] / (int8_peak if integer else float_peak)
-            name = {"graph": str(component.name), "form": component.form, "runs": len(chosen)}
+            name = {"graph": str(component.name), "scheme": component.scheme, "runs": len(chosen)}
             graphs.append({**name, **found, "share_of_peak": of_peak})
     scales = []
     for scale, side in enumerate(m.patch_nums):
@@ -167,7 +167,7 @@ def as_markdown(report: dict[str, Any]) -> list[str]:
         lines += ["", each["name"], "", *_head(GRAPHS, left=2)]
         for graph in each["graphs"]:
             part = f"{graph['share_of_peak']:.0%}"
-            lines.append(_row(graph["graph"], graph["form"], str(graph["runs"]), *_cells(graph), part))
+            lines.append(_row(graph["graph"], graph["scheme"], str(graph["runs"]), *_cells(graph), part))
         lines += ["", *_head(SCALES, left=0)]
         lines += [_row(str(scale["scale"]), str(scale["tokens"]), *_cells(scale)) for scale in each["scales"]]
     return lines

@@ -209,9 +209,10 @@ Manifest parse(std::string_view data) {
     const Value *version = json::find(*held, "format_version");  // first: every other key may differ with it
     const auto *number = version == nullptr ? nullptr : version->as<json::Number>();
     if (number == nullptr || !number->is_integer || !number->fits || number->integer != FORMAT_VERSION) {
-        const std::string ours = std::to_string(FORMAT_VERSION);
-        refuse(Where(top, "format_version"), ours, version == nullptr ? "no such key" : show(*version),
-               "this runtime reads version " + ours + "; rebuild the bundle with this version or update hart-edge");
+        const bool newer = number != nullptr && number->is_integer && number->value > FORMAT_VERSION;
+        refuse(Where(top, "format_version"), std::to_string(FORMAT_VERSION),
+               version == nullptr ? "no such key" : show(*version),
+               newer ? "update hart-edge, or " + std::string(REMEDY) : std::string(REMEDY));
     }
     Manifest manifest = read(MANIFEST, value, top);
     check_tables(manifest);

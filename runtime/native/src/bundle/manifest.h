@@ -17,7 +17,7 @@
 
 namespace hart_edge {
 
-inline constexpr std::int64_t FORMAT_VERSION = 2;
+inline constexpr std::int64_t FORMAT_VERSION = 3;
 inline constexpr const char *MANIFEST_FILE = "manifest.json";
 inline constexpr const char *CONSTANTS_FILE = "constants.bin";
 inline constexpr std::size_t MOST_MANIFEST_BYTES = 16U << 20;

@@ -83,7 +83,7 @@ constexpr std::array<Field<Component>, 13> COMPONENT{{
     {"file", [](Component &into, const Value &value, const Where &where) { into.file = relative_path(value, where); }},
     {"precision",
      [](Component &into, const Value &value, const Where &where) { into.precision = choice<Precision>(value, where); }},
-    {"form", [](Component &, const Value &value, const Where &where) { text(value, where, 1000); }},
+    {"scheme", [](Component &, const Value &value, const Where &where) { text(value, where, 1000); }},
     {"parameters", [](Component &, const Value &value, const Where &where) { read_bytes(value, where); }},
     {"bytes", [](Component &into, const Value &value, const Where &where) { into.bytes = read_bytes(value, where); }},
     {"max_error", [](Component &, const Value &value, const Where &where) { number(value, where, 0, 1e30); }},
@@ -97,7 +97,7 @@ constexpr std::array<Field<Component>, 13> COMPONENT{{
          into.outputs = many(value, where, {1, 1000}, read_tensor_spec);
      }},
     {"reason", [](Component &, const Value &value, const Where &where) { text(value, where, 10000); }},
-    {"kept",
+    {"float_products",
      [](Component &, const Value &value, const Where &where) {
          many(value, where, {0, 10000}, read_line);
      }},

@@ -79,7 +79,7 @@ struct TensorSpec {
     std::vector<Dimension> shape;
 };
 
-// A graph, or the engine made from one. What the build says about it beyond this (form, errors) is checked and left.
+// A graph, or the engine made from one. What the build says about it beyond this (scheme, errors) is checked and left.
 struct Component {
     ComponentName name{};
     std::string file;
