@@ -28,7 +28,6 @@ from hart_edge.bundle.manifest import (
     Precision,
     Quality,
     Residual,
-    Setting,
     TargetSpec,
     Tokenizer,
 )
@@ -171,7 +170,7 @@ class Builder:
             preset = isinstance(options.checkpoint, str)
             self.source = random_source(options.checkpoint) if preset else read_source(options.checkpoint)
             self.graphs = self.source.graphs
-            self.sampling = self.source.sampling(options.cfg_scale, options.top_p)
+            self.sampling = self.source.sampling(options.settings)
             self.ranges: CalibratedRanges | None = None
             self.calibration_inputs: list[Inputs] = []
             if options.precision is Precision.INT8:
@@ -192,15 +191,7 @@ class Builder:
 
     def walk(self, inputs: Inputs, seed: int, execute: Execute) -> Tensor:
         """Execute the plan with the settings of the build. Returns the image."""
-        values = {
-            Setting.CFG_SCALE: [self.sampling.cfg_scale],
-            Setting.TOP_P: [self.sampling.top_p],
-            Setting.SMOOTH: [float(self.sampling.smooth)],
-            Setting.TOP_K: self.sampling.top_k,
-            Setting.GUIDANCE_RATIO: self.sampling.guidance_ratio,
-            Setting.TEMPERATURE: self.sampling.temperature,
-        }
-        return walk(self.plan, execute, self.constants, values, inputs, [seed])
+        return walk(self.plan, execute, self.constants, self.sampling, inputs, [seed])
 
     def record(self, folder: Path) -> Recording:
         """Run the reference on the parity prompts, the only time that it is, and let go of most of its weights.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hart_edge.bundle.manifest import LEAST_TOP_P, MOST_GUIDANCE, Precision, Target
+from hart_edge.bundle.manifest import Precision, Target
 from hart_edge.bundle.quality import LIMITS, Limits
+from hart_edge.bundle.settings import DEFAULTS, Settings, refusal
 from hart_edge.calib.calibrate.range_rules import RangeRule
 from hart_edge.calib.graph_files import EXTERNAL_FROM
 from hart_edge.calib.scheme import Int8Scheme
@@ -21,7 +22,7 @@ ANY_GPU = EngineSettings()
 class BuildOptions:
     """What to build. checkpoint: its folder, or the name of a preset, which is built with random weights.
 
-    cfg_scale, top_p: how the bundle draws codes unless a caller asks otherwise, None for the checkpoint's own.
+    settings: how the bundle draws codes unless a caller asks otherwise, without what stays the checkpoint's own.
     int8_budget: how far the transformer's logits may diverge from the reference's at any scale before layers are kept
     out of INT8, in nats, None for what the limits allow; excluded: patterns of weights that stay out of INT8.
     contexts: (N, T, D) and (N, T) arrays for a checkpoint without a text model; engines: what engines are built for;
@@ -32,8 +33,7 @@ class BuildOptions:
     out: Path
     precision: Precision = Precision.INT8
     target: Target = Target.CPU
-    cfg_scale: float | None = None
-    top_p: float | None = None
+    settings: Settings = field(default_factory=Settings)
     prompts: Path | None = None
     contexts: Path | None = None
     ranges: Path | None = None
@@ -48,10 +48,12 @@ class BuildOptions:
     command: str = "python -m export.build"
 
     def __post_init__(self) -> None:
-        if self.cfg_scale is not None and not 0 <= self.cfg_scale <= MOST_GUIDANCE:  # false for NaN as well
-            raise BuildError(f"cfg_scale: expected 0 to {MOST_GUIDANCE:g}, found {self.cfg_scale!r}")
-        if self.top_p is not None and not LEAST_TOP_P <= self.top_p <= 1:
-            raise BuildError(f"top_p: expected {LEAST_TOP_P:f} to 1, found {self.top_p!r}")
+        for name, value in self.settings.items():
+            if name not in DEFAULTS:
+                raise BuildError(f"settings: expected only {', '.join(DEFAULTS)}, found {name}")
+            wrong = None if value is None else refusal(name, value)
+            if wrong is not None:
+                raise BuildError(f"{name}: {wrong}")
         if self.int8_budget is not None and not self.int8_budget >= 0:
             raise BuildError(f"int8_budget: expected nats, 0 or more, found {self.int8_budget!r}")
 

@@ -20,12 +20,12 @@ from hart_edge.bundle.manifest import (
     Distribution,
     Dtype,
     Plan,
-    Setting,
     Step,
     TensorSpec,
     bytes_per_image,
     lifetimes,
 )
+from hart_edge.bundle.settings import NAMES, PER_SCALE
 from hart_edge.export.graphs import GraphModule
 from hart_edge.reference.hart import HART
 from hart_edge.reference.quantizer import downsample_matrix, upsample_matrix
@@ -50,9 +50,16 @@ class PlanBuilder:
         self.constants[name] = np.ascontiguousarray(value)
         return self._add(name, BufferKind.CONSTANT, str(value.dtype), value.shape, constant=name)
 
-    def setting(self, setting: Setting, dtype: str, scale: int | None = None) -> str:
-        name = str(setting) if scale is None else f"{setting}.{scale}"
-        return self._add(name, BufferKind.SETTING, dtype, (1,), setting=setting, scale=scale)
+    def settings(self, graph: str, scale: int) -> dict[str, str]:
+        """Buffers for a graph's inputs that are settings, by the inputs' names, which are the settings' own."""
+        buffers = {}
+        for tensor in self.graphs[graph].inputs:
+            if tensor.name in NAMES:
+                own = scale if tensor.name in PER_SCALE else None
+                name = tensor.name if own is None else f"{tensor.name}.{own}"
+                further = {"setting": tensor.name, "scale": own}
+                buffers[tensor.name] = self._add(name, BufferKind.SETTING, tensor.dtype, (1,), **further)
+        return buffers
 
     def caller_input(self, graph: str, name: str) -> str:
         tensor = next(t for t in self.graphs[graph].inputs if t.name == name)
@@ -117,7 +124,6 @@ def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, di
     build = PlanBuilder(model, graphs)
     config, sides = model.config, model.patch_nums
     count, final, z = len(sides), sides[-1], model.tokenizer_config.z_channels
-    cfg_scale = build.setting(Setting.CFG_SCALE, "float32")
     if "text_model" in graphs:
         ids = {"input_ids": build.caller_input("text_model", "input_ids")}
         build.step("text_model", None, ids, {"context": "context", "context_mask": "context_mask"})
@@ -149,19 +155,13 @@ def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, di
         outputs |= hidden if scale > 0 else {"hidden": hidden["hidden"]}
         build.step("transformer", scale, entry | modulation | past, outputs, {"n": width, "U": "B"})
         predicting = [width - 1] if scale == 0 else list(range(tokens))
-        ratio = build.setting(Setting.GUIDANCE_RATIO, "float32", scale)
         shape = ("B", tokens, model.tokenizer_config.vocab_size)
         choice = {
             **hidden,
             "head_modulation": "head_modulation",
             "positions": build.constant(f"positions.{scale}", np.array(predicting, np.int64)),
             "uniform": build.noise(f"uniform.{scale}", Distribution.UNIFORM, TOKEN_PURPOSE, scale, shape),
-            "cfg_scale": cfg_scale,
-            "guidance_ratio": ratio,
-            "temperature": build.setting(Setting.TEMPERATURE, "float32", scale),
-            "top_k": build.setting(Setting.TOP_K, "int64", scale),
-            "top_p": build.setting(Setting.TOP_P, "float32"),
-            "smooth": build.setting(Setting.SMOOTH, "bool"),
+            **build.settings("tokens", scale),
         }
         chosen = {name: f"{name}.{scale}" for name in ("logits", "indices", "latent", *(("codes",) if last else ()))}
         build.step("tokens", scale, choice, chosen, {"n": tokens})
@@ -172,8 +172,7 @@ def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, di
                 "codes": f"codes.{scale}",
                 "latent": f"latent.{scale}",
                 "past_f_hat": f_hat,
-                "cfg_scale": cfg_scale,
-                "guidance_ratio": ratio,
+                **build.settings("residual", scale),
                 "noise": build.noise("residual_noise", Distribution.NORMAL, RESIDUAL_PURPOSE, scale, shape),
             }
             outputs = {"residual": "residual", "f_hat": f"f_hat.{scale}"}

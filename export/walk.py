@@ -13,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hart_edge.bundle.manifest import Buffer, BufferKind, Distribution, Plan, Setting
+from hart_edge.bundle.manifest import Buffer, BufferKind, Distribution, Plan
 from hart_edge.bundle.plan import touched
+from hart_edge.bundle.settings import Sampling
 from hart_edge.export.graphs import GraphModule
 from hart_edge.reference.noise import residual_normal, token_uniform
+from hart_edge.runtime.settings import setting_value
 
 # Computes a call of a graph: its name, its inputs and the names of the outputs that are wanted, which it returns.
 Execute = Callable[[str, dict[str, Tensor], Collection[str]], dict[str, Tensor]]
@@ -43,13 +45,13 @@ def walk(
     plan: Plan,
     execute: Execute,
     constants: Mapping[str, NDArray[Any]],
-    settings: Mapping[Setting, Sequence[float]],
+    sampling: Sampling,
     inputs: Mapping[str, Tensor],
     seeds: Sequence[int],
 ) -> Tensor:
     """Execute a plan. Returns the image (B, 3, H, W).
 
-    settings: per setting its values, one per scale or a single one; inputs: the caller's buffers, batch len(seeds).
+    sampling: what the buffers of kind setting hold; inputs: the caller's buffers, batch len(seeds).
     """
     buffers: dict[str, Tensor] = dict(inputs)
     sizes = {"B": len(seeds), "2B": 2 * len(seeds)}
@@ -66,9 +68,7 @@ def walk(
             draw = token_uniform if buffer.distribution is Distribution.UNIFORM else residual_normal
             return draw(seeds, buffer.scale or 0, *shape[1:])
         assert buffer.setting is not None, name  # inputs and values are there already
-        values = settings[buffer.setting]
-        dtype = getattr(torch, buffer.dtype)
-        return torch.tensor([values[(buffer.scale or 0) % len(values)]], dtype=dtype)
+        return torch.from_numpy(setting_value(sampling, buffer))
 
     def rows(buffer: Buffer) -> Tensor:
         assert buffer.cache is not None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from hart_edge.bundle.manifest import MANIFEST_FILE
+from hart_edge.bundle.settings import Settings
 from hart_edge.engines.loading import load
 from hart_edge.errors import BundleError
 from hart_edge.runtime.pipeline import Context, Pipeline
+from hart_edge.runtime.settings import explained
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,24 +22,25 @@ __all__ = ["DEFAULT_BUNDLE", "generate", "load"]
 DEFAULT_BUNDLE = Path("bundles/hart-emoji-int8")  # what `python -m export.build --precision int8` makes
 
 
+@explained
 def generate(
     prompt: str | Context | Sequence[str | Context],
     *,
     bundle: str | Path | None = None,
     seed: int | Sequence[int] = 0,
-    cfg_scale: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    smooth: bool | None = None,
+    **settings: Unpack[Settings],
 ) -> Image.Image | list[Image.Image]:
     """Generate a picture from a prompt; a list of prompts gives a list of pictures.
 
     bundle: a bundle's folder, by default bundles/hart-emoji-int8 under the current folder. The other arguments,
     the result and the errors are those of Pipeline.generate(). The last bundle used stays loaded; hold a pipeline
     from load() to use several.
+
+    Settings, each by default the bundle's own:
+    {settings}
     """
     pipeline = _loaded(find_bundle(bundle))
-    return pipeline.generate(prompt, seed=seed, cfg_scale=cfg_scale, top_k=top_k, top_p=top_p, smooth=smooth)
+    return pipeline.generate(prompt, seed=seed, **settings)
 
 
 def find_bundle(bundle: str | Path | None) -> Path:

@@ -1,6 +1,6 @@
 """What fills the buffers that no step writes: the caller's inputs, settings, constants and noise of one image.
 
-In: inputs, a seed and settings. Out: a Fill for loop.py. Whoever runs a plan takes this one, the build among them, so
+In: inputs, a seed and how to draw. Out: a Fill for loop.py. Whoever runs a plan takes this one, the build among them, so
 that a seed means the same noise everywhere.
 """
 
@@ -10,17 +10,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from hart_edge.bundle.manifest import Sampling
 from hart_edge.bundle.plan import Buffer, BufferKind, Distribution
+from hart_edge.bundle.settings import Sampling
 from hart_edge.runtime.loop import Array, Fill
 from hart_edge.runtime.random import Purpose, normal, uniform
-from hart_edge.runtime.settings import Settings
+from hart_edge.runtime.settings import setting_value
 
 
-def fill_with(
-    inputs: Mapping[str, Array], seed: int, settings: Settings, sampling: Sampling, constant: Callable[[str], Array]
-) -> Fill:
-    """A Fill for one image. inputs: the buffers of kind input; sampling: the bundle's; constant: finds one by name."""
+def fill_with(inputs: Mapping[str, Array], seed: int, sampling: Sampling, constant: Callable[[str], Array]) -> Fill:
+    """A Fill for one image. inputs: the buffers of kind input; sampling: how to draw it; constant: finds one by name."""
 
     def fill(name: str, buffer: Buffer) -> Array:
         if buffer.kind is BufferKind.INPUT:
@@ -30,7 +28,7 @@ def fill_with(
             return constant(buffer.constant)
         if buffer.kind is BufferKind.NOISE:
             return noise(buffer, seed)
-        return settings.value(buffer, sampling)
+        return setting_value(sampling, buffer)
 
     return fill
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hart_edge.bundle.settings import Sampling, Settings
 from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import GenerationError, InputError
 from hart_edge.runtime.fill import fill_with
 from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Pass, Runner
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
-from hart_edge.runtime.settings import Settings, check_seeds, check_settings
+from hart_edge.runtime.settings import check_seeds, check_settings, explained
 
 
 class RandomWeightsWarning(UserWarning):
@@ -64,53 +66,52 @@ class Pipeline:
         self.bundle, self.manifest, self.runner, self.low_memory = bundle, bundle.manifest, runner, low_memory
         self._tokenizer: PromptTokenizer | None = None
 
+    @explained
     def generate(
         self,
         prompt: str | Context | Sequence[str | Context],
         *,
         seed: int | Sequence[int] = 0,
-        cfg_scale: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        smooth: bool | None = None,
+        **settings: Unpack[Settings],
     ) -> Image.Image | list[Image.Image]:
         """Generate a picture, or a list of them for a list of prompts.
 
         prompt: text, or a Context for a bundle without a text model. seed: 0 to 2**64 - 1, one for all or one for
-        each. cfg_scale: 0 to 100; top_k: 1 to the largest of the bundle's table; top_p: above 0, at most 1; smooth:
-        whether latents are mixtures of codes; None takes the bundle's default. Returns RGB images of image_size.
-        Raises InputError for bad input, GenerationError rather than return a picture that holds NaN; warns with
-        RandomWeightsWarning where the weights are random.
+        each. Returns RGB images of image_size. Raises InputError for bad input, GenerationError rather than return a
+        picture that holds NaN; warns with RandomWeightsWarning where the weights are random.
+
+        Settings, each by default the bundle's own:
+        {settings}
         """
         self._warn_if_random()
-        settings = check_settings(self.manifest.sampling, cfg_scale, top_k, top_p, smooth)
+        sampling = check_settings(self.manifest.sampling, settings)
         if isinstance(prompt, str | bytes | Context) or not isinstance(prompt, Sequence):
             (own,) = check_seeds(seed, 1)
-            return self._last(self._run(self._inputs(prompt), own, settings, previews=False))
+            return self._last(self._run(self._inputs(prompt), own, sampling, previews=False))
         seeds = check_seeds(seed, len(prompt))
         inputs = [self._inputs(one) for one in prompt]  # all of them are checked before the first is drawn
         return [
-            self._last(self._run(one, own, settings, previews=False)) for one, own in zip(inputs, seeds, strict=True)
+            self._last(self._run(one, own, sampling, previews=False)) for one, own in zip(inputs, seeds, strict=True)
         ]
 
+    @explained
     def stream(
         self,
         prompt: str | Context,
         *,
         seed: int | Sequence[int] = 0,
-        cfg_scale: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        smooth: bool | None = None,
+        **settings: Unpack[Settings],
     ) -> Iterator[Event]:
         """Generate one picture scale by scale; yields an Event per scale, the last one with the picture.
 
         Arguments and errors as generate(); they are checked at once. Closing the iterator stops the work.
+
+        {settings}
         """
         self._warn_if_random()
-        settings = check_settings(self.manifest.sampling, cfg_scale, top_k, top_p, smooth)
+        sampling = check_settings(self.manifest.sampling, settings)
         (own,) = check_seeds(seed, 1)
-        return self._run(self._inputs(prompt), own, settings, previews=True)
+        return self._run(self._inputs(prompt), own, sampling, previews=True)
 
     def decode(self, f_hat: NDArray[np.float32]) -> Image.Image:
         """f_hat: (1, Z, P, P) float32 -> picture"""
@@ -153,15 +154,15 @@ class Pipeline:
     def fill(self, prompt: str | Context, seed: int) -> Fill:
         """What makes the arrays of a picture's inputs, settings and noise, for whoever runs the plan by himself."""
         (own,) = check_seeds(seed, 1)
-        return self._fill(self._inputs(prompt), own, check_settings(self.manifest.sampling, None, None, None, None))
+        return self._fill(self._inputs(prompt), own, self.manifest.sampling)
 
-    def _fill(self, inputs: dict[str, Array], seed: int, settings: Settings) -> Fill:
-        return fill_with(inputs, seed, settings, self.manifest.sampling, self.bundle.constant)
+    def _fill(self, inputs: dict[str, Array], seed: int, sampling: Sampling) -> Fill:
+        return fill_with(inputs, seed, sampling, self.bundle.constant)
 
-    def _run(self, inputs: dict[str, Array], seed: int, settings: Settings, *, previews: bool) -> Iterator[Event]:
+    def _run(self, inputs: dict[str, Array], seed: int, sampling: Sampling, *, previews: bool) -> Iterator[Event]:
         """previews: tell every scale, whose f_hat a device must then hand over, and not the last one alone."""
         scales = len(self.manifest.patch_nums)
-        drawing = self._begin(self._fill(inputs, seed, settings))
+        drawing = self._begin(self._fill(inputs, seed, sampling))
         for scale in drawing.scales():
             if previews and scale < scales - 1:
                 yield Event(scale, scales, None, self, drawing.read(f"f_hat.{scale}"))

@@ -1,85 +1,59 @@
-"""The caller's sampling settings, checked against a bundle.
+"""What a caller asks for, checked against a bundle: settings of hart_edge/bundle/settings.py, and seeds.
 
-In: what the user passed, None meaning the bundle's own. Out: a Settings that the pipeline turns into buffers.
+In: what the user passed, None meaning the bundle's own. Out: a Sampling, whose values become the plan's buffers.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hart_edge.bundle.manifest import MOST_GUIDANCE, Sampling
-from hart_edge.bundle.plan import Buffer, Setting
+from hart_edge.bundle.plan import Buffer
+from hart_edge.bundle.settings import SETTINGS, Sampling, Settings, kind, over, range_of
 from hart_edge.errors import InputError
 from hart_edge.runtime.random import check_seed
 
-
-@dataclass(frozen=True)
-class Settings:
-    """Guidance and token choice. top_k None means the bundle's table, one entry per scale."""
-
-    cfg_scale: float
-    top_k: int | None
-    top_p: float
-    smooth: bool
-
-    def value(self, buffer: Buffer, sampling: Sampling) -> NDArray[Any]:
-        """The array of a buffer of kind setting: shape (1,)."""
-        scale = buffer.scale or 0
-        values = {
-            Setting.CFG_SCALE: self.cfg_scale,
-            Setting.TOP_K: self.top_k or sampling.top_k[scale],
-            Setting.TOP_P: self.top_p,
-            Setting.SMOOTH: self.smooth,
-            Setting.GUIDANCE_RATIO: sampling.guidance_ratio[scale],
-            Setting.TEMPERATURE: sampling.temperature[scale],
-        }
-        assert buffer.setting is not None  # the manifest's reader has checked it
-        return np.array([values[buffer.setting]], buffer.dtype.value)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def check_settings(sampling: Sampling, cfg_scale: object, top_k: object, top_p: object, smooth: object) -> Settings:
-    """Settings from what the user passed; None takes the bundle's default. Raises InputError."""
-    guidance = sampling.cfg_scale if cfg_scale is None else _number("cfg_scale", cfg_scale)
-    if not 0 <= guidance <= MOST_GUIDANCE:
-        raise InputError(
-            f"cfg_scale: expected 0 to {MOST_GUIDANCE:g}, found {cfg_scale!r}; 0 turns guidance off, "
-            f"this bundle's default is {sampling.cfg_scale:g}"
-        )
-    candidates = None if top_k is None else _top_k(top_k, max(sampling.top_k))
-    share = sampling.top_p if top_p is None else _number("top_p", top_p)
-    if not 0 < share <= 1:
-        raise InputError(f"top_p: expected above 0 and at most 1, found {top_p!r}; 1 keeps every candidate")
-    if smooth is not None and not isinstance(smooth, bool | np.bool_):
-        raise InputError(f"smooth: expected True, False or None, found {smooth!r}")
-    return Settings(
-        guidance,
-        candidates,
-        share,
-        sampling.smooth if smooth is None else bool(smooth),
-    )
+def check_settings(sampling: Sampling, asked: Settings, *, most: int | None = None) -> Sampling:
+    """How to draw: what was asked for in place of a bundle's own settings. Raises InputError.
+
+    most: the largest number that may take the place of a table's entries; None: the largest of the table.
+    """
+    checked: dict[str, float | bool] = {}
+    for name, value in asked.items():
+        if name not in SETTINGS:
+            raise TypeError(f"got an unexpected keyword argument {name!r}; settings are {', '.join(SETTINGS)}")
+        if value is not None:
+            checked[name] = _check(sampling, name, value, most)
+    return over(sampling, typing.cast(Settings, checked))
 
 
-def check_seeds(seed: object, count: int) -> list[int]:
-    """One seed per image: an integer serves all of them, a list must have one for each."""
-    if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
-        if len(seed) != count:
-            raise InputError(f"seed: expected one seed for each of {count} prompts, found {len(seed)}")
-        return [check_seed(one) for one in seed]
-    return [check_seed(seed)] * count
-
-
-def _top_k(value: object, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InputError(f"top_k: expected an integer from 1 to {most}, found {value!r}")
-    if not 1 <= value <= most:
-        raise InputError(f"top_k: expected 1 to {most}, found {value!r}; 1 always takes the likeliest code")
-    return int(value)
+def _check(sampling: Sampling, name: str, value: object, most: int | None) -> float | bool:
+    setting, own = SETTINGS[name], getattr(sampling, name)
+    if kind(name) is bool:
+        if not isinstance(value, bool | np.bool_):
+            raise InputError(f"{name}: expected True, False or None, found {value!r}")
+        return bool(value)
+    number: float
+    if kind(name) is int:
+        largest = max(own) if most is None else most
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise InputError(f"{name}: expected an integer from 1 to {largest}, found {value!r}")
+        number, allowed, fits = int(value), f"1 to {largest}", 1 <= value <= largest
+    else:
+        number, among = _number(name, value), setting.asked or range_of(name)
+        allowed, fits = str(among), number in among
+    if not fits:
+        raise InputError(f"{name}: expected {allowed}, found {value!r}; {setting.note.format(default=own)}")
+    return number
 
 
 def _number(name: str, value: object) -> float:
@@ -92,3 +66,37 @@ def _number(name: str, value: object) -> float:
     if not math.isfinite(number):
         raise InputError(f"{name}: expected a finite number, found {value!r}")
     return number
+
+
+def setting_value(sampling: Sampling, buffer: Buffer) -> NDArray[Any]:
+    """The array of a buffer of kind setting: shape (1,)."""
+    assert buffer.setting is not None  # the manifest's reader has checked it
+    value = getattr(sampling, buffer.setting)
+    return np.array([value[buffer.scale or 0] if isinstance(value, tuple) else value], buffer.dtype.value)
+
+
+def check_seeds(seed: object, count: int) -> list[int]:
+    """One seed per image: an integer serves all of them, a list must have one for each."""
+    if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
+        if len(seed) != count:
+            raise InputError(f"seed: expected one seed for each of {count} prompts, found {len(seed)}")
+        return [check_seed(one) for one in seed]
+    return [check_seed(seed)] * count
+
+
+def explained(function: F) -> F:
+    """For a function of **settings: help() and inspect.signature() show every keyword, and {settings} in its
+    docstring becomes what they mean."""
+    hints = typing.get_type_hints(Settings)
+    signature = inspect.signature(function)
+    parameters = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hints[name])
+        for name in SETTINGS
+    ]
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # PEP 362
+    if function.__doc__ is not None:  # None under python -OO
+        texts = (f"{name}{'=' + each.metavar if each.metavar else ''}: {each.meaning}"
+                 for name, each in SETTINGS.items())  # fmt: skip
+        function.__doc__ = inspect.cleandoc(function.__doc__).replace("{settings}", "\n".join(texts))
+    return function

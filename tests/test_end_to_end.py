@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from hart_edge.bundle.settings import Settings
 from hart_edge.engines.loading import load
 from hart_edge.export.chain import SHIPPED_MODEL
 from hart_edge.reference.checkpoint import load_checkpoint
-from hart_edge.reference.hart import SampleSettings
 from hart_edge.reference.noise import residual_normal, token_uniform
 from hart_edge.reference.text_model import load_text_model
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
@@ -20,12 +20,12 @@ from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 @pytest.mark.parametrize(
     ("prompt", "seed", "settings"),
     [
-        ("man astronaut", 7, SampleSettings()),
-        ("grinning face", 2**63 + 5, SampleSettings(cfg_scale=2.0, top_k=50, top_p=0.9, smooth=False)),
+        ("man astronaut", 7, Settings(top_p=1.0)),
+        ("grinning face", 2**63 + 5, Settings(cfg_scale=2.0, top_k=50, top_p=0.9, smooth=False)),
     ],
 )
 def test_fp32_bundle_draws_what_the_reference_draws(
-    fp32_bundle: Path, prompt: str, seed: int, settings: SampleSettings
+    fp32_bundle: Path, prompt: str, seed: int, settings: Settings
 ) -> None:
     model = load_checkpoint(SHIPPED_MODEL).model
     text_model, tokenizer = load_text_model(
@@ -45,10 +45,7 @@ def test_fp32_bundle_draws_what_the_reference_draws(
     found = load(fp32_bundle).generate(
         prompt,
         seed=seed,
-        cfg_scale=settings.cfg_scale,
-        top_k=settings.top_k,
-        top_p=settings.top_p,
-        smooth=settings.smooth,
+        **settings,
     )
     difference = np.abs(np.asarray(found, np.float64) - expected)
     # Rounding to 8 bits costs 0.25 on average. Two float32 libraries differ by 1e-7 in the first scale's logits, and

@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from benchmarks.experiments.chart import Curve, chart
 from benchmarks.experiments.notebook import Figures, Notebook, command, markdown, mean_of, options
+from hart_edge.bundle.settings import Settings
 from hart_edge.checks.macs import count_macs
 from hart_edge.data.pictures import read_pictures
 from hart_edge.errors import InputError
 from hart_edge.evaluation.evaluate import Evaluation, Split, split_of
 from hart_edge.evaluation.evaluator import open_evaluator
-from hart_edge.evaluation.subjects import Reference, Sampling, reference_of
+from hart_edge.evaluation.subjects import Reference, reference_of
 from hart_edge.export.chain import SHIPPED_MODEL
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.residual import ResidualMLP, make_schedule
@@ -60,7 +61,7 @@ def main(a: argparse.Namespace) -> None:
     if min(a.steps) < 0 or max(a.steps) > 1000 or len(set(a.steps)) < len(a.steps):
         raise InputError(f"--steps: expected different numbers from 0 to 1000, found {a.steps}")
     judge, checkpoint = open_evaluator(a.evaluator), load_checkpoint(a.checkpoint)
-    steps = Steps(reference_of(checkpoint, Sampling()))
+    steps = Steps(reference_of(checkpoint, Settings()))
     split = split_of("validation", read_pictures(a.data / "validation", steps.reference.side), a.pictures)
     if len(split.prompts) < 2:
         raise InputError(f"--pictures: expected at least 2, found {len(split.prompts)}")

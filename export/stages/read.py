@@ -17,15 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hart_edge.bundle.manifest import Licence, Sampling
+from hart_edge.bundle.manifest import Licence
+from hart_edge.bundle.settings import Sampling, Settings, over
 from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.calib.calibrate.ranges import hash_files
 from hart_edge.errors import BuildError, CheckpointError
 from hart_edge.export.graphs import GraphModule, build_graphs
 from hart_edge.reference.checkpoint import load_checkpoint
-from hart_edge.reference.hart import HART, SampleSettings
+from hart_edge.reference.hart import HART
 from hart_edge.reference.presets import configs
-from hart_edge.reference.sampling import default_top_k, guidance_ramp, smooth_temperatures
+from hart_edge.reference.sampling import published_sampling
 from hart_edge.reference.text_model import load_text_model
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 
@@ -56,7 +57,7 @@ class Source:
     tokenizer: PromptTokenizer | None
     graphs: Mapping[str, GraphModule]
     licences: tuple[Licence, ...]
-    settings: SampleSettings
+    settings: Settings
     weight_bytes: int
     weights_sha256: str
 
@@ -74,17 +75,10 @@ class Source:
         for parameter in (*self.model.transformer.blocks.parameters(), *text_model):
             parameter.data = torch.empty(0)
 
-    def sampling(self, cfg_scale: float | None = None, top_p: float | None = None) -> Sampling:
-        """The checkpoint's settings, or those given, with the published tables over this model's scales."""
-        scales, vocab_size = len(self.model.patch_nums), self.model.tokenizer_config.vocab_size
-        return Sampling(
-            self.settings.cfg_scale if cfg_scale is None else cfg_scale,
-            self.settings.top_p if top_p is None else top_p,
-            self.settings.smooth,
-            tuple(default_top_k(scales, vocab_size)),
-            tuple(guidance_ramp(scales)),
-            tuple(smooth_temperatures(scales)),
-        )
+    def sampling(self, asked: Settings | None = None) -> Sampling:
+        """What was asked for, else the checkpoint's settings, else the published ones, over this model's scales."""
+        published = published_sampling(len(self.model.patch_nums), self.model.tokenizer_config.vocab_size)
+        return over(over(published, self.settings), asked or Settings())
 
     def parity_inputs(self) -> list[Inputs]:
         """What the graphs are held against the reference on; seeded noise stands in for a missing text model."""
@@ -146,7 +140,7 @@ def random_source(preset: str) -> Source:
         None,
         build_graphs(model, None),
         (),
-        SampleSettings(),
+        Settings(),
         sum(parameter.nbytes for parameter in model.parameters()),
         hashlib.sha256(identity.encode()).hexdigest(),
     )

@@ -7,6 +7,7 @@ import platform
 
 from hart_edge.bundle.manifest import Manifest
 from hart_edge.bundle.quality import LIMITS, Limits, Quality, decibels, percent
+from hart_edge.bundle.settings import in_words
 
 RANDOM = (
     "**Random weights.** This bundle has the shape of a published model and none of its weights: it is for measuring "
@@ -20,7 +21,7 @@ def write_card(manifest: Manifest, machine: str, seconds: float, command: str, l
 
     limits: what the graphs were held to, where that is known; else the precision's are shown.
     """
-    m, sampling = manifest, manifest.sampling
+    m = manifest
     total = sum(component.bytes for component in m.components)
     asks = "a prompt" if m.tokenizer else f"a context array ({m.context_tokens}, {m.context_dim}) and its mask"
     lines = [
@@ -31,9 +32,7 @@ def write_card(manifest: Manifest, machine: str, seconds: float, command: str, l
         f"out, for target `{m.target.name}` at `{m.precision}`.",
         "",
         f"Scales {' '.join(map(str, m.patch_nums))}, {m.vocab_size} codes of {m.z_channels} channels, "
-        f"{len(m.residual.timesteps)} residual steps. Defaults: cfg_scale {sampling.cfg_scale:g}, "
-        f"top_k {' '.join(map(str, sampling.top_k))}, top_p {sampling.top_p:g}, "
-        f"{'smooth' if sampling.smooth else 'sampled'} latents.",
+        f"{len(m.residual.timesteps)} residual steps. Defaults: {in_words(m.sampling)}.",
         "",
         "| component | precision | scheme | parameters | bytes | largest error | in |",
         "|---|---|---|--:|--:|--:|---|",

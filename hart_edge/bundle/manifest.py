@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from hart_edge.bundle.fields import REMEDY, Length, below, integer, number, plain, read, refuse, show, text
+from hart_edge.bundle.fields import REMEDY, Length, below, integer, plain, read, refuse, show, text
 from hart_edge.bundle.plan import (
     MOST_BYTES,
     Buffer,
@@ -31,7 +31,6 @@ from hart_edge.bundle.plan import (
     Path,
     Plan,
     Precision,
-    Setting,
     Step,
     TensorSpec,
     bytes_per_image,
@@ -39,6 +38,7 @@ from hart_edge.bundle.plan import (
 )
 from hart_edge.bundle.plan_check import check_plan
 from hart_edge.bundle.quality import Quality, ScaleQuality
+from hart_edge.bundle.settings import Count, Sampling, check_tables
 from hart_edge.bundle.target import ENGINE_TARGETS, Engines, HardwareCompatibility, Target, TargetSpec, check_engines
 from hart_edge.errors import BundleError
 
@@ -68,9 +68,7 @@ __all__ = [
     "Precision",
     "Quality",
     "Residual",
-    "Sampling",
     "ScaleQuality",
-    "Setting",
     "Step",
     "Target",
     "TargetSpec",
@@ -88,12 +86,9 @@ CONSTANTS_FILE = "constants.bin"
 MOST_MANIFEST_BYTES = 16 * 2**20
 UPDATE = f"update hart-edge, or {REMEDY}"  # of a bundle that a later version has written
 RANDOM_ENDING = "-random"  # of names, kept for bundles whose weights are random numbers
-MOST_GUIDANCE, LEAST_TOP_P = 100.0, 1e-6  # of how codes are drawn by default
 MOST_NAME = 100  # characters of a bundle's name
 CONSTANT_ALIGNMENT = 64  # bytes; a cache line, and what accelerators ask of host memory
 
-Count = Annotated[int, integer(1, 2**20)]
-Factor = Annotated[float, number(0, 1000)]
 Sha256 = Annotated[str, text(64, r"[0-9a-f]{64}", "64 lower-case hex digits,")]
 
 
@@ -107,18 +102,6 @@ class Tokenizer:
     file: Path
     pad_token_id: Annotated[int, integer(0, 2**31 - 1)]
     padding_side: PaddingSide
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Defaults, then tables with one entry per scale."""
-
-    cfg_scale: Annotated[float, number(0, MOST_GUIDANCE)]
-    top_p: Annotated[float, number(LEAST_TOP_P, 1)]
-    smooth: bool
-    top_k: tuple[Count, ...]
-    guidance_ratio: tuple[Factor, ...]
-    temperature: tuple[Annotated[float, number(1e-6, 1000)], ...]
 
 
 @dataclass(frozen=True)
@@ -244,14 +227,7 @@ def _check_tables(manifest: Manifest) -> None:
     _check_rising("patch_nums", sides)
     if manifest.image_size != 16 * sides[-1]:
         refuse("image_size", f"{16 * sides[-1]}, 16 times the last of patch_nums", f"{manifest.image_size}")
-    sampling = manifest.sampling
-    for key in ("top_k", "guidance_ratio", "temperature"):
-        table = getattr(sampling, key)
-        if len(table) != len(sides):
-            refuse(f"sampling.{key}", f"{len(sides)} entries, one per scale", f"{len(table)}")
-    for index, top_k in enumerate(sampling.top_k):
-        if top_k > manifest.vocab_size:
-            refuse(f"sampling.top_k[{index}]", f"at most {manifest.vocab_size}, the vocab_size", f"{top_k}")
+    check_tables(manifest.sampling, len(sides), manifest.vocab_size)
     if manifest.quality is not None and len(manifest.quality.scales) != len(sides):
         refuse("quality.scales", f"{len(sides)} entries, one per scale", f"{len(manifest.quality.scales)}")
     steps = manifest.residual.timesteps

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
+from hart_edge.bundle import settings
 from hart_edge.bundle.fields import Length, choice, integer, number, read, refuse, relative_path, show, text
 
 
@@ -47,15 +48,6 @@ class BufferKind(StrEnum):
     VALUE = "value"
     CACHE = "cache"
     ROWS = "rows"
-
-
-class Setting(StrEnum):
-    CFG_SCALE = "cfg_scale"
-    TOP_K = "top_k"
-    TOP_P = "top_p"
-    SMOOTH = "smooth"
-    GUIDANCE_RATIO = "guidance_ratio"
-    TEMPERATURE = "temperature"
 
 
 class Distribution(StrEnum):
@@ -186,7 +178,7 @@ class Buffer:
     bytes_per_image: Bytes
     first: StepIndex
     last: StepIndex
-    setting: Annotated[Setting | None, choice(Setting)] = None  # None is for Python only, not null in JSON
+    setting: Annotated[str | None, settings.read_name] = None  # None is for Python only, not null in JSON
     scale: Scale | None = None
     constant: Annotated[str | None, read_name] = None
     distribution: Annotated[Distribution | None, choice(Distribution)] = None

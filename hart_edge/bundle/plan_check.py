@@ -18,14 +18,12 @@ from hart_edge.bundle.plan import (
     Constant,
     Dtype,
     Plan,
-    Setting,
     Step,
     TensorSpec,
     bytes_per_image,
     lifetimes,
 )
-
-PER_SCALE = frozenset({Setting.TOP_K, Setting.GUIDANCE_RATIO, Setting.TEMPERATURE})
+from hart_edge.bundle.settings import PER_SCALE
 
 
 def check_plan(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hart_edge.bundle.settings import Settings
 from hart_edge.checks.golden_records import (
     EXACT,
     LATENT_TOLERANCE,
@@ -23,7 +24,7 @@ from hart_edge.checks.golden_records import (
     record_of,
 )
 from hart_edge.reference.checkpoint import load_checkpoint
-from hart_edge.reference.hart import HART, SampleSettings
+from hart_edge.reference.hart import HART
 
 
 def check_reference(folder: str | Path) -> Iterator[RecordResult]:
@@ -45,7 +46,7 @@ def _generation(model: HART, records: Records) -> Iterator[RecordResult]:
     context, mask = _tensor(records, "context"), _tensor(records, "context_mask")
     yield compare("context_position_ids", (mask.long().cumsum(1) - 1).numpy(), records, EXACT)
     noise = [_tensor(records, f"residual.noise{i}") for i in range(model.config.num_sampling_steps + 1)]
-    argmax = SampleSettings(cfg_scale=guidance_of(records, len(model.patch_nums)), top_k=1, smooth=False)
+    argmax = Settings(cfg_scale=guidance_of(records, len(model.patch_nums)), top_k=1, smooth=False)
 
     def half(scale: int, shape: tuple[int, int, int]) -> torch.Tensor:
         return torch.full(shape, 0.5)  # the choice is the argmax: no number is drawn

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hart_edge.bundle.plan import Buffer, BufferKind
+from hart_edge.bundle.settings import Settings
 from hart_edge.checks.golden_records import (
     EXACT,
     LATENT_TOLERANCE,
@@ -27,7 +28,7 @@ from hart_edge.engines.loading import load
 from hart_edge.errors import BundleError
 from hart_edge.runtime.loop import Buffers, execute
 from hart_edge.runtime.pipeline import Pipeline
-from hart_edge.runtime.settings import check_settings
+from hart_edge.runtime.settings import check_settings, setting_value
 
 
 def check_bundle(folder: str | Path, bundle: str | Path) -> Iterator[RecordResult]:
@@ -51,7 +52,7 @@ def _generation(pipeline: Pipeline, records: Records) -> Iterator[RecordResult]:
     sides, z, batch = manifest.patch_nums, manifest.z_channels, len(records["context"])
     last, tokens = len(sides) - 1, sides[-1] ** 2
     cfg_scale = guidance_of(records, len(sides))
-    settings = check_settings(manifest.sampling, cfg_scale, top_k=1, top_p=None, smooth=False)
+    sampling = check_settings(manifest.sampling, Settings(cfg_scale=cfg_scale, top_k=1, smooth=False))
     draws = [records[f"residual.noise{i}"][: batch * tokens] for i in range(manifest.residual.noise_steps)]
     noise = np.stack([draw.reshape(batch, tokens, z) for draw in draws], 1)  # (B, N + 1, P * P, Z)
 
@@ -61,7 +62,7 @@ def _generation(pipeline: Pipeline, records: Records) -> Iterator[RecordResult]:
         if buffer.kind is BufferKind.CONSTANT:
             return pipeline.bundle.constant(buffer.constant or "")
         if buffer.kind is BufferKind.SETTING:
-            return settings.value(buffer, manifest.sampling)
+            return setting_value(sampling, buffer)
         if name == "residual_noise":
             return np.ascontiguousarray(noise)
         return np.full((batch, *buffer.shape[1:]), 0.5, np.float32)  # the choice is the argmax: no number is drawn

@@ -15,6 +15,7 @@ data.py              makes a training set
 train.py             trains a part of a checkpoint
 eval.py              measures checkpoints and bundles; eval_report.py lays out their figures
 engine_options.py    what engines are built for: options of build and engines
+setting_options.py    how codes are drawn: options of generate, eval and build
 calibration_options.py  what ranges are made of: options of build and calibrate
 progress.py          what commands show while they work
 tables.py            how they lay out what they print

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from hart_edge.bundle.manifest import RANDOM_ENDING, Manifest, Precision, Target
 from hart_edge.bundle.quality import in_words, limits_for
+from hart_edge.bundle.settings import DEFAULTS
 from hart_edge.calib.scheme import Int8Scheme
 from hart_edge.cli.calibration_options import add_calibration_arguments
 from hart_edge.cli.command import Commands, needs_extra, new_command
 from hart_edge.cli.engine_options import add_engine_arguments, engine_settings
 from hart_edge.cli.progress import BuildLines
+from hart_edge.cli.setting_options import add_setting_arguments, settings_of
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.reference.presets import PRESETS, SHIPPED_MODEL
 from hart_edge.runtime.allocator import map_large_blocks
@@ -42,8 +44,7 @@ def add(commands: Commands) -> None:
     p.add_argument("--precision", choices=[str(x) for x in Precision], default="int8")
     p.add_argument("--target", choices=[str(x) for x in Target], default="cpu")
     p.add_argument("--out", type=Path, help="bundle folder (default: bundles/NAME-PRECISION[-TARGET][-random])")
-    p.add_argument("--cfg-scale", type=float, metavar="X", help="guidance of the bundle (default: the checkpoint's)")
-    p.add_argument("--top-p", type=float, metavar="X", help="share of the likeliest codes that the bundle draws from")
+    add_setting_arguments(p, "the checkpoint's", DEFAULTS)
     add_calibration_arguments(p)
     p.add_argument("--ranges", type=Path, help="calibration.json of an earlier build of the same weights")
     p.add_argument(
@@ -112,8 +113,7 @@ def build_options(a: argparse.Namespace, out: Path) -> BuildOptions:
         out=out,
         precision=Precision(a.precision),
         target=Target(a.target),
-        cfg_scale=a.cfg_scale,
-        top_p=a.top_p,
+        settings=settings_of(a, DEFAULTS),
         prompts=a.prompts,
         contexts=a.contexts,
         ranges=a.ranges,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hart_edge.cli.command import Commands, needs_extra, new_command
+from hart_edge.cli.setting_options import add_setting_arguments, settings_of
 from hart_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,11 +44,7 @@ def add(commands: Commands) -> None:
     p.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the first picture, the next has N + 1 (default: 0)"
     )
-    own = "default: the checkpoint's or bundle's own"
-    p.add_argument("--cfg-scale", type=float, metavar="X", help=f"guidance, 0 to 100 ({own})")
-    p.add_argument("--top-k", type=int, metavar="K", help=f"choose among the K likeliest codes ({own})")
-    p.add_argument("--top-p", type=float, metavar="P", help=f"and of those among a probability of P ({own})")
-    p.add_argument("--smooth", action=argparse.BooleanOptionalAction, help=f"mix codes instead of choosing one ({own})")
+    add_setting_arguments(p, "the checkpoint's or bundle's own")
     p.add_argument("--inception", type=Path, metavar="FILE", help="your Inception weights, for the usual FID as well")
     p.add_argument("--threads", type=int, metavar="N", help="threads (default: torch's choice)")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
@@ -91,20 +88,20 @@ def evaluate(a: argparse.Namespace, open_inception: Callable[[Path], Inception] 
     from hart_edge.evaluation import frechet
     from hart_edge.evaluation.evaluate import Evaluation
     from hart_edge.evaluation.evaluator import open_evaluator
-    from hart_edge.evaluation.subjects import Sampling, open_bundle, reference_of
+    from hart_edge.evaluation.subjects import open_bundle, reference_of
     from hart_edge.reference.checkpoint import load_checkpoint
 
     if a.threads is not None:
         torch.set_num_threads(a.threads)
     judge = open_evaluator(a.evaluator)
     inception = None if a.inception is None else (open_inception or frechet.open_inception)(a.inception)
-    sampling = Sampling(a.cfg_scale, a.top_k, a.top_p, a.smooth)
-    report = Report(judge.sha256, inception.sha256 if inception else None, a.seed, sampling)
+    settings = settings_of(a)
+    report = Report(judge.sha256, inception.sha256 if inception else None, a.seed, settings)
     checkpoints = [load_checkpoint(folder) for folder in a.checkpoint]
     subjects: list[Reference | BundleSubject] = []
     if a.only != RECONSTRUCTION:
-        subjects = [reference_of(checkpoint, sampling) for checkpoint in checkpoints]
-        subjects += [open_bundle(folder, sampling, a.threads) for folder in a.bundle]
+        subjects = [reference_of(checkpoint, settings) for checkpoint in checkpoints]
+        subjects += [open_bundle(folder, settings, a.threads) for folder in a.bundle]
     sides = {subject.side for subject in subjects} | {checkpoint.model.image_size for checkpoint in checkpoints}
     splits = {side: read_splits(a, side) for side in sorted(sides)}
     report.splits.extend(split for each in splits.values() for split in each)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hart_edge.bundle.settings import Settings
 from hart_edge.cli.tables import table
 from hart_edge.evaluation.evaluate import Distance, Drawn, Rebuilt, Split
-from hart_edge.evaluation.subjects import Sampling
 
 SHOWN = 16  # digits of a hash
 REBUILT_HEAD = ("reconstruction", "split", "pictures", "path", "PSNR dB", "SSIM", "Frechet", "FID", "codes used")
@@ -23,7 +23,7 @@ class Report:
     evaluator: str
     inception: str | None
     seed: int
-    sampling: Sampling
+    settings: Settings
     splits: list[Split] = field(default_factory=list)
     rebuilt: list[tuple[str, Split, Rebuilt]] = field(default_factory=list)
     drawn: list[tuple[str, Split, Drawn]] = field(default_factory=list)
@@ -35,7 +35,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "evaluator": report.evaluator,
         "inception": report.inception,
         "seed": report.seed,
-        "sampling": asdict(report.sampling),
+        "sampling": dict(report.settings),
         "data": [
             {
                 "split": each.name,

@@ -16,14 +16,15 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from hart_edge.api import find_bundle
+from hart_edge.bundle.settings import Settings
 from hart_edge.cli.command import Commands, new_command
 from hart_edge.cli.progress import PictureLine
+from hart_edge.cli.setting_options import add_setting_arguments, settings_of
 from hart_edge.cli.tables import quoted
 from hart_edge.engines.loading import load
 from hart_edge.errors import HartEdgeError, InputError
@@ -39,19 +40,7 @@ def add(commands: Commands) -> None:
     p.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to draw")
     p.add_argument("--bundle", type=Path, metavar="DIR", help="bundle folder (default: bundles/hart-emoji-int8)")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="0 to 2**64 - 1, of every picture (default: 0)")
-    p.add_argument("--cfg-scale", type=float, metavar="X", help="guidance, 0 to 100 (default: the bundle's)")
-    p.add_argument("--top-k", type=int, metavar="K", help="choose among the K likeliest codes (default: the bundle's)")
-    p.add_argument(
-        "--top-p",
-        type=float,
-        metavar="P",
-        help="choose among the likeliest codes that share a probability of P, above 0 to 1 (default: the bundle's)",
-    )
-    p.add_argument(
-        "--smooth",
-        action=argparse.BooleanOptionalAction,
-        help="mix codes instead of choosing one (default: the bundle's)",
-    )
+    add_setting_arguments(p, "the bundle's")
     p.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one a core)")
     p.add_argument("--low-memory", action="store_true", help="let every graph go after its last step: slower, smaller")
     p.add_argument(
@@ -85,7 +74,7 @@ def run(a: argparse.Namespace, load: Load = load) -> int:
         bar.say("loading the bundle")
         folder = find_bundle(a.bundle)
         pipeline = load(folder, threads=a.threads, low_memory=a.low_memory)
-        settings: dict[str, Any] = {"cfg_scale": a.cfg_scale, "top_k": a.top_k, "top_p": a.top_p, "smooth": a.smooth}
+        settings = settings_of(a)
         begun = [begin(pipeline, prompt, a.seed, settings, bar) for prompt in prompts]
         for prompt, (events, notes), file in zip(prompts, begun, files, strict=True):
             shown = quoted(prompt) if isinstance(prompt, str) else str(a.context)
@@ -108,7 +97,7 @@ def run(a: argparse.Namespace, load: Load = load) -> int:
 
 
 def begin(
-    pipeline: Pipeline, prompt: str | Context, seed: int, settings: dict[str, Any], bar: PictureLine
+    pipeline: Pipeline, prompt: str | Context, seed: int, settings: Settings, bar: PictureLine
 ) -> tuple[Iterator[Event], list[str]]:
     """Check a prompt and its settings: (events to come, warnings). Raises InputError; draws nothing yet."""
     if isinstance(prompt, str) and pipeline.manifest.tokenizer is None:

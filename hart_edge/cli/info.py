@@ -10,6 +10,7 @@ from typing import Any
 
 from hart_edge.bundle.manifest import Engines, Manifest
 from hart_edge.bundle.quality import in_words
+from hart_edge.bundle.settings import SETTINGS, Sampling
 from hart_edge.bundle.verify import Bundle, open_bundle
 from hart_edge.cli.command import Commands, needs_extra, new_command
 from hart_edge.cli.tables import table
@@ -56,8 +57,7 @@ def as_text(bundle: Bundle) -> list[str]:
         ("image", f"{m.image_size} x {m.image_size} pixels, {len(m.patch_nums)} scales: {_row(m.patch_nums)}"),
         ("takes", f"a prompt of up to {m.context_tokens} tokens" if m.tokenizer is not None else
          f"a context array ({m.context_tokens}, {m.context_dim}); it holds no text model"),
-        ("sampling", f"cfg_scale {m.sampling.cfg_scale:g}, top_k {_top_k(m)}, top_p {m.sampling.top_p:g}, "
-                     f"smooth {'on' if m.sampling.smooth else 'off'}; {len(m.residual.timesteps)} residual steps"),
+        ("sampling", f"{_sampling(m.sampling)}; {len(m.residual.timesteps)} residual steps"),
         ("calibration", "none" if m.calibration is None else
          f"{m.calibration.prompts} prompts, ranges {m.calibration.ranges_sha256[:12]}"),
         ("quality", "not measured" if m.quality is None else in_words(m.quality)),
@@ -116,6 +116,15 @@ def _row(values: tuple[int, ...]) -> str:
     return " ".join(map(str, values))
 
 
-def _top_k(m: Manifest) -> str:
-    """One number where all scales share it."""
-    return str(m.sampling.top_k[0]) if len(set(m.sampling.top_k)) == 1 else f"({_row(m.sampling.top_k)})"
+def _sampling(sampling: Sampling) -> str:
+    """What a caller may change: cfg_scale 4.5, smooth on; of a table one number where all scales share it."""
+    shown = []
+    for name in SETTINGS:
+        value = getattr(sampling, name)
+        if isinstance(value, tuple):
+            shown.append(f"{name} {value[0] if len(set(value)) == 1 else f'({_row(value)})'}")
+        elif isinstance(value, bool):
+            shown.append(f"{name} {'on' if value else 'off'}")
+        else:
+            shown.append(f"{name} {value:g}")
+    return ", ".join(shown)

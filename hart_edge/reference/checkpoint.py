@@ -14,14 +14,14 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from hart_edge.bundle.manifest import LEAST_TOP_P, MOST_GUIDANCE
+from hart_edge.bundle.settings import DEFAULTS, Settings, refusal
 from hart_edge.errors import CheckpointError
 from hart_edge.reference.autoencoder import Autoencoder
 from hart_edge.reference.config import (
@@ -30,7 +30,7 @@ from hart_edge.reference.config import (
     read_tokenizer_config,
     read_transformer_config,
 )
-from hart_edge.reference.hart import HART, SampleSettings
+from hart_edge.reference.hart import HART
 from hart_edge.reference.quantizer import Quantizer
 
 # Published names on the left, ours on the right; applied in order. Errors name tensors as we do.
@@ -90,12 +90,6 @@ PUBLISHED_PHI = r"^quantizer\.phi\.(\d+)\."
 LLM_WEIGHTS = ("ema_model.safetensors", "ema_model.bin", "model.safetensors", "pytorch_model.bin")
 TOKENIZER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 SAMPLING_FILE = "sampling.json"
-# Settings that sampling.json may hold: what they are, as a bundle's manifest has them, and whether a value is one.
-SAMPLING_RANGES = {
-    "cfg_scale": (f"0 to {MOST_GUIDANCE:g}", lambda v: is_number(v) and 0 <= v <= MOST_GUIDANCE),
-    "top_p": (f"{LEAST_TOP_P:f} to 1", lambda v: is_number(v) and LEAST_TOP_P <= v <= 1),
-    "smooth": ("true or false", lambda v: isinstance(v, bool)),
-}
 
 
 @dataclass(frozen=True)
@@ -107,7 +101,7 @@ class Checkpoint:
     model: HART
     has_text_model: bool
     read: tuple[Path, ...]
-    sampling: SampleSettings
+    sampling: Settings
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint:
@@ -143,23 +137,19 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     return Checkpoint(folder, model.eval(), has_text_model, (llm_path, tokenizer_path), read_sampling(folder))
 
 
-def read_sampling(folder: Path) -> SampleSettings:
-    """FOLDER/sampling.json over the published settings; those alone where there is none. Raises CheckpointError."""
+def read_sampling(folder: Path) -> Settings:
+    """FOLDER/sampling.json; nothing, which is the published settings, where there is none. Raises CheckpointError."""
     path = folder / SAMPLING_FILE
     if not path.exists():
-        return SampleSettings()
+        return Settings()
     settings = read_json(path)
     for name, value in settings.items():
-        if name not in SAMPLING_RANGES:
-            raise CheckpointError(f"{path}: expected only {', '.join(SAMPLING_RANGES)}, found {name}; remove it")
-        words, fits = SAMPLING_RANGES[name]
-        if not fits(value):
-            raise CheckpointError(f"{path}: {name}: expected {words}, found {value!r}; mend it")
-    return SampleSettings(**settings)
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        if name not in DEFAULTS:
+            raise CheckpointError(f"{path}: expected only {', '.join(DEFAULTS)}, found {name}; remove it")
+        wrong = refusal(name, value)
+        if wrong is not None:
+            raise CheckpointError(f"{path}: {name}: {wrong}; mend it")
+    return cast(Settings, settings)
 
 
 def load_tokenizer(folder: str | Path, module: nn.Module) -> None:

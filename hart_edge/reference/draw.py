@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hart_edge.reference.hart import HART, SampleSettings
+from hart_edge.bundle.settings import Settings
+from hart_edge.reference.hart import HART
 from hart_edge.reference.noise import residual_normal, token_uniform
 
 
 def draw_latent(
-    model: HART, context: Tensor, mask: Tensor, seeds: Sequence[int], settings: SampleSettings | None = None
+    model: HART, context: Tensor, mask: Tensor, seeds: Sequence[int], settings: Settings | None = None
 ) -> Tensor:
     """f_hat (B, Z, P, P) for the decoder. context: (B, T, D) float32; mask: (B, T) bool; seeds: B; settings: None for
     the published ones."""
@@ -26,7 +27,7 @@ def draw_latent(
         return token_uniform(seeds, scale, shape[1], vocab_size)
 
     residual_noise = list(noise.transpose(0, 1).flatten(1, 2))
-    *_, result = model.scales(context, mask, uniform, residual_noise, settings or SampleSettings())
+    *_, result = model.scales(context, mask, uniform, residual_noise, settings or Settings())
     return result.f_hat
 
 

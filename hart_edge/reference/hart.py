@@ -12,32 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hart_edge.bundle.settings import Settings, over
 from hart_edge.reference.autoencoder import Autoencoder
 from hart_edge.reference.config import TokenizerConfig, TransformerConfig
 from hart_edge.reference.quantizer import Quantizer, to_map
 from hart_edge.reference.residual import ResidualMLP
-from hart_edge.reference.sampling import (
-    DEFAULT_CFG_SCALE,
-    choose,
-    default_top_k,
-    guidance_ramp,
-    guide,
-    smooth_temperatures,
-)
+from hart_edge.reference.sampling import choose, guide, published_sampling
 from hart_edge.reference.transformer import Transformer, context_rotary, scale_coordinates, visual_rotary
 
 # (scale, shape) -> uniform numbers in (0, 1) for the token choice; shape (B, n, V)
 UniformSource = Callable[[int, tuple[int, int, int]], Tensor]
-
-
-@dataclass(frozen=True)
-class SampleSettings:
-    """How tokens are drawn; top_k None means the published table."""
-
-    cfg_scale: float = DEFAULT_CFG_SCALE
-    top_k: int | None = None
-    top_p: float = 1.0
-    smooth: bool = True
 
 
 @dataclass(frozen=True)
@@ -86,20 +70,19 @@ class HART(nn.Module):
         context_mask: Tensor,
         uniform: UniformSource,
         residual_noise: list[Tensor],
-        settings: SampleSettings,
+        settings: Settings,
         *,
         both_residuals: bool = False,
     ) -> Iterator[ScaleResult]:
         """Generate scale by scale.
 
         context: (B, T, context_dim) float32; context_mask: (B, T) bool; residual_noise[0..N]: (B * P * P, Z) each
-        (with both_residuals (2 * B * P * P, Z) from 1 on). Yields a ScaleResult per scale; the last one's f_hat is
-        what the decoder turns into the image.
+        (with both_residuals (2 * B * P * P, Z) from 1 on); settings: the others are the published ones. Yields a
+        ScaleResult per scale; the last one's f_hat is what the decoder turns into the image.
         """
         model, count = self.transformer, len(self.patch_nums)
-        ramp, temperatures = guidance_ramp(count), smooth_temperatures(count)
-        vocab_size = self.tokenizer_config.vocab_size
-        published_top_k = default_top_k(count, vocab_size)
+        published = published_sampling(count, self.tokenizer_config.vocab_size)
+        sampling = over(published, settings)
         context, mask = double_context(context, context_mask)
         position_ids = mask.cumsum(1) - 1
         last_position = position_ids[:, -1:].float()  # (2B, 1)
@@ -113,18 +96,18 @@ class HART(nn.Module):
             hidden, cache = model(x, cos, sin, modulation, cache)
             if scale == 0:
                 hidden = hidden[:, -1:]  # the one code is predicted from the last context position
-            strength = settings.cfg_scale * ramp[scale]
+            strength = sampling.cfg_scale * sampling.guidance_ratio[scale]
             logits = guide(model.logits(hidden, head_modulation), strength)
             indices, codes, latent = choose(
                 logits,
                 uniform(scale, tuple(logits.shape)),
                 self.quantizer.codebook.weight,
-                ratio=torch.tensor([ramp[scale]]),
-                temperature=torch.tensor([temperatures[scale]]),
-                top_k=torch.tensor([settings.top_k or published_top_k[scale]]),
-                top_p=torch.tensor([settings.top_p]),
-                smooth=torch.tensor([settings.smooth]),
-                candidates=max(*published_top_k, settings.top_k or 1),
+                ratio=torch.tensor([sampling.guidance_ratio[scale]]),
+                temperature=torch.tensor([sampling.temperature[scale]]),
+                top_k=torch.tensor([sampling.top_k[scale]]),
+                top_p=torch.tensor([sampling.top_p]),
+                smooth=torch.tensor([sampling.smooth]),
+                candidates=max(*published.top_k, *sampling.top_k),
             )
             if scale == count - 1:
                 condition = model.decoder_norm(hidden + model.word_embed(codes).repeat(2, 1, 1)).flatten(0, 1)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-DEFAULT_CFG_SCALE = 4.5
+from hart_edge.bundle.settings import Sampling, published
+
 FEW_CODES_FROM = 7  # the first scale that samples from 300 codes instead of 600
 
 
@@ -28,6 +29,15 @@ def default_top_k(scales: int, vocab_size: int) -> list[int]:
 def smooth_temperatures(scales: int) -> list[float]:
     """Per scale, tau of the smooth mode's softmax."""
     return [max(0.27 * (1 - 0.95 * ratio), 0.005) for ratio in guidance_ramp(scales)]
+
+
+def published_sampling(scales: int, vocab_size: int) -> Sampling:
+    """The settings of a checkpoint that says nothing, with the published tables over its scales."""
+    return published({
+        "top_k": tuple(default_top_k(scales, vocab_size)),
+        "guidance_ratio": tuple(guidance_ramp(scales)),
+        "temperature": tuple(smooth_temperatures(scales)),
+    })  # fmt: skip
 
 
 def guide(doubled: Tensor, strength: Tensor | float) -> Tensor:

@@ -16,10 +16,11 @@ from benchmarks.experiments.absolute import AbsoluteTransformer, resized_positio
 from benchmarks.experiments.chart import Curve, chart, nice_ticks
 from benchmarks.experiments.notebook import Notebook, command, markdown, mean_of
 from benchmarks.experiments.positions import PositionsTask
+from hart_edge.bundle.settings import Settings
 from hart_edge.data.pictures import read_pictures
 from hart_edge.errors import InputError
 from hart_edge.evaluation.reconstruction import measure
-from hart_edge.evaluation.subjects import Sampling, reference_of
+from hart_edge.evaluation.subjects import reference_of
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.training.loop import Session
 from hart_edge.training.recipe import to_json
@@ -219,7 +220,7 @@ def test_steps_change_the_residual_alone(tmp_path: Path) -> None:
     task = tiny_transformer.task(tmp_path / "made")
     tiny_transformer.filled(task.model, spread=0.05)
     task.publish(tmp_path / "checkpoint", 1)
-    reference = reference_of(load_checkpoint(tmp_path / "checkpoint"), Sampling())
+    reference = reference_of(load_checkpoint(tmp_path / "checkpoint"), Settings())
     steps = residual_steps.Steps(reference)
     before = list(reference.draw(["a picture"], [3]))
     off, two = (list(steps.take(count).draw(["a picture"], [3])) for count in (0, 2))

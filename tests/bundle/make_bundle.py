@@ -36,9 +36,7 @@ from hart_edge.bundle.manifest import (
     Precision,
     Quality,
     Residual,
-    Sampling,
     ScaleQuality,
-    Setting,
     Step,
     Target,
     TargetSpec,
@@ -48,6 +46,7 @@ from hart_edge.bundle.manifest import (
     to_json,
 )
 from hart_edge.bundle.plan import bytes_per_image, lifetimes
+from hart_edge.bundle.settings import Sampling
 
 PATCH_NUMS = (1, 2)
 IMAGE = 16 * PATCH_NUMS[-1]
@@ -333,7 +332,7 @@ def _buffers(steps: tuple[Step, ...], constants: dict[str, Constant]) -> dict[st
 
     add("input_ids", BufferKind.INPUT, Dtype.INT64, "B", TOKENS)
     add("context", BufferKind.VALUE, F32, "B", TOKENS, DIM)
-    add("cfg_scale", BufferKind.SETTING, F32, 1, setting=Setting.CFG_SCALE)
+    add("cfg_scale", BufferKind.SETTING, F32, 1, setting="cfg_scale")
     add("nothing", BufferKind.ZERO, F32, "B", Z, 2, 2)
     add("key.0", BufferKind.CACHE, F32, sum(side**2 for side in PATCH_NUMS), "2B", KEY)
     cached = 0
@@ -345,7 +344,7 @@ def _buffers(steps: tuple[Step, ...], constants: dict[str, Constant]) -> dict[st
             add(name, BufferKind.CONSTANT, F32, *constants[name].shape, constant=name)
         noise = {"distribution": Distribution.UNIFORM, "purpose": 0, "scale": scale}
         add(f"uniform.{scale}", BufferKind.NOISE, F32, "B", side**2, VOCAB, **noise)
-        add(f"top_k.{scale}", BufferKind.SETTING, Dtype.INT64, 1, setting=Setting.TOP_K, scale=scale)
+        add(f"top_k.{scale}", BufferKind.SETTING, Dtype.INT64, 1, setting="top_k", scale=scale)
         add(f"logits.{scale}", BufferKind.VALUE, F32, "2B", side**2, VOCAB)
         add(f"latent.{scale}", BufferKind.VALUE, F32, "B", side**2, Z)
         add(f"f_hat.{scale}", BufferKind.VALUE, F32, "B", Z, 2, 2)

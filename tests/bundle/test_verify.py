@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from hart_edge.bundle.manifest import Buffer, BufferKind, Setting
+from hart_edge.bundle.manifest import Buffer, BufferKind
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.errors import BundleError
 from tests.bundle.corrupt_bundles import (
@@ -86,7 +86,7 @@ def test_every_step_runs_and_leaves_what_the_plan_says(folder: Path) -> None:
         values[name] = np.ones(extents(buffer), buffer.dtype.value)
         if buffer.kind is BufferKind.CONSTANT:
             values[name] = bundle.constant(buffer.constant or "")
-        elif buffer.kind is BufferKind.SETTING and buffer.setting is Setting.TOP_K:
+        elif buffer.kind is BufferKind.SETTING and buffer.setting == "top_k":
             values[name][:] = bundle.manifest.sampling.top_k[buffer.scale or 0]
     files = {component.name: bundle.path(component.file) for component in bundle.manifest.components}
     for step in bundle.manifest.plan.steps:

@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hart_edge.bundle.manifest import Setting
+from hart_edge.bundle.settings import Settings, over
 from hart_edge.export.graphs import build_graphs
 from hart_edge.export.plan_builder import build_plan
 from hart_edge.export.walk import Observer, by_reference, walk
 from hart_edge.reference.checkpoint import load_checkpoint
-from hart_edge.reference.hart import HART, SampleSettings, ScaleResult
+from hart_edge.reference.hart import HART, ScaleResult
 from hart_edge.reference.noise import residual_normal, token_uniform
-from hart_edge.reference.sampling import default_top_k, guidance_ramp, smooth_temperatures
+from hart_edge.reference.sampling import published_sampling
 from tests.reference.tiny_hart import tiny_checkpoint, tiny_context
 
 
@@ -29,30 +29,18 @@ def tiny_inputs(model: HART, lengths: tuple[int, ...]) -> dict[str, Tensor]:
     return {"context": torch.from_numpy(context), "context_mask": torch.from_numpy(mask)}
 
 
-def setting_values(model: HART, settings: SampleSettings) -> dict[Setting, list[float]]:
-    scales = len(model.patch_nums)
-    table = default_top_k(scales, model.tokenizer_config.vocab_size)
-    return {
-        Setting.CFG_SCALE: [settings.cfg_scale],
-        Setting.TOP_P: [settings.top_p],
-        Setting.SMOOTH: [settings.smooth],
-        Setting.TOP_K: [settings.top_k] * scales if settings.top_k else table,
-        Setting.GUIDANCE_RATIO: guidance_ramp(scales),
-        Setting.TEMPERATURE: smooth_temperatures(scales),
-    }
-
-
 def walk_plan(
-    model: HART, inputs: dict[str, Tensor], seeds: list[int], settings: SampleSettings, observe: Observer
+    model: HART, inputs: dict[str, Tensor], seeds: list[int], settings: Settings, observe: Observer
 ) -> Tensor:
     """The image (B, 3, H, W) of the plan's graphs."""
     graphs = build_graphs(model, None)
     plan, constants = build_plan(model, graphs)
-    return walk(plan, by_reference(graphs, observe), constants, setting_values(model, settings), inputs, seeds)
+    sampling = over(published_sampling(len(model.patch_nums), model.tokenizer_config.vocab_size), settings)
+    return walk(plan, by_reference(graphs, observe), constants, sampling, inputs, seeds)
 
 
 def run_reference(
-    model: HART, inputs: dict[str, Tensor], seeds: list[int], settings: SampleSettings
+    model: HART, inputs: dict[str, Tensor], seeds: list[int], settings: Settings
 ) -> tuple[list[ScaleResult], Tensor]:
     """Every scale's results and the image (B, 3, H, W) of HART.scales with the same noise."""
     scales, tokens = len(model.patch_nums), model.patch_nums[-1] ** 2

@@ -18,6 +18,7 @@ import hart_edge.export.chain
 from hart_edge.bundle.manifest import ComponentName, Dtype, Precision, Target
 from hart_edge.bundle.memory import cache_peak
 from hart_edge.bundle.quality import LIMITS
+from hart_edge.bundle.settings import Settings
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.calib.scheme import Int8Scheme, Scheme
@@ -263,7 +264,7 @@ def test_guidance_out_of_range(tmp_path: Path) -> None:
     options = BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP32)
     for value in (-1.0, 100.5, float("nan"), float("inf")):
         with pytest.raises(BuildError, match=r"^cfg_scale: expected 0 to 100, found"):
-            replace(options, cfg_scale=value)
+            replace(options, settings=Settings(cfg_scale=value))
 
 
 def test_how_codes_are_drawn(tmp_path: Path) -> None:
@@ -271,9 +272,9 @@ def test_how_codes_are_drawn(tmp_path: Path) -> None:
     checkpoint = Path(shutil.copytree(CHECKPOINT, tmp_path / "checkpoint"))
     (checkpoint / "sampling.json").write_text('{"top_p": 0.5, "cfg_scale": 3, "smooth": false}', "utf-8")
     source = read_source(checkpoint)
-    found = [source.sampling(), source.sampling(0.0, 0.9), read_source(CHECKPOINT).sampling()]
+    found = [source.sampling(), source.sampling(Settings(cfg_scale=0.0, top_p=0.9)), read_source(CHECKPOINT).sampling()]
     assert [(each.cfg_scale, each.top_p, each.smooth) for each in found] == [
         (3, 0.5, False), (0, 0.9, False), (4.5, 1, True),
     ]  # fmt: skip
     with pytest.raises(BuildError, match=r"^top_p: expected 0\.000001 to 1, found 0$"):
-        BuildOptions(CHECKPOINT, tmp_path / "bundle", top_p=0)
+        BuildOptions(CHECKPOINT, tmp_path / "bundle", settings=Settings(top_p=0))

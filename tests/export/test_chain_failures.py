@@ -14,6 +14,7 @@ import hart_edge.calib.calibrate.collector
 import hart_edge.calib.graph_files
 import hart_edge.export.chain
 from hart_edge.bundle.manifest import Precision
+from hart_edge.bundle.settings import Settings
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.bundle.writer import BundleWriter
 from hart_edge.errors import BuildError, EngineError
@@ -26,7 +27,7 @@ def test_a_bundle_is_replaced(small_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     shutil.copytree(small_bundle, out)
     (out / "stray.txt").write_text("of the earlier build")
-    build(BuildOptions(CHECKPOINT, out, Precision.FP32, cfg_scale=2.5))
+    build(BuildOptions(CHECKPOINT, out, Precision.FP32, settings=Settings(cfg_scale=2.5)))
     assert open_bundle(out).manifest.sampling.cfg_scale == 2.5
     assert not (out / "stray.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from hart_edge.bundle.manifest import ComponentName
+from hart_edge.bundle.settings import Settings
 from hart_edge.export.graphs import build_graphs
-from hart_edge.reference.hart import SampleSettings
 from tests.export.reference_walk import largest, run_reference, tiny_inputs, tiny_model, walk_plan
 from tests.reference.tiny_hart import LLM
 
 PLAIN = {"disable_aln": True, "shared_aln": False}
 SHARED = {"disable_aln": True, "shared_aln": True}
 ADAPTIVE = {"disable_aln": False}
-SMOOTH, SAMPLED = SampleSettings(), SampleSettings(cfg_scale=2.0, top_k=7, top_p=0.8, smooth=False)
+SMOOTH, SAMPLED = Settings(), Settings(cfg_scale=2.0, top_k=7, top_p=0.8, smooth=False)
 
 FLAVOURS = {
     "plain, 4 phi": (PLAIN, {}, SMOOTH),

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hart_edge.bundle.manifest import CONSTANT_ALIGNMENT, BufferKind, Precision, Setting, bytes_per_image, lifetimes
+from hart_edge.bundle.manifest import CONSTANT_ALIGNMENT, BufferKind, Precision, bytes_per_image, lifetimes
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.bundle.writer import BundleWriter
 from hart_edge.export.graphs import build_graphs
@@ -107,7 +107,7 @@ def test_buffers_live_from_first_to_last_use(tiny) -> None:
 def test_settings_and_noise(tiny) -> None:
     model, plan, _ = tiny
     settings = {name: buffer for name, buffer in plan.buffers.items() if buffer.kind is BufferKind.SETTING}
-    per_scale = (Setting.TOP_K, Setting.GUIDANCE_RATIO, Setting.TEMPERATURE)
+    per_scale = ("top_k", "guidance_ratio", "temperature")
     expected = {"cfg_scale", "top_p", "smooth", *(f"{name}.{s}" for name in per_scale for s in range(4))}
     assert set(settings) == expected
     assert {buffer.shape for buffer in settings.values()} == {(1,)}

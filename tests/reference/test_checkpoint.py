@@ -14,9 +14,9 @@ import pytest
 import safetensors.numpy
 import torch
 
+from hart_edge.bundle.settings import Settings
 from hart_edge.errors import CheckpointError
 from hart_edge.reference.checkpoint import load_checkpoint
-from hart_edge.reference.hart import SampleSettings
 from tests.reference.tiny_hart import State, Tiny, tiny_checkpoint
 
 LLM_WEIGHTS = "ema_model.safetensors"
@@ -148,11 +148,11 @@ def test_sampling_steps_may_be_a_string(tiny: Tiny, value: Any, steps: int) -> N
 
 
 def test_how_codes_are_drawn_comes_from_the_file(tiny: Tiny) -> None:
-    assert load_checkpoint(tiny.folder).sampling == SampleSettings()
+    assert load_checkpoint(tiny.folder).sampling == Settings()
     (tiny.folder / "sampling.json").write_text('{"top_p": 0.5, "cfg_scale": 3}', "utf-8")
-    assert load_checkpoint(tiny.folder).sampling == SampleSettings(cfg_scale=3, top_p=0.5)
+    assert load_checkpoint(tiny.folder).sampling == Settings(cfg_scale=3, top_p=0.5)
     (tiny.folder / "sampling.json").write_text('{"smooth": false}', "utf-8")
-    assert load_checkpoint(tiny.folder).sampling == SampleSettings(smooth=False)
+    assert load_checkpoint(tiny.folder).sampling == Settings(smooth=False)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from hart_edge.bundle.settings import Settings
 from hart_edge.reference.checkpoint import load_checkpoint
-from hart_edge.reference.hart import HART, SampleSettings
+from hart_edge.reference.hart import HART
 from tests.reference.naive_hart import NaiveHART
 from tests.reference.tiny_hart import Tiny, tiny_checkpoint, tiny_context
 
@@ -172,7 +173,7 @@ def test_generation(pair: Pair) -> None:
             torch.from_numpy(pair.mask),
             lambda scale, shape: torch.from_numpy(uniforms[scale]).view(shape),
             [torch.from_numpy(part) for part in noise],
-            SampleSettings(**settings),
+            Settings(**settings),
             both_residuals=True,
         )
     )

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hart_edge.bundle.settings import Settings
 from hart_edge.reference.config import TokenizerConfig, TransformerConfig
-from hart_edge.reference.hart import HART, SampleSettings, double_context
+from hart_edge.reference.hart import HART, double_context
 from hart_edge.reference.transformer import (
     RMSNorm,
     StepEmbedding,
@@ -59,7 +60,7 @@ def test_the_cache_equals_one_masked_pass(flavour: str) -> None:
             MASK,
             lambda _, shape: torch.rand(shape, generator=torch.Generator().manual_seed(5)).clamp(1e-6, 1 - 1e-6),
             noise,
-            SampleSettings(cfg_scale=0.0),
+            Settings(cfg_scale=0.0),
         )
     )
     latents = torch.cat([result.next.flatten(2).transpose(1, 2) for result in results[:-1]], 1)  # (B, 4 + 9 + 25, Z)

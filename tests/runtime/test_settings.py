@@ -2,30 +2,30 @@
 
 import math
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from hart_edge.bundle.manifest import Sampling
-from hart_edge.bundle.plan import Buffer, BufferKind, Dtype, Setting
+from hart_edge.bundle.plan import Buffer, BufferKind, Dtype
+from hart_edge.bundle.settings import SETTINGS, Sampling, Settings
 from hart_edge.errors import InputError
-from hart_edge.runtime.settings import Settings, check_seeds, check_settings
+from hart_edge.runtime.settings import check_seeds, check_settings, setting_value
 
 SAMPLING = Sampling(
     cfg_scale=4.5, top_p=0.9, smooth=True, top_k=(6, 3), guidance_ratio=(0.0, 0.5), temperature=(0.27, 0.2)
 )
-OUT_OF_CFG = r"cfg_scale: expected 0 to 100, found {}; 0 turns guidance off, this bundle's default is 4\.5"
+OUT_OF_CFG = r"cfg_scale: expected 0 to 100, found {}; 0 turns guidance off, the default is 4\.5"
 OUT_OF_TOP_K = r"top_k: expected 1 to 6, found {}; 1 always takes the likeliest code"
 OUT_OF_TOP_P = r"top_p: expected above 0 and at most 1, found {}; 1 keeps every candidate"
 
 
-def check(**given: Any) -> Settings:
-    return check_settings(SAMPLING, **{"cfg_scale": None, "top_k": None, "top_p": None, "smooth": None, **given})
+def check(**given: Any) -> Sampling:
+    return check_settings(SAMPLING, cast(Settings, given))
 
 
 def test_none_takes_what_the_bundle_says() -> None:
-    assert check() == Settings(cfg_scale=4.5, top_k=None, top_p=0.9, smooth=True)
+    assert check() == SAMPLING == check(**dict.fromkeys(SETTINGS))
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ def test_none_takes_what_the_bundle_says() -> None:
         ({"cfg_scale": 100.0}, 100.0),
         ({"cfg_scale": np.float32(2.5)}, 2.5),
         ({"cfg_scale": np.int64(3)}, 3.0),
-        ({"top_k": 1}, 1),
-        ({"top_k": 6}, 6),
-        ({"top_k": np.int32(4)}, 4),
+        ({"top_k": 1}, (1, 1)),
+        ({"top_k": 6}, (6, 6)),
+        ({"top_k": np.int32(4)}, (4, 4)),
         ({"top_p": 1}, 1.0),
         ({"top_p": 1e-6}, 1e-6),
         ({"top_p": np.float16(0.5)}, 0.5),
@@ -49,6 +49,8 @@ def test_a_value_is_taken_as_a_plain_python_one(given: dict[str, Any], taken: An
     (name,) = given
     found = getattr(check(**given), name)
     assert found == taken and type(found) is type(taken)
+    if isinstance(found, tuple):
+        assert {type(each) for each in found} == {int}
 
 
 @pytest.mark.parametrize(
@@ -85,9 +87,15 @@ def test_a_value_that_cannot_be_used_is_refused(given: dict[str, Any], message: 
 
 
 def test_the_largest_top_k_of_the_table_is_the_limit() -> None:
-    assert check(top_k=5).top_k == 5  # more than scale 1 has by default
+    assert check(top_k=5).top_k == (5, 5)  # more than scale 1 has by default
     with pytest.raises(InputError, match="expected 1 to 6"):
         check(top_k=16)
+    assert check_settings(SAMPLING, Settings(top_k=16), most=16).top_k == (16, 16)
+
+
+def test_what_is_no_setting_is_refused_as_python_refuses_a_keyword() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'sharpness'; settings are cfg_scale, top_k, "):
+        check(sharpness=1.0)
 
 
 @pytest.mark.parametrize(
@@ -127,22 +135,22 @@ def test_seeds_that_cannot_be_used_are_refused(seed: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "scale", "dtype", "value"),
     [
-        (Setting.CFG_SCALE, None, Dtype.FLOAT32, 2.0),
-        (Setting.TOP_P, None, Dtype.FLOAT32, 0.5),
-        (Setting.SMOOTH, None, Dtype.BOOL, False),
-        (Setting.TOP_K, 1, Dtype.INT64, 2),
-        (Setting.GUIDANCE_RATIO, 1, Dtype.FLOAT32, 0.5),
-        (Setting.TEMPERATURE, 0, Dtype.FLOAT32, 0.27),
+        ("cfg_scale", None, Dtype.FLOAT32, 2.0),
+        ("top_p", None, Dtype.FLOAT32, 0.5),
+        ("smooth", None, Dtype.BOOL, False),
+        ("top_k", 1, Dtype.INT64, 2),
+        ("guidance_ratio", 1, Dtype.FLOAT32, 0.5),
+        ("temperature", 0, Dtype.FLOAT32, 0.27),
     ],
 )
-def test_the_array_of_a_setting(setting: Setting, scale: int | None, dtype: Dtype, value: Any) -> None:
+def test_the_array_of_a_setting(setting: str, scale: int | None, dtype: Dtype, value: Any) -> None:
     buffer = Buffer(BufferKind.SETTING, dtype, (1,), dtype.itemsize, 0, 0, setting=setting, scale=scale)
-    array = Settings(cfg_scale=2.0, top_k=2, top_p=0.5, smooth=False).value(buffer, SAMPLING)
+    array = setting_value(check(cfg_scale=2.0, top_k=2, top_p=0.5, smooth=False), buffer)
     assert array.shape == (1,) and array.dtype == dtype.value
     assert array[0] == np.array(value, dtype.value)
 
 
 @pytest.mark.parametrize(("scale", "expected"), [(0, 6), (1, 3)])
 def test_without_top_k_every_scale_has_its_own(scale: int, expected: int) -> None:
-    buffer = Buffer(BufferKind.SETTING, Dtype.INT64, (1,), 8, 0, 0, setting=Setting.TOP_K, scale=scale)
-    assert check().value(buffer, SAMPLING)[0] == expected
+    buffer = Buffer(BufferKind.SETTING, Dtype.INT64, (1,), 8, 0, 0, setting="top_k", scale=scale)
+    assert setting_value(check(), buffer)[0] == expected

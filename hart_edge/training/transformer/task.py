@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from hart_edge.bundle.settings import Settings
 from hart_edge.evaluation.reconstruction import spread
 from hart_edge.reference.checkpoint import TOKENIZER_WEIGHTS, find_weights, published_transformer
 from hart_edge.reference.draw import draw_pictures
-from hart_edge.reference.hart import HART, SampleSettings
+from hart_edge.reference.hart import HART
 from hart_edge.training.captions import Captions, Text, publish_text
 from hart_edge.training.checkpoints import State, publish, write_atomically
 from hart_edge.training.loop import Session
@@ -34,7 +35,7 @@ LOOK_PICTURES = 128  # of validation, whose figures are taken while training
 LOOK_BATCH = 16
 SHEET_PICTURES = 12
 SHEET_SEEDS = (0, 1)
-SHEET_SETTINGS = SampleSettings(cfg_scale=3.0)
+SHEET_SETTINGS = Settings(cfg_scale=3.0)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hart_edge.bundle.manifest import Quality
+from hart_edge.bundle.settings import Settings
 from hart_edge.errors import ParityError
 from hart_edge.export.graphs import GraphModule, build_graphs, spec
 from hart_edge.export.parity.quality import QualityFigures
-from hart_edge.reference.hart import SampleSettings
 from hart_edge.reference.sampling import guide
 from tests.calib.select.naive_logits import naive
 from tests.export.reference_walk import tiny_inputs, tiny_model, walk_plan
@@ -102,7 +102,7 @@ def walked(folder: Path, noise: float) -> tuple[Quality, list[tuple[Array, Array
             found["image"] = found["image"] + np.float32(noise)
         figures(graph, len(logits) - 1 if graph == "tokens" else None, inputs, outputs, found)
 
-    walk_plan(model, tiny_inputs(model, (4,)), [7], SampleSettings(), observe)
+    walk_plan(model, tiny_inputs(model, (4,)), [7], Settings(), observe)
     return figures.quality(), logits
 
 

@@ -158,7 +158,7 @@ def test_structures_of_other_versions(native: Any, tiny: Handle, pristine: Path,
     [
         (
             {"cfg_scale": 101.0},
-            "cfg_scale: expected 0 to 100, found 101; 0 turns guidance off, this bundle's default is 4.5",
+            "cfg_scale: expected 0 to 100, found 101; 0 turns guidance off, the default is 4.5",
         ),
         ({"cfg_scale": -0.5}, "cfg_scale: expected 0 to 100, found -0.5;"),
         ({"cfg_scale": float("nan")}, "cfg_scale: expected a finite number, found nan"),

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from hart_edge.bundle.settings import Settings
 from hart_edge.reference.config import TokenizerConfig, TransformerConfig
-from hart_edge.reference.hart import HART, SampleSettings, double_context
+from hart_edge.reference.hart import HART, double_context
 from hart_edge.training.transformer.recipe import drop_condition
 from hart_edge.training.transformer.teacher_forcing import drop_tokens, for_autocast, hidden_states, teacher_inputs
 from tests.training.transformer.tiny_transformer import filled
@@ -106,7 +107,7 @@ def test_inputs_are_what_the_loop_feeds() -> None:
             MASK,
             lambda scale, shape: torch.rand(shape, generator=torch.Generator().manual_seed(scale)).clamp(1e-6),
             noise,
-            SampleSettings(smooth=False),
+            Settings(smooth=False),
         )
     )
     expected = torch.cat([each.next.flatten(2).transpose(1, 2) for each in results[:-1]], 1)

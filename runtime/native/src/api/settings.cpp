@@ -84,7 +84,7 @@ Settings check_settings(const Sampling &sampling, const hart_edge_params &params
     const double guidance = own_guidance ? sampling.cfg_scale : finite("cfg_scale", params.cfg_scale);
     if (!(guidance >= 0 && guidance <= MOST_GUIDANCE)) {
         refuse("cfg_scale: expected 0 to 100, found " + shown(params.cfg_scale) +
-               "; 0 turns guidance off, this bundle's default is " + shown(sampling.cfg_scale));
+               "; 0 turns guidance off, the default is " + shown(sampling.cfg_scale));
     }
     std::optional<std::int64_t> candidates;
     if (params.top_k != HART_EDGE_TOP_K_OF_BUNDLE) {
