@@ -33,7 +33,7 @@ def draw_latent(
 
 @torch.no_grad()
 def draw_pictures(
-    model: HART, context: Tensor, mask: Tensor, seeds: Sequence[int], settings: SampleSettings | None = None
+    model: HART, context: Tensor, mask: Tensor, seeds: Sequence[int], settings: Settings | None = None
 ) -> NDArray[np.uint8]:
     """A picture for each seed: (B, 16P, 16P, 3), with 0 to 255 for 0 to 1. The arguments are those of draw_latent."""
     pictures = (model.decode(draw_latent(model, context, mask, seeds, settings)) * 255).round().to(torch.uint8)
