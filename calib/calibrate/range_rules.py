@@ -50,7 +50,7 @@ def find_range(rule: RangeRule, summary: Summary, tensor: str) -> Range:
     if summary.low == summary.high:
         raise BuildError(
             f"{tensor}: calibration saw nothing but {summary.low:g}, so no range can be told from it; calibrate on "
-            "other prompts (--prompts), or keep what reads it out of INT8 (--exclude)"
+            "other prompts (--prompts), or keep the weight that it is multiplied with out of INT8 (--exclude)"
         )
     low, high = RULES[rule](summary)
     return max(low, summary.low), min(high, summary.high)

@@ -105,7 +105,7 @@ class Int8Rewriter:
             ):
                 raise BuildError(
                     f"{self.graph.name}: the factors for {node.activation} are not those of {node.weight}; "
-                    "collect ranges of this model"
+                    "calibrate this model"
                 )
             factors = entry.factors()
             if factors is not None:
@@ -114,7 +114,7 @@ class Int8Rewriter:
     def _parameters(self, tensor: str) -> tuple[str, str]:
         """The names of the initialisers of an activation's scale and zero point."""
         if tensor not in self.ranges:
-            raise BuildError(f"{self.graph.name}: calibration has no range for {tensor}; collect ranges of this model")
+            raise BuildError(f"{self.graph.name}: calibration has no range for {tensor}; calibrate this model")
         parameters: Callable[[float, float], tuple[np.generic, np.generic]] = activation_parameters
         if self.scheme is Scheme.S8S8:
             parameters = symmetric_parameters

@@ -1,4 +1,4 @@
-"""Which nodes hold INT8."""
+"""Which nodes can hold INT8."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_embedding() -> None:
     assert summary(find_quantizable_nodes(model.graph)) == [(NodeKind.EMBEDDING, "x", "table", None, 0)]
 
 
-def test_what_is_no_site() -> None:
+def test_what_is_not_quantizable() -> None:
     """Constant activations, small weights, products of two activations, batched weights, integer tables."""
     indices = numpy_helper.from_array(np.array([1, 0]), "order")
     integers = numpy_helper.from_array(np.arange(8192).reshape(128, 64), "integers")

@@ -72,14 +72,14 @@ def test_int8_on_the_cpu() -> None:
     }
 
 
-def test_u8s8_is_for_x86_alone() -> None:
+def test_u8s8_is_for_cpus_only() -> None:
     for name in ComponentName:
         expected = Scheme.FLOAT32 if name in CONTRACT else Scheme.INT8_WEIGHTS
         assert scheme_of(name, Precision.INT8, REGISTRY[Target.CUDA].graphs) is expected
         assert scheme_of(name, Precision.INT8, REGISTRY[Target.TENSORRT].graphs) is not Scheme.U8S8
 
 
-def test_what_a_form_says() -> None:
+def test_what_a_scheme_says() -> None:
     assert {scheme: scheme.precision for scheme in Scheme} == {
         Scheme.FLOAT32: Precision.FP32,
         Scheme.FLOAT16_WEIGHTS: Precision.FP16,

@@ -1,4 +1,4 @@
-"""Statistics from the calls of a loop: each call of a prompt apart, both halves alike, in memory that does not grow."""
+"""Statistics from the calls of a loop: each call of a prompt is kept apart, and what overflows is named."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def paths(tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.parametrize("value", [100 * LARGEST_TRUSTED, 3e38, float("nan")])
 def test_large_and_undefined_values_are_named(paths: dict[str, Path], value: float) -> None:
     small = np.ones((1, 64), np.float32)
-    paths["other"] = paths["small"].with_name("other.onnx")  # holds no FP16
+    paths["other"] = paths["small"].with_name("other.onnx")  # has no tensors in FP16
     shutil.copyfile(paths["small"], paths["other"])
     exact = CPU.open(paths["small"]).run({"x": small})["y"]
     with OverflowWatch(paths, {"small": ["h", "y", "x:elsewhere"]}, CPU) as watch:

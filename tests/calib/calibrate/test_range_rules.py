@@ -1,4 +1,4 @@
-"""Ranges from a spread of values: what each rule clips, held against the error it stands for."""
+"""Ranges of a histogram: what each rule clips, against the error that it minimises."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_nothing_is_refused() -> None:
         find_range(RangeRule.MSE, Summary(0, 1, Histogram()), "x")
 
 
-def test_values_are_held_on_255_steps() -> None:
+def test_values_are_rounded_to_255_steps() -> None:
     values = np.linspace(-1, 2, 1000)
     found = fake_quantize(values, -1, 2)
     assert len(np.unique(found)) == 256

@@ -1,4 +1,4 @@
-"""Ranges and smoothing per layer: the product stays the same, and what INT8 makes of it comes nearer."""
+"""Ranges and smoothing per layer: the product stays the same, and its INT8 version comes nearer to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMOOTHED = [Scheme.U8S8, Scheme.DYNAMIC, Scheme.S8S8]
 
 
 def outliers(rows: int = 200, seed: int = 0) -> Arrays:
-    """Normal values, with four channels a hundred times as large, as transformers have them."""
+    """Normal values with four channels a hundred times as large, as in transformers."""
     x = np.random.default_rng(seed).standard_normal((rows, 64)).astype(np.float32)
     x[:, [3, 17, 40, 41]] *= 100
     return {"x": x}
@@ -47,7 +47,7 @@ def error(folder: Path, model: onnx.ModelProto, reduced: onnx.ModelProto, inputs
 
 
 def one_layer(bias: bool = False, gemm: bool = False) -> onnx.ModelProto:
-    """y = x @ w (+ b); with gemm as one node with the weight transposed."""
+    """y = x @ w (+ b). gemm: as one node, with the weight transposed."""
     weights = [weight("w", 64, 64), *([weight("b", 64, seed=1)] if bias or gemm else [])]
     if gemm:
         return make_model([helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)], weights)
@@ -55,8 +55,8 @@ def one_layer(bias: bool = False, gemm: bool = False) -> onnx.ModelProto:
     return make_model(nodes + ([helper.make_node("Add", ["b", "h"], ["y"])] if bias else []), weights)
 
 
-def test_layers_share_what_shares_an_activation_or_a_weight() -> None:
-    """Two readers of x are one layer; a weight that reads two activations makes them one; convolutions are none."""
+def test_nodes_that_share_an_activation_or_a_weight_are_one_layer() -> None:
+    """Two nodes that read x are one layer, and so are two that share a weight; convolutions belong to none."""
     nodes = [
         helper.make_node("MatMul", ["x", "gate"], ["g"]),
         helper.make_node("MatMul", ["x", "up"], ["u"]),
@@ -96,7 +96,7 @@ def test_outliers_are_moved_into_the_weight(tmp_path: Path) -> None:
         for scheme in SMOOTHED
     }
     assert errors[Scheme.U8S8][1] < 0.5 * errors[Scheme.U8S8][0] < 0.005
-    assert all(after < 1.01 * before for before, after in errors.values())  # symmetric ones: the weight's is larger
+    assert all(after < 1.01 * before for before, after in errors.values())  # symmetric: weights matter more
 
 
 def test_where_nothing_stands_out_nothing_is_moved(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_where_nothing_stands_out_nothing_is_moved(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", SMOOTHED)
 @pytest.mark.parametrize("make", [one_layer, lambda: one_layer(bias=True), lambda: one_layer(gemm=True), linear_model])
 def test_any_factors_leave_the_product(tmp_path: Path, scheme: Scheme, make) -> None:
-    """Factors that nobody would choose: with ranges to match, as near as without."""
+    """Factors that no search would choose: with matching ranges the product is as near as without them."""
     model = make()
     inputs = {"x": np.random.default_rng(0).uniform(-1, 1, (50, 64)).astype(np.float32)}
     exponents = tuple(int(k) for k in np.random.default_rng(1).integers(-8, 8, 64))
@@ -142,23 +142,23 @@ def test_a_layer_without_a_bias_gets_none(tmp_path: Path) -> None:
 
 
 def test_factors_of_another_model_are_refused() -> None:
-    message = r"^small: the factors for x are not those of w; collect ranges of this model$"
+    message = r"^small: the factors for x are not those of w; calibrate this model$"
     with pytest.raises(BuildError, match=message):
         apply_scheme(one_layer(), Scheme.U8S8, {"x": ActivationRange(-1.0, 1.0, (0,) * 32)})
 
 
-def test_weights_that_are_kept_stay_as_they_are(tmp_path: Path) -> None:
+def test_excluded_weights_stay_as_they_are(tmp_path: Path) -> None:
     model = linear_model()
     ranges = {"x": ActivationRange(-4.0, 4.0, (3,) * 64), "r": ActivationRange(0.0, 4.0)}
-    kept = apply_scheme(model, Scheme.U8S8, ranges, excluded={"first"})
-    nodes = [node.op_type for node in kept.graph.node]
+    found = apply_scheme(model, Scheme.U8S8, ranges, excluded={"first"})
+    nodes = [node.op_type for node in found.graph.node]
     assert nodes.count("QuantizeLinear") == 1 and "Mul" not in nodes
-    assert initializer(kept, "first").dtype == np.float32
-    assert initializer(kept, "second:s8").dtype == np.int8
+    assert initializer(found, "first").dtype == np.float32
+    assert initializer(found, "second:s8").dtype == np.int8
 
 
 @pytest.mark.parametrize("scheme", [Scheme.U8S8, Scheme.DYNAMIC])
-def test_weights_alone_are_int8_beside_layers_that_multiply_in_it(tmp_path: Path, scheme: Scheme) -> None:
+def test_weight_only_layers_lie_beside_layers_that_multiply_in_int8(tmp_path: Path, scheme: Scheme) -> None:
     model = linear_model()
     inputs = {"x": np.random.default_rng(0).uniform(-1, 1, (50, 64)).astype(np.float32)}
     ranges = {"x": ActivationRange(-2.0, 2.0, (3,) * 64), "r": ActivationRange(0.0, 8.0)}
@@ -170,7 +170,7 @@ def test_weights_alone_are_int8_beside_layers_that_multiply_in_it(tmp_path: Path
     assert errors[0] < errors[1] < 3e-3
 
 
-def test_weights_alone_stay_fp16_in_engines() -> None:
+def test_weight_only_layers_stay_fp16_in_engines() -> None:
     ranges = {"x": ActivationRange(-2.0, 2.0), "r": ActivationRange(0.0, 8.0)}
     mixed = apply_scheme(linear_model(), Scheme.S8S8, ranges, weight_only={"first"})
     assert initializer(mixed, "first:fp16").dtype == np.float16

@@ -11,7 +11,7 @@ from hart_edge.calib.calibrate.statistics import BINS, ROWS, Histogram, TensorSt
 
 
 def add(statistics: TensorStatistics, call: int, values: np.ndarray, seed: int = 0) -> None:
-    """All that an observer puts out of values (n, C), the first ROWS of which are looked at."""
+    """Add a call with values (n, C), of which it returns the first ROWS."""
     lots = np.random.default_rng(seed).random(min(ROWS, len(values)))
     statistics.call(call).add(values.min(0), values.max(0), values.mean(0), values[:ROWS], lots)
 
@@ -39,8 +39,8 @@ def test_a_wider_reach_moves_what_is_there_to_the_bins_that_hold_it() -> None:
     assert histogram.counts.sum() == pytest.approx(2)
 
 
-def test_every_call_has_the_same_say() -> None:
-    """A call of 2 rows at 1 and one of 1000 rows at 3: half of the histogram each, and the mean between them."""
+def test_every_call_counts_the_same() -> None:
+    """A call of 2 rows at 1 and one of 1000 rows at 3: half of the histogram each, and the mean between 1 and 3."""
     statistics = TensorStatistics()
     for prompt in range(3):
         add(statistics, 0, np.full((2, 4), 1, np.float32), prompt)

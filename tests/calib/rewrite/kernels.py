@@ -1,4 +1,4 @@
-"""Which kernels ONNX Runtime makes of a graph, as its own optimiser leaves it."""
+"""Which kernels ONNX Runtime runs a graph with, after its optimiser."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import onnxruntime
 from hart_edge.calib.quantizable_nodes import SMALLEST_WEIGHT
 from hart_edge.engines.onnxruntime.library import session_options
 
-# Where each holds its weight, and where the zero point of its activation, whose type is the activation's. Another
-# version of ONNX Runtime may choose another of these.
+# Of each kernel: which input is its weight, and which the zero point of its activation (and of its type).
+# Another version of ONNX Runtime may choose other kernels.
 INTEGER_KERNELS = {
     "MatMulIntegerToFloat": (1, 4),
     "MatMulInteger": (1, 2),

@@ -1,4 +1,4 @@
-"""Forms written into graphs: how far from the weights, in which order, and which kernels ONNX Runtime makes of them."""
+"""Schemes written into graphs: the errors, the order of nodes, and which kernels ONNX Runtime makes of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check(model: onnx.ModelProto) -> onnx.ModelProto:
     names = [tensor.name for tensor in model.graph.initializer]
     assert len(names) == len(set(names))
     used = {name for node in model.graph.node for name in node.input}
-    assert set(names) <= used  # nothing is carried along
+    assert set(names) <= used  # no initialiser is left unused
     return model
 
 
@@ -157,7 +157,7 @@ def test_bias_that_int32_cannot_hold_stays() -> None:
     assert gemm.input[2] == "b"
 
 
-def test_one_twin_for_what_is_shared(tmp_path: Path) -> None:
+def test_shared_weights_and_activations_are_quantised_once(tmp_path: Path) -> None:
     """A weight of two layers, and an activation of three, are quantised once."""
     nodes = [
         helper.make_node("MatMul", ["x", "shared"], ["a"]),
@@ -175,7 +175,7 @@ def test_one_twin_for_what_is_shared(tmp_path: Path) -> None:
 
 
 def test_one_bias_for_two_activations() -> None:
-    """The bias's scale follows the activation, so it gets a twin for each."""
+    """The bias's scale follows the activation, so there is one INT32 bias for each."""
     nodes = [
         helper.make_node("Gemm", ["x", "w", "b"], ["h"]),
         helper.make_node("Gemm", ["h", "w", "b"], ["y"]),
@@ -187,7 +187,7 @@ def test_one_bias_for_two_activations() -> None:
 
 
 def test_missing_range_is_named() -> None:
-    with pytest.raises(BuildError, match=r"^small: calibration has no range for r; collect ranges of this model$"):
+    with pytest.raises(BuildError, match=r"^small: calibration has no range for r; calibrate this model$"):
         apply_scheme(linear_model(), Scheme.U8S8, {"x": (-1.0, 1.0)})
 
 
@@ -221,7 +221,7 @@ def test_embedding_rows(tmp_path: Path) -> None:
         assert (np.abs(found - expected) <= steps * 0.5001).all()
 
 
-def test_a_table_that_is_read_twice_and_multiplied_has_one_twin_an_axis(tmp_path: Path) -> None:
+def test_a_table_that_is_read_twice_and_multiplied_is_quantised_once_per_axis(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Gather", ["table", "x"], ["rows"]),
         helper.make_node("Gather", ["table", "x"], ["same"]),
@@ -230,8 +230,8 @@ def test_a_table_that_is_read_twice_and_multiplied_has_one_twin_an_axis(tmp_path
     ]
     model = make_model(nodes, [weight("table", 64, 64)], {"x": ("B",)}, {"y": ("B", 64)}, dtype=INT64)
     reduced = check(apply_scheme(model, Scheme.INT8_WEIGHTS, {}))
-    held = [tensor.name for tensor in reduced.graph.initializer if tensor.name.endswith(":s8")]
-    assert held == ["table:s8", "table:axis1:s8"]
+    quantized = [tensor.name for tensor in reduced.graph.initializer if tensor.name.endswith(":s8")]
+    assert quantized == ["table:s8", "table:axis1:s8"]
     ids = {"x": np.array([3, 63])}
     expected, found = (run_model(tmp_path, each, ids)["y"] for each in (model, reduced))
     assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
@@ -247,7 +247,7 @@ def test_the_codebook_stays_exact() -> None:
 # --- FP16
 
 
-def test_fp16_holds_large_weights_alone() -> None:
+def test_fp16_holds_large_weights_only() -> None:
     model = linear_model()
     model.graph.initializer.append(weight("small", 64, 63))
     model.graph.node.append(helper.make_node("MatMul", ["y", "small"], ["z"]))
@@ -297,7 +297,7 @@ def test_built_graphs_are_valid(request: pytest.FixtureRequest, precision: str) 
 # --- for TensorRT
 
 
-def test_s8s8_quantises_the_inputs_of_matrix_products_alone() -> None:
+def test_s8s8_quantises_the_inputs_of_matrix_products_only() -> None:
     model = check(apply_scheme(linear_model(), Scheme.S8S8, {"x": (-2.0, 3.1), "r": (0.0, 5.1)}))
     assert ops(model) == {"QuantizeLinear": 2, "DequantizeLinear": 4, "MatMul": 2, "Relu": 1, "Cast": 2}
     for tensor in model.graph.initializer:
@@ -305,11 +305,11 @@ def test_s8s8_quantises_the_inputs_of_matrix_products_alone() -> None:
             assert tensor.data_type == TensorProto.INT8 and not numpy_helper.to_array(tensor).any()
     assert initializer(model, "x:scale") == pytest.approx(3.1 / 127, rel=1e-3)
     convolutions = check(apply_scheme(conv_model(), Scheme.S8S8, {}))
-    assert ops(convolutions) == {"Conv": 2, "Cast": 2}  # float16, as in no component that holds any
+    assert ops(convolutions) == {"Conv": 2, "Cast": 2}  # float16; no component that takes this scheme has convolutions
 
 
-def test_weights_alone_are_restored_by_dequantize_linear() -> None:
-    """TensorRT fuses that node with the product; INT8 reaches it in no other way."""
+def test_weight_only_int8_is_restored_by_dequantize_linear() -> None:
+    """TensorRT fuses that node with the product, and takes INT8 weights in no other way."""
     model = check(apply_scheme(linear_model(), Scheme.INT8_WEIGHTS_FLOAT16, {}))
     assert ops(model) == {"DequantizeLinear": 2, "MatMul": 2, "Relu": 1, "Cast": 4}
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}

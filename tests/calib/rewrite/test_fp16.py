@@ -1,4 +1,4 @@
-"""FP16 tensors in a graph: which there are, that the border is cast, and that the numbers stay near."""
+"""FP16 tensors in a graph: which tensors they are, that casts lie between the types, and that numbers stay near."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.calib.make_graphs import INT64, initializer, make_model, run_model, w
 FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
-def halved(model: onnx.ModelProto, **options: object) -> onnx.ModelProto:
+def in_fp16(model: onnx.ModelProto, **options: object) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     to_fp16(copy, Path(), **options)
@@ -56,14 +56,14 @@ def block() -> onnx.ModelProto:
 
 
 def test_products_are_fp16_and_statistics_are_not() -> None:
-    found = types(halved(block()))
+    found = types(in_fp16(block()))
     assert {found[name] for name in ("h", "gate", "silu", "delta")} == {FLOAT16}
     assert {found[name] for name in ("squares", "mean", "safe", "root", "normed", "shares", "x", "y")} == {FLOAT}
-    assert set(tensors_in_fp16(halved(block()))) == {"h", "gate", "silu", "delta", "normed", "shares"}
+    assert set(tensors_in_fp16(in_fp16(block()))) == {"h", "gate", "silu", "delta", "normed", "shares"}
 
 
-def test_casts_lie_at_the_borders_alone() -> None:
-    model = halved(block())
+def test_casts_lie_between_types_only() -> None:
+    model = in_fp16(block())
     casts = [(node.input[0], node.output[0]) for node in model.graph.node if node.op_type == "Cast"]
     assert sorted(casts) == [
         ("delta", "delta:fp32"),
@@ -82,7 +82,7 @@ def test_casts_lie_at_the_borders_alone() -> None:
 
 def test_numbers_stay_near(tmp_path: Path) -> None:
     x = np.random.default_rng(3).standard_normal((4, 64)).astype(np.float32)
-    expected, found = (run_model(tmp_path, each, {"x": x})["y"] for each in (block(), halved(block())))
+    expected, found = (run_model(tmp_path, each, {"x": x})["y"] for each in (block(), in_fp16(block())))
     assert 0 < np.abs(found - expected).max() < 2e-3
 
 
@@ -94,7 +94,7 @@ def test_the_cache_joins_in_fp16(tmp_path: Path) -> None:
     ]
     inputs = {"x": ("B", 64), "past_key.0": ("N", 64)}
     model = make_model(nodes, [weight("turn", 64)], inputs, {"key.0": ("B", 64), "y": ("M", 64)})
-    found = halved(model)
+    found = in_fp16(model)
     assert types(found) | {"x": FLOAT} == types(found)
     assert types(found)["past_key.0"] == types(found)["key.0"] == types(found)["keys"] == FLOAT16
     feeds = {"x": np.ones((2, 64), np.float32), "past_key.0": np.zeros((3, 64), np.float16)}
@@ -112,16 +112,16 @@ def test_what_follows_an_exact_tensor_stays() -> None:
     ]
     constants = [weight("first", 64, 64), weight("second", 64, 64, seed=1)]
     model = make_model(nodes, constants, outputs={"latent": ("B", 64), "y": ("B", 64)})
-    found = halved(model, exact_after="latent")
+    found = in_fp16(model, exact_after="latent")
     assert types(found)["latent:fp16"] == FLOAT16 and types(found)["latent"] == FLOAT
     assert types(found)["distance"] == types(found)["y"] == FLOAT
     assert {tensor.name for tensor in found.graph.initializer} == {"first:fp16", "second"}
-    throughout = halved(model)
+    throughout = in_fp16(model)
     assert types(throughout)["distance"] == FLOAT16
 
 
 def test_wide_tensors_stay() -> None:
-    found = types(halved(block(), wide=frozenset({"h"})))
+    found = types(in_fp16(block(), wide=frozenset({"h"})))
     assert found["h"] == found["gate"] == found["silu"] == FLOAT and found["delta"] == FLOAT16
 
 
@@ -133,7 +133,7 @@ def test_constants_that_fp16_lacks_keep_their_node_in_float32() -> None:
             helper.make_node("Add", ["h", "value"], ["y"]),
         ]
         model = make_model(nodes, [weight("first", 64, 64), numpy_helper.from_array(np.float32(value), "value")])
-        casts = [node.output[0] for node in halved(model).graph.node if node.op_type == "Cast"]
+        casts = [node.output[0] for node in in_fp16(model).graph.node if node.op_type == "Cast"]
         assert casts == ["x:fp16", "h:fp32"]
 
 
@@ -143,7 +143,7 @@ def test_cast_like_of_floats_is_taken_out() -> None:
         helper.make_node("CastLike", ["factor", "h"], ["like"]),
         helper.make_node("Mul", ["h", "like"], ["y"]),
     ]
-    found = halved(make_model(nodes, [weight("first", 64, 64), weight("factor", 64, seed=1)]))
+    found = in_fp16(make_model(nodes, [weight("first", 64, 64), weight("factor", 64, seed=1)]))
     assert Counter(node.op_type for node in found.graph.node) == {"Cast": 2, "MatMul": 1, "Mul": 1}
     assert {tensor.name for tensor in found.graph.initializer} == {"first:fp16", "factor:fp16"}
 
@@ -151,7 +151,7 @@ def test_cast_like_of_floats_is_taken_out() -> None:
 def test_a_table_of_rows_is_a_weight() -> None:
     nodes = [helper.make_node("Gather", ["table", "x"], ["y"])]
     model = make_model(nodes, [weight("table", 128, 64)], {"x": ("B",)}, {"y": ("B", 64)}, dtype=INT64)
-    found = halved(model)
+    found = in_fp16(model)
     assert [node.op_type for node in found.graph.node] == ["Gather", "Cast"]
     assert found.graph.initializer[0].data_type == FLOAT16
 
@@ -163,4 +163,4 @@ def test_a_weight_beyond_fp16_is_refused(value: float) -> None:
     table[3, 5] = value
     next(t for t in model.graph.initializer if t.name == "up").CopyFrom(numpy_helper.from_array(table, "up"))
     with pytest.raises(BuildError, match=r"^small: weight up exceeds the range of FP16; build this model at fp32$"):
-        halved(model)
+        in_fp16(model)

@@ -1,4 +1,4 @@
-"""INT8 numbers: how far integers are from the weights, and what activations they hold."""
+"""The numbers of INT8: how far integers are from the weights, and which activations they represent."""
 
 from __future__ import annotations
 

@@ -22,18 +22,18 @@ from tests.calib.rewrite.kernels import FLOAT_KERNELS, INTEGER_KERNELS, optimise
 
 @pytest.mark.parametrize("component", ["transformer", "text_model", "residual", "context"])
 def test_built_graphs_run_on_integer_kernels(int8_bundle: Path, tmp_path: Path, component: str) -> None:
-    """No product with a weight is left in float but those that the manifest names."""
+    """Only the products that the manifest names are computed in float."""
     path = int8_bundle / "graphs" / f"{component}.onnx"
     graph = onnx.load(path).graph
     quantized = {tensor.name for tensor in graph.initializer if tensor.name.endswith(":s8")}
     restored = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in quantized}
     nodes = sum(len(node.input) > 1 and node.input[1] in restored for node in graph.node)
     components = {str(each.name): each for each in open_bundle(int8_bundle).manifest.components}
-    kept = len(components[component].float_products)
-    assert nodes + kept >= {"transformer": 50, "text_model": 21, "residual": 50, "context": 1}[component]
-    assert kept == 0 or (component == "transformer" and kept <= 20)
+    in_float = len(components[component].float_products)
+    assert nodes + in_float >= {"transformer": 50, "text_model": 21, "residual": 50, "context": 1}[component]
+    assert in_float == 0 or (component == "transformer" and in_float <= 20)
     found = optimised(tmp_path, path)
-    assert sum(found[name] for name in FLOAT_KERNELS) == kept
+    assert sum(found[name] for name in FLOAT_KERNELS) == in_float
     assert sum(found[name] for name in INTEGER_KERNELS) == nodes, found
 
 
@@ -53,7 +53,7 @@ def test_integer_kernels_multiply_uint8_by_int8(int8_bundle: Path, tmp_path: Pat
 def test_weights_of_built_graphs_are_restored_once(
     int8_bundle: Path, fp32_bundle: Path, tmp_path: Path, component: str
 ) -> None:
-    """The convolutions see constants, and run on the same kernels as at fp32."""
+    """The convolutions get constants, and run on the same kernels as at fp32."""
     paths = [bundle / "graphs" / f"{component}.onnx" for bundle in (fp32_bundle, int8_bundle)]
     assert optimised(tmp_path, paths[0]) == optimised(tmp_path, paths[1])
 

@@ -1,4 +1,4 @@
-"""The KV cache in FP16 around arithmetic in float32, on a graph with one of everything that touches a cache."""
+"""The KV cache in FP16 around arithmetic in float32, on a graph with every kind of node around a cache."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def test_only_the_cache_is_rounded(tmp_path: Path) -> None:
     model = cache_model()
     expected = run(model, tmp_path / "float32.onnx", PAST)
     cache_to_fp16(model)
-    found = run(model, tmp_path / "half.onnx", PAST.astype(np.float16))
+    found = run(model, tmp_path / "fp16.onnx", PAST.astype(np.float16))
     for name in ("key.0", "null_key.0"):
         assert np.array_equal(found[name], expected[name].astype(np.float16))
     assert found["y"].dtype == np.float32
     assert np.array_equal(found["y"][:3], 2 * PAST.astype(np.float16).astype(np.float32))
-    assert np.array_equal(found["y"][3:], 2 * expected["key.0"])  # rounded only where they leave
+    assert np.array_equal(found["y"][3:], 2 * expected["key.0"])  # new keys are rounded only where they leave the graph
     assert found["tokens"].tolist() == [3, 1, 2, 4]
     names = [node.name for node in model.graph.node]
     assert len(set(names)) == len(names)  # builders report by name

@@ -76,8 +76,8 @@ def test_the_fastest(clock: Clock) -> None:
     assert sessions[Scheme.DYNAMIC].runs == 2 * sessions[Scheme.U8S8].runs == 2 * sessions[Scheme.INT8_WEIGHTS].runs
 
 
-def test_of_equals_the_nearest(clock: Clock) -> None:
-    """A time within the noise is no reason, one beyond it is."""
+def test_of_equals_the_one_with_the_smaller_error(clock: Clock) -> None:
+    """A difference within the noise does not decide, one beyond it does."""
     for slower, errors, wanted in (
         (0.99 * NOISE, (0.1, 0.2), Scheme.U8S8),
         (0.99 * NOISE, (0.1, 0.1), Scheme.U8S8),
@@ -90,7 +90,7 @@ def test_of_equals_the_nearest(clock: Clock) -> None:
 
 
 def test_two_are_open_at_a_time(clock: Clock) -> None:
-    """What lost is gone before the next one is opened."""
+    """The slower one is dropped before the next one is opened."""
     alive: set[Scheme] = set()
 
     class Open(Timed):
@@ -128,7 +128,7 @@ def test_few_rounds_where_a_round_is_long(clock: Clock) -> None:
 
 
 def test_a_clear_warm_up_stands_for_the_rounds(clock: Clock) -> None:
-    """Not where it is short: a first run does more than the next."""
+    """A short one does not, since a first run does more than the next ones."""
     for warm_ups, rounds in (((24.0, 12.0), 0), ((16.0, 12.0), 1), ((1.9, 0.1), 1)):
         sessions = {Scheme.INT8_WEIGHTS: Timed(clock, 30.0), Scheme.U8S8: Timed(clock, 29.0)}
         choice = choose(clock, sessions, 1, warm_ups=dict(zip(sessions, warm_ups, strict=True)))
@@ -145,7 +145,7 @@ def test_a_measured_time_is_kept_beside_a_warm_up(clock: Clock) -> None:
     assert choice.reason.startswith("3000.0 ms") and "9000.0 ms" in choice.reason
 
 
-def test_one_form_is_not_measured(clock: Clock) -> None:
+def test_a_single_scheme_is_not_measured(clock: Clock) -> None:
     session = Timed(clock, 1.0)
     assert choose(clock, {Scheme.INT8_WEIGHTS: session}) == Choice(Scheme.INT8_WEIGHTS, "")
     assert session.runs == 0

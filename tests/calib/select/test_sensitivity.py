@@ -25,7 +25,7 @@ SHIFTS = {"wa": 0.1, "wb": 0.2, "wb2": 0.2, "wc": 0.02, "wd": 0.01}
 
 
 class Head:
-    """logits = hidden: the first code's is what INT8 moves."""
+    """The logits are the hidden states. INT8 moves those of the first code."""
 
     inputs = (TensorSpec("hidden", Dtype.FLOAT32, ("2B", "n", 16)), TensorSpec("cfg_scale", Dtype.FLOAT32, (1,)))
 
@@ -35,7 +35,7 @@ class Head:
 
 
 class Transformer:
-    """hidden of the reference, with the first channel moved by every layer that INT8 is in."""
+    """Returns the reference's hidden states, whose first channel is moved by every layer in INT8."""
 
     def __init__(self, without: Collection[str]) -> None:
         self.shift = sum(shift for weight, shift in SHIFTS.items() if weight not in without)
