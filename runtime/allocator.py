@@ -7,35 +7,38 @@ most, and the keys and values of all scales that a build has passed.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
-# Bytes. Of a block that has pages of its own: with 1 MiB, new pages for small products cost half their speed; with
-# 16 MiB, what lies below still scatters. And of what may stay free at the end of the heap.
+Open = Callable[[None], Any]  # of the C library that this process has loaded: ctypes.CDLL, unless a test has another
+
+# Bytes. A block from MAPPED_FROM on has pages of its own: with 1 MiB, new pages for small products cost half their
+# speed; with 16 MiB, what lies below still scatters. KEPT may stay free at the end of the heap.
 MAPPED_FROM, KEPT = 2**22, 2**26
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-def return_freed_memory() -> None:
+def return_freed_memory(library: Open = ctypes.CDLL) -> None:
     """Give back what has been freed so far; takes milliseconds."""
-    trim = _function("malloc_trim")
+    trim = _function(library, "malloc_trim")
     if trim is not None:
         trim(0)
 
 
-def map_large_blocks() -> None:
+def map_large_blocks(library: Open = ctypes.CDLL) -> None:
     """From now on, blocks of 4 MiB and more go back when they are freed. For programs: it holds for the whole process.
 
     By default malloc keeps blocks of up to 32 MiB once it has seen one of that size freed.
     """
-    mallopt = _function("mallopt")
+    mallopt = _function(library, "mallopt")
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, MAPPED_FROM)
         mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
-def _function(name: str) -> Any:
+def _function(library: Open, name: str) -> Any:
     """A function of the C library; None where it has none of that name, as on macOS, Windows and musl."""
     try:
-        return getattr(ctypes.CDLL(None), name, None)
+        return getattr(library(None), name, None)
     except (OSError, TypeError):  # TypeError: Windows
         return None

@@ -1,6 +1,6 @@
 """What fills the buffers that no step writes: the caller's inputs, settings, constants and noise of one image.
 
-In: inputs, a seed and how to draw. Out: a Fill for loop.py. Whoever runs a plan takes this one, the build among them, so
+In: inputs, a seed and a Sampling. Out: a Fill for loop.py. Whoever runs a plan takes this one, the build among them, so
 that a seed means the same noise everywhere.
 """
 
@@ -18,7 +18,7 @@ from hart_edge.runtime.settings import setting_value
 
 
 def fill_with(inputs: Mapping[str, Array], seed: int, sampling: Sampling, constant: Callable[[str], Array]) -> Fill:
-    """A Fill for one image. inputs: the buffers of kind input; sampling: how to draw it; constant: finds one by name."""
+    """A Fill for one image. inputs: the buffers of kind input; sampling: its settings; constant: finds one by name."""
 
     def fill(name: str, buffer: Buffer) -> Array:
         if buffer.kind is BufferKind.INPUT:

@@ -1,0 +1,81 @@
+"""Sampling settings are declared in hart_edge/bundle/settings.py: no other code of the package spells them out."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import typing
+from pathlib import Path
+
+import hart_edge
+from hart_edge.bundle import settings
+from hart_edge.bundle.settings import DEFAULTS, NAMES, PER_SCALE, SETTINGS, Sampling, Setting, Settings
+from hart_edge.cli.main import parser
+from hart_edge.cli.setting_options import settings_of
+from hart_edge.reference.sampling import published_sampling
+from hart_edge.runtime.pipeline import Pipeline
+
+ROOT = Path(hart_edge.__file__).parent
+# Where one setting is meant and no other. A further setting touches the first group alone.
+DRAWING = {"bundle/settings.py", "export/graphs.py", "reference/sampling.py", "reference/hart.py"}
+OWN_USE = {
+    "export/parity/quality.py": "figures are taken without guidance",
+    "calib/select/sensitivity.py": "logits are compared without guidance",
+    "checks/golden.py": "records are of an argmax",
+    "checks/golden_bundle.py": "records are of an argmax",
+    "training/transformer/task.py": "the sheet of a run is drawn at guidance 3",
+}
+
+
+def names_in(path: Path) -> set[str]:
+    """Settings that a file's code has as a name, attribute, keyword, parameter or string of that name alone."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        words = [getattr(node, part, None) for part in ("id", "attr", "arg", "name", "value")]
+        found |= {word for word in words if isinstance(word, str)}
+    return found & set(NAMES)
+
+
+def test_no_other_file_names_a_setting() -> None:
+    files = {path.relative_to(ROOT).as_posix(): path for path in sorted(ROOT.rglob("*.py"))}
+    for folder in ("runtime", "engines", "calib", "export"):  # links, which rglob does not follow everywhere
+        for path in sorted((ROOT / folder).resolve().rglob("*.py")):
+            files[f"{folder}/{path.relative_to((ROOT / folder).resolve()).as_posix()}"] = path
+    found = {name for name, path in files.items() if names_in(path)}
+    assert found == DRAWING | set(OWN_USE)
+
+
+def test_keywords_and_fields_are_the_same_settings() -> None:
+    """Settings is the type of what Sampling's fields declare: a table's entry stands for every scale."""
+    hints, keywords = typing.get_type_hints(Sampling), typing.get_type_hints(Settings)
+    assert list(keywords) == list(SETTINGS)
+    for name, hint in keywords.items():
+        own = typing.get_args(hints[name])[0] if name in PER_SCALE else hints[name]
+        assert hint == own | None and settings.kind(name) is own
+    declared = {each.name for each in dataclasses.fields(Sampling) if "setting" in each.metadata}
+    assert declared == set(SETTINGS) and all(isinstance(each, Setting) for each in SETTINGS.values())
+
+
+def test_every_default_is_in_its_own_range() -> None:
+    sampling = published_sampling(14, 4096)
+    assert [settings.refusal(name, getattr(sampling, name)) for name in DEFAULTS] == [None] * len(DEFAULTS)
+
+
+def test_help_names_every_setting_and_what_it_means() -> None:
+    for function in (hart_edge.generate, Pipeline.generate, Pipeline.stream):
+        parameters = inspect.signature(function).parameters
+        for name, setting in SETTINGS.items():
+            assert parameters[name].default is None and parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+            assert setting.meaning in (function.__doc__ or "")
+
+
+def test_every_setting_is_an_option() -> None:
+    options = [f"--{name.replace('_', '-')}" for name in SETTINGS if settings.kind(name) is not bool]
+    given = [word for option in options for word in (option, "1")]
+    a = parser().parse_args(["generate", "w", *given])
+    asked = settings_of(a)
+    assert list(asked) == list(SETTINGS)
+    assert {name: asked[name] for name in SETTINGS if settings.kind(name) is not bool} == dict.fromkeys(  # type: ignore[literal-required]
+        (name for name in SETTINGS if settings.kind(name) is not bool), 1
+    )
