@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import onnx  # for the names of types alone: the command line asks for schemes, and has no need of it
+    import onnx  # for annotations only: the command line reads schemes and works without onnx
 
 FLOAT = 1  # onnx.TensorProto.FLOAT
 SMALLEST_WEIGHT = 4096  # elements; a smaller weight saves nothing and is often sensitive

@@ -39,9 +39,9 @@ def apply_scheme(
     """A copy of the graph in a scheme. Raises BuildError where a range is missing or a weight does not fit.
 
     folder: of the weights that lie outside the model; wide: tensors whose values may leave the range of FP16;
-    excluded: weights that stay out of INT8, as do the activations they are multiplied with; weight_only: weights whose
-    activations alone stay out of INT8, or that are excluded too where activations are FP16; fp16_cache: whether the
-    KV cache is FP16 in every scheme but float32.
+    excluded: weights that stay out of INT8 together with their activations; weight_only: weights that become INT8 while
+    their activations do not, or that are excluded as well where activations are FP16; fp16_cache: whether the KV cache
+    is FP16 in every scheme but float32.
     """
     if scheme is Scheme.FLOAT32:
         return model
@@ -50,10 +50,9 @@ def apply_scheme(
     if scheme is Scheme.FLOAT16_WEIGHTS:
         _weights_to_fp16(rewritten, folder)
     elif scheme.precision is Precision.INT8:
-        left_out = (
-            {*excluded, *weight_only} if scheme.fp16_activations else excluded
-        )  # engines have no products of INT8 weights alone
-        Int8Rewriter(rewritten, scheme, ranges, folder, left_out, weight_only).rewrite()
+        if scheme.fp16_activations:  # engines have no products of INT8 weights with other activations
+            excluded = {*excluded, *weight_only}
+        Int8Rewriter(rewritten, scheme, ranges, folder, excluded, weight_only).rewrite()
     if scheme.fp16_activations:
         exact_after = None if scheme is Scheme.FLOAT16_PRODUCTS else EXACT_AFTER.get(model.graph.name)
         to_fp16(rewritten, folder, exact_after, wide)

@@ -28,7 +28,7 @@ FP16_LARGEST = float(np.finfo(np.float16).max)
 FP16_SMALLEST = float(np.finfo(np.float16).tiny)
 
 PRODUCTS = frozenset({"MatMul", "Gemm", "Conv"})
-# In FP16 if all their inputs are, apart from constants.
+# These nodes are in FP16 if all their inputs are, apart from constants.
 FOLLOWING = frozenset(
     {"Add", "Sub", "Mul", "Div", "Neg", "Sigmoid", "Reshape", "Transpose", "Slice", "Split", "Concat", "Squeeze"}
     | {"Unsqueeze", "Expand", "Tile", "Gather", "GatherND", "Where", "Resize", "Pad", "Identity"}
@@ -124,17 +124,17 @@ class _Fp16Rewriter:
         if node.op_type in PRODUCTS or node.op_type == "DequantizeLinear":
             return FLOAT16
         varying = [name for name in node.input if name in self.floats and not self._constant(name)]
-        halves = [FLOAT16 in self.versions.get(name, {}) and self._produced(name) == FLOAT16 for name in varying]
+        are_fp16 = [FLOAT16 in self.versions.get(name, {}) and self._produced(name) == FLOAT16 for name in varying]
         if node.op_type == "QuantizeLinear":
-            return FLOAT16 if halves[0] else FLOAT
+            return FLOAT16 if are_fp16[0] else FLOAT
         if node.op_type not in FOLLOWING:
             return FLOAT
         if not varying:  # all inputs are constants; an embedding table among them is a weight like any other
             table = self.initializers.get(node.input[0]) if node.op_type == "Gather" else None
             return FLOAT16 if table is not None and math.prod(table.dims) >= SMALLEST_WEIGHT else FLOAT
-        joins_cache = node.op_type == "Concat" and any(halves)
+        joins_cache = node.op_type == "Concat" and any(are_fp16)
         fits = all(self._fits(name) for name in node.input if name in self.floats and self._constant(name))
-        return FLOAT16 if fits and (joins_cache or all(halves)) else FLOAT
+        return FLOAT16 if fits and (joins_cache or all(are_fp16)) else FLOAT
 
     def _produced(self, name: str) -> int:
         """The type of a tensor as its node made it."""

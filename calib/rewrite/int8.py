@@ -51,7 +51,9 @@ class Int8Rewriter:
             if scheme.holds_int8(node.kind, node.weight) and node.weight not in excluded
         ]
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
-        self.quantized: dict[tuple[str, int], tuple[str, NDArray[np.float32]]] = {}  # (weight, axis) -> stem, scales
+        self.quantized_weights: dict[
+            tuple[str, int], tuple[str, NDArray[np.float32]]
+        ] = {}  # (weight, axis) -> stem, scales
         self.paired = {node.weight for node in self.nodes if scheme.unsigned and self._quantizes(node)}
         self.factors: dict[str, NDArray[np.float32]] = {}  # of a weight's input channels, if its activation is smoothed
         self.weights: dict[tuple[str, int], str] = {}  # (weight, axis) -> dequantised name
@@ -151,7 +153,7 @@ class Int8Rewriter:
     def _integer_product(self, node: QuantizableNode, correction: NDArray[np.float32] | None) -> None:
         """MatMulInteger of an activation that is quantised at run time; the bias stays in float32."""
         tensor, output = node.activation, node.proto.output[0]
-        stem, _ = self._quantized(node.weight, node.channel_axis)
+        stem, _ = self._quantized_weight(node.weight, node.channel_axis)
         weight = f"{stem}:s8"
         if node.channel_axis == 0:  # (outputs, inputs), of a Gemm
             weight = f"{stem}:s8.T"
@@ -183,7 +185,7 @@ class Int8Rewriter:
             return None
         means = np.array(entry.means, np.float32)
         weight = read_tensor(self.initializers[node.weight], self.folder)
-        stem, scale = self._quantized(node.weight, node.channel_axis)
+        stem, scale = self._quantized_weight(node.weight, node.channel_axis)
         restored = numpy_helper.to_array(self.initializers[f"{stem}:s8"]).astype(np.float32)
         if node.channel_axis == 0:
             weight, restored = weight.T, restored.T
@@ -223,10 +225,10 @@ class Int8Rewriter:
         ]
         self.activations[tensor] = tensor  # its readers need no Q/DQ of their own
 
-    def _quantized(self, name: str, axis: int) -> tuple[str, NDArray[np.float32]]:
+    def _quantized_weight(self, name: str, axis: int) -> tuple[str, NDArray[np.float32]]:
         """The stem and the scales of a weight's INT8 initialisers, `STEM:s8` and `STEM:scale`, made once per axis."""
-        if (name, axis) not in self.quantized:
-            taken = any(weight == name for weight, _ in self.quantized)
+        if (name, axis) not in self.quantized_weights:
+            taken = any(weight == name for weight, _ in self.quantized_weights)
             stem = f"{name}:axis{axis}" if taken else name
             value = read_tensor(self.initializers[name], self.folder)
             if name in self.factors:
@@ -236,13 +238,13 @@ class Int8Rewriter:
             )
             self._add(f"{stem}:s8", quantized)
             self._add(f"{stem}:scale", scale)
-            self.quantized[name, axis] = stem, scale
-        return self.quantized[name, axis]
+            self.quantized_weights[name, axis] = stem, scale
+        return self.quantized_weights[name, axis]
 
     def _weight(self, node: QuantizableNode) -> str:
         key = node.weight, node.channel_axis
         if key not in self.weights:
-            stem, scale = self._quantized(*key)
+            stem, scale = self._quantized_weight(*key)
             self.weights[key] = f"{stem}:restored"
             if self._quantizes(node) or self.scheme.fp16_activations or self._large(node):
                 self._add(f"{stem}:zero", np.zeros(len(scale), np.int8))
@@ -269,7 +271,7 @@ class Int8Rewriter:
         """The name of the bias in INT32, at the product of the operands' scales: integer kernels add it to sums."""
         assert node.bias is not None
         activation_scale, _ = activation_parameters(self.ranges[node.activation].low, self.ranges[node.activation].high)
-        scale = (activation_scale * self._quantized(node.weight, node.channel_axis)[1]).astype(np.float32)
+        scale = (activation_scale * self._quantized_weight(node.weight, node.channel_axis)[1]).astype(np.float32)
         value = read_tensor(self.initializers[node.bias], self.folder).astype(np.float64)
         if correction is not None:
             value = value + correction
@@ -289,7 +291,7 @@ class Int8Rewriter:
     def _embedding(self, node: QuantizableNode) -> None:
         """Rows in INT8 with a scale each; only the rows that are read are dequantised."""
         indices, output = node.activation, node.proto.output[0]
-        stem, _ = self._quantized(node.weight, 0)
+        stem, _ = self._quantized_weight(node.weight, 0)
         node.proto.input[0], node.proto.output[0] = f"{stem}:s8", f"{output}:s8"
         self.after[f"{output}:s8"] = [
             make_node("Cast", [f"{output}:s8"], [f"{output}:f32"], to=TensorProto.FLOAT),

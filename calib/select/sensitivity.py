@@ -108,7 +108,7 @@ def measure_layers(
 def fewest_left_out(
     layers: Sequence[LayerFigures], open_without: OpenWithout, accept: Callable[[Session], bool]
 ) -> list[LayerFigures]:
-    """The fewest of the most sensitive layers whose absence makes the graph acceptable; all of them, if nothing does.
+    """The fewest of the most sensitive layers to leave out of INT8 for a graph that is accepted; all, if none is.
 
     layers: the most sensitive first. The more of them are left out, the nearer the graph comes to the reference, so
     a binary search finds the number.
