@@ -1,4 +1,4 @@
-"""The commands of docs/jetson.md and docs/desktop.md: those marked `runs here` are run, all others must parse.
+"""The commands of the documents parse; those of docs/jetson.md and docs/desktop.md marked `runs here` are run.
 
 CHECKPOINT of the pages is a small checkpoint here; everything else is run as it stands, in order, in an empty folder.
 """
@@ -16,7 +16,9 @@ import pytest
 from hart_edge.cli.main import build_main, build_parser, main, parser
 from tests.conftest import GOLDEN
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+INDENTED = re.compile(r"^    ((?:hart-edge|python -m export\.build) .*)$", re.MULTILINE)
 PAGES = ("jetson.md", "desktop.md")
 BLOCK = re.compile(r"(<!-- runs here -->\n)?```sh\n(.*?)```", re.DOTALL)
 FOREIGN = {"rsync", "sudo", "pip", "python3", "python3.11", "make"}  # of other programs
@@ -61,3 +63,16 @@ def test_all_other_commands_parse(page: str) -> None:
             if words[0] == "make":
                 done = subprocess.run(["make", "-n", *words[1:]], cwd=DOCS.parent, capture_output=True, text=True)
                 assert done.returncode == 0 and "--gpu-check" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in DOCS.glob("*.md"))])
+def test_indented_commands_parse(page: str) -> None:
+    """As in README.md and docs/cli.md; with [options] or ... they are a pattern and no command."""
+    for line in INDENTED.findall((ROOT / page).read_text("utf-8").replace("\\\n", "")):
+        words = shlex.split(line, comments=True)
+        if any(mark in line.split(" #")[0] for mark in ("...", "[", "|")):
+            continue
+        if words[0] == "hart-edge":
+            parser().parse_args(words[1:])
+        else:
+            build_parser().parse_args(words[3:])

@@ -80,8 +80,9 @@ def examine(version: Version) -> dict[str, Any]:
 def as_text(found: dict[str, Any]) -> list[str]:
     """The lines that a person reads."""
     rows = [(t["target"], "yes" if t["usable"] else "no", t["detail"]) for t in found["targets"]]
-    have = [f"{name} {held}" for name, held in found["build_packages"].items() if held is not None]
-    lack = [name for name, held in found["build_packages"].items() if held is None]
+    packages = found["build_packages"]
+    have = [f"{name} {version}" for name, version in packages.items() if version is not None]
+    lack = [name for name, version in packages.items() if version is None]
     if lack:
         building = f"not possible here: {', '.join(lack)} not installed; pip install 'hart-edge[export]'"
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hart_edge.bundle.verify import open_bundle
@@ -22,21 +22,24 @@ from hart_edge.units import size
 
 SEEDS = range(7, 10)
 
+Measure = Callable[[Pipeline, int, str, int], Timing]
 
-def run(a: argparse.Namespace) -> int:
+
+def run(a: argparse.Namespace, measure: Measure = measure) -> int:
+    """measure: what times pictures."""
     if a.reference is None:
         raise InputError(
             "--gpu-check: expected --reference GRAPHS, the bundle of graphs that the engines were made from"
         )
     with StatusLine() as bar:
-        found = examine(a, bar)
+        found = examine(a, bar, measure)
     if a.report is not None:
         write(a.report, found)
     print(json.dumps(found, indent=1) if a.json else "\n".join(as_text(found)))
     return 0 if found["ok"] else 1
 
 
-def examine(a: argparse.Namespace, bar: StatusLine) -> dict[str, Any]:
+def examine(a: argparse.Namespace, bar: StatusLine, measure: Measure) -> dict[str, Any]:
     """The whole report, ready for JSON."""
     bar.say("loading the bundles")
     graphs = reference(a.reference)
@@ -66,8 +69,8 @@ def examine(a: argparse.Namespace, bar: StatusLine) -> dict[str, Any]:
         "against": None,
     }
     if a.against is not None:
-        bar.say("measuring what it is held against")
-        found["against"] = compare_speed(a, engines, timing)
+        bar.say("measuring the engines it is compared with")
+        found["against"] = compare_speed(a, engines, timing, measure)
     return found
 
 
@@ -89,7 +92,7 @@ def open_engines(folder: Any) -> tuple[Pipeline, int]:
     return load(folder), free
 
 
-def compare_speed(a: argparse.Namespace, engines: Pipeline, timing: Timing) -> dict[str, Any]:
+def compare_speed(a: argparse.Namespace, engines: Pipeline, timing: Timing, measure: Measure) -> dict[str, Any]:
     """INT8 against FP16: which graphs it does not make faster; with --mixed a bundle that takes those from FP16."""
     other, free = open_engines(a.against)
     theirs = measure(other, free, a.prompt, a.pictures)

@@ -69,9 +69,14 @@ class Task(Protocol):
     name: str
     recipe: Any  # a dataclass with a field `optimisation`
     examples: int
-    shares: NDArray[np.float64] | None  # how often each example is drawn (rows_of); None: alike
     fingerprint: str  # of the data; a run continues on the same
-    model: nn.Module
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def shares(self) -> NDArray[np.float64] | None:
+        """How often each example is drawn (rows_of); None: alike."""
 
     def begin(self, session: Session) -> None:
         """Called once, before the first step and before load()."""

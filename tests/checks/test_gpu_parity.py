@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hart_edge.cli import gpu_check as command
 from hart_edge.cli.main import main
 from hart_edge.engines.loading import load
 from hart_edge.errors import InputError
+from tests.cli.command_line import Run
 from tests.engines.tensorrt.engine_bundle import install, make_engine_bundle
 from tests.engines.tensorrt.fake_tensorrt import Context, FakeTensorRT
 from tests.runtime.words_bundle import make_words_bundle
@@ -105,25 +107,18 @@ def timing(**graphs: float) -> Timing:
 
 
 def test_int8_is_dropped_where_it_is_slower_and_that_is_said(
-    words: Path, engines: Path, others: Path, tmp_path: Path, fake: FakeTensorRT,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    words: Path, engines: Path, others: Path, tmp_path: Path, fake: FakeTensorRT, run: Run
+) -> None:
     manifest = parse((others / "manifest.json").read_bytes())
     times = iter([timing(transformer=5.0, decoder=9.0), timing(transformer=8.0, decoder=7.0)] * 2)
-    monkeypatch.setattr(command, "measure", lambda *given: next(times))
-    given = [
-        "doctor",
-        "--gpu-check",
-        str(engines),
-        "--reference",
-        str(words),
-        "--against",
-        str(others),
-        "--prompt",
-        "w1",
-    ]
-    assert main([*given, "--mixed", str(tmp_path / "mixed")]) == 0
-    lines = capsys.readouterr().out.splitlines()
+
+    def by(a: Namespace) -> int:
+        return command.run(a, lambda *_: next(times))
+
+    given = ("doctor", "--gpu-check", engines, "--reference", words, "--against", others, "--prompt", "w1")
+    status, out, _ = run(*given, "--mixed", tmp_path / "mixed", by=by)
+    lines = out.splitlines()
+    assert status == 0
     assert "fp32 14.0 ms a picture, fp16 15.0 ms" in lines
     assert "fp32 is slower than fp16 in decoder: 9.00 ms against 7.00 ms" in lines
     assert f"{tmp_path / 'mixed'}: these graphs at fp16, the others at fp32" in lines
@@ -132,19 +127,22 @@ def test_int8_is_dropped_where_it_is_slower_and_that_is_said(
         "decoder": Precision.FP16
     }
     assert mixed.components[-1] == manifest.components[-1]
-    assert main(given) == 0
-    assert (
-        f"drop fp32 there: --mixed OUT writes a bundle that takes these graphs from {others}" in capsys.readouterr().out
-    )
+    status, out, _ = run(*given, by=by)
+    assert status == 0
+    assert f"drop fp32 there: --mixed OUT writes a bundle that takes these graphs from {others}" in out
 
 
 def test_int8_that_is_faster_everywhere(
-    words: Path, engines: Path, others: Path, tmp_path: Path, fake: FakeTensorRT,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    words: Path, engines: Path, others: Path, tmp_path: Path, fake: FakeTensorRT, run: Run
+) -> None:
     times = iter([timing(transformer=5.0), timing(transformer=8.0)])
-    monkeypatch.setattr(command, "measure", lambda *given: next(times))
-    status, found = checked(capsys, engines, "--reference", words, "--against", others, "--mixed", tmp_path / "mixed")
+
+    def by(a: Namespace) -> int:
+        return command.run(a, lambda *_: next(times))
+
+    given = ("doctor", "--gpu-check", engines, "--reference", words, "--against", others, "--prompt", "w1")
+    status, out, _ = run(*given, "--mixed", tmp_path / "mixed", "--json", by=by)
+    found = json.loads(out)
     assert status == 0 and found["against"]["slower"] == {} and found["against"]["mixed"] is None
     assert not (tmp_path / "mixed").exists()
     assert "fp32 is faster in every graph" in command.verdict(found)
