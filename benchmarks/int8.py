@@ -24,10 +24,16 @@ from hart_edge.calib.select.logits import mean_kl
 from hart_edge.calib.select.sensitivity import LayerFigures, layers_of, measure_layers
 from hart_edge.cli.progress import BuildLines
 from hart_edge.engines.base import Session
-from hart_edge.export.chain import SHIPPED_MODEL, Builder, BuildOptions
+from hart_edge.export.options import BuildOptions
 from hart_edge.export.parity.compare import compare
-from hart_edge.export.stages.calibrate import calibrated_scheme, ranges_of, watch_loop
-from hart_edge.export.stages.decide import logits_judge
+from hart_edge.export.stages.calibrate import calibrated_scheme, collect_statistics, ranges_of
+from hart_edge.export.stages.context import open_context
+from hart_edge.export.stages.int8_choice import logits_judge
+from hart_edge.export.stages.read import read
+from hart_edge.export.stages.record import record
+from hart_edge.export.stages.trace import trace
+from hart_edge.export.tools import TOOLS
+from hart_edge.reference.presets import SHIPPED_MODEL
 
 GRAPHS = ("text_model", "context", "transformer", "residual")
 
@@ -36,14 +42,14 @@ class Workbench:
     """A traced checkpoint, what calibration saw of it, and recorded calls to try schemes on."""
 
     def __init__(self, checkpoint: Path, folder: Path) -> None:
-        show = BuildLines(as_json=False)
-        self.folder, self.builder = folder, Builder(BuildOptions(checkpoint, folder / "none", Precision.INT8), show)
-        self.builder.prepare(folder)
-        source, library = self.builder.source, self.builder.library
-        inputs = source.calibration_inputs(None, None)
-        self.statistics = watch_loop(source, folder, inputs, self.builder.walk, library)
-        self.recording = self.builder.record(folder / "calls")
-        self.judge = logits_judge(self.recording, self.builder.graphs["tokens"])
+        options = BuildOptions(checkpoint, folder / "none", Precision.INT8)
+        context = open_context(options, BuildLines(as_json=False), TOOLS)
+        found = read(context)
+        traced = trace(context, found, folder)
+        self.folder, self.library = folder, context.library
+        self.statistics = collect_statistics(traced, found.calibration_inputs, context.library)
+        self.recording = record(context, traced, folder / "calls")
+        self.judge = logits_judge(self.recording, traced.source.graphs["tokens"])
 
     def ranges(self, graph: str, rule: RangeRule, alphas: Sequence[float]) -> Ranges:
         return ranges_of(graph, self.folder, self.statistics[graph], rule, alphas)
@@ -53,7 +59,7 @@ class Workbench:
         path = self.folder / f"{graph}.tried.onnx"
         reduced = apply_scheme(model, calibrated_scheme(graph), ranges, self.folder, excluded=without)
         save_graph(reduced, path, self.folder)
-        return self.builder.library.open(path)
+        return self.library.open(path)
 
     def error(self, graph: str, session: Session) -> float:
         """The largest error over all calls, as in a model card."""

@@ -1,10 +1,10 @@
 """One traceable module per graph, with its specification: names, dtypes and symbolic dimensions, in order.
 
-In: the untouched reference model. Out: GraphModule objects that export/onnx_export.py traces and export/parity/compare.py
-checks. All arithmetic of the loop is in here, so that hosts only hand buffers on. Symbols: B images, 2B both halves
-of the guidance (conditional half first), T context tokens, n tokens of a scale, m of the next, p its side, N cached.
-The unconditional half ("null") is constant at scale 0 (export/unconditional.py), so there the transformer has R = B rows,
-U = 0 of them unconditional; later R = 2B and U = B, with M cached.
+In: the untouched reference model. Out: GraphModule objects that onnx_export.py traces and parity/compare.py checks. All
+arithmetic of the loop is in here, so that hosts only hand buffers on. Symbols: B images, 2B both branches of guidance
+(the conditional one first), T context tokens, n tokens of a scale, m of the next, p its side, N cached. The
+unconditional branch ("null") is constant at scale 0 (unconditional.py), so there the transformer has R = B rows, U = 0
+of them unconditional; later R = 2B and U = B, with M cached.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hart_edge.bundle.manifest import Dtype, TensorSpec
-from hart_edge.export.unconditional import attend_halves, compute_unconditional_branch, key_bias, to_rows
+from hart_edge.export.unconditional import attend_branches, compute_unconditional_branch, key_bias, to_rows
 from hart_edge.reference.hart import HART
 from hart_edge.reference.quantizer import resize, to_map, to_tokens
 from hart_edge.reference.sampling import choose, default_top_k, guide
@@ -65,7 +65,7 @@ class TextModelGraph(GraphModule):
 
 
 class ContextGraph(GraphModule):
-    """Everything that stays for all scales, the input of scale 0, and what scale 0 leaves of the unconditional half."""
+    """What stays for all scales, the input of scale 0, and what scale 0 leaves of the unconditional branch."""
 
     name = "context"
 
@@ -111,7 +111,8 @@ class ContextGraph(GraphModule):
         tokens = self.transformer.embed_context(context)
         head_modulation = self.transformer.head_modulation(tokens)
         results = (tokens + self.level, *context_rotary(position_ids, self.head_dim))
-        results += (torch.cat([last_position, torch.zeros_like(last_position)]),)  # the null half's positions are 0
+        # positions of the unconditional branch are 0
+        results += (torch.cat([last_position, torch.zeros_like(last_position)]),)
         results += (torch.cat([head_modulation, per_image(self.null_head_modulation)]),)
         modulation = self.transformer.modulation(tokens, context_mask)
         if modulation is not None:
@@ -146,15 +147,15 @@ class TransformerGraph(GraphModule):
             spec("rope_cos", "R", "n", head_dim),
             spec("rope_sin", "R", "n", head_dim),
         )
-        self.rows = nn.ParameterList()  # of the modulation, a block's each
+        self.rows = nn.ParameterList()  # per block, the rows of the modulation that are its own
         if self.modulated:
             self.inputs += (spec("modulation", "2B", config.depth * 6, dim),)
             for i in range(self.blocks):
                 self.rows.append(nn.Parameter(torch.arange(6 * i, 6 * i + 6), requires_grad=False))
         self.outputs = (spec("hidden", "B", "n", dim), spec("null_hidden", "U", "n", dim))
         for i in range(self.blocks):
-            for half, rows, cached in (("", "B", "N"), ("null_", "U", "M")):
-                for part in (f"{half}key.{i}", f"{half}value.{i}"):
+            for branch, rows, cached in (("", "B", "N"), ("null_", "U", "M")):
+                for part in (f"{branch}key.{i}", f"{branch}value.{i}"):
                     self.inputs += (spec(f"past_{part}", cached, rows, heads, head_dim),)
                     self.outputs += (spec(part, "n", rows, heads, head_dim),)
 
@@ -166,13 +167,13 @@ class TransformerGraph(GraphModule):
     def forward(self, x: Tensor, rope_cos: Tensor, rope_sin: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         modulation, past = (rest[0][: x.shape[0]], rest[1:]) if self.modulated else (None, rest)
         images, cached = past[0].shape[1], past[2].shape[0]
-        halves = partial(attend_halves, cos=rope_cos, sin=rope_sin, images=images, fused=self.fused)
+        attend = partial(attend_branches, cos=rope_cos, sin=rope_sin, images=images, fused=self.fused)
         bias = key_bias(cached + x.shape[1], self.context_tokens)
         new: list[Tensor] = []
         for i in range(self.blocks):
             block, own = self.transformer.blocks[i], past[4 * i : 4 * i + 4]
             modulated = None if modulation is None else modulation.index_select(1, self.rows[i])
-            x, entry = block(x, modulated, partial(halves, block.attn, past=own, null_bias=bias))
+            x, entry = block(x, modulated, partial(attend, block.attn, past=own, null_bias=bias))
             new += entry
         return x[:images], x[images:], *new
 
@@ -222,7 +223,7 @@ class TokensGraph(GraphModule):
         top_p: Tensor,
         smooth: Tensor,
     ) -> tuple[Tensor, ...]:
-        both = torch.cat([hidden.index_select(1, positions), null_hidden])  # (2B, n, C), conditional half first
+        both = torch.cat([hidden.index_select(1, positions), null_hidden])  # (2B, n, C), conditional branch first
         logits = self.transformer.logits(both, head_modulation)
         logits = guide(logits, cfg_scale * guidance_ratio)
         return logits, *choose(
@@ -330,7 +331,7 @@ class ResidualGraph(GraphModule):
         noise: Tensor,
     ) -> tuple[Tensor, ...]:
         embedded = self.transformer.word_embed(codes)
-        both = torch.cat([hidden + embedded, null_hidden + embedded])  # (2B, n, C), conditional half first
+        both = torch.cat([hidden + embedded, null_hidden + embedded])  # (2B, n, C), conditional branch first
         condition = self.transformer.decoder_norm(both).flatten(0, 1)
         draws = [draw.flatten(0, 1) for draw in noise.unbind(1)]  # (B * n, Z) each
         strength = cfg_scale * guidance_ratio

@@ -11,11 +11,16 @@ from hart_edge.bundle.quality import LIMITS, Limits
 from hart_edge.bundle.settings import DEFAULTS, Settings, refusal
 from hart_edge.calib.calibrate.range_rules import RangeRule
 from hart_edge.calib.graph_files import EXTERNAL_FROM
+from hart_edge.calib.rewrite.kv_cache import FP16_CACHE_FROM
 from hart_edge.calib.scheme import Int8Scheme
 from hart_edge.engines.base import BuildProgress, EngineSettings
 from hart_edge.errors import BuildError
 
 ANY_GPU = EngineSettings()
+# Bytes of a branch's attention scores at the last scale from which a CPU gets ONNX Runtime's attention, which keeps
+# none. 0.7B has 24 MB at 256 pixels, where what it saves at the last scale it loses at the first; 250 MB at 512, and
+# 3.8 GB at 1024 (benchmarks.attention).
+FUSED_FROM = 2**27
 
 
 @dataclass(frozen=True)
@@ -23,10 +28,12 @@ class BuildOptions:
     """What to build. checkpoint: its folder, or the name of a preset, which is built with random weights.
 
     settings: how the bundle draws codes unless a caller asks otherwise, without what stays the checkpoint's own.
-    int8_budget: how far the transformer's logits may diverge from the reference's at any scale before layers are kept
+    int8_budget: how far the transformer's logits may diverge from the reference's at any scale before layers are taken
     out of INT8, in nats, None for what the limits allow; excluded: patterns of weights that stay out of INT8.
     contexts: (N, T, D) and (N, T) arrays for a checkpoint without a text model; engines: what engines are built for;
     portable: leave graphs as they are on a target whose engines are made elsewhere; limits: None for the precision's.
+    external_from, fused_from, fp16_cache_from: bytes from which weights lie beside their graph, a CPU gets attention as
+    one operator, and an INT8 bundle holds its KV cache in FP16.
     """
 
     checkpoint: Path | str
@@ -45,6 +52,8 @@ class BuildOptions:
     portable: bool = False
     limits: Limits | None = None
     external_from: int = EXTERNAL_FROM
+    fused_from: int = FUSED_FROM
+    fp16_cache_from: int = FP16_CACHE_FROM
     command: str = "python -m export.build"
 
     def __post_init__(self) -> None:
@@ -58,14 +67,15 @@ class BuildOptions:
             raise BuildError(f"int8_budget: expected nats, 0 or more, found {self.int8_budget!r}")
 
     @property
-    def held_to(self) -> Limits:
-        """The limits on how near the graphs come to the reference."""
+    def effective_limits(self) -> Limits:
+        """How near the graphs have to come to the reference: the limits that were given, or the precision's."""
         return self.limits or LIMITS[self.precision]
 
     @property
-    def layers_held_to(self) -> Limits:
-        """The limits with the budget in the place of theirs: layers stay out of INT8 until they are kept."""
-        return self.held_to if self.int8_budget is None else replace(self.held_to, max_kl=self.int8_budget)
+    def layer_limits(self) -> Limits:
+        """The limits on logits for which layers are taken out of INT8: those above, with the budget for max_kl."""
+        limits = self.effective_limits
+        return limits if self.int8_budget is None else replace(limits, max_kl=self.int8_budget)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""The unconditional half of scale 0, which depends on no prompt: computed once, here, and kept as one key.
+"""The unconditional branch of scale 0, which depends on no prompt: computed once, here, and kept as one key.
 
 In: the reference model. Out: what ContextGraph hands on as constants, and the attention of TransformerGraph, whose two
-halves have caches of their own. The half's T context tokens are all alike (zero context, position 0). Attention over
-equal keys returns their value, so one token stands for all while there are no others; later, T equal keys in a softmax
-are one key with log T added to its score. Both are exact.
+branches have caches of their own. This branch's T context tokens are all alike (zero context, position 0). Attention
+over equal keys returns their value, so one token stands for all while there are no others; later, T equal keys in a
+softmax are one key with log T added to its score. Both are exact.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class UnconditionalBranch:
 
 @torch.no_grad()
 def compute_unconditional_branch(model: HART) -> UnconditionalBranch:
-    """Scale 0 of the unconditional half, of one of its T tokens."""
+    """Scale 0 of the unconditional branch, of one of its T tokens."""
     transformer, config = model.transformer, model.config
     tokens = transformer.embed_context(torch.zeros(1, 1, config.context_dim))  # (1, 1, C)
     modulation = transformer.modulation(tokens, torch.ones(1, 1, dtype=torch.bool))
@@ -47,7 +47,7 @@ def key_bias(count: int, context_tokens: int) -> Tensor:
     return F.pad(torch.tensor([math.log(context_tokens)]), (0, count - 1))
 
 
-def attend_halves(
+def attend_branches(
     attention: Attention,
     x: Tensor,
     cos: Tensor,
@@ -58,9 +58,9 @@ def attend_halves(
     *,
     fused: bool = False,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Attention of both halves: one projection, and each half its own keys and values.
+    """Attention of both branches: one projection, and keys and values of their own.
 
-    x: (B + U, n, C), cos, sin: (B + U, n, d), conditional half first; past: keys and values (N, B, H, d) of that half,
+    x: (B + U, n, C), cos, sin: (B + U, n, d), conditional branch first; past: keys and values (N, B, H, d) of that one,
     then (M, U, H, d) of the other; images: B; null_bias: (M + n,); fused: trace ONNX Runtime's kernel. Returns
     (B + U, n, C), and the keys and values that each of the four grows by, (n, B, H, d) and (n, U, H, d).
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -10,19 +11,23 @@ import subprocess
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from filelock import FileLock
 
-import hart_edge.export.chain
 from hart_edge.bundle.manifest import Precision
 from hart_edge.calib.scheme import Int8Scheme
-from hart_edge.cli.main import guarded, main, parser
-from hart_edge.export.chain import SHIPPED_MODEL, BuildOptions, build
+from hart_edge.cli.build import run as run_build
+from hart_edge.cli.main import build_parser, guarded, main, parser
+from hart_edge.export.chain import build
 from hart_edge.export.graphs import GraphModule
+from hart_edge.export.onnx_export import export_graph
+from hart_edge.export.options import BuildOptions
+from hart_edge.export.tools import Tools
+from hart_edge.reference.presets import SHIPPED_MODEL
 from tests.cli.command_line import Run
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +36,7 @@ FOLDERS = ("hart_edge", "export", "engines", "runtime", "calib")  # what the whe
 FLAVOURS = ("adaln", "shared-adaln", "plain")
 
 BuildOnce = Callable[[Path, Precision], Path]
+BuildCommand = Callable[..., int]  # arguments, tools -> exit status
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as jobs that a script puts into the background have it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -38,7 +44,7 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
 # Fixtures that build something; `make quick` leaves out the tests that ask for one.
-BUILDERS = frozenset({"build_once", "traced_once", "built", "wheel"})
+BUILDERS = frozenset({"build_once", "tools", "built", "wheel"})
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -56,9 +62,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def traced_once(shared: Path) -> Iterator[None]:
+def tools(shared: Path) -> Tools:
     """Within a run, tracing a graph with the same weights again gives a copy of the first result."""
-    trace, folder = hart_edge.export.chain.export_graph, shared / "traced"
+    folder = shared / "traced"
     folder.mkdir(exist_ok=True)
 
     def trace_once(graph: GraphModule, path: Path) -> None:
@@ -69,17 +75,15 @@ def traced_once(shared: Path) -> Iterator[None]:
         with FileLock(f"{first}.lock"):
             if not first.is_dir():
                 unfinished = Path(tempfile.mkdtemp(dir=folder))
-                trace(graph, unfinished / path.name)
+                export_graph(graph, unfinished / path.name)
                 unfinished.rename(first)
         shutil.copytree(first, path.parent, dirs_exist_ok=True)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hart_edge.export.chain, "export_graph", trace_once)
-        yield
+    return Tools(trace=trace_once)
 
 
 @pytest.fixture(scope="session")
-def build_once(traced_once: None, shared: Path) -> BuildOnce:
+def build_once(tools: Tools, shared: Path) -> BuildOnce:
     """Build a checkpoint at a precision for the cpu, once a run. Tests must not change the folder."""
     root = shared / "bundles"
     root.mkdir(exist_ok=True)
@@ -88,12 +92,23 @@ def build_once(traced_once: None, shared: Path) -> BuildOnce:
         out = root / f"{checkpoint.name}-{precision}"
         with FileLock(f"{out}.lock"):
             if not out.is_dir():
-                build(
-                    BuildOptions(checkpoint, out, precision, int8_scheme=Int8Scheme.STATIC)
-                )  # the same on every machine
+                options = BuildOptions(checkpoint, out, precision, int8_scheme=Int8Scheme.STATIC)  # as on every machine
+                build(options, tools=tools)
         return out
 
     return build_bundle
+
+
+@pytest.fixture
+def build_command(tools: Tools) -> BuildCommand:
+    """`python -m export.build` in this process, with graphs that are traced once."""
+
+    def call(arguments: Sequence[str], tools: Tools = tools) -> int:
+        a = build_parser().parse_args(arguments)
+        a.typed = ["python", "-m", "export.build", *arguments]
+        return guarded(functools.partial(run_build, build=functools.partial(build, tools=tools)), a)
+
+    return call
 
 
 @pytest.fixture(scope="session")

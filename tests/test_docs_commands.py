@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from hart_edge.cli.main import build_main, build_parser, main, parser
-from tests.conftest import GOLDEN
+from hart_edge.cli.main import build_parser, main, parser
+from tests.conftest import GOLDEN, BuildCommand
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -38,14 +38,18 @@ def ours(words: list[str]) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_marked_commands_run(
-    page: str, traced_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: str,
+    build_command: BuildCommand,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found = list(commands(page, marked=True))
     assert len(found) >= 3 and all(ours(words) for words in found)
     for words in found:
         given = [str(GOLDEN / "plain") if word == "CHECKPOINT" else word for word in words]
-        run = main if words[0] == "hart-edge" else build_main
+        run = main if words[0] == "hart-edge" else build_command
         status = run(given[1:] if words[0] == "hart-edge" else given[3:])
         captured = capsys.readouterr()
         assert status == 0, (shlex.join(words), captured.err)

@@ -10,9 +10,9 @@ import torch
 
 from hart_edge.bundle.settings import Settings
 from hart_edge.engines.loading import load
-from hart_edge.export.chain import SHIPPED_MODEL
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.noise import residual_normal, token_uniform
+from hart_edge.reference.presets import SHIPPED_MODEL
 from hart_edge.reference.text_model import load_text_model
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 

@@ -27,8 +27,8 @@ from hart_edge.errors import InputError
 from hart_edge.evaluation.evaluate import Evaluation, Split, split_of
 from hart_edge.evaluation.evaluator import open_evaluator
 from hart_edge.evaluation.subjects import Reference, reference_of
-from hart_edge.export.chain import SHIPPED_MODEL
 from hart_edge.reference.checkpoint import load_checkpoint
+from hart_edge.reference.presets import SHIPPED_MODEL
 from hart_edge.reference.residual import ResidualMLP, make_schedule
 
 SEED_STRIDE = 1_000_000  # pictures of two seeds share no noise

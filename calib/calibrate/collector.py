@@ -38,9 +38,10 @@ def calibrated_tensors(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
 
 
 class Collector:
-    """Runs every graph with range outputs and remembers what they say, each call of a prompt apart from the others.
+    """A Runner of the loop (hart_edge/runtime/loop.py) that computes graphs with range outputs and remembers what these
+    say, each call of a prompt apart from the others.
 
-    Call it with (graph, inputs), and end_prompt() after each prompt; use it as a context manager.
+    Call end_prompt() after each prompt; use it as a context manager.
     """
 
     def __init__(self, graphs: Mapping[str, Path], schemes: Mapping[str, Scheme], library: EngineLibrary) -> None:
@@ -67,17 +68,18 @@ class Collector:
     def __exit__(self, *_: object) -> None:
         self._graphs.close()
 
-    def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The outputs of a call. Raises BuildError where a tensor is not finite."""
+    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Compute `outputs` in place. Raises BuildError where a tensor is not finite."""
         if graph not in self.statistics:
-            return self._graphs.run(graph, inputs)
+            self._graphs.run(graph, inputs, outputs)
+            return
         index = self._calls[graph]
         self._calls[graph] += 1
         chance = np.random.Generator(np.random.Philox(key=[self.prompts, index]))
         # One row of each of ROWS equal parts, so that both branches of the guidance get the same number of rows. The
         # factor of 0.99 keeps the last one below 1 after rounding to float32.
         pick = ((np.arange(ROWS) + 0.99 * chance.random(ROWS)) / ROWS).astype(np.float32)
-        found = self._graphs.run(graph, {**inputs, PICK: pick})
+        found = self._graphs.run(graph, {**inputs, PICK: pick}, outputs)
         for name, statistics in self.statistics[graph].items():
             low, high, mean, rows = (found[f"{name}:{part}"] for part in PARTS)
             if not np.isfinite([low.min(), high.max()]).all():
@@ -87,7 +89,6 @@ class Collector:
                     "`hart-edge golden`"
                 )
             statistics.call(index).add(low, high, mean, rows, chance.random(ROWS))
-        return found
 
     def end_prompt(self) -> None:
         self.prompts += 1

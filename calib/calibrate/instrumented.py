@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from hart_edge.engines.base import EngineLibrary, Session
+from hart_edge.engines.base import Arrays, EngineLibrary, Session
 
 
 class InstrumentedGraphs:
@@ -31,11 +31,14 @@ class InstrumentedGraphs:
             self._copies.append(self._paths[graph])
             onnx.save_model(model, self._paths[graph])
 
-    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """All outputs of a graph, its further ones among them."""
+    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Compute `outputs` in place, and return all that the graph puts out, its further outputs among them."""
         if graph not in self._sessions:
             self._sessions[graph] = self._library.open(self._paths[graph])
-        return self._sessions[graph].run(inputs)
+        found = self._sessions[graph].run(inputs)
+        for name, array in outputs.items():
+            array[...] = found[name]
+        return found
 
     def close(self) -> None:
         self._sessions.clear()

@@ -25,7 +25,7 @@ LARGEST_TRUSTED = FP16_LARGEST / MARGIN
 
 
 class OverflowWatch:
-    """Call it with (graph, inputs) for every call of the loop; use it as a context manager."""
+    """A Runner of the loop (hart_edge/runtime/loop.py) that looks at every call; use it as a context manager."""
 
     def __init__(
         self, graphs: Mapping[str, Path], tensors: Mapping[str, Sequence[str]], library: EngineLibrary
@@ -46,16 +46,15 @@ class OverflowWatch:
     def __exit__(self, *_: object) -> None:
         self._graphs.close()
 
-    def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The outputs of a call."""
-        found = self._graphs.run(graph, inputs)
+    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Compute `outputs` in place."""
+        found = self._graphs.run(graph, inputs, outputs)
         for name, before in self.largest.get(graph, {}).items():
             extremes = [float(found[f"{name}:{part}"]) for part in ("low", "high")]
             if extremes == [np.inf, -np.inf]:  # the tensor is empty, as the KV cache is at scale 0
                 continue
             magnitude = max(map(abs, extremes)) if np.isfinite(extremes).all() else np.inf
             self.largest[graph][name] = max(before, magnitude)
-        return found
 
     def wide(self) -> dict[str, frozenset[str]]:
         """Per graph the tensors that came nearer to the largest number of FP16 than the margin allows."""

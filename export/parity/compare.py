@@ -1,8 +1,8 @@
-"""Hold every graph against the reference, on the inputs that the real loop gives it.
+"""Compare every graph with the reference, on the inputs that the real loop gives it.
 
 In: the reference's calls and a session per graph. Out: the largest error per graph; ParityError where one is beyond
 tolerance. At every step the exported graph runs on the reference's very inputs, so errors do not add up and a failing
-graph is the one that is named. export/parity/stage.py makes a stage of it.
+graph is the one that is named. export/stages/check.py makes a stage of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hart_edge.bundle.manifest import Precision, TensorSpec
 from hart_edge.calib.scheme import Scheme
@@ -45,10 +44,11 @@ DIFFERING_CHOICES = 0.01
 WORSE_QUANTISATION = 1.25
 
 Arrays = dict[str, NDArray[Any]]
+GivenArrays = Mapping[str, NDArray[Any]]
 # Sees a call of a graph: its name and scale, the reference's inputs and outputs, and what the exported graph made.
-Watcher = Callable[[str, int | None, dict[str, Tensor], dict[str, Tensor], Arrays], None]
+Watcher = Callable[[str, int | None, GivenArrays, GivenArrays, Arrays], None]
 # Says of a graph, the reference's inputs and those of the exported graph which layer is the worst; "" where none is.
-Explainer = Callable[[str, Arrays, Arrays], str]
+Explainer = Callable[[str, GivenArrays, GivenArrays], str]
 
 
 def tolerance_of(graph: str, scheme: Scheme, *, random: bool = False) -> float:
@@ -77,7 +77,7 @@ class GraphError:
 
 
 class ParityCheck:
-    """An observer that runs the exported graph beside the reference and keeps the largest error of each."""
+    """Observes the reference's calls, runs each graph on the same inputs, and keeps its largest error."""
 
     def __init__(
         self,
@@ -103,28 +103,26 @@ class ParityCheck:
         self.worst = {graph: GraphError() for graph in sessions}
         self.calls: Counter[str] = Counter()
 
-    def __call__(self, graph: str, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
+    def __call__(self, graph: str, inputs: GivenArrays, outputs: GivenArrays) -> None:
         scales = self.scales.get(graph, (None,))
         scale = scales[self.calls[graph] % len(scales)]
         self.calls[graph] += 1
-        exact = {name: tensor.numpy() for name, tensor in inputs.items()}
-        feeds = self.feeds(graph, exact)
+        feeds = self.feeds(graph, inputs)
         found = self.sessions[graph].run(feeds, list(outputs))
-        expected = {name: tensor.numpy() for name, tensor in outputs.items()}
-        self.worst[graph] = max(compare(graph, expected, found), self.worst[graph], key=lambda worst: worst.error)
+        self.worst[graph] = max(compare(graph, outputs, found), self.worst[graph], key=lambda worst: worst.error)
         scheme = self.schemes[graph]
         tolerance = tolerance_of(graph, scheme, random=self.random)
         if not self.worst[graph].error <= tolerance:
             worst = self.worst[graph]
             raise ParityError(
                 f"{place(graph, scale)}, tensor {worst.tensor}: error {worst.error:.2e} against the reference, "
-                f"tolerance {tolerance:.0e} at {scheme.precision}; {self.explain(graph, exact, feeds)}nothing was "
+                f"tolerance {tolerance:.0e} at {scheme.precision}; {self.explain(graph, inputs, feeds)}nothing was "
                 f"written. {remedy(scheme.precision)}"
             )
         if self.watch is not None:
             self.watch(graph, scale, inputs, outputs, found)
 
-    def feeds(self, graph: str, inputs: Arrays) -> Arrays:
+    def feeds(self, graph: str, inputs: GivenArrays) -> Arrays:
         """Inputs of the reference as the graph's session takes them."""
         dtypes = self.dtypes.get(graph, {})
         return {name: array.astype(dtypes.get(name, array.dtype), copy=False) for name, array in inputs.items()}
@@ -141,10 +139,12 @@ def remedy(precision: Precision) -> str:
         return "Please report it"
     if precision is Precision.FP16:
         return "Try --precision fp32"
-    return "Try --precision fp16, ranges of prompts like yours (--prompts FILE), or --exclude with the name of that layer"
+    return (
+        "Try --precision fp16, ranges of prompts like yours (--prompts FILE), or --exclude with the name of that layer"
+    )
 
 
-def compare(graph: str, expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> GraphError:
+def compare(graph: str, expected: GivenArrays, found: GivenArrays) -> GraphError:
     """The largest error of a call's outputs. NaN, infinity, another shape and another truth are infinite errors.
 
     Levels of a picture (uint8) may differ by the one that rounding turns; what is beyond counts in units of white.
@@ -176,9 +176,7 @@ def compare(graph: str, expected: Mapping[str, NDArray[Any]], found: Mapping[str
     return worst
 
 
-def _check_choices(
-    graph: str, expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]
-) -> NDArray[np.bool_] | None:
+def _check_choices(graph: str, expected: GivenArrays, found: GivenArrays) -> NDArray[np.bool_] | None:
     """Per token whether the same code was chosen, or None for a graph that chooses none.
 
     Rounding may turn ties. A drawn code stands alone, so few may differ. An encoder's code changes what the finer

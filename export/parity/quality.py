@@ -1,8 +1,8 @@
 """How near the loop's results come to the reference's: logits per scale, and the picture.
 
 In: every call of the transformer, tokens and decoder graphs with the reference's inputs and both outputs, as
-export/parity/compare.py shows them. Out: a Quality. Both transformers had the same inputs, the reference's KV cache among them,
-and the reference's head judges what they made of them, so a scale's figures are its own.
+compare.py shows them. Out: a Quality. Both transformers had the same inputs, the reference's KV cache among them, and
+the reference's head turns their hidden states into logits, so a scale's figures are its own.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ class QualityFigures:
         self.unguided: list[list[LogitError]] = [[] for _ in range(scales)]  # per scale, an entry an image
         self.guided: list[list[LogitError]] = [[] for _ in range(scales)]
         self.pictures: list[float] = []  # mean square errors
-        self._hidden: dict[str, Tensor] = {}
+        self._hidden: dict[str, NDArray[Any]] = {}
 
     def __call__(
         self,
         graph: str,
         scale: int | None,
-        inputs: Mapping[str, Tensor],
-        outputs: Mapping[str, Tensor],
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Mapping[str, NDArray[Any]],
         found: Mapping[str, NDArray[Any]],
     ) -> None:
         """inputs, outputs: the reference's; found: the exported graph's outputs, all of them finite."""
         if graph == "transformer":
             taken = {tensor.name for tensor in self.tokens.inputs} & set(found)
-            self._hidden = {name: torch.from_numpy(found[name].astype(np.float32, copy=False)) for name in taken}
+            self._hidden = {name: found[name].astype(np.float32, copy=False) for name in taken}
         elif graph == "tokens":
             assert scale is not None  # no plan calls it elsewhere
-            self._add_logits(scale, inputs, outputs["logits"])
+            self._add_logits(scale, inputs, torch.from_numpy(outputs["logits"]))
         elif graph == "decoder":
-            difference = found["image"].astype(np.float64) - outputs["image"].numpy()
+            difference = found["image"].astype(np.float64) - outputs["image"]
             self.pictures.append(float(np.square(difference).mean()))
 
-    def _add_logits(self, scale: int, inputs: Mapping[str, Tensor], guided: Tensor) -> None:
-        """inputs: of the reference's tokens graph, whose guidance is taken away to see the conditional logits."""
+    def _add_logits(self, scale: int, inputs: Mapping[str, NDArray[Any]], guided: Tensor) -> None:
+        """inputs: of the reference's tokens graph, which shows the conditional logits where guidance is 0."""
         other = {**inputs, **self._hidden}
-        alone = {"cfg_scale": torch.zeros_like(inputs["cfg_scale"])}
-        for kept, expected, found in (
-            (self.unguided, self._logits({**inputs, **alone}), self._logits({**other, **alone})),
+        unguided = {"cfg_scale": np.zeros_like(inputs["cfg_scale"])}
+        for errors, expected, found in (
+            (self.unguided, self._logits({**inputs, **unguided}), self._logits({**other, **unguided})),
             (self.guided, guided, self._logits(other)),
         ):
             if not found.isfinite().all():
@@ -65,12 +65,12 @@ class QualityFigures:
                     f"graph transformer, scale {scale}: its hidden states give logits that are not finite; nothing was "
                     "written. Try a higher --precision"
                 )
-            kept[scale].append(compare_logits(expected, found))
+            errors[scale].append(compare_logits(expected, found))
 
-    def _logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def _logits(self, inputs: Mapping[str, NDArray[Any]]) -> Tensor:
         """(B, n, V), of the positions that predict codes"""
         with torch.no_grad():
-            results = self.tokens(*(inputs[tensor.name] for tensor in self.tokens.inputs))
+            results = self.tokens(*(torch.from_numpy(inputs[tensor.name]) for tensor in self.tokens.inputs))
         names = [tensor.name for tensor in self.tokens.outputs]
         return results[names.index("logits")]
 

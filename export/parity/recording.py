@@ -1,8 +1,8 @@
-"""What the reference made of the parity prompts: computed once, and shown to every stage that holds something to it.
+"""What the reference made of the parity prompts: computed once, and shown to every stage that compares with it.
 
-In: an observer's calls. Out: the same calls, in order or by graph, each at its own time. They stay in memory as long as
-they are few; what is more goes to files, which are read whenever a call is asked for. The KV cache of a prompt is kept
-once, as long as it has grown: what a scale reads is its beginning.
+In: the calls that a Recorder observes. Out: a Recording of the same calls, in order or by graph, each at its own time.
+They stay in memory as long as they are few; what is more goes to files, which are read whenever a call is asked for.
+The KV cache of a prompt is kept once, at its full length: what a scale reads is its beginning.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hart_edge.calib.scheme import PAST_CACHE
-from hart_edge.export.walk import Observer
+from hart_edge.export.run_plan import Observe
 
 MOST_IN_MEMORY = 2**28  # bytes of inputs and outputs
 ALL, FIRST = slice(None), slice(1)  # prompts
@@ -38,7 +36,7 @@ class _Stored:
 
 @dataclass(frozen=True)
 class _Beginning:
-    """The first rows of a cache (N, B, heads, head_dim), which may still grow."""
+    """The first rows of a cache (N, B, heads, head_dim), which grows until its prompt ends."""
 
     cache: _Stored
     rows: int
@@ -73,19 +71,36 @@ class Call:
         return list(self._outputs)
 
 
+@dataclass(frozen=True)
 class Recording:
-    """An observer that keeps every call. Call end_prompt() after each prompt."""
+    """Every call of the loop, prompt by prompt."""
+
+    prompts: tuple[tuple[Call, ...], ...]
+
+    def calls(self, graph: str, prompts: slice = ALL) -> list[Call]:
+        """The calls of a graph, in order, for all prompts or some."""
+        return [call for prompt in self.prompts[prompts] for call in prompt if call.graph == graph]
+
+    def show(self, observe: Observe, prompts: slice = ALL) -> None:
+        """Show every call once more, in order, for all prompts or some."""
+        for prompt in self.prompts[prompts]:
+            for call in prompt:
+                observe(call.graph, call.inputs, call.outputs)
+
+
+class Recorder:
+    """Observes a loop and keeps every call. Call end_prompt() after each prompt, and recording() in the end."""
 
     def __init__(self, folder: Path, most_in_memory: int = MOST_IN_MEMORY) -> None:
         """folder: for what does not stay in memory; it is made. most_in_memory: bytes."""
-        self.folder, self.most_in_memory = folder, most_in_memory
-        self._prompts: list[list[Call]] = []
+        self.folder, self._most = folder, most_in_memory
+        self._prompts: list[tuple[Call, ...]] = []
         self._running: list[Call] = []
         self._caches: dict[str, _Stored] = {}  # of the prompt that is running
         self._bytes = self._files = 0
         folder.mkdir()
 
-    def __call__(self, graph: str, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+    def __call__(self, graph: str, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
         self._running.append(Call(graph, self._kept(graph, inputs), self._kept(graph, outputs)))
 
     def end_prompt(self) -> None:
@@ -93,41 +108,33 @@ class Recording:
             assert not isinstance(cache.where, Path)  # until now
             cache.where = self._place(cache.where)
         self._caches.clear()
-        self._prompts.append(self._running)
+        self._prompts.append(tuple(self._running))
         self._running = []
 
-    def calls(self, graph: str, prompts: slice = ALL) -> list[Call]:
-        """The calls of a graph, in order, for all prompts or some."""
-        return [call for prompt in self._prompts[prompts] for call in prompt if call.graph == graph]
+    def recording(self) -> Recording:
+        """The prompts that have ended."""
+        return Recording(tuple(self._prompts))
 
-    def show(self, observe: Observer, prompts: slice = ALL) -> None:
-        """Every call once more, in order, for all prompts or some."""
-        for prompt in self._prompts[prompts]:
-            for call in prompt:
-                observe(call.graph, _tensors(call.inputs), _tensors(call.outputs))
-
-    def _kept(self, graph: str, tensors: Mapping[str, Tensor]) -> _Kept:
+    def _kept(self, graph: str, arrays: Mapping[str, NDArray[Any]]) -> _Kept:
         kept: dict[str, _Stored | _Beginning] = {}
-        for name, tensor in tensors.items():
-            if name.startswith(PAST_CACHE) and tensor.numel():  # at scale 0 a half that is not there has another shape
-                cache = self._caches.setdefault(f"{graph} {name}", _Stored(tensor.numpy()))
+        for name, array in arrays.items():
+            if name.startswith(PAST_CACHE) and array.size:  # without rows, the unconditional branch has another shape
+                cache = self._caches.setdefault(f"{graph} {name}", _Stored(array))
                 assert not isinstance(cache.where, Path)  # it has its place at the prompt's end
-                if len(tensor) > len(cache.where):
-                    cache.where = tensor.numpy()
-                kept[name] = _Beginning(cache, len(tensor))
+                if len(array) > len(cache.where):
+                    cache.where = array
+                kept[name] = _Beginning(cache, len(array))
             else:
-                kept[name] = _Stored(self._place(tensor.numpy()))
+                kept[name] = _Stored(self._place(array))
         return kept
 
     def _place(self, array: NDArray[Any]) -> NDArray[Any] | Path:
-        if self._bytes + array.nbytes <= self.most_in_memory:
+        """Where an array stays: in memory, by itself and not as a part of the loop's KV cache, or in a file."""
+        if self._bytes + array.nbytes <= self._most:
             self._bytes += array.nbytes
-            return array
+            is_part = isinstance(array.base, np.ndarray) and array.base.nbytes > array.nbytes
+            return array.copy() if is_part else array
         path = self.folder / f"{self._files}.npy"
         self._files += 1
         np.save(path, array)
         return path
-
-
-def _tensors(arrays: Arrays) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -1,7 +1,7 @@
 """The graphs that a check runs, opened when they are first asked for.
 
-In: files of graphs. Out: a mapping of sessions for export/parity/compare.py. A session of ONNX Runtime holds the graph's
-weights packed anew, beside the reference's own: all graphs at once would be a second model in memory.
+In: files of graphs. Out: a mapping of sessions for compare.py. A session of ONNX Runtime holds the graph's weights
+packed anew, beside the reference's own: all graphs at once would be a second model in memory.
 """
 
 from __future__ import annotations

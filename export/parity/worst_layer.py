@@ -53,6 +53,7 @@ def worst_layer(
     exact: Mapping[str, NDArray[Any]],
     feeds: Mapping[str, NDArray[Any]],
     library: EngineLibrary,
+    at_once: int = AT_ONCE,
 ) -> LayerError | None:
     """The layer whose error grows most. exact, feeds: the inputs, of the dtypes that either graph takes.
 
@@ -69,8 +70,8 @@ def worst_layer(
         _exposing(model, traced, wanted, library) as one,
         _exposing(other, final, (names[name] for name in wanted), library) as two,
     ):
-        for first in range(0, len(layers), AT_ONCE):
-            some = layers[first : first + AT_ONCE]
+        for first in range(0, len(layers), at_once):
+            some = layers[first : first + at_once]
             needed = [name for name in wanted if any(name in (*layer.inputs, layer.output) for layer in some)]
             expected, found = one.run(exact, needed), two.run(feeds, [names[name] for name in needed])
             errors = {name: _distance(expected[name], found[names[name]]) for name in needed}

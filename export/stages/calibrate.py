@@ -1,20 +1,18 @@
-"""Calibration as a stage of the build: the real loop is run on prompts, and every INT8 tensor gets its range.
+"""Calibration: the traced graphs run the loop on prompts, and every tensor that INT8 could hold gets its range.
 
-In: traced graphs in float32, which compute the loop, and the inputs of the prompts. Out: CalibratedRanges, from which
-the INT8 scheme of any target can be made.
+In: traced graphs in float32, instrumented with further outputs, and the inputs of the prompts. Out: CalibratedRanges,
+from which the INT8 scheme of any target can be made.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hart_edge.bundle.manifest import Precision, Target
 from hart_edge.calib.calibrate.collector import Collector
@@ -28,56 +26,40 @@ from hart_edge.calib.scheme import Scheme, scheme_of
 from hart_edge.engines.base import EngineLibrary
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
-from hart_edge.export.stages.read import Inputs, Source
-from hart_edge.export.walk import Execute
-
-Walk = Callable[[Inputs, int, Execute], Tensor]  # executes the plan on inputs and a seed; returns the image
-RunGraph = Callable[[str, Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]  # name and inputs -> outputs
+from hart_edge.export.stages.context import BuildContext
+from hart_edge.export.stages.read import Inputs, ReadResult
+from hart_edge.export.stages.trace import TraceResult
 
 
-def calibrate(
-    source: Source,
-    folder: Path,
-    inputs: Sequence[Inputs],
-    walk: Walk,
-    library: EngineLibrary,
-    rule: RangeRule | None = None,
-) -> CalibratedRanges:
-    """Ranges of a model whose traced graphs lie in a folder. rule: for every graph; None: each its own.
+def calibrate(context: BuildContext, read: ReadResult, traced: TraceResult) -> CalibratedRanges | None:
+    """The ranges of INT8: those that were read, or collected here; None at other precisions.
 
     Raises BuildError for a tensor that is not finite, or of which calibration saw nothing.
     """
-    if not inputs:
-        raise BuildError("calibration: expected at least one prompt, found none; name a file with --prompts")
-    statistics = watch_loop(source, folder, inputs, walk, library)
-    rules = {name: rule or default_rule(name) for name in statistics}
-    alphas = () if source.random else ALPHAS  # random weights have no outliers to move
-    found = {name: ranges_of(name, folder, own, rules[name], alphas) for name, own in statistics.items()}
-    used = {name: str(own) for name, own in rules.items()}
-    return CalibratedRanges(source.weights_sha256, len(inputs), hash_inputs(inputs), used, found)
+    if context.options.precision is not Precision.INT8 or read.ranges is not None:
+        return read.ranges
+    inputs, source = read.calibration_inputs, traced.source
+    with context.step(f"calibrating on {len(inputs)} prompts"):
+        if not inputs:
+            raise BuildError("calibration: expected at least one prompt, found none; name a file with --prompts")
+        statistics = collect_statistics(traced, inputs, context.library)
+        rules = {name: context.options.range_rule or default_rule(name) for name in statistics}
+        alphas = () if source.random else ALPHAS  # random weights have no outliers to move
+        found = {name: ranges_of(name, traced.folder, own, rules[name], alphas) for name, own in statistics.items()}
+        used = {name: str(rule) for name, rule in rules.items()}
+        return CalibratedRanges(source.weights_sha256, len(inputs), hash_inputs(inputs), used, found)
 
 
-def watch_loop(
-    source: Source, folder: Path, inputs: Sequence[Inputs], walk: Walk, library: EngineLibrary
+def collect_statistics(
+    traced: TraceResult, inputs: Sequence[Inputs], library: EngineLibrary
 ) -> dict[str, dict[str, TensorStatistics]]:
     """Statistics of every tensor that INT8 would hold, per graph."""
-    schemes = {name: calibrated_scheme(name) for name in source.graphs}
-    paths = {name: folder / f"{name}.onnx" for name in source.graphs}
-    with Collector(paths, schemes, library) as collector:
+    paths = traced.paths
+    with Collector(paths, {name: calibrated_scheme(name) for name in paths}, library) as collector:
         for index, one in enumerate(inputs):
-            walk(one, FIRST_SEED + index, by_arrays(collector))
+            traced.draw(collector, one, FIRST_SEED + index)
             collector.end_prompt()
     return collector.statistics
-
-
-def by_arrays(run: RunGraph) -> Execute:
-    """An Execute of graphs that take and return numpy's arrays."""
-
-    def execute(graph: str, inputs: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
-        found = run(graph, {name: tensor.numpy() for name, tensor in inputs.items()})
-        return {name: torch.from_numpy(found[name]) for name in wanted}
-
-    return execute
 
 
 def ranges_of(
@@ -87,26 +69,26 @@ def ranges_of(
     rule: RangeRule,
     alphas: Sequence[float],
 ) -> dict[str, ActivationRange]:
-    """The ranges of one graph."""
+    """The ranges of one graph, whose traced file lies in a folder."""
     model = read_graph(folder / f"{name}.onnx")
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
 
-    def read(weight: str) -> np.ndarray:
+    def read(weight: str) -> NDArray[Any]:
         return read_tensor(weights[weight], folder)
 
     return choose_ranges(model, calibrated_scheme(name), statistics, read, rule, alphas)
 
 
 def calibrated_scheme(name: str) -> Scheme:
-    """The scheme that ranges are made for: the one with the most INT8 activations."""
+    """The scheme whose tensors get ranges: that with the most INT8 activations."""
     return scheme_of(name, Precision.INT8, REGISTRY[Target.CPU].graphs)
 
 
-def hash_inputs(inputs: Sequence[Mapping[str, Tensor]]) -> str:
-    """One SHA-256 of all that the loop was run on."""
+def hash_inputs(inputs: Sequence[Inputs]) -> str:
+    """One SHA-256 of all that the loop was run on. Types have torch's names, as in every file of ranges so far."""
     digest = hashlib.sha256()
     for one in inputs:
-        for name, tensor in sorted(one.items()):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-            digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
+        for name, array in sorted(one.items()):
+            digest.update(f"{name} {array.shape} torch.{array.dtype}\n".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

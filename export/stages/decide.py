@@ -1,202 +1,88 @@
-"""What each component becomes at INT8: the scheme that is fast on this machine, and the layers that stay out of it.
+"""What each component becomes: its scheme, the layers that stay out of INT8, and the tensors that stay in float32.
 
-In: traced graphs, ranges, and the reference's calls. Out: a Decision per component, with its reason for the
-manifest and the card.
+In: traced graphs, ranges, and the reference's calls. Out: a Decision per component, with its reason for the manifest
+and the card. At INT8 on a CPU the scheme is the fastest that was measured on this machine, unless one was asked for.
 """
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from hart_edge.bundle.manifest import TensorSpec
-from hart_edge.bundle.quality import Limits, percent
 from hart_edge.calib.calibrate.ranges import CalibratedRanges
-from hart_edge.calib.graph_files import graph_file, read_graph
-from hart_edge.calib.quantizable_nodes import NodeKind, find_quantizable_nodes
-from hart_edge.calib.rewrite.apply import apply_scheme
-from hart_edge.calib.scheme import Int8Scheme, Scheme, candidates, specs_in
-from hart_edge.calib.select.fastest import Candidate, NoCandidateError, choose_scheme, timed
-from hart_edge.calib.select.logits import LogitError
-from hart_edge.calib.select.sensitivity import (
-    LayerFigures,
-    LogitsJudge,
-    fewest_left_out,
-    layers_of,
-    measure_layers,
-)
-from hart_edge.engines.base import EngineLibrary, Session
+from hart_edge.calib.graph_files import read_graph
+from hart_edge.calib.quantizable_nodes import find_quantizable_nodes
+from hart_edge.calib.scheme import Scheme, scheme_of, specs_in
 from hart_edge.errors import BuildError
-from hart_edge.export.graphs import GraphModule
-from hart_edge.export.parity.compare import compare, tolerance_of
-from hart_edge.export.parity.limits import beyond
-from hart_edge.export.parity.recording import FIRST, Recording
+from hart_edge.export.parity.recording import Recording
+from hart_edge.export.stages.context import BuildContext
+from hart_edge.export.stages.int8_choice import Decision, Int8Choice
+from hart_edge.export.stages.overflow import find_overflow
+from hart_edge.export.stages.read import ReadResult
+from hart_edge.export.stages.trace import TraceResult
 
 
 @dataclass(frozen=True)
-class Decision:
-    """The scheme of a component.
+class DecideResult:
+    """Per component. inputs, outputs: as its graph has them in its scheme; wide: tensors that FP16 may not hold."""
 
-    excluded: weights that stay out of INT8 altogether; weight_only: weights that are held in INT8 and multiplied in
-    float32 where the scheme allows it, else excluded as well.
-    """
+    decisions: Mapping[str, Decision]
+    inputs: Mapping[str, tuple[TensorSpec, ...]]
+    outputs: Mapping[str, tuple[TensorSpec, ...]]
+    wide: Mapping[str, frozenset[str]]
 
-    scheme: Scheme
-    reason: str = ""
-    excluded: frozenset[str] = frozenset()
-    weight_only: frozenset[str] = frozenset()
-
-
-def logits_judge(recording: Recording, tokens: GraphModule) -> LogitsJudge:
-    """The judge of transformers by the reference's logits. tokens: the reference's graph."""
-    scales = len(recording.calls("transformer", FIRST))
-    return LogitsJudge(recording.calls("transformer"), recording.calls("tokens"), scales, tokens)
+    @property
+    def schemes(self) -> dict[str, Scheme]:
+        return {name: decision.scheme for name, decision in self.decisions.items()}
 
 
-def hold(errors: Sequence[LogitError], limits: Limits) -> bool:
-    """Whether every scale is within the limits on logits."""
-    return not any(beyond(scale.same / scale.tokens, scale.kl / scale.tokens, scale.tokens, limits) for scale in errors)
-
-
-def describe(errors: Sequence[LogitError]) -> str:
-    """The worst scale of each figure."""
-    most = max(scale.kl / scale.tokens for scale in errors)
-    return (
-        f"KL {most:.1e} nats, top-1 {percent(min(scale.same / scale.tokens for scale in errors))} at the worst scales"
+def decide(
+    context: BuildContext,
+    read: ReadResult,
+    traced: TraceResult,
+    recording: Recording,
+    ranges: CalibratedRanges | None,
+) -> DecideResult:
+    """Decide for every component. ranges: of INT8. Raises BuildError where no scheme comes near the reference."""
+    options, graphs = context.options, traced.source.graphs
+    architectures = options.engines.architectures
+    excluded = weights_like(traced.paths, options.excluded)
+    decisions = {
+        name: Decision(scheme_of(name, options.precision, context.entry.graphs, architectures), excluded=excluded[name])
+        for name in graphs
+    }
+    if ranges is not None:
+        with context.step("choosing INT8 schemes"):
+            limits = options.layer_limits if traced.source.tokenizer is not None else None  # else logits mean nothing
+            choice = Int8Choice(
+                traced.folder,
+                graphs,
+                ranges,
+                context.library,
+                context.say,
+                random=traced.source.random,
+                fp16_cache=traced.fp16_cache,
+                rewrite=context.tools.rewrite,
+            )
+            decisions = choice.decide(decisions, options.int8_scheme, recording, limits)
+    schemes = {name: decision.scheme for name, decision in decisions.items()}
+    fp16_cache = traced.fp16_cache
+    return DecideResult(
+        decisions,
+        {name: specs_in(graph.inputs, schemes[name], fp16_cache=fp16_cache) for name, graph in graphs.items()},
+        {name: specs_in(graph.outputs, schemes[name], fp16_cache=fp16_cache) for name, graph in graphs.items()},
+        find_overflow(context, read, traced, schemes),
     )
-
-
-@dataclass(frozen=True)
-class Int8Stage:
-    """Decides with candidate graphs beside those in `folder`.
-
-    graphs: the reference's, of which the tokens graph is run; say: takes what a user should know; random: whether its
-    weights are random; fp16_cache: whether the KV cache is FP16.
-    """
-
-    folder: Path
-    graphs: Mapping[str, GraphModule]
-    ranges: CalibratedRanges
-    library: EngineLibrary
-    say: Callable[[str], None]
-    random: bool = False
-    fp16_cache: bool = False
-
-    def decide(
-        self, decisions: Mapping[str, Decision], wanted: Int8Scheme, recording: Recording, limits: Limits | None
-    ) -> dict[str, Decision]:
-        """The decisions with every component's fastest scheme, and the transformer's layers within the limits.
-
-        limits: on its logits; None where they mean nothing.
-        """
-        open_schemes = {name: candidates(name, each.scheme, wanted) for name, each in decisions.items()}
-        found = {name: replace(each, scheme=open_schemes[name][0]) for name, each in decisions.items()}
-        for name, schemes in open_schemes.items():
-            if len(schemes) > 1:
-                found[name] = self._fastest(name, found[name], schemes, recording)
-                self.say(f"{name}: {found[name].scheme}: {found[name].reason}")
-        if limits is not None and found["transformer"].scheme.quantizes(NodeKind.LINEAR):
-            found["transformer"] = self._within_limits(found["transformer"], recording, limits)
-        return found
-
-    def _fastest(self, name: str, decision: Decision, schemes: Sequence[Scheme], recording: Recording) -> Decision:
-        """The fastest scheme whose error on recorded calls is accepted."""
-        calls = recording.calls(name, FIRST)
-        refused: list[str] = []
-
-        def candidate(scheme: Scheme) -> Candidate | None:
-            session, seconds, error = self._open(name, scheme, decision.excluded), 0.0, 0.0
-            for call in calls:
-                spent, found = timed(session, call)
-                seconds += spent
-                error = max(error, compare(name, call.outputs, found).error)
-            if error <= tolerance_of(name, scheme, random=self.random):
-                return Candidate(scheme, session, error, seconds)
-            refused.append(f"{scheme}: error {error:.1e}")
-            return None
-
-        try:
-            # Backwards: what takes the most memory while it is opened, weights alone in float32, is opened alone.
-            choice = choose_scheme(filter(None, map(candidate, reversed(schemes))), calls)
-        except NoCandidateError:
-            raise BuildError(
-                f"graph {name}: no INT8 scheme comes near the reference ({'; '.join(refused)}); calibrate on prompts "
-                "like those that it will see (--prompts), or build at fp16"
-            ) from None
-        reasons = [choice.reason, *refused] if choice.reason else refused
-        return replace(decision, scheme=choice.scheme, reason="; ".join(reasons))
-
-    def _within_limits(self, decision: Decision, recording: Recording, limits: Limits) -> Decision:
-        """Keep the most sensitive layers out of INT8 until the logits are near enough at every scale."""
-        judge = logits_judge(recording, self.graphs["tokens"])
-        errors: list[LogitError] = []
-        every: frozenset[str] = frozenset()
-
-        def open_without(weights: Collection[str]) -> Session:
-            return self._open("transformer", decision.scheme, decision.excluded, weights)
-
-        def open_with(weights: Collection[str]) -> Session:
-            return self._open("transformer", decision.scheme, every.difference(weights))
-
-        def accept(session: Session) -> bool:
-            errors[:] = judge.errors(session)
-            return hold(errors, limits)
-
-        kept: list[LayerFigures] = []
-        if not accept(open_without(())):
-            layers = layers_of(read_graph(self.folder / "transformer.onnx"), decision.scheme)
-            layers = [layer for layer in layers if not decision.excluded.issuperset(layer[1])]
-            every = decision.excluded.union(*(weights for _, weights in layers))
-            self.say(f"transformer: {describe(errors)}; looking at each of {len(layers)} layers")
-            kept = fewest_left_out(measure_layers(layers, open_with, judge, lambda _: None), open_without, accept)
-            accept(open_without({weight for layer in kept for weight in layer.weights}))
-        names = f"; not multiplied in INT8: {', '.join(layer.name for layer in kept)}" if kept else ""
-        reason = f"{describe(errors)}{names}"
-        self.say(f"transformer: {reason}")
-        weights = {weight for layer in kept for weight in layer.weights}
-        return replace(
-            decision, reason="; ".join(filter(None, (decision.reason, reason))), weight_only=frozenset(weights)
-        )
-
-    def _open(self, name: str, scheme: Scheme, excluded: Collection[str], weight_only: Collection[str] = ()) -> Session:
-        """A session of a component in a scheme. What it leaves as it is stays in the traced graph's file of weights."""
-        ranges = self.ranges.graphs.get(name, {})
-        traced = read_graph(self.folder / f"{name}.onnx")
-        fp16 = self.fp16_cache
-        model = apply_scheme(
-            traced, scheme, ranges, self.folder, excluded=excluded, weight_only=weight_only, fp16_cache=fp16
-        )
-        with graph_file(model, self.folder / f"{name}.candidate.onnx") as path:
-            del model  # its weights are in the file
-            session = self.library.open(path)
-        if not (scheme.fp16_activations or fp16):
-            return session
-        return CastingSession(session, specs_in(self.graphs[name].inputs, scheme, fp16_cache=fp16))
-
-
-@dataclass(frozen=True)
-class CastingSession:
-    """A session that takes the reference's inputs in the types that its graph has them in."""
-
-    session: Session
-    inputs: Sequence[TensorSpec]
-
-    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        dtypes = {spec.name: spec.dtype.value for spec in self.inputs}
-        cast = {name: value.astype(dtypes[name], copy=False) for name, value in inputs.items()}
-        return self.session.run(cast, outputs)
 
 
 def weights_like(graphs: Mapping[str, Path], patterns: Iterable[str]) -> dict[str, frozenset[str]]:
     """Per graph the weights whose names match a pattern, as in `transformer.blocks.0.*`. Raises BuildError if none."""
     found: dict[str, set[str]] = {name: set() for name in graphs}
     names = {
-        name: {site.weight for site in find_quantizable_nodes(read_graph(path).graph)} for name, path in graphs.items()
+        name: {node.weight for node in find_quantizable_nodes(read_graph(path).graph)} for name, path in graphs.items()
     }
     for pattern in patterns:
         matches = {name: set(fnmatch.filter(weights, f"{pattern}*")) for name, weights in names.items()}

@@ -1,4 +1,4 @@
-"""The last stage of a build for engines: the bundle of graphs becomes one of engines, where this machine can do it."""
+"""Engines: the bundle of graphs becomes one of engines, where this machine has the library that makes them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build_for_engines(
             progress(StepDone(label, engine.seconds, engine.bytes))
 
         def card(finished: Manifest, seconds: float) -> str:
-            return write_card(finished, machine, seconds, options.command, options.held_to)
+            return write_card(finished, machine, seconds, options.command, options.effective_limits)
 
         job = EngineJob(graphs, manifest, options.target, options.out, name, settings, card)
         return build_engines(job, builder, progress, done)

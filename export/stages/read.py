@@ -1,7 +1,7 @@
-"""What a build starts from: a checkpoint folder, read and checked, and the inputs its graphs are run on.
+"""Reading: what a build starts from, a checkpoint and the inputs that its graphs are run on.
 
-In: the folder of contract 1 (tokenizer/, llm/, text_model/). Out: a Source. What a user may have got wrong is found
-here, before minutes of tracing.
+In: a checkpoint folder (tokenizer/, llm/, text_model/: docs/contracts.md), or a preset. Out: a ReadResult. What a user
+may have got wrong is found here, before minutes of tracing.
 """
 
 from __future__ import annotations
@@ -9,25 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from hart_edge.bundle.manifest import Licence
+from hart_edge.bundle.manifest import Licence, Precision
 from hart_edge.bundle.settings import Sampling, Settings, over
 from hart_edge.calib.calibrate.prompts import read_prompts
-from hart_edge.calib.calibrate.ranges import hash_files
+from hart_edge.calib.calibrate.ranges import CalibratedRanges, hash_files, read_ranges
 from hart_edge.errors import BuildError, CheckpointError
 from hart_edge.export.graphs import GraphModule, build_graphs
+from hart_edge.export.stages.context import BuildContext
 from hart_edge.reference.checkpoint import load_checkpoint
+from hart_edge.reference.config import TokenizerConfig, TransformerConfig
 from hart_edge.reference.hart import HART
 from hart_edge.reference.presets import configs
 from hart_edge.reference.sampling import published_sampling
 from hart_edge.reference.text_model import load_text_model
+from hart_edge.runtime.loop import Array
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 
 # Version 2. None is among the calibration prompts, in these words or nearly; the first two are drawn by every check.
@@ -44,7 +46,8 @@ PARITY_PROMPTS = (
 PARITY_SEED = 1
 WEIGHTS_SEED = 0  # of presets
 
-Inputs = dict[str, Tensor]  # what the plan asks of its caller: input_ids, or context and context_mask
+Inputs = dict[str, Array]  # what the plan asks of its caller: input_ids, or context and context_mask
+ReadConfigs = Callable[[str], tuple[TransformerConfig, TokenizerConfig]]  # of a preset, by its name
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,8 @@ class Source:
         """Whether the weights are random: a preset's."""
         return self.folder is None
 
-    def let_go(self) -> None:
-        """Free the weights of the transformer's blocks and of the text model, without which most graphs cannot run.
-
-        The tokens graph can.
-        """
+    def free_weights(self) -> None:
+        """Free the weights of the transformer's blocks and of the text model. The tokens graph can still run."""
         text_model = self.graphs["text_model"].parameters() if "text_model" in self.graphs else ()
         for parameter in (*self.model.transformer.blocks.parameters(), *text_model):
             parameter.data = torch.empty(0)
@@ -81,17 +81,17 @@ class Source:
         return over(over(published, self.settings), asked or Settings())
 
     def parity_inputs(self) -> list[Inputs]:
-        """What the graphs are held against the reference on; seeded noise stands in for a missing text model."""
+        """What the graphs are compared with the reference on; seeded noise stands in for a missing text model."""
         if self.tokenizer is not None:
             return [_encode(self.tokenizer, prompt) for prompt in PARITY_PROMPTS]
         config = self.model.config
         generator = torch.Generator().manual_seed(PARITY_SEED)
         context = torch.randn(1, config.context_token, config.context_dim, generator=generator)
         mask = torch.arange(config.context_token)[None] < max(1, config.context_token // 2)
-        return [{"context": context, "context_mask": mask}]
+        return [{"context": context.numpy(), "context_mask": mask.numpy()}]
 
     def calibration_inputs(self, prompts: Path | None, contexts: Path | None) -> list[Inputs]:
-        """What the loop is calibrated on: a file of prompts (None: the set that comes along), or of contexts."""
+        """What the loop is calibrated on: a file of prompts (None: the set that is shipped), or of contexts."""
         if self.tokenizer is not None:
             return [_encode(self.tokenizer, prompt) for prompt in read_prompts(prompts)]
         if self.random:
@@ -102,6 +102,36 @@ class Source:
                 "with --contexts (npz with context (N, T, D) and context_mask (N, T)), or build at fp16"
             )
         return read_contexts(contexts, self.model.config.context_token, self.model.config.context_dim)
+
+
+@dataclass(frozen=True)
+class ReadResult:
+    """sampling: the bundle's defaults; ranges: those that the user named; calibration_inputs: what ranges are to be
+    collected on, empty where none are."""
+
+    source: Source
+    sampling: Sampling
+    ranges: CalibratedRanges | None
+    calibration_inputs: tuple[Inputs, ...]
+
+
+def read(context: BuildContext) -> ReadResult:
+    """Read what the options name. Raises CheckpointError or BuildError."""
+    options = context.options
+    with context.step(f"reading {options.checkpoint}") as step:
+        if isinstance(options.checkpoint, str):
+            source = random_source(options.checkpoint, context.tools.configs)
+        else:
+            source = read_source(options.checkpoint)
+        ranges: CalibratedRanges | None = None
+        inputs: list[Inputs] = []
+        if options.precision is Precision.INT8:
+            if options.ranges is not None:
+                ranges = read_ranges(options.ranges, source.weights_sha256)
+            else:
+                inputs = source.calibration_inputs(options.prompts, options.contexts)
+        step.size = source.weight_bytes
+    return ReadResult(source, source.sampling(options.settings), ranges, tuple(inputs))
 
 
 def read_source(folder: Path) -> Source:
@@ -127,7 +157,7 @@ def read_source(folder: Path) -> Source:
     )
 
 
-def random_source(preset: str) -> Source:
+def random_source(preset: str, configs: ReadConfigs = configs) -> Source:
     """The shape of a preset with seeded random weights, without a text model. Raises BuildError."""
     with torch.random.fork_rng():
         torch.manual_seed(WEIGHTS_SEED)
@@ -160,10 +190,7 @@ def read_contexts(path: Path, tokens: int, dim: int) -> list[Inputs]:
             f"{path}: expected context (N, {tokens}, {dim}) and context_mask (N, {tokens}), found {context.shape} and "
             f"{mask.shape}; use the text model that the transformer was trained with"
         )
-    return [
-        {"context": torch.from_numpy(c[None]), "context_mask": torch.from_numpy(m[None])}
-        for c, m in zip(context, mask, strict=True)
-    ]
+    return [{"context": c[None], "context_mask": m[None]} for c, m in zip(context, mask, strict=True)]
 
 
 def read_licences(checkpoint: Path) -> tuple[Licence, ...]:
@@ -181,4 +208,4 @@ def read_licences(checkpoint: Path) -> tuple[Licence, ...]:
 
 
 def _encode(tokenizer: PromptTokenizer, prompt: str) -> Inputs:
-    return {"input_ids": torch.from_numpy(tokenizer.encode(prompt))}
+    return {"input_ids": tokenizer.encode(prompt)}

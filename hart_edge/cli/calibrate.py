@@ -34,10 +34,11 @@ def add(commands: Commands) -> None:
 
 
 def run(a: argparse.Namespace, calibrate: Calibrate | None = None) -> int:
-    """calibrate: what makes the ranges in an empty folder, export.chain unless a test has its own."""
+    """calibrate: what makes the ranges, with an empty folder for its graphs; export.chain unless a test has its own."""
     try:
         with BuildLines(as_json=a.json) as show:
             with needs_extra("calibration", "export"):
+                from hart_edge.export import chain
                 from hart_edge.export.options import BuildOptions
             options = BuildOptions(
                 a.checkpoint,
@@ -47,7 +48,7 @@ def run(a: argparse.Namespace, calibrate: Calibrate | None = None) -> int:
                 contexts=a.contexts,
                 range_rule=a.range_rule,
             )
-            found = write_ranges(options, show, calibrate or ranges_of)
+            found = write_ranges(options, show, calibrate or chain.calibrate_checkpoint)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{a.out} was not written") from None
     tensors = sum(len(ranges) for ranges in found.graphs.values())
@@ -59,13 +60,6 @@ def run(a: argparse.Namespace, calibrate: Calibrate | None = None) -> int:
             f"them with\n    python -m export.build --checkpoint {a.checkpoint} --precision int8 --ranges {a.out}"
         )
     return 0
-
-
-def ranges_of(options: BuildOptions, progress: Progress, scratch: Path) -> CalibratedRanges:
-    """The ranges of options.checkpoint; graphs are traced into the empty folder scratch."""
-    with needs_extra("calibration", "export"):
-        from hart_edge.export.chain import Builder
-    return Builder(options, progress).calibrate(scratch)
 
 
 def write_ranges(options: BuildOptions, progress: Progress, calibrate: Calibrate) -> CalibratedRanges:

@@ -21,8 +21,8 @@ from hart_edge.checks.bench.work import count, count_steps
 from hart_edge.checks.macs import count_macs
 from hart_edge.cli.main import main
 from hart_edge.errors import EngineError
-from hart_edge.export.chain import SHIPPED_MODEL
 from hart_edge.reference.checkpoint import load_checkpoint
+from hart_edge.reference.presets import SHIPPED_MODEL
 from tests.calib.make_graphs import linear_model
 from tests.conftest import GOLDEN
 from tests.engines.tensorrt.engine_bundle import make_engine_bundle

@@ -4,4 +4,4 @@ from tests import one_thread as threads
 from tests.export import conftest as builds
 
 one_thread = threads.one_thread
-contexts, small_bundle, tiny_preset = builds.contexts, builds.small_bundle, builds.tiny_preset
+contexts, small_bundle = builds.contexts, builds.small_bundle

@@ -20,15 +20,9 @@ from hart_edge.cli.main import build_parser, guarded, parser
 from hart_edge.cli.main import main as command_main
 from hart_edge.export.options import BuildOptions, Progress
 from tests.cli.command_line import Terminal
-from tests.conftest import GOLDEN, BuildOnce
+from tests.conftest import GOLDEN, BuildCommand
 
 CHECKPOINT = str(GOLDEN / "adaln")
-
-
-@pytest.fixture
-def traced(build_once: BuildOnce) -> None:
-    """The checkpoint's graphs are traced by now, so building it takes a second."""
-    build_once(GOLDEN / "adaln", Precision.FP32)
 
 
 def parsed(*arguments: str) -> argparse.Namespace:
@@ -41,10 +35,12 @@ def options(*arguments: str) -> BuildOptions:
     return build_options(parsed(*arguments), Path("bundle"))
 
 
-def test_quiet_when_not_a_terminal(traced: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_quiet_when_not_a_terminal(
+    build_command: BuildCommand, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """Two lines: what was made, how large, how good."""
     out = tmp_path / "bundle"
-    assert main(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(out), "--top-p", "0.75"]) == 0
+    assert build_command(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(out), "--top-p", "0.75"]) == 0
     said = capsys.readouterr()
     line = rf"{re.escape(str(out))}: fp32 for cpu, \d+\.\d MB in \d+ s; largest error \d\.\de-\d\d \(\w+, \S+\)\n"
     near = r"against the reference: top-1 100 % .*, KL \S+ .*, decoder \d+\.\d dB, on 1 prompts\n"
@@ -55,9 +51,9 @@ def test_quiet_when_not_a_terminal(traced: None, capsys: pytest.CaptureFixture[s
     assert f"\n    {command}\n" in (out / "README.md").read_text("utf-8")
 
 
-def test_json(traced: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_json(build_command: BuildCommand, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "bundle"
-    assert main(["--checkpoint", CHECKPOINT, "--precision", "fp16", "--out", str(out), "--json"]) == 0
+    assert build_command(["--checkpoint", CHECKPOINT, "--precision", "fp16", "--out", str(out), "--json"]) == 0
     said = capsys.readouterr()
     *steps, last = [json.loads(line) for line in said.out.splitlines()]
     assert said.err == ""
@@ -81,9 +77,11 @@ def test_json(traced: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     }
 
 
-def test_terminal_shows_every_step(traced: None, tmp_path: Path) -> None:
+def test_terminal_shows_every_step(build_command: BuildCommand, tmp_path: Path) -> None:
     with redirect_stdout(Terminal()) as screen:
-        assert main(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(tmp_path / "bundle")]) == 0
+        assert (
+            build_command(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(tmp_path / "bundle")]) == 0
+        )
     lines = screen.getvalue().split("\n")
     assert re.fullmatch(r"  tracing transformer \.\.\.\r\033\[K +\d+\.\d s +\d+\.\d MB +tracing transformer", lines[2])
     assert len(lines) == 14 + 3  # a line a step, two of the report, and nothing after it
@@ -109,9 +107,9 @@ def test_error_on_standard_error(capsys: pytest.CaptureFixture[str], tmp_path: P
     ],
 )
 def test_refused(
-    traced: None, capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], message: str
+    build_command: BuildCommand, capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    assert main(["--checkpoint", CHECKPOINT, "--out", str(tmp_path / "bundle"), *arguments]) == 1
+    assert build_command(["--checkpoint", CHECKPOINT, "--out", str(tmp_path / "bundle"), *arguments]) == 1
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

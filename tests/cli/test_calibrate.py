@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +13,25 @@ import pytest
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.calibrate.ranges import CalibratedRanges, read_ranges
 from hart_edge.cli.calibrate import run
-from hart_edge.cli.main import build_main as build
 from hart_edge.cli.main import guarded, main, parser
+from hart_edge.export.chain import calibrate_checkpoint
 from hart_edge.export.options import BuildOptions, Progress
+from hart_edge.export.tools import Tools
+from tests.conftest import BuildCommand
 from tests.export.small_checkpoint import CHECKPOINT
 
-
-@pytest.fixture(autouse=True)
-def traced(small_bundle: Path) -> None:
-    """The checkpoint's graphs are traced by now, so collecting takes seconds."""
+Collect = Callable[..., int]
 
 
-def collect(out: Path, contexts: Path, *further: str) -> int:
-    return main(["calibrate", *arguments(out, contexts), *further])
+@pytest.fixture
+def collect(tools: Tools) -> Collect:
+    """The command with graphs that are traced once: output file, contexts, further arguments -> exit status."""
+
+    def call(out: Path, contexts: Path, *further: str) -> int:
+        a = parser().parse_args(["calibrate", *arguments(out, contexts), *further])
+        return guarded(functools.partial(run, calibrate=functools.partial(calibrate_checkpoint, tools=tools)), a)
+
+    return call
 
 
 def arguments(out: Path, contexts: Path) -> list[str]:
@@ -31,7 +39,7 @@ def arguments(out: Path, contexts: Path) -> list[str]:
 
 
 def test_the_same_ranges_as_a_build_of_the_same_inputs(
-    contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    collect: Collect, build_command: BuildCommand, contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "ranges" / "mine.json"
     assert collect(out, contexts) == 0
@@ -41,14 +49,14 @@ def test_the_same_ranges_as_a_build_of_the_same_inputs(
     bundles = []
     for given in (["--ranges", str(out)], ["--contexts", str(contexts)]):
         bundles.append(tmp_path / f"bundle{len(bundles)}")
-        assert build(["--checkpoint", str(CHECKPOINT), "--out", str(bundles[-1]), *given]) == 0
+        assert build_command(["--checkpoint", str(CHECKPOINT), "--out", str(bundles[-1]), *given]) == 0
     assert out.read_bytes() == (bundles[0] / "calibration.json").read_bytes()
     assert out.read_bytes() == (bundles[1] / "calibration.json").read_bytes()
     calibrations = [open_bundle(bundle).manifest.calibration for bundle in bundles]
     assert calibrations[0] == calibrations[1] is not None
 
 
-def test_json(contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json(collect: Collect, contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "ranges.json"
     assert collect(out, contexts, "--json", "--range-rule", "mse") == 0
     *steps, last = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -74,7 +82,7 @@ def test_interrupted_leaves_what_was_there(contexts: Path, tmp_path: Path, capsy
 
 
 def test_not_finite_names_prompt_graph_and_tensor(
-    contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    collect: Collect, contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = dict(np.load(contexts))
     given["context"][1] = np.nan
@@ -92,7 +100,9 @@ def test_no_prompts(contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "expected at least one prompt, found none; write one a line" in capsys.readouterr().err
 
 
-def test_a_folder_is_no_file(contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_is_no_file(
+    collect: Collect, contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert collect(tmp_path, contexts) == 1
     assert (
         f"error: {tmp_path}: expected a file to write, found a folder; name one with --out" in capsys.readouterr().err

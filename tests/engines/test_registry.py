@@ -17,7 +17,9 @@ from hart_edge.engines.registry import REGISTRY, Registry
 from hart_edge.engines.tensorrt.builder import TensorRTBuilder
 from hart_edge.engines.tensorrt.facts import TENSORRT_RTX
 from hart_edge.errors import BuildError
-from hart_edge.export.chain import BuildOptions, build
+from hart_edge.export.chain import build
+from hart_edge.export.options import BuildOptions
+from hart_edge.export.tools import Tools
 from hart_edge.runtime.pipeline import Context, Pipeline
 from tests.conftest import GOLDEN, BuildOnce
 from tests.engines.fake_library import ARCHITECTURE, VERSION, PackedRunner, entry
@@ -72,7 +74,7 @@ def test_a_further_library_builds_a_bundle_and_draws(build_once: BuildOnce, tmp_
     """From a checkpoint to a picture, the very one that ONNX Runtime draws: its engines hold the same graphs."""
     seen: list[object] = []
     options = BuildOptions(GOLDEN / "adaln", tmp_path / "packed", Precision.FP32, Target.TENSORRT)
-    manifest = build(options, seen.append, further)
+    manifest = build(options, seen.append, tools=Tools(registry=further))
     engines = manifest.target.engines
     assert engines is not None and (engines.version, engines.architectures) == (VERSION, (ARCHITECTURE,))
     assert {event.phase for event in seen if isinstance(event, BuildProgress)} == {"packing"}
@@ -87,7 +89,7 @@ def test_a_further_library_builds_a_bundle_and_draws(build_once: BuildOnce, tmp_
 def test_a_further_library_refuses_a_precision_before_anything_is_read(tmp_path: Path, further: Registry) -> None:
     options = BuildOptions(tmp_path / "nowhere", tmp_path / "packed", Precision.INT8, Target.TENSORRT)
     with pytest.raises(BuildError, match=r"^packing computes in no INT8; use --precision fp16$"):
-        build(options, registry=further)
+        build(options, tools=Tools(registry=further))
 
 
 def test_a_further_library_that_runs_graphs(tmp_path: Path) -> None:

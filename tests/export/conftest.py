@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import hart_edge.export.stages.read
 from hart_edge.bundle.manifest import Precision
-from hart_edge.cli.macs import read_configs as configs_of
 from tests import one_thread as threads
 from tests.conftest import BuildOnce
 from tests.export.small_checkpoint import CHECKPOINT
@@ -22,13 +20,6 @@ one_thread = threads.one_thread
 def small_bundle(build_once: BuildOnce) -> Path:
     """A golden checkpoint at fp32; its graphs are traced by now, so building it again takes a second."""
     return build_once(CHECKPOINT, Precision.FP32)
-
-
-@pytest.fixture
-def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A preset of the shape of that checkpoint, whatever its name."""
-    monkeypatch.setattr(hart_edge.export.stages.read, "configs", lambda preset: configs_of(CHECKPOINT))
-    return "tiny"
 
 
 @pytest.fixture

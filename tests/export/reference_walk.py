@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from hart_edge.bundle.plan import Buffer, BufferKind
 from hart_edge.bundle.settings import Settings, over
 from hart_edge.export.graphs import build_graphs
 from hart_edge.export.plan_builder import build_plan
-from hart_edge.export.walk import Observer, by_reference, walk
+from hart_edge.export.run_plan import Observe, ReferenceRunner, run_plan
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.hart import HART, ScaleResult
 from hart_edge.reference.noise import residual_normal, token_uniform
 from hart_edge.reference.sampling import published_sampling
+from hart_edge.runtime.fill import fill_with
+from hart_edge.runtime.loop import Array
 from tests.reference.tiny_hart import tiny_checkpoint, tiny_context
 
 
@@ -29,14 +33,20 @@ def tiny_inputs(model: HART, lengths: tuple[int, ...]) -> dict[str, Tensor]:
     return {"context": torch.from_numpy(context), "context_mask": torch.from_numpy(mask)}
 
 
-def walk_plan(
-    model: HART, inputs: dict[str, Tensor], seeds: list[int], settings: Settings, observe: Observer
-) -> Tensor:
-    """The image (B, 3, H, W) of the plan's graphs."""
+def walk_plan(model: HART, inputs: dict[str, Tensor], seeds: list[int], settings: Settings, observe: Observe) -> Tensor:
+    """The image (B, 3, H, W) of the plan's graphs, run by the runtime's own loop."""
     graphs = build_graphs(model, None)
     plan, constants = build_plan(model, graphs)
     sampling = over(published_sampling(len(model.patch_nums), model.tokenizer_config.vocab_size), settings)
-    return walk(plan, by_reference(graphs, observe), constants, sampling, inputs, seeds)
+    given = {name: tensor.numpy() for name, tensor in inputs.items()}
+    fills = [fill_with(given, seed, sampling, constants.__getitem__) for seed in seeds]
+
+    def fill(name: str, buffer: Buffer) -> Array:
+        if buffer.kind is BufferKind.NOISE:
+            return np.concatenate([one(name, buffer) for one in fills])
+        return fills[0](name, buffer)
+
+    return torch.from_numpy(run_plan(plan, ReferenceRunner(graphs, observe), fill, len(seeds)))
 
 
 def run_reference(

@@ -5,9 +5,16 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from hart_edge.cli.macs import read_configs
+from hart_edge.reference.config import TokenizerConfig, TransformerConfig
 from tests.conftest import GOLDEN
 
 CHECKPOINT = GOLDEN / "adaln"  # 12 context tokens of 48, no text model
+
+
+def small_configs(preset: str) -> tuple[TransformerConfig, TokenizerConfig]:
+    """The shape of that checkpoint for any preset's name."""
+    return read_configs(CHECKPOINT)
 
 
 def folder_bytes(folder: Path) -> int:

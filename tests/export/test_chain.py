@@ -14,24 +14,29 @@ import numpy as np
 import onnx
 import pytest
 
-import hart_edge.export.chain
 from hart_edge.bundle.manifest import ComponentName, Dtype, Precision, Target
 from hart_edge.bundle.memory import cache_peak
 from hart_edge.bundle.quality import LIMITS
 from hart_edge.bundle.settings import Settings
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.calibrate.prompts import read_prompts
+from hart_edge.calib.rewrite.kv_cache import FP16_CACHE_FROM
 from hart_edge.calib.scheme import Int8Scheme, Scheme
-from hart_edge.cli.main import build_main as main
 from hart_edge.cli.main import main as generate
 from hart_edge.engines.loading import load
 from hart_edge.errors import BuildError
-from hart_edge.export.chain import SHIPPED_MODEL, Builder, BuildOptions, StepDone, build
+from hart_edge.export.chain import build
+from hart_edge.export.options import FUSED_FROM, BuildOptions, StepDone
 from hart_edge.export.parity.compare import tolerance_of
 from hart_edge.export.parity.limits import find_breach
-from hart_edge.export.stages.read import PARITY_PROMPTS, read_source
+from hart_edge.export.stages.context import open_context
+from hart_edge.export.stages.read import PARITY_PROMPTS, read, read_source
+from hart_edge.export.stages.trace import trace
+from hart_edge.export.tools import Tools
+from hart_edge.reference.presets import SHIPPED_MODEL
 from hart_edge.runtime.pipeline import Context, RandomWeightsWarning
-from tests.export.small_checkpoint import CHECKPOINT, contents, folder_bytes
+from tests.conftest import BuildCommand
+from tests.export.small_checkpoint import CHECKPOINT, contents, folder_bytes, small_configs
 from tests.reference.tiny_hart import tiny_context
 
 INT8_COMPONENTS = {"text_model", "context", "transformer", "residual", "decoder", "encoder"}
@@ -97,32 +102,33 @@ def test_calibration_is_stated(int8_bundle: Path, fp16_bundle: Path) -> None:
     assert not (fp16_bundle / "calibration.json").exists()
 
 
-def test_ranges_can_be_used_again(traced_once: None, int8_bundle: Path, tmp_path: Path) -> None:
+def test_ranges_can_be_used_again(tools: Tools, int8_bundle: Path, tmp_path: Path) -> None:
     """--ranges: no calibration, the same graphs byte for byte."""
     labels: list[str] = []
     ranges = int8_bundle / "calibration.json"
     options = BuildOptions(SHIPPED_MODEL, tmp_path / "again", ranges=ranges, int8_scheme=Int8Scheme.STATIC)
-    manifest = build(options, lambda event: labels.append(event) if isinstance(event, str) else None)
+    manifest = build(options, lambda event: labels.append(event) if isinstance(event, str) else None, tools=tools)
     assert not [label for label in labels if "calibrating" in label]
     first, again = contents(int8_bundle), contents(tmp_path / "again")
     assert {name for name in first if first[name] != again[name]} == {"README.md", "manifest.json"}
     assert manifest.calibration == open_bundle(int8_bundle).manifest.calibration
 
 
-def test_int8_without_text_model_asks_for_contexts(traced_once: None, tmp_path: Path) -> None:
+def test_int8_without_text_model_asks_for_contexts(tools: Tools, tmp_path: Path) -> None:
     labels: list[str | StepDone] = []
     with pytest.raises(BuildError, match=r"this checkpoint has no text_model/; name a file with --contexts \(npz with"):
-        build(BuildOptions(CHECKPOINT, tmp_path / "bundle"), labels.append)
+        build(BuildOptions(CHECKPOINT, tmp_path / "bundle"), labels.append, tools=tools)
     assert not [label for label in labels if "tracing" in str(label)]  # said at once, not after minutes
     assert list(tmp_path.iterdir()) == []
 
 
-def test_int8_with_contexts(small_bundle: Path, contexts: Path, tmp_path: Path) -> None:
+def test_int8_with_contexts(small_bundle: Path, tools: Tools, contexts: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "bundle"
     steps: list[StepDone] = []
     build(
         BuildOptions(CHECKPOINT, out, contexts=contexts),
         lambda event: steps.append(event) if isinstance(event, StepDone) else None,
+        tools=tools,
     )
     assert "calibrating on 2 prompts" in [step.label for step in steps]
     assert all(step.seconds >= 0 for step in steps)
@@ -139,16 +145,15 @@ def test_int8_with_contexts(small_bundle: Path, contexts: Path, tmp_path: Path) 
     assert "hart_edge.Context(tokens, mask)" in (out / "README.md").read_text("utf-8")
 
 
-def test_a_large_cache_is_fp16(
-    small_bundle: Path, contexts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_cache_is_fp16(tools: Tools, contexts: Path, tmp_path: Path) -> None:
     """Keys and values alone, in the graphs and in the plan's buffers; the picture is that of a cache in float32."""
     context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
     pictures, caches = [], []
-    for halved_from, dtype in ((hart_edge.export.chain.FP16_CACHE_FROM, Dtype.FLOAT32), (0, Dtype.FLOAT16)):
-        monkeypatch.setattr(hart_edge.export.chain, "FP16_CACHE_FROM", halved_from)
+    for least, dtype in ((FP16_CACHE_FROM, Dtype.FLOAT32), (0, Dtype.FLOAT16)):
         out = tmp_path / str(dtype)
-        build(BuildOptions(CHECKPOINT, out, contexts=contexts, int8_scheme=Int8Scheme.STATIC))
+        static = Int8Scheme.STATIC
+        options = BuildOptions(CHECKPOINT, out, contexts=contexts, int8_scheme=static, fp16_cache_from=least)
+        build(options, tools=tools)
         manifest = open_bundle(out).manifest
         tensors = [each for component in manifest.components for each in (*component.inputs, *component.outputs)]
         cache = [each for each in tensors if "key." in each.name or "value." in each.name]
@@ -162,16 +167,16 @@ def test_a_large_cache_is_fp16(
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
 def test_large_pictures_attend_by_one_operator_on_a_cpu(
-    traced_once: None, contexts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
+    tools: Tools, contexts: Path, tmp_path: Path, precision: Precision
 ) -> None:
     """The gate of a build holds it against the reference; here its pictures against those of products and a softmax."""
     context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
     pictures = []
-    for fused_from in (0, hart_edge.export.chain.FUSED_FROM):
-        monkeypatch.setattr(hart_edge.export.chain, "FUSED_FROM", fused_from)
+    for fused_from in (0, FUSED_FROM):
         out = tmp_path / str(fused_from)
         given = contexts if precision is Precision.INT8 else None
-        build(BuildOptions(CHECKPOINT, out, precision, contexts=given, int8_scheme=Int8Scheme.STATIC))
+        options = BuildOptions(CHECKPOINT, out, precision, contexts=given, int8_scheme=Int8Scheme.STATIC)
+        build(replace(options, fused_from=fused_from), tools=tools)
         operators = Counter(node.op_type for node in onnx.load(out / "graphs" / "transformer.onnx").graph.node)
         blocks = read_source(CHECKPOINT).model.config.depth
         assert operators["MultiHeadAttention"] == (0 if fused_from else 2 * blocks)
@@ -180,29 +185,27 @@ def test_large_pictures_attend_by_one_operator_on_a_cpu(
     assert np.abs(pictures[0] - pictures[1]).mean() < (0.1 if precision is Precision.FP32 else 8)
 
 
-def test_engines_of_gpus_get_products_and_a_softmax(
-    traced_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hart_edge.export.chain, "FUSED_FROM", 0)
-    builder = Builder(BuildOptions(CHECKPOINT, tmp_path / "out", Precision.FP16, Target.TENSORRT), lambda _: None)
-    builder.prepare(tmp_path)
+def test_engines_of_gpus_get_products_and_a_softmax(tools: Tools, tmp_path: Path) -> None:
+    options = BuildOptions(CHECKPOINT, tmp_path / "out", Precision.FP16, Target.TENSORRT, fused_from=0)
+    context = open_context(options, lambda _: None, tools)
+    trace(context, read(context), tmp_path)
     operators = {node.op_type for node in onnx.load(tmp_path / "transformer.onnx").graph.node}
     assert "Softmax" in operators and "MultiHeadAttention" not in operators
 
 
-def test_ranges_of_another_checkpoint(traced_once: None, int8_bundle: Path, tmp_path: Path) -> None:
+def test_ranges_of_another_checkpoint(tools: Tools, int8_bundle: Path, tmp_path: Path) -> None:
     ranges = int8_bundle / "calibration.json"
     owner = json.loads(ranges.read_bytes())["weights_sha256"][:12]
     message = rf"calibration\.json: these ranges belong to weights {owner}\.\.\., this checkpoint's are [0-9a-f]{{12}}"
     with pytest.raises(BuildError, match=message):
-        build(BuildOptions(CHECKPOINT, tmp_path / "bundle", ranges=ranges))
+        build(BuildOptions(CHECKPOINT, tmp_path / "bundle", ranges=ranges), tools=tools)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_external_weights(small_bundle: Path, tmp_path: Path) -> None:
+def test_external_weights(small_bundle: Path, tools: Tools, tmp_path: Path) -> None:
     """As for models past 2 GB: weights beside the graphs, the same picture."""
     out = tmp_path / "external"
-    build(BuildOptions(CHECKPOINT, out, Precision.FP32, external_from=500_000))
+    build(BuildOptions(CHECKPOINT, out, Precision.FP32, external_from=500_000), tools=tools)
     beside = sorted(path.name for path in (out / "graphs").glob("*.data"))
     assert beside == [f"{name}.onnx.data" for name in ("decoder", "encoder", "transformer")]
     assert (out / "graphs" / "transformer.onnx").stat().st_size < 100_000
@@ -222,11 +225,13 @@ def test_no_licences_is_said(small_bundle: Path) -> None:
     assert "The checkpoint states none (licences.json)" in (small_bundle / "README.md").read_text("utf-8")
 
 
-def test_random_weights_are_said(tiny_preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_random_weights_are_said(
+    build_command: BuildCommand, tools: Tools, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By the name, the card, the builder and the pipeline."""
     out = tmp_path / "shape"
     arguments = ["--preset", "hart-0.7b-256", "--random-weights", "--precision", "fp32", "--out", str(out)]
-    assert main(arguments) == 0
+    assert build_command(arguments, replace(tools, configs=small_configs)) == 0
     assert "its weights are random: good for measuring time and memory, and for no picture\n" in capsys.readouterr().out
     manifest = open_bundle(out).manifest
     assert manifest.name == "shape-random" and manifest.random

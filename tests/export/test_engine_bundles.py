@@ -19,20 +19,22 @@ from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.graph_files import read_graph, save_graph
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
-from hart_edge.cli.main import build_main as export_main
 from hart_edge.cli.main import main
 from hart_edge.engines.base import BuildProgress, EngineSettings
 from hart_edge.engines.bundle_build import EngineDone, EngineJob, build_engines, engine_reports
 from hart_edge.engines.loading import load
 from hart_edge.engines.profiles import profiles_of
 from hart_edge.errors import BuildError
-from hart_edge.export.chain import SHIPPED_MODEL, BuildOptions, StepDone, build
+from hart_edge.export.chain import build
 from hart_edge.export.onnx_export import export_graph
+from hart_edge.export.options import BuildOptions, StepDone
 from hart_edge.export.plan_builder import build_plan
 from hart_edge.export.stages.read import random_source
 from hart_edge.export.tensorrt_lint.lint import require_clean
+from hart_edge.export.tools import Tools
+from hart_edge.reference.presets import SHIPPED_MODEL
 from hart_edge.runtime.pipeline import Context
-from tests.conftest import BuildOnce
+from tests.conftest import BuildCommand, BuildOnce
 from tests.engines.tensorrt.small_graphs import CLASSIC, RTX
 from tests.export.small_checkpoint import CHECKPOINT, contents
 from tests.reference.tiny_hart import tiny_checkpoint, tiny_context
@@ -49,7 +51,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def portable(traced_once: None, wide: Path, tmp_path_factory: pytest.TempPathFactory) -> Portable:
+def portable(tools: Tools, wide: Path, tmp_path_factory: pytest.TempPathFactory) -> Portable:
     """A portable bundle of that checkpoint, built once. Tests must not change it."""
     built: dict[tuple[Target, Precision], Path] = {}
     context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (7, 3), seed=1)
@@ -59,7 +61,7 @@ def portable(traced_once: None, wide: Path, tmp_path_factory: pytest.TempPathFac
     def build_portable(target: Target, precision: Precision) -> Path:
         if (target, precision) not in built:
             out = tmp_path_factory.mktemp("portable") / f"{target}-{precision}"
-            build(BuildOptions(wide, out, precision, target, contexts=contexts, portable=True))
+            build(BuildOptions(wide, out, precision, target, contexts=contexts, portable=True), tools=tools)
             built[target, precision] = out
         return built[target, precision]
 
@@ -135,18 +137,22 @@ def test_int8_forms(portable: Portable) -> None:
 
 
 def test_without_the_library_the_bundle_is_portable_and_says_so(
-    traced_once: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    build_command: BuildCommand,
+    tools: Tools,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     out = tmp_path / "bundle"
     arguments = ["--checkpoint", str(CHECKPOINT), "--precision", "fp16", "--target", "tensorrt", "--out", str(out)]
-    assert export_main(arguments) == 0
+    assert build_command(arguments) == 0
     said = capsys.readouterr().out
     assert "a portable bundle: it holds graphs and no engines yet. On a machine with the engine library:\n" in said
     assert f"    hart-edge engines {out} --target tensorrt\n" in said
     assert open_bundle(out).manifest.target == TargetSpec(Target.TENSORRT, None)
     events: list[object] = []
-    build(BuildOptions(CHECKPOINT, out, Precision.FP16, Target.TENSORRT), events.append)
+    build(BuildOptions(CHECKPOINT, out, Precision.FP16, Target.TENSORRT), events.append, tools=tools)
     labels = [event.label for event in events if isinstance(event, StepDone)]
     assert labels[-1].startswith("no engines: target tensorrt: tensorrt is not installed; pip install 'hart-edge[")
 
@@ -223,10 +229,10 @@ def test_all_graphs_take_the_path_of_classic_tensorrt(portable: Portable, tmp_pa
 # --- the model that comes along
 
 
-def shipped(out: Path, precision: Precision, *architectures: str) -> tuple[Manifest, dict[str, dict]]:
+def shipped(tools: Tools, out: Path, precision: Precision, *architectures: str) -> tuple[Manifest, dict[str, dict]]:
     seen: list[object] = []
     settings = EngineSettings(architectures=architectures)
-    build(BuildOptions(SHIPPED_MODEL, out, precision, Target.TENSORRT_RTX, engines=settings), seen.append)
+    build(BuildOptions(SHIPPED_MODEL, out, precision, Target.TENSORRT_RTX, engines=settings), seen.append, tools=tools)
     assert {event.component for event in seen if isinstance(event, BuildProgress)} == set(ComponentName)
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     manifest = require_whole(out)
@@ -243,18 +249,18 @@ def shipped(out: Path, precision: Precision, *architectures: str) -> tuple[Manif
     ],
 )
 def test_the_shipped_model_keeps_the_limits(
-    traced_once: None, tmp_path: Path, target: Target, precision: Precision, architectures: tuple[str, ...]
+    tools: Tools, tmp_path: Path, target: Target, precision: Precision, architectures: tuple[str, ...]
 ) -> None:
     """In the forms that a GPU takes. Engines of it are built by the tests below, which are slow."""
     settings = EngineSettings(architectures=architectures)
     options = BuildOptions(SHIPPED_MODEL, tmp_path / "bundle", precision, target, engines=settings, portable=True)
-    quality = build(options).quality
+    quality = build(options, tools=tools).quality
     assert quality is not None and quality.prompts == 8
 
 
 @pytest.mark.slow
-def test_the_shipped_model_for_three_architectures(traced_once: None, tmp_path: Path) -> None:
-    manifest, reports = shipped(tmp_path / "bundle", Precision.FP16)
+def test_the_shipped_model_for_three_architectures(tools: Tools, tmp_path: Path) -> None:
+    manifest, reports = shipped(tools, tmp_path / "bundle", Precision.FP16)
     assert manifest.target.engines.architectures == ("sm_86", "sm_89", "sm_120")
     profiles = {str(component.name): component.engine.profiles for component in manifest.components}
     assert profiles["transformer"] == profiles["tokens"] == (0, 1, 2, 3, 4, 5, 6)
@@ -274,9 +280,9 @@ def test_the_shipped_model_for_three_architectures(traced_once: None, tmp_path: 
 
 
 @pytest.mark.slow
-def test_the_shipped_model_for_turing(traced_once: None, tmp_path: Path) -> None:
+def test_the_shipped_model_for_turing(tools: Tools, tmp_path: Path) -> None:
     """Every matrix product in FP16, because there are none in float32."""
-    manifest, _ = shipped(tmp_path / "bundle", Precision.FP16, "sm_75")
+    manifest, _ = shipped(tools, tmp_path / "bundle", Precision.FP16, "sm_75")
     forms = {str(component.name): component.scheme for component in manifest.components}
     assert {name for name, form in forms.items() if form == "float16 products, float32 elsewhere"} == {
         *FLOAT32,
@@ -285,8 +291,8 @@ def test_the_shipped_model_for_turing(traced_once: None, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_the_shipped_model_in_int8(traced_once: None, tmp_path: Path) -> None:
-    manifest, reports = shipped(tmp_path / "bundle", Precision.INT8)
+def test_the_shipped_model_in_int8(tools: Tools, tmp_path: Path) -> None:
+    manifest, reports = shipped(tools, tmp_path / "bundle", Precision.INT8)
     assert manifest.calibration is not None and manifest.calibration.prompts == 20
     for component in manifest.components:
         reduced = component.name in ("text_model", "context", "transformer", "residual")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 from hart_edge.bundle.manifest import ComponentName
 from hart_edge.bundle.settings import Settings
 from hart_edge.export.graphs import build_graphs
+from hart_edge.runtime.loop import Array
 from tests.export.reference_walk import largest, run_reference, tiny_inputs, tiny_model, walk_plan
 from tests.reference.tiny_hart import LLM
 
@@ -41,8 +43,8 @@ def test_walk_is_the_reference_loop(tmp_path: Path, flavour: str) -> None:
     inputs, seeds = tiny_inputs(model, (4, 2)), [11, 2**64 - 1]
     seen: dict[str, list[dict[str, Tensor]]] = {}
 
-    def observe(graph: str, _: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
-        seen.setdefault(graph, []).append(outputs)
+    def observe(graph: str, _: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        seen.setdefault(graph, []).append({name: torch.from_numpy(array) for name, array in outputs.items()})
 
     image = walk_plan(model, inputs, seeds, settings, observe)
     results, expected = run_reference(model, inputs, seeds, settings)

@@ -15,10 +15,10 @@ from torch import Tensor
 from hart_edge.bundle.manifest import Dtype, Target, TensorSpec
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
-from hart_edge.export.chain import SHIPPED_MODEL
 from hart_edge.export.graphs import GraphModule, TextModelGraph, build_graphs
 from hart_edge.export.onnx_export import EXAMPLE_SIZES, OPSET, export_graph
 from hart_edge.reference.checkpoint import load_checkpoint
+from hart_edge.reference.presets import SHIPPED_MODEL
 from hart_edge.reference.quantizer import downsample_matrix, upsample_matrix
 from hart_edge.reference.text_model import load_text_model
 from hart_edge.reference.transformer import scale_coordinates

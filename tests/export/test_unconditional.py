@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 
-from hart_edge.export.unconditional import attend_halves, compute_unconditional_branch, key_bias, to_rows
+from hart_edge.export.unconditional import attend_branches, compute_unconditional_branch, key_bias, to_rows
 from hart_edge.reference.hart import double_context
 from hart_edge.reference.transformer import context_rotary, visual_rotary
+from hart_edge.runtime.loop import Array
 from tests.export.reference_walk import largest, run_reference, tiny_inputs, tiny_model, walk_plan
 from tests.export.test_graphs import ADAPTIVE, PLAIN, SHARED, SMOOTH
 
@@ -68,11 +70,11 @@ def test_one_key_with_log_t_is_t_equal_keys(tmp_path: Path, l2_norm: bool, image
     rows = [to_rows(part) for part in (*past, *null_past)]
     repeated = [torch.cat([one.expand(-1, -1, 300, -1), part], 2) for one, part in zip(null, null_visual, strict=True)]
     with torch.no_grad():
-        found, new = attend_halves(attention, x, *angles, rows, images, key_bias(8, 300))
+        found, new = attend_branches(attention, x, *angles, rows, images, key_bias(8, 300))
         for half, own in ((slice(images), past), (slice(images, None), repeated)):
             expected, kept = attention(x[half], *(part[half] for part in angles), own, None)
             assert largest(found[half], expected) <= 1e-5
-        without, _ = attend_halves(attention, x, *angles, rows, images, key_bias(8, 1))
+        without, _ = attend_branches(attention, x, *angles, rows, images, key_bias(8, 1))
     assert torch.equal(without[:images], found[:images]) and largest(without[images:], found[images:]) > 0.01
     assert [part.shape for part in new] == [(4, images, 2, 16)] * 4
     assert torch.equal(new[2], to_rows(kept[0][:, :, 303:]))
@@ -87,9 +89,9 @@ def test_the_loop_of_the_graphs_is_the_plain_loop(
     inputs, seeds = tiny_inputs(model, (2, 1, 2)[:images]), [21, 22, 23][:images]
     drawn = []
 
-    def observe(graph: str, _: dict[str, torch.Tensor], outputs: dict[str, torch.Tensor]) -> None:
+    def observe(graph: str, _: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         if graph == "tokens":
-            drawn.append(outputs)
+            drawn.append({name: torch.from_numpy(array) for name, array in outputs.items()})
 
     image = walk_plan(model, inputs, seeds, SMOOTH, observe)
     results, expected = run_reference(model, inputs, seeds, SMOOTH)

@@ -69,9 +69,10 @@ def measure_reference(source: Path | str, prompt: str, pictures: int, threads: i
         torch.set_num_threads(threads)
     found = random_source(source) if isinstance(source, str) else read_source(source)
     hart, text = found.model, found.graphs.get("text_model")
-    (inputs, *_) = found.parity_inputs()
+    (given, *_) = found.parity_inputs()
     if found.tokenizer is not None:
-        inputs = {"input_ids": torch.from_numpy(found.tokenizer.encode(prompt))}
+        given = {"input_ids": found.tokenizer.encode(prompt)}
+    inputs = {name: torch.from_numpy(array) for name, array in given.items()}
     seconds = list[float]()
 
     def draw() -> None:

@@ -35,7 +35,7 @@ def chosen(folder: Path, model: onnx.ModelProto, inputs: Arrays, **given) -> dic
     path = folder / "small.onnx"
     onnx.save_model(model, path)
     with Collector({"small": path}, {"small": Scheme.U8S8}, REGISTRY.library(Target.CPU)) as collector:
-        collector("small", inputs)
+        collector.run("small", inputs, {})
         collector.end_prompt()
     read = functools.partial(initializer, model)
     return choose_ranges(model, Scheme.U8S8, collector.statistics["small"], read, RangeRule.MIN_MAX, **given)

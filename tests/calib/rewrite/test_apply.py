@@ -34,7 +34,7 @@ REDUCED = [scheme for scheme in Scheme if scheme is not Scheme.FLOAT32]
 
 def collected(folder: Path, model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
     with Collector(write_model(folder, model), {"small": Scheme.U8S8}, REGISTRY.library(Target.CPU)) as collector:
-        collector("small", inputs)
+        collector.run("small", inputs, {})
         collector.end_prompt()
     return {name: statistics.extremes() for name, statistics in collector.statistics["small"].items()}
 

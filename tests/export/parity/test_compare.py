@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import numpy_helper
 
-import hart_edge.export.chain
 from hart_edge.bundle.manifest import ComponentName, Dtype, Precision, TensorSpec
 from hart_edge.calib.scheme import Scheme
 from hart_edge.errors import BuildError, ParityError
-from hart_edge.export.chain import BuildOptions, build
+from hart_edge.export.chain import build
 from hart_edge.export.graphs import GraphModule
+from hart_edge.export.options import BuildOptions
 from hart_edge.export.parity.compare import (
     DIFFERING_CHOICES,
     TOLERANCE,
@@ -26,9 +26,8 @@ from hart_edge.export.parity.compare import (
     require_observed,
     tolerance_of,
 )
-from tests.conftest import GOLDEN, BuildOnce
-
-CHECKPOINT = GOLDEN / "adaln"
+from hart_edge.export.tools import Tools
+from tests.export.small_checkpoint import CHECKPOINT
 
 
 @pytest.mark.parametrize(
@@ -40,15 +39,11 @@ CHECKPOINT = GOLDEN / "adaln"
         ("residual", "residual.final.linear.bias", "residual"),
     ],
 )
-def test_altered_weight_fails_the_build(
-    build_once: BuildOnce, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, graph: str, weight: str, tensor: str
-) -> None:
+def test_altered_weight_fails_the_build(tools: Tools, tmp_path: Path, graph: str, weight: str, tensor: str) -> None:
     """A weight that changes between reference and file: the build names where, and leaves nothing."""
-    build_once(CHECKPOINT, Precision.FP32)
-    trace = hart_edge.export.chain.export_graph
 
     def trace_altered(module: GraphModule, path: Path) -> None:
-        trace(module, path)
+        tools.trace(module, path)
         if module.name == graph:
             model = onnx.load(path)
             found = [each for each in model.graph.initializer if weight in each.name]
@@ -57,10 +52,9 @@ def test_altered_weight_fails_the_build(
             found[0].CopyFrom(numpy_helper.from_array(value, found[0].name))
             onnx.save_model(model, path)
 
-    monkeypatch.setattr(hart_edge.export.chain, "export_graph", trace_altered)
     message = rf"^graph {graph}(, scale \d)?, tensor (null_)?{tensor}: error \S+ against the reference, tolerance"
     with pytest.raises(ParityError, match=message):
-        build(BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP32))
+        build(BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP32), tools=replace(tools, trace=trace_altered))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -159,13 +153,13 @@ class Fixed:
 def test_check_keeps_the_worst_call_and_stops_at_the_tolerance() -> None:
     check = ParityCheck({"embed": Fixed({"x": np.zeros(1, np.float32)})}, {"embed": Scheme.FLOAT16})
     for value in (0.001, 0.015, 0.002):
-        check("embed", {}, {"x": torch.tensor([value])})
+        check("embed", {}, {"x": np.array([value], np.float32)})
     assert check.worst["embed"] == GraphError(pytest.approx(0.015, rel=1e-5), "x")
     assert check.calls == {"embed": 3}
     with pytest.raises(ParityError, match=r"graph embed, tensor x: error 3\.00e-02 .* tolerance 2e-02 at fp16"):
-        check("embed", {}, {"x": torch.tensor([0.03])})
+        check("embed", {}, {"x": np.array([0.03], np.float32)})
     with pytest.raises(ParityError, match="graph embed, tensor x: error inf"):
-        check("embed", {}, {"x": torch.tensor([math.nan])})
+        check("embed", {}, {"x": np.array([math.nan], np.float32)})
     assert TOLERANCE[Precision.FP32] < TOLERANCE[Precision.FP16] < TOLERANCE[Precision.INT8]
 
 
@@ -184,12 +178,12 @@ def test_a_call_is_named_by_its_scale() -> None:
     check = ParityCheck(sessions, schemes, inputs, scales, lambda *call: seen.append(call[:2]), explain)
     for _ in range(2):
         for graph in ("embed", "embed", "decoder"):
-            check(graph, {"past": torch.ones(1)}, {"x": torch.zeros(1)})
+            check(graph, {"past": np.ones(1, np.float32)}, {"x": np.zeros(1, np.float32)})
     assert seen == [("embed", 1), ("embed", 2), ("decoder", None)] * 2
-    check("embed", {"past": torch.ones(1)}, {"x": torch.zeros(1)})
+    check("embed", {"past": np.ones(1, np.float32)}, {"x": np.zeros(1, np.float32)})
     message = r"^graph embed, scale 2, tensor x: error 1\.00e\+00 .*; embed it is; nothing was written\. Try --prec"
     with pytest.raises(ParityError, match=message):
-        check("embed", {"past": torch.ones(1)}, {"x": torch.ones(1)})
+        check("embed", {"past": np.ones(1, np.float32)}, {"x": np.ones(1, np.float32)})
 
 
 def test_a_head_in_fp16_may_move_the_smooth_latent_farther() -> None:
@@ -199,7 +193,7 @@ def test_a_head_in_fp16_may_move_the_smooth_latent_farther() -> None:
     steps = {("residual", scheme) for scheme in Scheme if scheme.precision in (Precision.FP32, Precision.FP16)}
     assert wider == {("tokens", Scheme.FLOAT16_PRODUCTS), *steps, *pixels}
     answer = {"latent": np.full((1, 2, 1), 1.04, np.float32), "indices": np.array([[3, 4]])}
-    expected = {"latent": torch.ones(1, 2, 1), "indices": torch.tensor([[3, 4]])}
+    expected = {"latent": np.ones((1, 2, 1), np.float32), "indices": np.array([[3, 4]])}
     ParityCheck({"tokens": Fixed(answer)}, {"tokens": Scheme.FLOAT16_PRODUCTS})("tokens", {}, expected)
     with pytest.raises(ParityError, match=r"^graph tokens, tensor latent: error 4\.00e-02 .* tolerance 2e-02 at fp16"):
         ParityCheck({"tokens": Fixed(answer)}, {"tokens": Scheme.FLOAT16})("tokens", {}, expected)
@@ -211,10 +205,10 @@ def test_a_head_in_fp16_may_move_the_smooth_latent_farther() -> None:
 def test_every_graph_must_have_been_compared() -> None:
     sessions = {name: Fixed({"x": np.zeros(1, np.float32)}) for name in ("embed", "latent", "encoder")}
     check = ParityCheck(sessions, dict.fromkeys(sessions, Scheme.FLOAT32))
-    check("latent", {}, {"x": torch.zeros(1)})  # exact to the last bit, and compared all the same
+    check("latent", {}, {"x": np.zeros(1, np.float32)})  # exact to the last bit, and compared all the same
     assert check.worst["latent"] == GraphError(0.0, "x")
     with pytest.raises(BuildError, match=r"^graphs embed, encoder were never compared with the reference; please"):
         require_observed(check)
-    check("embed", {}, {"x": torch.zeros(1)})
-    check("encoder", {}, {"x": torch.zeros(1)})
+    check("embed", {}, {"x": np.zeros(1, np.float32)})
+    check("encoder", {}, {"x": np.zeros(1, np.float32)})
     require_observed(check)

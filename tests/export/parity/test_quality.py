@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -45,25 +46,31 @@ class Tokens(GraphModule):
 @pytest.mark.parametrize("apart", [False, True])
 def test_guided_and_unguided_figures_of_positions_that_predict(apart: bool) -> None:
     """A scale with five tokens of which the last predicts, as the first has it; the halves together and apart."""
-    tokens, dice, positions = Tokens(apart), np.random.default_rng(5), torch.tensor([4])
+    tokens, dice, positions = Tokens(apart), np.random.default_rng(5), np.array([4])
     figures = QualityFigures(tokens, 1)
     kept: list[tuple[Array, Array]] = []
     for _ in range(20):
         expected = dice.standard_normal((2, 5, 4))
         found = (expected + 0.2 * dice.standard_normal(expected.shape)).astype(np.float32)
-        inputs = {"positions": positions, "cfg_scale": torch.tensor([3.0])}
+        inputs = {"positions": positions, "cfg_scale": np.array([3.0], np.float32)}
         if apart:  # the transformer has not computed the unconditional half
-            inputs |= {"hidden": torch.from_numpy(expected[:1]), "null_hidden": torch.from_numpy(expected[1:, 4:])}
+            inputs |= {"hidden": expected[:1], "null_hidden": expected[1:, 4:]}
             made = {"hidden": found[:1]}
             found[1] = expected[1]
         else:
-            inputs |= {"hidden": torch.from_numpy(expected)}
+            inputs |= {"hidden": expected}
             made = {"hidden": found}
-        logits = tokens(*(inputs[tensor.name] for tensor in tokens.inputs))[1]
+        logits = tokens(*(torch.from_numpy(inputs[tensor.name]) for tensor in tokens.inputs))[1].numpy()
         figures("transformer", 0, {}, {}, {**made, "present_key.0": found})
         figures("tokens", 0, inputs, {"logits": logits}, {})
         kept.append((expected[:, 4].astype(np.float64), found[:, 4].astype(np.float64)))
-    figures("decoder", None, {}, {"image": torch.zeros(1, 3, 2, 2)}, {"image": np.zeros((1, 3, 2, 2), np.float32)})
+    figures(
+        "decoder",
+        None,
+        {},
+        {"image": np.zeros((1, 3, 2, 2), np.float32)},
+        {"image": np.zeros((1, 3, 2, 2), np.float32)},
+    )
     head = tokens.head.numpy()
     alone = [np.stack([pair[side][0] @ head for pair in kept]) for side in (0, 1)]
     guided = [np.stack([4 * pair[side][0] @ head - 3 * pair[side][1] @ head for pair in kept]) for side in (0, 1)]
@@ -83,19 +90,19 @@ def walked(folder: Path, noise: float) -> tuple[Quality, list[tuple[Array, Array
     logits: list[tuple[Array, Array]] = []
     kept: dict[str, NDArray] = {}
 
-    def head(hidden: NDArray, inputs: dict[str, Tensor]) -> Array:
+    def head(hidden: NDArray, inputs: Mapping[str, NDArray]) -> Array:
         """Of the conditional half: RMS norm, modulation, one matrix."""
-        x = hidden[0][inputs["positions"].numpy()].astype(np.float64)
-        scale, shift = inputs["head_modulation"][0].numpy().astype(np.float64)
+        x = hidden[0][inputs["positions"]].astype(np.float64)
+        scale, shift = inputs["head_modulation"][0].astype(np.float64)
         norm, last = model.transformer.head_norm.norm, model.transformer.head
         x = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + norm.eps) * norm.weight.numpy()
         return (x * (1 + scale) + shift) @ last.weight.numpy().T.astype(np.float64) + last.bias.numpy()
 
-    def observe(graph: str, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
-        found = {name: tensor.numpy() for name, tensor in outputs.items()}
+    def observe(graph: str, inputs: Mapping[str, NDArray], outputs: Mapping[str, NDArray]) -> None:
+        found = dict(outputs)
         if graph == "transformer":
             found["hidden"] = found["hidden"] + noise * dice.standard_normal(found["hidden"].shape).astype(np.float32)
-            kept.update(expected=outputs["hidden"].numpy(), found=found["hidden"])
+            kept.update(expected=outputs["hidden"], found=found["hidden"])
         if graph == "tokens":
             logits.append((head(kept["expected"], inputs), head(kept["found"], inputs)))
         if graph == "decoder":
@@ -128,9 +135,9 @@ def test_exact_graphs_have_exact_figures(tmp_path: Path) -> None:
 def test_logits_that_are_not_finite_are_refused() -> None:
     tokens = Tokens(apart=False)
     figures = QualityFigures(tokens, 1)
-    inputs = {"positions": torch.tensor([0]), "cfg_scale": torch.tensor([1.0]), "hidden": torch.ones(2, 1, 4).double()}
+    inputs = {"positions": np.array([0]), "cfg_scale": np.ones(1, np.float32), "hidden": np.ones((2, 1, 4))}
     figures("transformer", 0, {}, {}, {"hidden": np.full((2, 1, 4), np.inf, np.float32)})
     with pytest.raises(
         ParityError, match=r"^graph transformer, scale 0: its hidden states give logits that are not fi"
     ):
-        figures("tokens", 0, inputs, {"logits": torch.ones(1, 1, 7)}, {})
+        figures("tokens", 0, inputs, {"logits": np.ones((1, 1, 7), np.float32)}, {})

@@ -9,7 +9,6 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-import hart_edge.export.parity.worst_layer
 from hart_edge.bundle.manifest import Target
 from hart_edge.calib.graph_files import save_graph
 from hart_edge.calib.rewrite.apply import apply_scheme
@@ -66,15 +65,13 @@ def test_an_altered_layer_is_named(tmp_path: Path, feeds: dict, altered: str, be
 
 
 @pytest.mark.parametrize(("scheme", "suffix"), [(Scheme.FLOAT16, ":fp16"), (Scheme.FLOAT16_WEIGHTS, ":fp16")])
-def test_tensors_of_other_types_are_compared(
-    tmp_path: Path, feeds: dict, monkeypatch: pytest.MonkeyPatch, scheme: Scheme, suffix: str
-) -> None:
-    monkeypatch.setattr(hart_edge.export.parity.worst_layer, "AT_ONCE", 2)  # three runs for six layers
+def test_tensors_of_other_types_are_compared(tmp_path: Path, feeds: dict, scheme: Scheme, suffix: str) -> None:
     model = apply_scheme(chain(), scheme, {})
     alter(model, f"second.weight.T{suffix}", 0.05)
     for name, each in (("traced", chain()), ("final", model)):
         onnx.save_model(each, tmp_path / f"{name}.onnx")
-    worst = worst_layer(tmp_path / "traced.onnx", tmp_path / "final.onnx", feeds, feeds, LIBRARY)
+    paths = (tmp_path / "traced.onnx", tmp_path / "final.onnx")
+    worst = worst_layer(*paths, feeds, feeds, LIBRARY, at_once=2)  # three runs for six layers
     assert worst is not None and worst.layer == "second.weight"
     assert worst.before < 2e-3 < 0.1 < worst.after
 

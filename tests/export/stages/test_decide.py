@@ -3,51 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
 
-import hart_edge.export.stages.decide
 from hart_edge.bundle.manifest import Target
 from hart_edge.calib.calibrate.ranges import ActivationRange, CalibratedRanges
 from hart_edge.calib.scheme import Int8Scheme, Scheme
 from hart_edge.calib.select.fastest import Choice
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
-from hart_edge.export.parity.recording import Recording
-from hart_edge.export.stages.decide import Decision, Int8Stage, weights_like
+from hart_edge.export.parity.recording import Recorder, Recording
+from hart_edge.export.stages.decide import weights_like
+from hart_edge.export.stages.int8_choice import Decision, Int8Choice
 from tests.calib.make_graphs import linear_model
 
 X = np.random.default_rng(0).standard_normal((32, 64)).astype(np.float32)
 GOOD = {"x": ActivationRange(-4.0, 4.0), "r": ActivationRange(0.0, 4.0)}
 
 
-def stage(folder: Path, ranges: dict[str, ActivationRange], name: str = "residual") -> tuple[Int8Stage, list[str]]:
+def choice(folder: Path, ranges: dict[str, ActivationRange], **functions: Any) -> tuple[Int8Choice, list[str]]:
+    """Of one graph, residual.onnx, and what it says. functions: as fields of Int8Choice."""
     model = linear_model()
-    model.graph.name = name
-    onnx.save_model(model, folder / f"{name}.onnx")
+    model.graph.name = "residual"
+    onnx.save_model(model, folder / "residual.onnx")
     said: list[str] = []
-    calibrated = CalibratedRanges("a" * 64, 1, "b" * 64, {}, {name: ranges})
-    return Int8Stage(folder, {}, calibrated, REGISTRY.library(Target.CPU), said.append), said
+    calibrated = CalibratedRanges("a" * 64, 1, "b" * 64, {}, {"residual": ranges})
+    return Int8Choice(folder, {}, calibrated, REGISTRY.library(Target.CPU), said.append, **functions), said
 
 
 def record(folder: Path) -> Recording:
     """Two prompts of one call of the graph in a folder, with what it really makes of X."""
     (path,) = folder.glob("*.onnx")
     y = REGISTRY.library(Target.CPU).open(path).run({"x": X})["y"]
-    recording = Recording(folder / "calls")
+    recorder = Recorder(folder / "calls")
     for _ in range(2):
-        recording(path.stem, {"x": torch.from_numpy(X)}, {"y": torch.from_numpy(y)})
-        recording.end_prompt()
-    return recording
+        recorder(path.stem, {"x": X}, {"y": y})
+        recorder.end_prompt()
+    return recorder.recording()
 
 
 def decide(
-    folder: Path, ranges: dict[str, ActivationRange], wanted: Int8Scheme, scheme: Scheme = Scheme.U8S8
+    folder: Path, ranges: dict[str, ActivationRange], wanted: Int8Scheme, scheme: Scheme = Scheme.U8S8, **functions: Any
 ) -> Decision:
-    made, _ = stage(folder, ranges)
+    made, _ = choice(folder, ranges, **functions)
     decisions = {"residual": Decision(scheme), "transformer": Decision(Scheme.FLOAT32)}
     return made.decide(decisions, wanted, record(folder), None)["residual"]
 
@@ -69,14 +70,13 @@ def test_forms_of_other_targets_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fastest", [Scheme.U8S8, Scheme.DYNAMIC, Scheme.INT8_WEIGHTS])
-def test_the_fastest_is_taken_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastest: Scheme) -> None:
+def test_the_fastest_is_taken_and_said(tmp_path: Path, fastest: Scheme) -> None:
     def choose(candidates, calls) -> Choice:
         assert [each.scheme for each in candidates] == [Scheme.INT8_WEIGHTS, Scheme.DYNAMIC, Scheme.U8S8]
         assert len(calls) == 1  # of the first prompt
         return Choice(fastest, "1.0 ms; others: 2.0 ms")
 
-    monkeypatch.setattr(hart_edge.export.stages.decide, "choose_scheme", choose)
-    made, said = stage(tmp_path, GOOD)
+    made, said = choice(tmp_path, GOOD, choose=choose)
     decisions = {"residual": Decision(Scheme.U8S8), "transformer": Decision(Scheme.FLOAT32)}
     found = made.decide(decisions, Int8Scheme.MEASURED, record(tmp_path), None)["residual"]
     assert found == Decision(fastest, "1.0 ms; others: 2.0 ms")
@@ -90,13 +90,12 @@ def test_a_form_that_is_too_far_off_is_not_taken_however_fast(tmp_path: Path) ->
     assert "static U8S8 Q/DQ: error " in found.reason
 
 
-def test_no_form_comes_near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hart_edge.export.stages.decide, "tolerance_of", lambda name, scheme, random: 1e-9)
+def test_no_scheme_comes_near(tmp_path: Path) -> None:
     message = (
         r"^graph residual: no INT8 scheme comes near the reference \(INT8 .*; dynamic .*; static .*\); calibrate on"
     )
     with pytest.raises(BuildError, match=message):
-        decide(tmp_path, GOOD, Int8Scheme.MEASURED)
+        decide(tmp_path, GOOD, Int8Scheme.MEASURED, tolerance=lambda name, scheme, random: 1e-9)
 
 
 def test_weights_by_pattern(tmp_path: Path) -> None:

@@ -13,8 +13,11 @@ import torch
 from hart_edge.bundle.manifest import Precision
 from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.errors import BuildError, CheckpointError
-from hart_edge.export.chain import SHIPPED_MODEL, BuildOptions, StepDone, build
+from hart_edge.export.chain import build
+from hart_edge.export.options import BuildOptions, StepDone
 from hart_edge.export.stages.read import random_source, read_contexts, read_licences
+from hart_edge.reference.presets import SHIPPED_MODEL
+from tests.export.small_checkpoint import small_configs
 
 
 def write_npz(path: Path, **arrays: Any) -> None:
@@ -103,9 +106,9 @@ def test_missing_checkpoint(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_a_preset_is_the_same_weights_every_time(tiny_preset: str) -> None:
+def test_a_preset_is_the_same_weights_every_time() -> None:
     state = torch.random.get_rng_state()
-    first, again = random_source(tiny_preset), random_source(tiny_preset)
+    first, again = random_source("tiny", small_configs), random_source("tiny", small_configs)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert first.weights_sha256 == again.weights_sha256
     weights = first.model.state_dict()
@@ -113,17 +116,17 @@ def test_a_preset_is_the_same_weights_every_time(tiny_preset: str) -> None:
     assert first.weight_bytes == sum(tensor.nbytes for tensor in first.model.parameters())
 
 
-def test_a_preset_needs_no_contexts(tiny_preset: str) -> None:
-    source = random_source(tiny_preset)
+def test_a_preset_needs_no_contexts() -> None:
+    source = random_source("tiny", small_configs)
     assert source.random and source.tokenizer is None and source.licences == ()
     (given,) = source.calibration_inputs(None, None)
     assert given["context"].shape == (1, 12, 48) and given["context_mask"].sum() == 6
 
 
-def test_what_the_head_does_not_need_is_let_go(tiny_preset: str) -> None:
-    source = random_source(tiny_preset)
+def test_weights_that_the_head_does_not_need_are_freed() -> None:
+    source = random_source("tiny", small_configs)
     before = {name: tensor.clone() for name, tensor in source.model.state_dict().items()}
-    source.let_go()
+    source.free_weights()
     left = source.model.state_dict()
     gone = {name for name in before if name.startswith("transformer.blocks.")}
     assert {name for name in before if not left[name].numel()} == gone

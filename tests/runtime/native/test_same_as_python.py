@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import hart_edge.export.chain
 from hart_edge.bundle.manifest import Dtype, Precision
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.calib.scheme import Int8Scheme
 from hart_edge.engines.loading import load
-from hart_edge.export.chain import BuildOptions, build
+from hart_edge.export.chain import build
+from hart_edge.export.options import BuildOptions
+from hart_edge.export.tools import Tools
 from hart_edge.runtime.loop import Array
 from hart_edge.runtime.pipeline import Context
 from tests.conftest import GOLDEN, BuildOnce
@@ -100,19 +102,17 @@ def test_a_list_of_prompts_and_its_previews(native: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("halved", [False, True])
-def test_a_context_array(
-    native: Any, build_once: BuildOnce, halved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_context_array(native: Any, build_once: BuildOnce, tools: Tools, halved: bool, tmp_path: Path) -> None:
     """A bundle without a text model: T 10, D 56; at fp32, and at int8 with its KV cache in FP16."""
     random = np.random.default_rng(0)
     tokens = random.standard_normal((2, 10, 56)).astype(np.float32)
     mask = np.stack([np.arange(10) < 6, np.arange(10) < 3])
     bundle = build_once(GOLDEN / "plain", Precision.FP32)
     if halved:
-        monkeypatch.setattr(hart_edge.export.chain, "FP16_CACHE_FROM", 0)
         contexts, bundle = tmp_path / "contexts.npz", tmp_path / "halved"
         np.savez(contexts, context=tokens, context_mask=mask)
-        build(BuildOptions(GOLDEN / "plain", bundle, contexts=contexts, int8_scheme=Int8Scheme.STATIC))
+        options = BuildOptions(GOLDEN / "plain", bundle, contexts=contexts, int8_scheme=Int8Scheme.STATIC)
+        build(replace(options, fp16_cache_from=0), tools=tools)
         buffers = open_bundle(bundle).manifest.plan.buffers
         assert buffers["null_key.0.1"].dtype is buffers["value.0.1"].dtype is Dtype.FLOAT16
     python, handle = load(bundle, threads=THREADS), Handle(native, bundle, threads=THREADS)

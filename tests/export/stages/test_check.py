@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,41 +14,38 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-import hart_edge.export.chain
-import hart_edge.export.parity.stage
 from hart_edge.bundle.manifest import Precision, Quality
 from hart_edge.bundle.quality import LIMITS, Limits, limits_for
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.errors import ParityError
-from hart_edge.export.chain import BuildOptions, build
+from hart_edge.export.chain import build
+from hart_edge.export.options import BuildOptions
 from hart_edge.export.parity.limits import Breach, find_breach
 from hart_edge.export.stages.read import PARITY_PROMPTS
+from hart_edge.export.tools import Tools
 from tests.export.small_checkpoint import CHECKPOINT
 
 
-@pytest.fixture
-def judged(small_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> list[Quality]:
-    """Hold the small checkpoint, whose weights are random, to limits on logits too. Keeps what was judged."""
-    seen: list[Quality] = []
+class Judge:
+    """Holds the small checkpoint, whose weights are random, to limits on logits too. Keeps what was judged."""
 
-    def judge(quality: Quality, limits: Limits, patch_nums: tuple[int, ...], *, logits: bool) -> Breach | None:
+    def __init__(self) -> None:
+        self.seen: list[Quality] = []
+
+    def __call__(self, quality: Quality, limits: Limits, patch_nums: Sequence[int], *, logits: bool) -> Breach | None:
         assert not logits  # noise stands in for prompts
-        seen.append(quality)
+        self.seen.append(quality)
         return find_breach(quality, limits, patch_nums, logits=True)
 
-    monkeypatch.setattr(hart_edge.export.parity.stage, "find_breach", judge)
-    return seen
 
+def spoilt(tools: Tools, graph: str, weight: str, by: float) -> Tools:
+    """Tools that let noise into a weight of a graph's final scheme, by a share of its own spread."""
 
-def spoil(monkeypatch: pytest.MonkeyPatch, graph: str, weight: str, by: float) -> None:
-    """Let noise into a weight of a graph's final scheme, by a share of its own spread."""
-    write = hart_edge.export.chain.apply_scheme
-
-    def write_spoilt(
+    def rewrite(
         model: onnx.ModelProto, scheme: Any, ranges: Any, folder: Path, *more: Any, **named: Any
     ) -> onnx.ModelProto:
-        written = write(model, scheme, ranges, folder, *more, **named)
+        written = tools.rewrite(model, scheme, ranges, folder, *more, **named)
         if model.graph.name == graph:
             (tensor,) = (each for each in written.graph.initializer if each.name.startswith(weight))
             value = numpy_helper.to_array(tensor, str(folder))
@@ -55,7 +53,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, graph: str, weight: str, by: float) -
             tensor.CopyFrom(numpy_helper.from_array((value + noise).astype(value.dtype), tensor.name))
         return written
 
-    monkeypatch.setattr(hart_edge.export.chain, "apply_scheme", write_spoilt)
+    return replace(tools, rewrite=rewrite)
 
 
 def test_parity_prompts_are_not_those_of_calibration() -> None:
@@ -67,19 +65,20 @@ def test_parity_prompts_are_not_those_of_calibration() -> None:
 
 
 @pytest.mark.parametrize("external_from", [1, 2**30])
-def test_a_worse_graph_is_refused_with_scale_and_layer(
-    judged: list[Quality], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, external_from: int
-) -> None:
+def test_a_worse_graph_is_refused_with_scale_and_layer(tools: Tools, tmp_path: Path, external_from: int) -> None:
     """Within the tolerance of single outputs, and beyond a limit on logits that the graph kept before."""
     options = BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP16, external_from=external_from)
-    before = build(options).quality
-    assert judged == [before]
+    judge = Judge()
+    tools = replace(tools, judge=judge)
+    before = build(options, tools=tools).quality
+    assert judge.seen == [before]
     shutil.rmtree(options.out)
-    spoil(monkeypatch, "transformer", "transformer.blocks.1.mlp.down.weight", 0.01)
-    limits = limits_for(Precision.FP16, max_kl=4 * max(scale.kl for scale in judged[0].scales))
+    limits = limits_for(Precision.FP16, max_kl=4 * max(scale.kl for scale in judge.seen[0].scales))
+    worse = spoilt(tools, "transformer", "transformer.blocks.1.mlp.down.weight", 0.01)
     with pytest.raises(ParityError) as caught:
-        build(replace(options, limits=limits))
-    worst = max(range(len(judged[1].scales)), key=lambda scale: judged[1].scales[scale].kl)
+        build(replace(options, limits=limits), tools=worse)
+    scales = judge.seen[1].scales
+    worst = max(range(len(scales)), key=lambda scale: scales[scale].kl)
     said = re.fullmatch(
         rf"graph transformer, scale {worst}: .*KL divergence \S+, limit \S+; the worst layer is "
         r"transformer\.blocks\.1\.mlp\.down\.weight, whose error grows from (\S+) to (\S+); nothing was written\. "
@@ -92,11 +91,11 @@ def test_a_worse_graph_is_refused_with_scale_and_layer(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_worse_decoder_is_refused(small_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_worse_decoder_is_refused(tools: Tools, tmp_path: Path) -> None:
     """Its limit holds for random weights as well."""
     options = BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP16)
-    spoil(monkeypatch, "decoder", "decoder.conv_in.weight", 0.001)
-    build(options)
+    worse = spoilt(tools, "decoder", "decoder.conv_in.weight", 0.001)
+    build(options, tools=worse)
     found = open_bundle(tmp_path / "bundle").manifest.quality
     assert found is not None and found.decoder_psnr is not None and 40 < found.decoder_psnr < 80
     limits = replace(LIMITS[Precision.FP16], min_psnr=found.decoder_psnr + 1)
@@ -105,38 +104,34 @@ def test_a_worse_decoder_is_refused(small_bundle: Path, monkeypatch: pytest.Monk
         r"decoder\.conv_in\.weight, whose error grows from \d\.\de-04 to \d\.\de-0[34]; nothing was written"
     )
     with pytest.raises(ParityError, match=message):
-        build(replace(options, out=tmp_path / "other", limits=limits))
+        build(replace(options, out=tmp_path / "other", limits=limits), tools=worse)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_an_output_beyond_tolerance_names_scale_and_layer(
-    small_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    spoil(monkeypatch, "transformer", "transformer.blocks.0.attn.proj.weight", 2.0)
+def test_an_output_beyond_tolerance_names_scale_and_layer(tools: Tools, tmp_path: Path) -> None:
+    worse = spoilt(tools, "transformer", "transformer.blocks.0.attn.proj.weight", 2.0)
     message = (
         r"^graph transformer, scale \d, tensor \S+: error \S+ against the reference, tolerance 2e-02 at fp16; "
         r"the worst layer is transformer\.blocks\.0\.attn\.proj\.weight, whose error grows from \S+ to \S+; nothing was"
     )
     with pytest.raises(ParityError, match=message):
-        build(BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP16))
+        build(BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP16), tools=worse)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_random_weights_are_reported_and_not_judged(
-    small_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    spoil(monkeypatch, "transformer", "transformer.blocks.1.mlp.down.weight", 0.01)
+def test_random_weights_are_reported_and_not_judged(tools: Tools, tmp_path: Path) -> None:
+    worse = spoilt(tools, "transformer", "transformer.blocks.1.mlp.down.weight", 0.01)
     limits = limits_for(Precision.FP16, max_kl=0.0)
-    manifest = build(BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP16, limits=limits))
+    manifest = build(BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP16, limits=limits), tools=worse)
     assert manifest.quality is not None and manifest.quality.prompts == 1
     assert max(scale.kl for scale in manifest.quality.scales) > 0
     card = (tmp_path / "bundle" / "README.md").read_text("utf-8")
     assert "Noise stood in for prompts, as there is no text model: the limits on logits were not applied." in card
 
 
-def test_the_card_shows_every_figure_and_limit(small_bundle: Path, tmp_path: Path) -> None:
+def test_the_card_shows_every_figure_and_limit(tools: Tools, tmp_path: Path) -> None:
     limits = Limits(0.9, 0.125, 30.0)
-    manifest = build(BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP16, limits=limits))
+    manifest = build(BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP16, limits=limits), tools=tools)
     assert manifest.quality is not None and manifest == open_bundle(tmp_path / "bundle").manifest
     card = (tmp_path / "bundle" / "README.md").read_text("utf-8")
     for scale, (side, q) in enumerate(zip(manifest.patch_nums, manifest.quality.scales, strict=True)):

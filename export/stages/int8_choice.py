@@ -1,0 +1,186 @@
+"""The choice of INT8 schemes: the one that is fast on this machine, and the layers that are not multiplied in INT8.
+
+In: traced graphs, ranges, and the reference's calls. Out: a Decision per component.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from hart_edge.bundle.manifest import TensorSpec
+from hart_edge.bundle.quality import Limits, percent
+from hart_edge.calib.calibrate.ranges import CalibratedRanges
+from hart_edge.calib.graph_files import graph_file, read_graph
+from hart_edge.calib.quantizable_nodes import NodeKind
+from hart_edge.calib.rewrite.apply import apply_scheme
+from hart_edge.calib.scheme import Int8Scheme, Scheme, candidates, specs_in
+from hart_edge.calib.select.fastest import Candidate, Choice, NoCandidateError, choose_scheme, timed
+from hart_edge.calib.select.logits import LogitError
+from hart_edge.calib.select.sensitivity import LayerFigures, LogitsJudge, fewest_left_out, layers_of, measure_layers
+from hart_edge.engines.base import EngineLibrary, Session
+from hart_edge.errors import BuildError
+from hart_edge.export.graphs import GraphModule
+from hart_edge.export.parity.compare import compare, tolerance_of
+from hart_edge.export.parity.limits import beyond
+from hart_edge.export.parity.recording import FIRST, Recording
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The scheme of a component.
+
+    excluded: weights that stay out of INT8 altogether; weight_only: weights that are held in INT8 and multiplied in
+    float32 where the scheme allows it, else excluded as well.
+    """
+
+    scheme: Scheme
+    reason: str = ""
+    excluded: frozenset[str] = frozenset()
+    weight_only: frozenset[str] = frozenset()
+
+
+def logits_judge(recording: Recording, tokens: GraphModule) -> LogitsJudge:
+    """The judge of transformers by the reference's logits. tokens: the reference's graph."""
+    scales = len(recording.calls("transformer", FIRST))
+    return LogitsJudge(recording.calls("transformer"), recording.calls("tokens"), scales, tokens)
+
+
+def within(errors: Sequence[LogitError], limits: Limits) -> bool:
+    """Whether every scale is within the limits on logits."""
+    return not any(beyond(scale.same / scale.tokens, scale.kl / scale.tokens, scale.tokens, limits) for scale in errors)
+
+
+def describe(errors: Sequence[LogitError]) -> str:
+    """The worst scale of each figure."""
+    most = max(scale.kl / scale.tokens for scale in errors)
+    return (
+        f"KL {most:.1e} nats, top-1 {percent(min(scale.same / scale.tokens for scale in errors))} at the worst scales"
+    )
+
+
+@dataclass(frozen=True)
+class Int8Choice:
+    """Chooses by opening candidate graphs beside the traced ones in `folder`.
+
+    graphs: the reference's, of which the tokens graph is run; say: takes what a user should know; random: whether its
+    weights are random; fp16_cache: whether the KV cache is FP16. The functions are those that do the work.
+    """
+
+    folder: Path
+    graphs: Mapping[str, GraphModule]
+    ranges: CalibratedRanges
+    library: EngineLibrary
+    say: Callable[[str], None]
+    random: bool = False
+    fp16_cache: bool = False
+    rewrite: Callable[..., onnx.ModelProto] = apply_scheme
+    choose: Callable[..., Choice] = choose_scheme
+    tolerance: Callable[..., float] = tolerance_of
+
+    def decide(
+        self, decisions: Mapping[str, Decision], wanted: Int8Scheme, recording: Recording, limits: Limits | None
+    ) -> dict[str, Decision]:
+        """The decisions with every component's fastest scheme, and the transformer's layers within the limits.
+
+        limits: on its logits; None where they mean nothing.
+        """
+        possible = {name: candidates(name, each.scheme, wanted) for name, each in decisions.items()}
+        found = {name: replace(each, scheme=possible[name][0]) for name, each in decisions.items()}
+        for name, schemes in possible.items():
+            if len(schemes) > 1:
+                found[name] = self._fastest(name, found[name], schemes, recording)
+                self.say(f"{name}: {found[name].scheme}: {found[name].reason}")
+        if limits is not None and found["transformer"].scheme.quantizes(NodeKind.LINEAR):
+            found["transformer"] = self._within_limits(found["transformer"], recording, limits)
+        return found
+
+    def _fastest(self, name: str, decision: Decision, schemes: Sequence[Scheme], recording: Recording) -> Decision:
+        """The fastest scheme whose error on recorded calls is accepted."""
+        calls = recording.calls(name, FIRST)
+        refused: list[str] = []
+
+        def candidate(scheme: Scheme) -> Candidate | None:
+            session, seconds, error = self._open(name, scheme, decision.excluded), 0.0, 0.0
+            for call in calls:
+                spent, found = timed(session, call)
+                seconds += spent
+                error = max(error, compare(name, call.outputs, found).error)
+            if error <= self.tolerance(name, scheme, random=self.random):
+                return Candidate(scheme, session, error, seconds)
+            refused.append(f"{scheme}: error {error:.1e}")
+            return None
+
+        try:
+            # Backwards: the scheme that takes the most memory while it opens, INT8 weights in float32 arithmetic, is
+            # opened while no other is.
+            choice = self.choose(filter(None, map(candidate, reversed(schemes))), calls)
+        except NoCandidateError:
+            raise BuildError(
+                f"graph {name}: no INT8 scheme comes near the reference ({'; '.join(refused)}); calibrate on "
+                "prompts like those that it will see (--prompts), or build at fp16"
+            ) from None
+        reasons = [choice.reason, *refused] if choice.reason else refused
+        return replace(decision, scheme=choice.scheme, reason="; ".join(reasons))
+
+    def _within_limits(self, decision: Decision, recording: Recording, limits: Limits) -> Decision:
+        """Take the most sensitive layers out of INT8 products until the logits are near enough at every scale."""
+        judge = logits_judge(recording, self.graphs["tokens"])
+        errors: list[LogitError] = []
+        every: frozenset[str] = frozenset()
+
+        def open_without(weights: Collection[str]) -> Session:
+            return self._open("transformer", decision.scheme, decision.excluded, weights)
+
+        def open_with(weights: Collection[str]) -> Session:
+            return self._open("transformer", decision.scheme, every.difference(weights))
+
+        def accept(session: Session) -> bool:
+            errors[:] = judge.errors(session)
+            return within(errors, limits)
+
+        sensitive: list[LayerFigures] = []
+        if not accept(open_without(())):
+            layers = layers_of(read_graph(self.folder / "transformer.onnx"), decision.scheme)
+            layers = [layer for layer in layers if not decision.excluded.issuperset(layer[1])]
+            every = decision.excluded.union(*(weights for _, weights in layers))
+            self.say(f"transformer: {describe(errors)}; looking at each of {len(layers)} layers")
+            sensitive = fewest_left_out(measure_layers(layers, open_with, judge, lambda _: None), open_without, accept)
+            accept(open_without({weight for layer in sensitive for weight in layer.weights}))
+        names = f"; not multiplied in INT8: {', '.join(layer.name for layer in sensitive)}" if sensitive else ""
+        reason = f"{describe(errors)}{names}"
+        self.say(f"transformer: {reason}")
+        weights = frozenset(weight for layer in sensitive for weight in layer.weights)
+        return replace(decision, reason="; ".join(filter(None, (decision.reason, reason))), weight_only=weights)
+
+    def _open(self, name: str, scheme: Scheme, excluded: Collection[str], weight_only: Collection[str] = ()) -> Session:
+        """A session of a component in a scheme. Weights that stay as they are lie in the traced graph's file."""
+        ranges = self.ranges.graphs.get(name, {})
+        traced = read_graph(self.folder / f"{name}.onnx")
+        model = self.rewrite(
+            traced, scheme, ranges, self.folder, excluded=excluded, weight_only=weight_only, fp16_cache=self.fp16_cache
+        )
+        with graph_file(model, self.folder / f"{name}.candidate.onnx") as path:
+            del model  # its weights are in the file
+            session = self.library.open(path)
+        if not (scheme.fp16_activations or self.fp16_cache):
+            return session
+        return CastingSession(session, specs_in(self.graphs[name].inputs, scheme, fp16_cache=self.fp16_cache))
+
+
+@dataclass(frozen=True)
+class CastingSession:
+    """A session that takes the reference's inputs, and casts them to the types that its graph has them in."""
+
+    session: Session
+    inputs: Sequence[TensorSpec]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        dtypes = {spec.name: spec.dtype.value for spec in self.inputs}
+        cast = {name: value.astype(dtypes[name], copy=False) for name, value in inputs.items()}
+        return self.session.run(cast, outputs)

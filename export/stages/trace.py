@@ -1,0 +1,60 @@
+"""Tracing: every graph of the checkpoint as an ONNX file in float32, and the plan that connects them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hart_edge.bundle.manifest import Plan, Precision
+from hart_edge.bundle.memory import cache_peak
+from hart_edge.bundle.settings import Sampling
+from hart_edge.calib.graph_files import read_graph, weight_bytes
+from hart_edge.export.plan_builder import build_plan
+from hart_edge.export.run_plan import run_plan
+from hart_edge.export.stages.context import BuildContext
+from hart_edge.export.stages.read import Inputs, ReadResult, Source
+from hart_edge.runtime.fill import fill_with
+from hart_edge.runtime.loop import Array, Runner
+
+
+@dataclass(frozen=True)
+class TraceResult:
+    """folder: of the traced graphs, their weights beside them; parameters: per graph; fp16_cache: whether the KV cache
+    is FP16 though the arithmetic around it is float32."""
+
+    source: Source
+    sampling: Sampling
+    folder: Path
+    plan: Plan
+    constants: Mapping[str, Array]
+    parameters: Mapping[str, int]
+    fp16_cache: bool
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """The file of each graph."""
+        return {name: self.folder / f"{name}.onnx" for name in self.source.graphs}
+
+    def draw(self, runner: Runner, inputs: Inputs, seed: int) -> Array:
+        """Run the loop with the bundle's settings. Returns the image (1, 3, H, W), float32 in [0, 1]."""
+        fill = fill_with(inputs, seed, self.sampling, self.constants.__getitem__)
+        return run_plan(self.plan, runner, fill)
+
+
+def trace(context: BuildContext, read: ReadResult, folder: Path) -> TraceResult:
+    """Plan the loop, and leave the traced graphs in an empty folder. Raises BuildError."""
+    options, source = context.options, read.source
+    config, graphs = source.model.config, source.graphs
+    score_bytes = 4 * config.num_heads * config.scale_tokens[-1] * sum(config.scale_tokens)
+    graphs["transformer"].fused = context.entry.graphs.fused_attention and score_bytes >= options.fused_from
+    plan, constants = build_plan(source.model, graphs)
+    fp16_cache = options.precision is Precision.INT8 and cache_peak(plan) >= options.fp16_cache_from
+    parameters = {}
+    for name, graph in graphs.items():
+        with context.step(f"tracing {name}") as step:
+            path = folder / f"{name}.onnx"
+            context.tools.trace(graph, path)
+            step.size = weight_bytes(read_graph(path))
+            parameters[name] = step.size // 4
+    return TraceResult(source, read.sampling, folder, plan, constants, parameters, fp16_cache)
