@@ -1,6 +1,23 @@
 """HART image generation at the edge: `hart_edge.generate("a red heart")`.
 
 Importing this pulls in neither torch nor an engine library; names are loaded when first used.
+
+api.py       generate() and load()
+errors.py    what hart-edge raises on purpose
+units.py     sizes and durations as they are typed and printed
+bundle/      the folder that a build writes and a device runs
+runtime/     bundle -> picture, on the device
+engines/     the engine libraries
+reference/   the model in PyTorch
+calib/       INT8: ranges, schemes, and what decides between them
+export/      reference -> graphs -> bundle
+data/        training sets
+evaluation/  figures of checkpoints and bundles
+training/    trains the parts of a checkpoint
+checks/      golden records, engines on a GPU, speed, arithmetic
+cli/         the command line, which __main__.py calls
+door/        the file behind `python -m export.build` where hart-edge is installed
+models/      the model that comes along
 """
 
 from __future__ import annotations

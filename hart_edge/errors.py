@@ -1,6 +1,6 @@
 """The errors of hart-edge. Every one says what was expected, what was found, and what to do.
 
-They live in runtime/ because the device has nothing else; hart_edge re-exports them.
+hart_edge re-exports them, so that `except hart_edge.HartEdgeError` catches all of them.
 """
 
 

@@ -242,13 +242,20 @@ def advice(manifest: Manifest, needed: Forecast, low: Forecast, memory: int) -> 
     return found or [f"a device with {size(min(low.peak, needed.peak))} free: nothing in this bundle can be left out"]
 
 
-def available_memory(file: Path = Path("/proc/meminfo")) -> int | None:
-    """Bytes that this machine's processor could take now, caches of files included; None where it does not say."""
+def machine_memory(file: Path = Path("/proc/meminfo")) -> tuple[int | None, int | None]:
+    """Bytes of this machine's memory: (all, available); None where the system does not say."""
     try:
         words = [line.split() for line in file.read_text().splitlines()]
     except OSError:
-        return None
-    return next((int(each[1]) * 1024 for each in words if each[:1] == ["MemAvailable:"]), None)
+        return None, None
+    kilobytes = {each[0]: int(each[1]) for each in words if len(each) > 1 and each[1].isdigit()}
+    total, available = kilobytes.get("MemTotal:"), kilobytes.get("MemAvailable:")
+    return (None if total is None else total * 1024), (None if available is None else available * 1024)
+
+
+def available_memory(file: Path = Path("/proc/meminfo")) -> int | None:
+    """Bytes that a process could take now, those of cached files included; None where the system does not say."""
+    return machine_memory(file)[1]
 
 
 def peak_memory() -> int:

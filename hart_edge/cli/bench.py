@@ -17,9 +17,15 @@ def add(commands: Commands) -> None:
     )
     p.add_argument("bundle", type=Path, nargs="+", metavar="BUNDLE", help="bundle folder; ratios are to the first")
     p.add_argument("--reference", metavar="DIR|PRESET", help="measure the reference in PyTorch, float32, as well")
-    p.add_argument("--prompt", default="man astronaut", help="what they draw (default: man astronaut)")
-    p.add_argument("--pictures", type=int, default=5, metavar="N", help="timed a process, after one (default: 5)")
-    p.add_argument("--rounds", type=int, default=1, metavar="N", help="processes of each, in turn (default: 1)")
+    p.add_argument("--prompt", default="man astronaut", help="what is drawn (default: man astronaut)")
+    p.add_argument(
+        "--pictures",
+        type=int,
+        default=5,
+        metavar="N",
+        help="pictures that each process times, after a first one (default: 5)",
+    )
+    p.add_argument("--rounds", type=int, default=1, metavar="N", help="processes for each bundle, in turn (default: 1)")
     p.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one a core)")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
@@ -39,7 +45,7 @@ def run(a: argparse.Namespace) -> int:
 
 
 def reference(given: str | None) -> Path | str | None:
-    """A preset's name as it is, else a folder. Raises InputError."""
+    """The name of a preset, or a folder. Raises InputError."""
     from hart_edge.reference.presets import PRESETS
 
     if given is None or given in PRESETS:

@@ -53,7 +53,7 @@ def add(commands: Commands) -> None:
         type=Int8Scheme,
         choices=list(Int8Scheme),
         default=Int8Scheme.MEASURED,
-        help="how activations of INT8 layers are held on a CPU (default: as is fastest on this machine)",
+        help="how activations of INT8 layers are held on a CPU (default: whichever is fastest on this machine)",
     )
     p.add_argument(
         "--int8-budget",
@@ -79,7 +79,7 @@ def add(commands: Commands) -> None:
 
 
 def run(a: argparse.Namespace, build: Build | None = None) -> int:
-    """build: what builds, export.chain.build unless a test has its own."""
+    """build: the function that builds; by default export.chain's."""
     if bool(a.preset) != a.random_weights:
         a.refuse("--preset and --random-weights go together: this project ships no weights for these shapes")
     out = bundle_folder(a)
@@ -105,7 +105,7 @@ def bundle_folder(a: argparse.Namespace) -> Path:
 
 
 def build_options(a: argparse.Namespace, out: Path) -> BuildOptions:
-    """What was asked for. Raises BuildError for values that cannot be."""
+    """What was asked for. Raises BuildError for values out of range."""
     from hart_edge.export.options import BuildOptions
 
     return BuildOptions(

@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
 
 
 def run(a: argparse.Namespace, calibrate: Calibrate | None = None) -> int:
-    """calibrate: what makes the ranges, with an empty folder for its graphs; export.chain unless a test has its own."""
+    """calibrate: the function that makes the ranges, in an empty folder; by default ranges_of()."""
     try:
         with BuildLines(as_json=a.json) as show:
             with needs_extra("calibration", "export"):
@@ -77,7 +77,7 @@ def write_ranges(options: BuildOptions, progress: Progress, calibrate: Calibrate
             written = Path(folder) / out.name
             written.write_bytes(found.to_json())
             os.replace(written, out)
-    except BrokenPipeError:  # of who reads the progress: the file could have been written
+    except BrokenPipeError:  # the reader of the progress has gone; the file itself could be written
         raise
     except OSError as error:
         raise BuildError(f"{out}: cannot be written ({error}); name another file with --out") from error

@@ -1,4 +1,4 @@
-"""How every command begins: a name, a line on what it does, and what calls it.
+"""What every command has: a name, a line on what it does, and a function to call.
 
 A command's file has `add(commands)`, which declares its arguments, and `run(arguments)`, which returns the exit status.
 Importing the file is cheap: what only a workstation has is imported inside `run`.
@@ -18,20 +18,23 @@ Run = Callable[[argparse.Namespace], int]
 
 
 def new_command(commands: Commands, name: str, summary: str, run: Run) -> argparse.ArgumentParser:
-    """The parser of a command. run: what main() calls; it finds `refuse` beside its arguments, which ends with 2."""
+    """Add a command; main() calls `run` with its arguments.
+
+    Beside them `run` finds `refuse`, which ends the program with a message and exit status 2.
+    """
     p = new_parser(commands, name, summary)
     p.set_defaults(run=run, refuse=p.error)
     return p
 
 
 def new_parser(commands: Commands, name: str, summary: str) -> argparse.ArgumentParser:
-    """A parser without abbreviations, since a later option could change their meaning."""
+    """Add a parser that takes no abbreviated options, since a later option could change what they mean."""
     return commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
 
 
 @contextmanager
 def needs_extra(what: str, extra: str) -> Iterator[None]:
-    """Around imports: a package that is missing becomes a HartEdgeError that names it and the extra that brings it."""
+    """Turn a package that an import does not find into a HartEdgeError that names it, and the extra to install."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -16,7 +16,7 @@ from hart_edge.data.drawings import STYLES
 from hart_edge.data.emoji import EmojiSet, Picture, build
 from hart_edge.data.packages import Package, find_archives
 
-ABOUT = 10_300  # drawings, for the share that is done
+ABOUT = 10_300  # drawings in all, to show how many are left
 SHOW_EVERY = 0.2  # seconds
 
 FindArchives = Callable[[Path | None], AbstractContextManager[Mapping[Package, Path]]]
@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
 
 
 def run(a: argparse.Namespace, find_archives: FindArchives = find_archives) -> int:
-    """find_archives: what brings the packages."""
+    """find_archives: the function that finds or fetches the packages."""
     begin = time.monotonic()
     with StatusLine() as line:
 

@@ -15,6 +15,7 @@ from typing import Any
 from hart_edge import __version__
 from hart_edge.api import DEFAULT_BUNDLE
 from hart_edge.bundle.manifest import MANIFEST_FILE
+from hart_edge.bundle.memory import machine_memory
 from hart_edge.cli.command import Commands, new_command
 from hart_edge.cli.tables import table
 from hart_edge.engines.registry import REGISTRY
@@ -39,14 +40,16 @@ def add(commands: Commands) -> None:
     p.add_argument("--reference", type=Path, metavar="GRAPHS", help="the bundle of graphs that they were made from")
     p.add_argument("--against", type=Path, metavar="BUNDLE", help="engines to compare speed with: FP16 beside INT8")
     p.add_argument("--mixed", type=Path, metavar="OUT", help="write a bundle that takes slower graphs from --against")
-    p.add_argument("--prompt", default="man astronaut", help="what they draw (default: man astronaut)")
-    p.add_argument("--pictures", type=int, default=10, metavar="N", help="that times are medians of (default: 10)")
+    p.add_argument("--prompt", default="man astronaut", help="what is drawn (default: man astronaut)")
+    p.add_argument(
+        "--pictures", type=int, default=10, metavar="N", help="pictures that times are medians of (default: 10)"
+    )
     p.add_argument("--report", type=Path, metavar="FILE.json", help="write the report there as well")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def run(a: argparse.Namespace, version: Version | None = None) -> int:
-    """version: what knows the installed packages, installed_version() unless a test has its own."""
+    """version: the function that looks up installed packages; by default installed_version()."""
     if a.gpu_check is not None:
         from hart_edge.cli.gpu_check import run as run_check
 
@@ -61,7 +64,7 @@ def run(a: argparse.Namespace, version: Version | None = None) -> int:
 
 def examine(version: Version) -> dict[str, Any]:
     """All that doctor knows, ready for JSON."""
-    total, available = memory()
+    total, available = machine_memory()
     return {
         "hart_edge": __version__,
         "python": platform.python_version(),
@@ -132,14 +135,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def memory(file: Path = Path("/proc/meminfo")) -> tuple[int | None, int | None]:
-    """Bytes of memory: (all, available); None where the system does not say."""
-    try:
-        lines = [line.split() for line in file.read_text().splitlines()]
-        kilobytes = {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
-    except OSError:
-        return None, None
-    total, available = kilobytes.get("MemTotal"), kilobytes.get("MemAvailable")
-    return (None if total is None else total * 1024), (None if available is None else available * 1024)

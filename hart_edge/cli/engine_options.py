@@ -1,4 +1,4 @@
-"""The options that say what engines are built for, shared by `hart-edge engines` and `python -m export.build`."""
+"""The options that say what engines are built for, shared by `hart-edge engines` and `hart-edge build`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "tensorrt builds for this GPU",
     )
     p.add_argument("--images", type=images, default=1, metavar="N", help="most images at once (default: 1)")
-    p.add_argument("--workspace", type=workspace, metavar="SIZE", help="most scratch memory, 512MiB or 2GiB")
+    p.add_argument("--workspace", type=workspace, metavar="SIZE", help="most scratch memory, as 512MiB or 2GB")
     p.add_argument(
         "--hardware-compatibility",
         choices=[str(x) for x in HardwareCompatibility],

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 RECONSTRUCTION, GENERATION = "reconstruction", "generation"
 VALIDATION, TEST = "validation", "test"
-LEAST = 4  # pictures of a split, since a distance takes a covariance, and that of halves is shown too
+LEAST = 4  # pictures of a split: a distance needs a covariance, of half of them as well
 
 
 def add(commands: Commands) -> None:
@@ -40,9 +40,9 @@ def add(commands: Commands) -> None:
     p.add_argument("--checkpoint", **several, help="checkpoint to measure by the reference; may be repeated")
     p.add_argument("--bundle", **several, help="bundle to measure; may be repeated")
     p.add_argument("--only", choices=("reconstruction", "generation"), help="measure only this (default: both)")
-    p.add_argument("--pictures", type=int, metavar="N", help="of each split, evenly spaced (default: all)")
+    p.add_argument("--pictures", type=int, metavar="N", help="pictures of each split, evenly spaced (default: all)")
     p.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the first picture, the next has N + 1 (default: 0)"
+        "--seed", type=int, default=0, metavar="N", help="seed of the first picture; the next has N + 1 (default: 0)"
     )
     add_setting_arguments(p, "the checkpoint's or bundle's own")
     p.add_argument("--inception", type=Path, metavar="FILE", help="your Inception weights, for the usual FID as well")
@@ -51,7 +51,7 @@ def add(commands: Commands) -> None:
 
 
 def run(a: argparse.Namespace, open_inception: Callable[[Path], Inception] | None = None) -> int:
-    """open_inception: what reads --inception, evaluation.frechet's unless a test has its own."""
+    """open_inception: the function that reads --inception; by default evaluation.frechet's."""
     with needs_extra("evaluation", "train"):
         importlib.import_module("torchmetrics")
     check(a)
@@ -116,7 +116,7 @@ def evaluate(a: argparse.Namespace, open_inception: Callable[[Path], Inception] 
 
 
 def read_splits(a: argparse.Namespace, side: int) -> list[Split]:
-    """Validation, and the compositional test split where the data have one and it is asked for."""
+    """Validation, and the compositional test split if the data have one and it is asked for."""
     from hart_edge.data.pictures import read_pictures
     from hart_edge.evaluation.evaluate import split_of
 

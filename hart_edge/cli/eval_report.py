@@ -1,4 +1,4 @@
-"""The figures as a person reads them and as JSON; each names what it was taken of."""
+"""The figures as a person reads them and as JSON; each names what it was measured on."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _distance_cells(distance: Distance) -> list[str]:
 
 
 def _without_empty(head: Sequence[str], rows: list[list[str]]) -> list[str]:
-    """The table without columns that no row has anything in."""
+    """The table without its empty columns."""
     kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
     return table([head[i] for i in kept], [[row[i] for i in kept] for row in rows], NUMBERS)
 

@@ -39,10 +39,12 @@ def add(commands: Commands) -> None:
     )
     p.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to draw")
     p.add_argument("--bundle", type=Path, metavar="DIR", help="bundle folder (default: bundles/hart-emoji-int8)")
-    p.add_argument("--seed", type=int, default=0, metavar="N", help="0 to 2**64 - 1, of every picture (default: 0)")
+    p.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of every picture, 0 to 2**64 - 1 (default: 0)"
+    )
     add_setting_arguments(p, "the bundle's")
     p.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one a core)")
-    p.add_argument("--low-memory", action="store_true", help="let every graph go after its last step: slower, smaller")
+    p.add_argument("--low-memory", action="store_true", help="unload every graph after its last step: slower, smaller")
     p.add_argument(
         "--context",
         type=Path,
@@ -57,11 +59,11 @@ def add(commands: Commands) -> None:
         help="picture file; several prompts give FILE-1.png, FILE-2.png, ... (default: picture.png)",
     )
     p.add_argument("--previews", type=Path, metavar="DIR", help="also write the picture as of every scale into DIR")
-    p.add_argument("--json", action="store_true", help="print one JSON object a picture instead of text")
+    p.add_argument("--json", action="store_true", help="print one JSON object for each picture instead of text")
 
 
 def run(a: argparse.Namespace, load: Load = load) -> int:
-    """load: what opens a bundle."""
+    """load: the function that opens a bundle."""
     if bool(a.prompts) == (a.context is not None):
         a.refuse("expected a PROMPT, or --context FILE.npz for a bundle without a text model")
     prompts: list[str | Context] = [*a.prompts] if a.context is None else [read_context(a.context)]
@@ -151,7 +153,7 @@ def read_context(file: Path) -> Context:
 
 
 def picture_files(out: Path, count: int) -> list[Path]:
-    """--out as it is for one picture, with -1, -2, ... before the ending for several."""
+    """--out itself for one picture; for several, with -1, -2, ... before the ending."""
     if out.suffix.lower() != ".png":
         raise InputError(f"--out {out}: expected a name that ends with .png, found {out.suffix or 'no ending'!r}")
     if count == 1:
@@ -162,7 +164,7 @@ def picture_files(out: Path, count: int) -> list[Path]:
 def check_writable(file: Path) -> None:
     """Find out now whether the picture can be written later. Raises InputError."""
     try:
-        target = file.resolve()  # of a link, the file behind it
+        target = file.resolve()  # the file behind a link
         folder = target.parent
         if target.exists() and not target.is_file():
             raise InputError(f"--out {file}: expected a file or a new name, found a folder or device; name a file")

@@ -1,4 +1,4 @@
-"""`hart-edge golden DIR`: one line a record, a summary, and exit 1 beyond tolerance."""
+"""`hart-edge golden DIR`: a line for each record, a summary, and exit 1 beyond tolerance."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
         metavar="BUNDLE",
         help="hold this bundle's loop against the records instead of the reference",
     )
-    p.add_argument("--json", action="store_true", help="print one JSON object a record instead of text")
+    p.add_argument("--json", action="store_true", help="print one JSON object for each record instead of text")
 
 
 def run(a: argparse.Namespace) -> int:
@@ -56,7 +56,7 @@ def run(a: argparse.Namespace) -> int:
 
 
 def results(a: argparse.Namespace) -> Iterator[RecordResult]:
-    """The comparisons as they are made, with the reference or with a bundle."""
+    """Compare the reference, or a bundle, with the records; yields each result as it is made."""
     if a.bundle is not None:
         from hart_edge.checks.golden_bundle import check_bundle
 

@@ -26,7 +26,7 @@ Measure = Callable[[Pipeline, int, str, int], Timing]
 
 
 def run(a: argparse.Namespace, measure: Measure = measure) -> int:
-    """measure: what times pictures."""
+    """measure: the function that times pictures."""
     if a.reference is None:
         raise InputError(
             "--gpu-check: expected --reference GRAPHS, the bundle of graphs that the engines were made from"
@@ -93,7 +93,7 @@ def open_engines(folder: Any) -> tuple[Pipeline, int]:
 
 
 def compare_speed(a: argparse.Namespace, engines: Pipeline, timing: Timing, measure: Measure) -> dict[str, Any]:
-    """INT8 against FP16: which graphs it does not make faster; with --mixed a bundle that takes those from FP16."""
+    """Compare INT8 with FP16: which graphs INT8 does not speed up; --mixed writes a bundle with those at FP16."""
     other, free = open_engines(a.against)
     theirs = measure(other, free, a.prompt, a.pictures)
     slower = slower_graphs(timing, theirs)
@@ -143,7 +143,7 @@ def outcome(picture: dict[str, Any]) -> str:
 
 
 def verdict(found: dict[str, Any]) -> list[str]:
-    """What the comparison with another precision says, aloud where this one is slower."""
+    """The comparison with another precision in words, one line for each graph that is slower."""
     mine, other = found["precision"], found["against"]
     theirs = other["timing"]["picture"]
     lines = ["", f"{mine} {found['timing']['picture']:.1f} ms a picture, {other['precision']} {theirs:.1f} ms"]

@@ -47,7 +47,7 @@ def read_configs(named: Path) -> tuple[TransformerConfig, TokenizerConfig]:
 
 
 def totals(counts: list[MacCount]) -> dict[str, int]:
-    """Sums that papers and planners ask for. A picture is everything but the encoder."""
+    """The sums that papers quote. A picture takes every component but the encoder."""
     picture = [each for each in counts if each.component != "encoder"]
     return {
         "picture, guided": sum((each.layers + each.attention) * (1 + each.guided) for each in picture),
@@ -75,7 +75,7 @@ def as_text(counts: list[MacCount]) -> list[str]:
         "",
         *(f"{name:{width}}  {count / 1e12:.4f} T" for name, count in sums.items()),
         "",
-        "Multiply-accumulates of one image and one half of the guidance, in 10^9 (G). layers: linear and convolution",
+        "Multiply-accumulates of one image and one branch of the guidance, in 10^9 (G). layers: linear and convolution",
         "layers and resizes; attention: its two products. Guidance computes a component twice or once. The text model,",
         "norms, activations and sampling are not counted.",
     ]

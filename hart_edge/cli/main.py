@@ -25,7 +25,7 @@ INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal's number, as shells have
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of all commands."""
+    """The parser of all commands."""
     p = argparse.ArgumentParser(prog=PROGRAM, description="HART image generation at the edge.", allow_abbrev=False)
     p.add_argument("--version", action="version", version=f"hart-edge {__version__}")
     commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Of `python -m export.build`, which is the command build alone, under the name it was called by."""
+    """The parser of `python -m export.build`: the command build alone, under the name it was called by."""
     commands = argparse.ArgumentParser().add_subparsers()
     build.add(commands)
     p = commands.choices["build"]
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m export.build`: main() of the one command."""
+    """Run `python -m export.build`; returns the exit status as main() does."""
     return _call(build_parser(), BUILD_DOOR, arguments)
 
 

@@ -31,8 +31,10 @@ def add(commands: Commands) -> None:
     )
     p.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder")
     p.add_argument("--memory", required=True, metavar="SIZE", help="what the device has free: 8GiB, 512MiB, 4GB")
-    p.add_argument("--low-memory", action="store_true", help="as generate --low-memory runs")
-    p.add_argument("--workspace", default="0", metavar="SIZE", help="that the engine builder may use (default: 0)")
+    p.add_argument("--low-memory", action="store_true", help="plan for generate --low-memory")
+    p.add_argument(
+        "--workspace", default="0", metavar="SIZE", help="scratch memory that the engine builder may use (default: 0)"
+    )
     p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
@@ -69,7 +71,7 @@ def read(bundle: Bundle, bar: StatusLine) -> tuple[dict[str, Constants], Activat
 
 
 def read_reports(bundle: Bundle) -> tuple[dict[str, Constants], Activations]:
-    """Of engines: the file holds the weights, and the builder's report beside it says what a context works in."""
+    """For engines: the file holds the weights, and the builder's report beside it tells the activations."""
     m = bundle.manifest
     constants = {str(each.name): Constants(each.bytes) for each in m.components}
     activations: dict[tuple[str, int | None], int] = {}
@@ -92,7 +94,7 @@ def read_reports(bundle: Bundle) -> tuple[dict[str, Constants], Activations]:
 
 
 def read_graphs(bundle: Bundle, bar: StatusLine) -> tuple[dict[str, Constants], Activations]:
-    """Of graphs: what hart_edge/checks/activations.py computes, which needs onnx and ONNX Runtime."""
+    """For graphs: computed by hart_edge/checks/activations.py, which needs onnx and ONNX Runtime."""
     try:
         from hart_edge.checks.activations import steps_of
     except ImportError as error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CLEAR = "\r\033[K"  # to the beginning of the line, and nothing right of it
 BAR = 24  # characters
-QUIET = 10.0  # seconds after which a build of engines that no terminal shows says where it is
+QUIET = 10.0  # seconds between lines on the build of an engine where there is no terminal
 
 
 class StatusLine:
@@ -77,7 +77,7 @@ class PictureLine(StatusLine):
 
 
 class EngineLine(StatusLine):
-    """`hart-edge engines`: where a build stands, or now and then a line of it; and a line for each finished engine."""
+    """`hart-edge engines`: where a build is, and a line for each finished engine."""
 
     def __init__(self, *, as_json: bool, stream: TextIO | None = None) -> None:
         super().__init__(stream)
@@ -105,7 +105,7 @@ class EngineLine(StatusLine):
 class BuildLines(StatusLine):
     """`hart-edge build` and `calibrate`: a line for each step on a terminal, JSON when asked for, nothing otherwise.
 
-    The line of a step that ends in an error stays, so that one sees which it was.
+    The line of a step that ends in an error stays, so that one sees which step it was.
     """
 
     def __init__(self, *, as_json: bool, stream: TextIO | None = None) -> None:
@@ -123,7 +123,9 @@ class BuildLines(StatusLine):
             line = {"step": event.label, "seconds": round(event.seconds, 3), "bytes": event.size}
             print(json.dumps(line), file=self.stream, flush=True)
         elif self.terminal:
-            megabytes = "" if event.size is None else f"{event.size / 1e6:9.1f} MB"  # a column: one unit for all
+            megabytes = (
+                "" if event.size is None else f"{event.size / 1e6:9.1f} MB"
+            )  # one unit, since they form a column
             self.write(f"{CLEAR}  {event.seconds:6.1f} s {megabytes:12}  {event.label}\n")
             self._shown = False
 

@@ -54,7 +54,9 @@ def _add_run(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--recipe", type=Path, metavar="FILE.json", help="what to train and how (default: the shipped model)"
     )
-    p.add_argument("--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="change one of the recipe's")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="change one value of the recipe"
+    )
     p.add_argument(
         "--resume",
         nargs="?",
@@ -62,12 +64,16 @@ def _add_run(p: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="go on from the newest state in --out, or from this one; begins where there is none",
     )
-    p.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the arithmetic (default: fp32)")
+    p.add_argument(
+        "--precision", choices=("fp32", "bf16"), default="fp32", help="precision of the arithmetic (default: fp32)"
+    )
     p.add_argument("--threads", type=int, metavar="N", help="threads of each process (default: torch's choice)")
-    p.add_argument("--log-seconds", type=float, default=60, metavar="S", help="between log lines (default: 60)")
-    p.add_argument("--save-minutes", type=float, default=10, metavar="M", help="between states (default: 10)")
-    p.add_argument("--look-steps", type=int, default=1000, metavar="N", help="between validations (default: 1000)")
-    p.add_argument("--keep", type=int, default=2, metavar="N", help="states to keep (default: 2)")
+    p.add_argument("--log-seconds", type=float, default=60, metavar="S", help="seconds between log lines (default: 60)")
+    p.add_argument("--save-minutes", type=float, default=10, metavar="M", help="minutes between states (default: 10)")
+    p.add_argument(
+        "--look-steps", type=int, default=1000, metavar="N", help="steps between validations (default: 1000)"
+    )
+    p.add_argument("--keep", type=int, default=2, metavar="N", help="number of states to keep (default: 2)")
     p.add_argument("--json", action="store_true", help="print one JSON object at the end instead of text")
 
 
@@ -95,7 +101,7 @@ def run(a: argparse.Namespace) -> int:
 
 
 def start(a: argparse.Namespace) -> Accelerator:
-    """accelerate's processes, threads, and the log."""
+    """Start accelerate's processes, set threads, and set up the log."""
     import torch
 
     from hart_edge.training.loop import make_accelerator
@@ -118,7 +124,7 @@ def tokenizer_task(a: argparse.Namespace, accelerator: Accelerator) -> Task:
     from hart_edge.training.tokenizer.task import TokenizerTask
 
     recipe = read_recipe(TokenizerRecipe, HART_EMOJI, a.recipe, a.set)
-    with accelerator.main_process_first():  # it decodes, the others read what it has kept
+    with accelerator.main_process_first():  # it decodes the pictures, and the others read what it has kept
         train, validation = (read_pictures(a.data / part, recipe.side) for part in ("train", "validation"))
     log.info("%d pictures to train on, %d to validate on, %d px", len(train), len(validation), recipe.side)
     fingerprint = hashlib.sha256("\n".join((str(recipe.side), *train.names)).encode()).hexdigest()
@@ -146,7 +152,7 @@ def evaluator_task(a: argparse.Namespace, accelerator: Accelerator) -> Task:
 
 
 def state_of(a: argparse.Namespace, task: Task) -> State | None:
-    """The state to go on from: of --resume FILE, of the newest in --out with --resume, or none."""
+    """The state to go on from: that of --resume FILE, the newest in --out with --resume alone, or none."""
     from hart_edge.training.checkpoints import check_state, load_state, states
 
     found = states(a.out)
@@ -185,7 +191,9 @@ class StopSignal:
         return bool(self.asked)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number in self.asked:  # a second time: at once. (torchrun passes Ctrl-C on as SIGTERM, which is another.)
+        if (
+            number in self.asked
+        ):  # the second time it ends at once (torchrun passes Ctrl-C on as SIGTERM, which counts apart)
             signal.signal(number, self.before[signal.Signals(number)])
             os.kill(os.getpid(), number)
         self.asked.add(number)

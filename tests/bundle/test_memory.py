@@ -15,6 +15,7 @@ from hart_edge.bundle.memory import (
     cache_bytes,
     cache_peak,
     forecast,
+    machine_memory,
     require_build_memory,
 )
 from hart_edge.bundle.program import make_program
@@ -154,11 +155,12 @@ def test_a_build_that_cannot_fit_is_refused_before_it_begins(manifest: Manifest)
 
 
 def test_what_this_machine_has(tmp_path: Path) -> None:
-    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\n\nMemAvailable:   6 kB\n")
-    assert available_memory(tmp_path / "meminfo") == 6144
-    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\n")
-    assert available_memory(tmp_path / "meminfo") is None
-    assert available_memory(tmp_path / "none") is None
+    file = tmp_path / "meminfo"
+    file.write_text("MemTotal:       9 kB\nMemFree: 1 kB\n\nMemAvailable:   6 kB\nHugePages_Total:  0\n")
+    assert machine_memory(file) == (9 * 1024, 6 * 1024) and available_memory(file) == 6 * 1024
+    file.write_text("MemTotal: 9 kB\n")
+    assert machine_memory(file) == (9 * 1024, None) and available_memory(file) is None
+    assert machine_memory(tmp_path / "none") == (None, None)
 
 
 def test_the_folder_is_not_needed(manifest: Manifest, tmp_path: Path) -> None:

@@ -92,15 +92,6 @@ def test_the_default_bundle_is_looked_for_here(run: Run, tmp_path: Path) -> None
     assert "default    bundles/hart-emoji-int8 is here\n" in run("doctor")[1]
 
 
-def test_memory_from_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "meminfo"
-    file.write_text("MemTotal:       8000 kB\nMemFree: 1 kB\nMemAvailable:   6000 kB\nHugePages_Total:  0\n\n")
-    assert doctor.memory(file) == (8000 * 1024, 6000 * 1024)
-    file.write_text("MemTotal:       8000 kB\n")
-    assert doctor.memory(file) == (8000 * 1024, None)
-    assert doctor.memory(tmp_path / "none") == (None, None)
-
-
 def test_the_gpu_that_engines_would_run_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = install_cuda(monkeypatch, FakeCuda())
     assert report(run)[1]["gpu"] == {

@@ -6,8 +6,6 @@ In: what to measure. Out: a dictionary that JSON can hold, and its tables.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from hart_edge.bundle.card import describe_machine
 from hart_edge.bundle.verify import Bundle, open_bundle
 from hart_edge.calib.scheme import Scheme
 from hart_edge.checks.bench.measure import Measured, measure_bundle, measure_reference
@@ -81,8 +80,7 @@ def measure(asked: Asked, say: Callable[[str], None]) -> dict[str, Any]:
     for subject in subjects:
         subject["against_the_first"] = subjects[0]["picture_s"] / subject["picture_s"]
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python "
-        f"{platform.python_version()}",
+        "machine": describe_machine(),
         "threads": asked.threads,
         "prompt": asked.prompt,
         "pictures": asked.pictures,
