@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
 
 
 def run(a: argparse.Namespace, calibrate: Calibrate | None = None) -> int:
-    """calibrate: the function that makes the ranges, in an empty folder; by default ranges_of()."""
+    """calibrate: the function that makes the ranges, in an empty folder; by default export.chain's."""
     try:
         with BuildLines(as_json=a.json) as show:
             with needs_extra("calibration", "export"):

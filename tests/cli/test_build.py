@@ -162,8 +162,8 @@ def test_default_name(arguments: list[str], name: str) -> None:
 
 def test_limits_can_be_moved() -> None:
     moved = ["--precision", "fp16", "--min-top1", "0.9", "--max-kl", "0.5", "--min-psnr", "30"]
-    assert options().held_to == LIMITS[Precision.INT8]
-    assert options(*moved).held_to == Limits(0.9, 0.5, 30.0)
+    assert options().effective_limits == LIMITS[Precision.INT8]
+    assert options(*moved).effective_limits == Limits(0.9, 0.5, 30.0)
 
 
 def test_former_names_of_options() -> None:
