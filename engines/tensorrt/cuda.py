@@ -12,6 +12,7 @@ from typing import Any
 from hart_edge.bundle.memory import available_memory
 from hart_edge.errors import EngineError
 from hart_edge.runtime.loop import Array
+from hart_edge.units import size
 
 OUT_OF_MEMORY = 2
 NO_DRIVER = {35, 100, 803}  # cudaErrorInsufficientDriver, cudaErrorNoDevice, cudaErrorSystemDriverMismatch
@@ -149,7 +150,7 @@ class Cuda:
 
 def not_enough_memory(what: str, needed: int, free: int) -> EngineError:
     return EngineError(
-        f"not enough memory on the GPU: expected {needed / 1e6:.0f} MB for {what}, found {free / 1e6:.0f} MB free; "
+        f"not enough memory on the GPU: expected {size(needed)} for {what}, found {size(free)} free; "
         "close what else uses it, load with low_memory=True (hart-edge generate --low-memory), or see what would fit: "
         "hart-edge plan BUNDLE --memory SIZE"
     )

@@ -1,1 +1,17 @@
-"""The bundle: the folder that a build writes and a device runs, read, verified and written here and nowhere else."""
+"""The bundle: the folder that a build writes and a device runs, read, verified and written here and nowhere else.
+
+- fields.py: JSON values in, checked Python values out
+- manifest.py: manifest.json, its dataclasses and what they say about each other; manifest.schema.json for other tools
+- plan.py: components, buffers and steps, the part of the manifest that a runner executes
+- plan_check.py: whether every step of a plan can run
+- target.py: what a bundle was made for, and what its engines need
+- quality.py: how near the graphs come to the reference, the limits, and both in words
+- files.py: size and SHA-256 of the files of a bundle
+- onnx_guard.py: a look into an ONNX file before an engine library sees it
+- verify.py: a folder in, a verified Bundle out
+- writer.py: the one writer, which gives a bundle its name when it is complete
+- card.py: README.md, the model card
+- arena.py: places in one block of memory for buffers that are not all alive at once
+- program.py: a plan made ready for a device
+- memory.py: how much memory a bundle takes while it runs and is built
+"""

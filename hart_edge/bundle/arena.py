@@ -1,7 +1,7 @@
 """Places in one block of memory for buffers that are not all alive at once.
 
 In: sizes and lifetimes in steps. Out: an offset for each, and the size of the block. The runners on a GPU allocate the
-block once; the memory planner needs its size alone.
+block once; the memory planner needs only its size.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ RANDOM = (
 def write_card(manifest: Manifest, machine: str, seconds: float, command: str, limits: Limits | None = None) -> str:
     """Markdown. machine, seconds and command: where, how long and with what the bundle was built.
 
-    limits: what the graphs were held to, where that is known; else the precision's are shown.
+    limits: those that the build applied, None where they are not known; then the precision's are shown.
     """
     m = manifest
     total = sum(component.bytes for component in m.components)
@@ -86,7 +86,7 @@ def write_card(manifest: Manifest, machine: str, seconds: float, command: str, l
 
 
 def _quality(m: Manifest, quality: Quality, limits: Limits) -> list[str]:
-    """A table by scale, the decoder, and what they are held to."""
+    """A table by scale, the decoder, and the limits of both."""
     lines = [
         "| scale | tokens | cosine | largest error | top-1 | KL, nats | guided top-1 | guided KL |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",

@@ -1,4 +1,4 @@
-"""JSON values in, checked Python values out: the small machine under hart_edge/bundle/manifest.py and hart_edge/bundle/plan.py.
+"""JSON values in, checked Python values out: what manifest.py, plan.py and their neighbours are read and written with.
 
 A format is declared once, as frozen dataclasses whose annotations say what each key may hold:
 `top_k: tuple[Annotated[int, integer(1, 1024)], ...]`. `read` follows the annotations, refuses everything they

@@ -1,8 +1,8 @@
 """manifest.json of a bundle, of format FORMAT_VERSION: bytes in, a Manifest out; and back.
 
-docs/bundle.md is the specification, manifest.schema.json says the same to other tools, hart_edge/bundle/plan.py has
-the graphs and the plan. `parse` refuses everything that the specification does not allow, so the code behind
-it trusts its Manifest. Nothing here touches a file: hart_edge/bundle/verify.py does.
+docs/bundle.md is the specification, manifest.schema.json says the same to other tools, plan.py has the graphs and the
+plan. `parse` refuses everything that the specification does not allow, so the code behind it trusts its Manifest.
+Nothing here touches a file: verify.py and writer.py do.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ MANIFEST_FILE = "manifest.json"
 CONSTANTS_FILE = "constants.bin"
 MOST_MANIFEST_BYTES = 16 * 2**20
 UPDATE = f"update hart-edge, or {REMEDY}"  # of a bundle that a later version has written
-RANDOM_ENDING = "-random"  # of names, kept for bundles whose weights are random numbers
+RANDOM_ENDING = "-random"  # of the names of bundles whose weights are random numbers, and of no others
 MOST_NAME = 100  # characters of a bundle's name
 CONSTANT_ALIGNMENT = 64  # bytes; a cache line, and what accelerators ask of host memory
 
@@ -120,6 +120,8 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Calibration:
+    """What the INT8 ranges were made from. ranges_sha256: of calibration.json."""
+
     prompts: Count
     ranges_sha256: Sha256
 
@@ -220,7 +222,7 @@ def _no_constant(name: str) -> None:
 
 
 def _check_tables(manifest: Manifest) -> None:
-    """What scales and diffusion steps say about each other."""
+    """Tables have one entry per scale or diffusion step, and rise where that is their nature."""
     sides = manifest.patch_nums
     if sides[0] != 1:
         refuse("patch_nums[0]", "1", f"{sides[0]}")

@@ -1,7 +1,8 @@
 """How much memory a bundle takes while it runs, and its engines while they are built: arithmetic on the manifest.
 
-In: the manifest, and per step the activations that a builder reported or hart_edge/checks/activations.py computed. Out: a
-Forecast per component and scale, and what to change where it does not fit. Source of the factors: docs/memory.md.
+In: the manifest, and per step the activations that a builder reported or hart_edge/checks/activations.py computed.
+Out: a Forecast per component and scale, and what to change where it does not fit. docs/memory.md has the factors'
+source.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from hart_edge.bundle.plan import BufferKind, Component, Plan, Precision
 from hart_edge.bundle.program import Program, make_program
 from hart_edge.bundle.target import Target
 from hart_edge.errors import BuildError
-from hart_edge.units import binary_size as size
+from hart_edge.units import binary_size
 
 Activations = Mapping[tuple[str, int | None], int]  # (graph, scale): bytes between the nodes
 
@@ -33,17 +34,17 @@ class Rules:
     node: int
     opening: float
     activations: float
-    kept: bool  # what a graph has taken for one scale it keeps for the next
+    retained: bool  # a graph retains, for the scales after it, what it allocated for one
     shared: bool  # one block of activations serves all graphs; else each keeps its own
     measured: bool
 
 
 # ONNX Runtime folds and packs weights while it holds the file's, and on a GPU keeps what a run took in an arena.
 RULES = {
-    Target.CPU: Rules(86_000_000, 5_000, 2.5, 1.0, kept=False, shared=False, measured=True),
-    Target.CUDA: Rules(500_000_000, 0, 1.0, 2.0, kept=True, shared=False, measured=False),
-    Target.TENSORRT: Rules(400_000_000, 0, 1.0, 1.0, kept=True, shared=True, measured=False),
-    Target.TENSORRT_RTX: Rules(400_000_000, 0, 1.0, 1.0, kept=True, shared=True, measured=False),
+    Target.CPU: Rules(86_000_000, 5_000, 2.5, 1.0, retained=False, shared=False, measured=True),
+    Target.CUDA: Rules(500_000_000, 0, 1.0, 2.0, retained=True, shared=False, measured=False),
+    Target.TENSORRT: Rules(400_000_000, 0, 1.0, 1.0, retained=True, shared=True, measured=False),
+    Target.TENSORRT_RTX: Rules(400_000_000, 0, 1.0, 1.0, retained=True, shared=True, measured=False),
 }
 BUILDER_PROCESS = 400_000_000  # bytes: the builder's process, before it has a graph
 BUILD_COPIES = 2  # of a component's weights: the parsed network's, and the engine that is being written
@@ -51,7 +52,7 @@ BUILD_COPIES = 2  # of a component's weights: the parsed network's, and the engi
 
 @dataclass(frozen=True)
 class Constants:
-    """weights: bytes of a graph's as they are held when it runs, or of an engine; nodes: of the graph, else 0."""
+    """weights: bytes of a graph's while it runs, or of an engine; nodes: how many the graph has, 0 for an engine."""
 
     weights: int
     nodes: int = 0
@@ -59,7 +60,7 @@ class Constants:
 
 @dataclass(frozen=True)
 class ComponentMemory:
-    """weights: bytes held while open, nodes included; activations: the most of any scale, and `scale` where that is."""
+    """weights: bytes while it is open, nodes included; activations: the most of any scale, which `scale` names."""
 
     name: str
     weights: int
@@ -70,8 +71,8 @@ class ComponentMemory:
 
 @dataclass(frozen=True)
 class ScaleMemory:
-    """The worst moment of a group of steps. weights, with what is being opened, and activations as held then; cache:
-    keys and values; buffers: all of the plan's."""
+    """The worst moment of a group of steps. weights: of all open graphs, and of one that is being opened; cache: keys
+    and values; buffers: all of the plan's."""
 
     scale: int | None
     weights: int
@@ -83,7 +84,7 @@ class ScaleMemory:
 
 @dataclass(frozen=True)
 class Forecast:
-    """peak: bytes at the worst moment of a picture; build: of making the engines on this machine."""
+    """peak: bytes at the worst moment of a picture; build: at the worst moment of building the engines here."""
 
     components: tuple[ComponentMemory, ...]
     scales: tuple[ScaleMemory, ...]
@@ -103,24 +104,24 @@ def forecast(
     low_memory: bool,
     workspace: int = 0,
 ) -> Forecast:
-    """constants: of every component. workspace: that a builder may use."""
+    """constants: of every component. workspace: bytes that a builder may use."""
     rules = RULES[manifest.target.name]
     program = make_program(manifest.plan, manifest.components)
     mapped = {str(each.name) for each in manifest.components if f"{each.file}.data" in manifest.files}
-    held = {name: each.weights + each.nodes * rules.node for name, each in constants.items()}
+    resident = {name: each.weights + each.nodes * rules.node for name, each in constants.items()}
     opening = {
-        name: held[name] if name in mapped else max(held[name], int(each.weights * rules.opening))
+        name: resident[name] if name in mapped else max(resident[name], int(each.weights * rules.opening))
         for name, each in constants.items()
     }
     factor = 1.0 if low_memory else rules.activations
-    worked = {key: int(size * factor) for key, size in activations.items()}
+    allocated = {key: int(size * factor) for key, size in activations.items()}
     steps = manifest.plan.steps
     used = [str(name) for name in dict.fromkeys(step.graph for step in steps)]
     scales = tuple(
-        _scale(program, index, held, opening, worked, rules, low_memory) for index in range(len(program.groups))
+        _scale(program, index, resident, opening, allocated, rules, low_memory) for index in range(len(program.groups))
     )
     components = tuple(
-        _component(each, held[each.name], worked, workspace) for each in manifest.components if each.name in used
+        _component(each, resident[each.name], allocated, workspace) for each in manifest.components if each.name in used
     )
     return Forecast(
         components,
@@ -134,36 +135,36 @@ def forecast(
     )
 
 
-def _component(component: Component, held: int, worked: Activations, workspace: int) -> ComponentMemory:
-    most, scale = max(((size, scale) for (name, scale), size in worked.items() if name == component.name),
+def _component(component: Component, resident: int, allocated: Activations, workspace: int) -> ComponentMemory:
+    most, scale = max(((size, scale) for (name, scale), size in allocated.items() if name == component.name),
                       key=lambda pair: pair[0])  # fmt: skip
-    return ComponentMemory(str(component.name), held, most, scale, build_memory(component, workspace))
+    return ComponentMemory(str(component.name), resident, most, scale, build_memory(component, workspace))
 
 
 def _scale(
     program: Program,
     number: int,
-    held: Mapping[str, int],
+    resident: Mapping[str, int],
     opening: Mapping[str, int],
-    worked: Activations,
+    allocated: Activations,
     rules: Rules,
     low_memory: bool,
 ) -> ScaleMemory:
     """The worst moment of a group of steps, each graph being opened before its first."""
     plan, group = program.plan, program.groups[number]
     inside = range(group.first, group.last + 1)
-    at_work = {index: worked[str(plan.steps[index].graph), plan.steps[index].scale] for index in inside}
-    if rules.kept and not low_memory:
-        every = [max(size for (name, _), size in worked.items() if name == graph) for graph in _graphs(plan)]
+    at_work = {index: allocated[str(plan.steps[index].graph), plan.steps[index].scale] for index in inside}
+    if rules.retained and not low_memory:
+        every = [max(size for (name, _), size in allocated.items() if name == graph) for graph in _graphs(plan)]
         at_work = dict.fromkeys(inside, max(every) if rules.shared else sum(every))
     moments = []  # (weights, activations)
     for index in inside:
         graph = str(plan.steps[index].graph)
-        # Of a second picture, unless every graph is let go after its last step.
+        # As it is in a second picture, unless every graph is released after its last step.
         open_then = [name for name in _graphs(plan) if not low_memory or _alive(plan, name, index)]
-        moments.append((sum(held[name] for name in open_then), at_work[index]))
+        moments.append((sum(resident[name] for name in open_then), at_work[index]))
         if _first(plan, graph) == index:
-            others = sum(held[name] for name in open_then if _first(plan, name) < index)
+            others = sum(resident[name] for name in open_then if _first(plan, name) < index)
             moments.append((others + opening[graph], 0))
     weights, activations = max(moments, key=sum)
     cache = max(cache_bytes(plan, index) for index in inside)
@@ -210,7 +211,7 @@ def require_build_memory(components: Sequence[Component], available: int | None,
     needed, name = build_memory(largest, workspace), largest.name
     if available is not None and needed > available:
         raise BuildError(
-            f"{name}: building its engine takes {needed / 2**30:.1f} GiB, found {available / 2**30:.1f} GiB free; "
+            f"{name}: building its engine takes {binary_size(needed)}, found {binary_size(available)} free; "
             "close other programs, lower the workspace, build at a lower --precision, or build on a larger machine of "
             "the same architecture"
         )
@@ -223,23 +224,24 @@ def advice(manifest: Manifest, needed: Forecast, low: Forecast, memory: int) -> 
     found = []
     if low.peak < needed.peak:
         found.append(
-            f"generate --low-memory: every graph is let go after its last step, the text model before the first scale; "
-            f"peak {size(low.peak)}, {fits(low.peak, memory)}"
+            "generate --low-memory: every graph is released after its last step, the text model before the first "
+            f"scale; peak {binary_size(low.peak)}, {fits(low.peak, memory)}"
         )
     if manifest.precision is not Precision.INT8:
         saved = sum(each.weights for each in low.components) * (1 - INT8_SHARE[manifest.precision])
         smaller = int(low.peak - saved) if low.peak - saved > low.process else low.process
         found.append(
             f"build at --precision int8: weights take about {INT8_SHARE[manifest.precision]:.0%} of these; with "
-            f"--low-memory a peak of about {size(smaller)}, {fits(smaller, memory)}"
+            f"--low-memory a peak of about {binary_size(smaller)}, {fits(smaller, memory)}"
         )
     least = low.process + low.buffers
     if least > memory:
         found.append(
-            f"a checkpoint of smaller pictures: buffers and libraries alone take {size(least)} at "
+            f"a checkpoint of smaller pictures: buffers and libraries alone take {binary_size(least)} at "
             f"{manifest.image_size} x {manifest.image_size} pixels"
         )
-    return found or [f"a device with {size(min(low.peak, needed.peak))} free: nothing in this bundle can be left out"]
+    least = min(low.peak, needed.peak)
+    return found or [f"a device with {binary_size(least)} free: nothing in this bundle can be left out"]
 
 
 def machine_memory(file: Path = Path("/proc/meminfo")) -> tuple[int | None, int | None]:

@@ -3,7 +3,7 @@
 In: a .onnx file, possibly hostile. Out: nothing, or a BundleError. It reads the protobuf wire format itself,
 because the device has no onnx package, and steps over tensor data by its length, so that size hardly matters.
 Where protobuf is lenient (unknown fields, a field given twice, odd wire types) this reader refuses: a check
-is passed by where two readers understand a file differently. Source: onnx.proto, protobuf.dev "Encoding".
+can be bypassed wherever two readers understand a file differently. Source: onnx.proto, protobuf.dev "Encoding".
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MOST_TEXT = 4096  # bytes of a name that is looked at
 EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
 
 # Every message of onnx.proto that a model can hold: field number, kind, * where it may repeat.
-# int: varint; f32, f64: fixed; raw: bytes of no concern here; text: kept for a check; else a message.
+# int: varint; f32, f64: fixed; raw: bytes that are stepped over; text: returned for a check; else a message.
 _PROTO = """
 Model       1 int, 2 raw, 3 raw, 4 raw, 5 int, 6 raw, 7 Graph, 8 Opset*, 14 Pair*, 20 Training*, 25 Function*,
             26 Device*

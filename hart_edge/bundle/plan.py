@@ -1,7 +1,7 @@
 """What a runner executes: the graphs, the named buffers between them, and the steps in their order.
 
-The dataclasses are the JSON objects of docs/bundle.md; hart_edge/bundle/manifest.py reads them, hart_edge/bundle/plan_check.py holds
-a plan against its graphs, so that a runner can trust every name, shape and lifetime in it.
+The dataclasses are the JSON objects of docs/bundle.md. manifest.py reads them, and plan_check.py compares a plan with
+its graphs, so that a runner can trust every name, shape and lifetime in it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ FURTHER_KEYS: Mapping[str, tuple[str, ...]] = {
 
 
 def extent(value: object, where: str) -> int | str:
-    """One entry of a buffer's shape: an integer, "B" (images at once) or "2B" (both halves of guidance)."""
+    """One entry of a buffer's shape: an integer, "B" (images at once) or "2B" (both branches of guidance)."""
     if isinstance(value, str) and value in ("B", "2B"):
         return value
     if type(value) is not int or not 0 <= value <= 2**20:

@@ -1,7 +1,7 @@
 """A plan against its graphs and constants: BundleError unless every step can run with what the steps before it left.
 
-In: what hart_edge/bundle/fields.py has read of a manifest, each key allowed by itself. This file is about what the keys say
-of each other; docs/bundle.md lists it under "A plan is consistent".
+In: a plan as fields.py has read it, every value allowed by itself. This file checks what the values say about each
+other; docs/bundle.md lists it under "A plan is consistent".
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _wired(
 
 
 def _check_tensor(at: str, tensor: TensorSpec, name: str, buffer: Buffer, symbols: dict[str, int | str]) -> None:
-    """Hold a buffer against its tensor; a symbol means the same extent throughout a step."""
+    """A buffer has the dtype and shape of its tensor; a symbol means the same extent throughout a step."""
     if tensor.dtype is not buffer.dtype:
         refuse(at, f"a buffer of {tensor.dtype}", f"{show(name)} of {buffer.dtype}")
     if len(tensor.shape) != len(buffer.shape):

@@ -59,7 +59,7 @@ class Program:
         return named | dict(self.unnamed[index])
 
 
-def kept(plan: Plan) -> frozenset[str]:
+def read_by_caller(plan: Plan) -> frozenset[str]:
     """What a caller reads after its step: the picture, and every scale's f_hat for previews."""
     ends = {f"f_hat.{step.scale}" for step in plan.steps if step.ends_scale}
     return frozenset({"pixels", "finite", *ends}) & plan.buffers.keys()
@@ -68,7 +68,7 @@ def kept(plan: Plan) -> frozenset[str]:
 def make_program(plan: Plan, components: Sequence[Component], batch: int = 1) -> Program:
     """The program of a plan for `batch` images at once. Raises BundleError where an output's size is not known."""
     groups = tuple(split(plan))
-    end, keep = len(plan.steps) - 1, kept(plan)
+    end, results = len(plan.steps) - 1, read_by_caller(plan)
     starts = {name: group.first for group in groups for name in group.uploads}
     shapes = {name: buffer_shape(buffer, batch) for name, buffer in plan.buffers.items()}
     resident = tuple(name for name, buffer in plan.buffers.items() if is_resident(buffer))
@@ -77,7 +77,7 @@ def make_program(plan: Plan, components: Sequence[Component], batch: int = 1) ->
         if buffer.kind is BufferKind.ROWS:
             continue  # they lie in their cache
         first = 0 if name in resident else starts.get(name, buffer.first)
-        last = end if name in resident or name in keep else buffer.last
+        last = end if name in resident or name in results else buffer.last
         tensors[name] = (buffer.dtype, shapes[name])
         spans.append(Span(name, size_of(*tensors[name]), first, last))
     unnamed: list[dict[str, str]] = []

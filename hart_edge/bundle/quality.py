@@ -1,6 +1,6 @@
 """How near the graphs of a bundle come to the reference: the figures of its manifest, their limits, both in words.
 
-export/parity/ measures the figures and holds them to the limits; a card and `hart-edge info` show them.
+export/parity/ measures the figures and compares them with the limits; the card and `hart-edge info` show them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Limits:
                 raise BuildError(f"{name}: expected 0 to {most:g}, found {value!r}")
 
 
-# What rounding explains, with room: see docs/parity.md for what the model that comes along reaches.
+# What rounding explains, with a margin; docs/parity.md says how near the shipped model comes.
 LIMITS = {
     Precision.FP32: Limits(0.999, 1e-4, 80.0),
     Precision.FP16: Limits(0.995, 2e-3, 40.0),
@@ -71,7 +71,7 @@ LIMITS = {
 def limits_for(
     precision: Precision, min_top_1: float | None = None, max_kl: float | None = None, min_psnr: float | None = None
 ) -> Limits:
-    """The limits of a precision, with those that are given in their place."""
+    """The limits of a precision, except where one is given."""
     default = LIMITS[precision]
     return Limits(
         default.min_top_1 if min_top_1 is None else min_top_1,

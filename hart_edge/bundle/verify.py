@@ -21,6 +21,7 @@ from hart_edge.bundle.files import sha256_of
 from hart_edge.bundle.manifest import CONSTANTS_FILE, MANIFEST_FILE, MOST_MANIFEST_BYTES, FileEntry, Manifest, parse
 from hart_edge.bundle.onnx_guard import check_graph
 from hart_edge.errors import BundleError
+from hart_edge.units import size
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +85,9 @@ def _read_manifest(root: Path) -> bytes:
         target = _locate(root, MANIFEST_FILE)
     except FileNotFoundError as error:
         raise BundleError(f"{root}: expected a bundle with {MANIFEST_FILE}, found none; {BUILD}") from error
-    size = target.stat().st_size
-    if size > MOST_MANIFEST_BYTES:
-        raise BundleError(f"{MANIFEST_FILE}: expected at most {MOST_MANIFEST_BYTES} bytes, found {size}; {REPAIR}")
+    found = target.stat().st_size
+    if found > MOST_MANIFEST_BYTES:
+        raise BundleError(f"{MANIFEST_FILE}: expected at most {MOST_MANIFEST_BYTES} bytes, found {found}; {REPAIR}")
     return target.read_bytes()
 
 
@@ -122,11 +123,11 @@ def _verify_files(root: Path, files: Mapping[str, FileEntry]) -> None:
             targets[name] = _locate(root, name)
         except FileNotFoundError as error:
             raise BundleError(f"{name}: expected a file of {entry.bytes} bytes, found none; {REPAIR}") from error
-        size = targets[name].stat().st_size
-        if size != entry.bytes:
-            raise BundleError(f"{name}: expected {entry.bytes} bytes, found {size}; {REPAIR}")
+        found_bytes = targets[name].stat().st_size
+        if found_bytes != entry.bytes:
+            raise BundleError(f"{name}: expected {entry.bytes} bytes, found {found_bytes}; {REPAIR}")
     total = sum(entry.bytes for entry in files.values())
-    log.log(logging.INFO if total > LONG else logging.DEBUG, "verifying %.0f MB of %s", total / 1e6, root)
+    log.log(logging.INFO if total > LONG else logging.DEBUG, "verifying %s of %s", size(total), root)
     for name, entry in files.items():
         found = sha256_of(targets[name])
         if found != entry.sha256:

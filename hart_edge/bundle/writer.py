@@ -99,9 +99,9 @@ class BundleWriter:
 def write_bundle(final: Path, *, resume: bool = False) -> Iterator[BundleWriter]:
     """A writer whose folder becomes `final` when the block ends well, and vanishes when it does not.
 
-    A bundle that was there is replaced; any other non-empty folder is refused. resume: write to unfinished_folder(final),
-    which survives a block that fails, so that the next try finds what was finished. Raises BuildError where the disk is
-    full or the place is not writable; then `final` is as it was.
+    A bundle that was there is replaced; any other non-empty folder is refused. resume: write to
+    unfinished_folder(final) and leave it there when the block fails, so that the next try finds what was finished.
+    Raises BuildError where the disk is full or the place is not writable; then `final` is as it was.
     """
     staging: Path | None = None
     try:
@@ -159,7 +159,7 @@ def take_name(folder: Path, final: Path, rename: Callable[[Path, Path], None] = 
 
 
 def bundle_name(out: Path, *, random: bool = False) -> str:
-    """A manifest's name, from the folder's. random: of a bundle of random weights, the only names that end in -random."""
+    """A manifest's name, made from the folder's. random: the weights are, and only such a name ends in -random."""
     ending = RANDOM_ENDING if random else ""
     name = re.sub(r"[^A-Za-z0-9._-]", "-", out.name).lstrip("._-")
     name = re.sub(f"({RANDOM_ENDING})+$", "", name)[: MOST_NAME - len(ending)] or "bundle"

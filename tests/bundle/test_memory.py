@@ -126,8 +126,8 @@ def test_what_to_change_is_only_what_helps(manifest: Manifest) -> None:
     low = forecast(manifest, CONSTANTS, ACTIVATIONS, low_memory=True)
     assert advice(manifest, usual, low, usual.peak) == []
     assert advice(manifest, usual, low, usual.peak - 1) == [
-        "generate --low-memory: every graph is let go after its last step, the text model before the first scale; peak "
-        f"{size(low.peak)}, which fits",
+        "generate --low-memory: every graph is released after its last step, the text model before the first scale; "
+        f"peak {size(low.peak)}, which fits",
         "build at --precision int8: weights take about 25% of these; with --low-memory a peak of about "
         f"{size(max(low.peak - int(0.75 * sum(each.weights for each in low.components)), low.process))}, which fits",
     ]
@@ -149,7 +149,7 @@ def test_a_build_that_cannot_fit_is_refused_before_it_begins(manifest: Manifest)
     with pytest.raises(BuildError) as refused:
         require_build_memory(large, needed - 1, workspace=2**30)
     assert str(refused.value) == (
-        "transformer: building its engine takes 7.4 GiB, found 7.4 GiB free; close other programs, lower the "
+        "transformer: building its engine takes 7.37 GiB, found 7.37 GiB free; close other programs, lower the "
         "workspace, build at a lower --precision, or build on a larger machine of the same architecture"
     )
 

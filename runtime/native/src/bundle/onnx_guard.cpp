@@ -29,7 +29,7 @@ constexpr std::array<std::string_view, 4> EXTERNAL_KEYS{"location", "offset", "l
 constexpr const char *REMEDY = "do not load it; rebuild the bundle with python -m export.build";
 
 // Every message of onnx.proto that a model can hold: field number, kind, * where it may repeat.
-// int: varint; f32, f64: fixed; raw: bytes of no concern here; text: kept for a check; else a message.
+// int: varint; f32, f64: fixed; raw: bytes that are stepped over; text: returned for a check; else a message.
 // The words of hart_edge/bundle/onnx_guard.py, whose test holds them against the onnx package.
 constexpr std::string_view PROTO = R"(
 Model       1 int, 2 raw, 3 raw, 4 raw, 5 int, 6 raw, 7 Graph, 8 Opset*, 14 Pair*, 20 Training*, 25 Function*,
