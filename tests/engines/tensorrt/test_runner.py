@@ -272,9 +272,8 @@ def test_too_little_memory_is_found_before_anything_is_allocated(
     engines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = install(monkeypatch, cuda=FakeCuda(memory=5000))
-    with pytest.raises(
-        EngineError, match=r"not enough memory on the GPU: expected [0-9.]+ kB for engines and buffers, found 5.0 kB free"
-    ):
+    message = r"not enough memory on the GPU: expected [0-9.]+ kB for engines and buffers, found 5\.0 kB free"
+    with pytest.raises(EngineError, match=message):
         load(engines)
     assert fake.opened == [] and fake.cuda.used() == 0
 
