@@ -1,7 +1,7 @@
-"""What glibc's malloc keeps of freed memory, given back to the system. Elsewhere these calls do nothing.
+"""Give back to the system what glibc's malloc keeps of freed memory. With other C libraries these calls do nothing.
 
-Blocks that are freed stay with the process where smaller ones lie behind them: a third of what loading graphs takes at
-most, and the keys and values of all scales that a build has passed.
+A freed block stays with the process while a smaller one behind it is in use. That can be a third of the memory that
+loading graphs takes, and in a build the keys and values of every scale that is done.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What fills the buffers that no step writes: the caller's inputs, settings, constants and noise of one image.
 
-In: inputs, a seed and a Sampling. Out: a Fill for loop.py. Whoever runs a plan takes this one, the build among them, so
-that a seed means the same noise everywhere.
+In: inputs, a seed and a Sampling. Out: a Fill for loop.py. Everything that runs a
+plan uses it, the build included, so that a seed means the same noise everywhere.
 """
 
 from __future__ import annotations

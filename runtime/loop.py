@@ -1,7 +1,7 @@
 """The loop: execute a bundle's plan, step by step, handing buffers from one graph to the next.
 
-In: a plan and somebody to fill the buffers that no step writes. Out: a scale number after every finished scale; the
-results lie in the buffers. Every runner, in every language, executes the same plan (docs/bundle.md): HostPass with the
+In: a plan and a Fill, which makes the buffers that no step writes. Out: a scale number after every finished scale; the
+results are in the buffers. Every runner, in every language, executes the same plan (docs/bundle.md): HostPass with the
 arrays of this file, a runner on a device with memory of its own.
 """
 
@@ -47,7 +47,7 @@ class DeviceRunner(Protocol):
 
 @runtime_checkable
 class Unloader(Protocol):
-    """A runner that can let go of a graph and load it again."""
+    """A runner that can unload a graph and load it again."""
 
     def unload(self, graph: str) -> None: ...
 
@@ -85,7 +85,7 @@ class Buffers:
         return self._arrays[name]
 
     def _rows(self, buffer: Buffer) -> Array:
-        """A range of a cache's rows, where it lies."""
+        """A view of a range of a cache's rows."""
         assert buffer.cache is not None  # the manifest's reader has checked it
         if buffer.cache not in self._arrays:
             self._allocate_caches()
@@ -103,7 +103,7 @@ class Buffers:
             begin += aligned(sizes[name])
 
     def release(self, index: int, step: Step) -> None:
-        """Let go of what no later step touches."""
+        """Drop the arrays that no later step touches."""
         for name in touched(step, self._plan.buffers) - self._keep:
             if self._plan.buffers[name].last == index:
                 del self._arrays[name]
@@ -131,7 +131,7 @@ class HostPass:
     """A picture drawn by a Runner, in arrays of this process."""
 
     def __init__(self, plan: Plan, runner: Runner, fill: Fill, *, low_memory: bool = False) -> None:
-        """low_memory: let go of every graph after its last step, where the runner can."""
+        """low_memory: unload every graph after its last step, where the runner can."""
         self._plan, self._runner = plan, runner
         self._buffers = Buffers(plan, 1, fill, frozenset({"pixels", "finite"}))
         self._unloader = runner if low_memory and isinstance(runner, Unloader) else None

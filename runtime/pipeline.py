@@ -152,7 +152,7 @@ class Pipeline:
         return {"input_ids": self._tokenizer.encode(prompt)}
 
     def fill(self, prompt: str | Context, seed: int) -> Fill:
-        """What makes the arrays of a picture's inputs, settings and noise, for whoever runs the plan by himself."""
+        """What makes the arrays of a picture's inputs, settings and noise, for callers that run the plan themselves."""
         (own,) = check_seeds(seed, 1)
         return self._fill(self._inputs(prompt), own, self.manifest.sampling)
 
@@ -160,7 +160,7 @@ class Pipeline:
         return fill_with(inputs, seed, sampling, self.bundle.constant)
 
     def _run(self, inputs: dict[str, Array], seed: int, sampling: Sampling, *, previews: bool) -> Iterator[Event]:
-        """previews: tell every scale, whose f_hat a device must then hand over, and not the last one alone."""
+        """previews: yield every scale, whose f_hat a device must then copy to the host; without, the last one alone."""
         scales = len(self.manifest.patch_nums)
         drawing = self._begin(self._fill(inputs, seed, sampling))
         for scale in drawing.scales():
