@@ -4,7 +4,7 @@
 - manifest.py: manifest.json, its dataclasses and what they say about each other; manifest.schema.json for other tools
 - plan.py: components, buffers and steps, the part of the manifest that a runner executes
 - plan_check.py: whether every step of a plan can run
-- settings.py: the settings of sampling: one dataclass from the command line to the loop
+- settings.py: how codes are drawn: a bundle's defaults, and what a caller may ask for instead
 - target.py: what a bundle was made for, and what its engines need
 - quality.py: how near the graphs come to the reference, the limits, and both in words
 - files.py: size and SHA-256 of the files of a bundle

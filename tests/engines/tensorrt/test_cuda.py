@@ -55,8 +55,8 @@ def test_not_enough_memory_says_how_much_and_for_what(fake: FakeCuda) -> None:
         Cuda("tensorrt").allocate(5 * 10**6, "activations")
     assert str(refused.value) == (
         "not enough memory on the GPU: expected 5.0 MB for activations, found 3.0 MB free; close what else uses it, "
-        "load with low_memory=True (hart-edge generate --low-memory), or see what would fit: hart-edge plan BUNDLE --memory "
-        "SIZE"
+        "load with low_memory=True (hart-edge generate --low-memory), or see what would fit: hart-edge plan BUNDLE "
+        "--memory SIZE"
     )
 
 
