@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 
@@ -71,7 +72,7 @@ def main() -> None:
         commands: dict[str, list[str]] = {"Python": [sys.executable, "-c", PYTHON], "C": [str(program)]}
         for bundle in arguments.bundles:
             given = [str(bundle), PROMPT, str(arguments.threads), str(arguments.pictures)]
-            runs: dict[str, list[dict]] = {name: [] for name in commands}
+            runs: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
             for _ in range(arguments.rounds):
                 for name, command in commands.items():
                     done = subprocess.run([*command, *given], check=True, capture_output=True, env=environment)

@@ -28,12 +28,18 @@ PROMPTS = (
 MARGIN = 4
 
 
+def draw(bundle: Path) -> list[Image.Image]:
+    pictures = load(bundle).generate(PROMPTS, seed=range(len(PROMPTS)))
+    assert isinstance(pictures, list)  # one for each prompt
+    return pictures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    rows = [load(bundle).generate(PROMPTS, seed=range(len(PROMPTS))) for bundle in arguments.bundles]
+    rows = [draw(bundle) for bundle in arguments.bundles]
     side = rows[0][0].width + MARGIN
     sheet = Image.new("RGB", (side * len(PROMPTS) + MARGIN, side * len(rows) + MARGIN), "white")
     for y, row in enumerate(rows):

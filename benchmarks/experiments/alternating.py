@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from benchmarks.experiments.chart import Curve, chart
@@ -65,9 +66,7 @@ def main(a: argparse.Namespace) -> None:
             )
             folder = a.out / "runs" / f"{ratio:g}-seed-{seed}"
             task = TokenizerTask(recipe, train.images, validation.images, fingerprint)
-            notebook.measure(
-                f"{ratio:g}", seed, lambda task=task, folder=folder: one(task, folder, validation, a.precision)
-            )
+            notebook.measure(f"{ratio:g}", seed, partial(one, task, folder, validation, a.precision))
     write(notebook, a.ratios, a.seeds)
 
 
@@ -82,7 +81,8 @@ def one(task: TokenizerTask, folder: Path, validation: Pictures, precision: str)
 
 def write(notebook: Notebook, ratios: list[float], seeds: int) -> None:
     runs = {ratio: [notebook.runs[f"{ratio:g}, seed {seed}"] for seed in range(seeds)] for ratio in ratios}
-    rows, curves = [], {"continuous": [], "discrete": []}
+    rows: list[list[str]] = []
+    curves: dict[str, list[tuple[float, float, float]]] = {"continuous": [], "discrete": []}
     for ratio, found in runs.items():
         means = {name: mean_of([factor * run[name] for run in found]) for name, _, factor in FIGURES}
         rows.append([f"{100 * ratio:g} %", *(means[name].text(digits) for name, digits, _ in FIGURES)])

@@ -20,7 +20,7 @@ import torch
 
 from hart_edge.cli.train import StopSignal
 from hart_edge.errors import HartEdgeError, InputError
-from hart_edge.training.checkpoints import check_state, load_state, states, write_atomically
+from hart_edge.training.checkpoints import check_state, load_state, states, write_bytes
 from hart_edge.training.loop import Habits, Task, make_accelerator, train
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Notebook:
         return {"asked": self.asked, "machine": machine(), "runs": self.runs}
 
     def write(self, name: str, text: str) -> None:
-        write_atomically(self.folder / name, lambda stream: stream.write(text.encode()))
+        write_bytes(self.folder / name, text.encode())
 
 
 def machine() -> dict[str, Any]:

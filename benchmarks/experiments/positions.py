@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def main(a: argparse.Namespace) -> None:
     notebook = Notebook(a.out, asked)
     for seed in range(a.seeds):
         for kind in KINDS:
-            notebook.measure(kind, seed, lambda kind=kind, seed=seed: one(a, low, kind, seed, tokenizer))
+            notebook.measure(kind, seed, partial(one, a, low, kind, seed, tokenizer))
     write(notebook, a.seeds)
 
 
@@ -176,7 +177,7 @@ def task_of(a: argparse.Namespace, recipe: TransformerRecipe, kind: str, tokeniz
 def some(pictures: Pictures, count: int) -> Pictures:
     """Up to `count` of the pictures, evenly spaced."""
     rows = spread(len(pictures), count)
-    captions, names = (tuple(values[row] for row in rows) for values in (pictures.captions, pictures.names))
+    captions, names = tuple(pictures.captions[row] for row in rows), tuple(pictures.names[row] for row in rows)
     return Pictures(np.ascontiguousarray(pictures.images[rows]), captions, names)
 
 

@@ -13,7 +13,9 @@ import dataclasses
 import statistics
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +53,7 @@ class Steps:
 
     def take(self, steps: int) -> Reference:
         hart = self.reference.hart
-        hart.residual = self.residual if steps else NoResidual()
+        hart.residual = self.residual if steps else cast(ResidualMLP, NoResidual())
         self.residual.schedule = make_schedule(max(steps, 1))
         hart.config = dataclasses.replace(self.config, num_sampling_steps=max(steps, 1))
         return self.reference
@@ -72,9 +74,7 @@ def main(a: argparse.Namespace) -> None:
     notebook, evaluation = Notebook(a.out, asked), Evaluation(judge)
     for seed in range(a.seeds):
         for count in a.steps:
-            notebook.measure(
-                str(count), seed, lambda count=count, seed=seed: one(evaluation, steps, count, split, seed)
-            )
+            notebook.measure(str(count), seed, partial(one, evaluation, steps, count, split, seed))
     latency = notebook.measure("latency", 0, lambda: latencies(steps, a.steps, split, a.rounds))
     write(notebook, a, latency, {count: macs(steps, count) for count in a.steps})
 

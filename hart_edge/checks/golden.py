@@ -48,10 +48,10 @@ def _generation(model: HART, records: Records) -> Iterator[RecordResult]:
     noise = [_tensor(records, f"residual.noise{i}") for i in range(model.config.num_sampling_steps + 1)]
     argmax = Settings(cfg_scale=guidance_of(records, len(model.patch_nums)), top_k=1, smooth=False)
 
-    def half(scale: int, shape: tuple[int, int, int]) -> torch.Tensor:
+    def centre(scale: int, shape: tuple[int, ...]) -> torch.Tensor:
         return torch.full(shape, 0.5)  # the choice is the argmax: no number is drawn
 
-    for result in model.scales(context, mask, half, noise, argmax, both_residuals=True):
+    for result in model.scales(context, mask, centre, noise, argmax, both_residuals=True):
         prefix = f"stage{result.scale}"
         yield compare(f"{prefix}.logits", result.logits.numpy(), records, LOGITS_TOLERANCE)
         yield compare(f"{prefix}.indices", result.indices.numpy(), records, EXACT)
@@ -60,7 +60,7 @@ def _generation(model: HART, records: Records) -> Iterator[RecordResult]:
             yield compare(f"{prefix}.next", result.next.numpy(), records, LATENT_TOLERANCE)
     assert result.condition is not None and result.residual is not None  # of the last scale
     yield compare("residual.condition", result.condition.numpy(), records, LOGITS_TOLERANCE)
-    yield compare("residual.cfg", np.float32(result.strength), records, 1e-6)
+    yield compare("residual.cfg", np.array(result.strength, np.float32), records, 1e-6)
     yield compare("residual.timesteps", np.array(model.residual.schedule.timesteps), records, EXACT)
     yield compare("residual.sample", result.residual.numpy(), records, LATENT_TOLERANCE)
     yield compare("image", model.decode(result.f_hat).numpy(), records, LATENT_TOLERANCE)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hart_edge.bundle.plan import Buffer, BufferKind
+from hart_edge.bundle.program import buffer_shape
 from hart_edge.bundle.settings import Settings
 from hart_edge.checks.golden_records import (
     EXACT,
@@ -65,7 +66,7 @@ def _generation(pipeline: Pipeline, records: Records) -> Iterator[RecordResult]:
             return setting_value(sampling, buffer)
         if name == "residual_noise":
             return np.ascontiguousarray(noise)
-        return np.full((batch, *buffer.shape[1:]), 0.5, np.float32)  # the choice is the argmax: no number is drawn
+        return np.full(buffer_shape(buffer, batch), 0.5, np.float32)  # the choice is the argmax: no number is drawn
 
     compared = {f"{kind}.{s}" for kind in ("logits", "indices", "f_hat", "next") for s in range(last + 1)}
     buffers = Buffers(plan, batch, fill, frozenset({"image", "residual", *compared}))
@@ -89,7 +90,7 @@ def _tokenizer(pipeline: Pipeline, records: Records) -> Iterator[RecordResult]:
     sides, side, z, batch = manifest.patch_nums, manifest.image_size, manifest.z_channels, len(records["tok.input"])
     latent, f_hat = (np.empty((batch, z, sides[-1], sides[-1]), np.float32) for _ in range(2))
     indices = np.empty((batch, sum(p * p for p in sides)), np.int64)
-    found = {"latent": latent, "f_hat": f_hat, "indices": indices}
+    found: dict[str, NDArray[Any]] = {"latent": latent, "f_hat": f_hat, "indices": indices}
     pipeline.runner.run("encoder", {"image": np.ascontiguousarray(records["tok.input"])}, found)
     yield compare("tok.latent", latent, records, LATENT_TOLERANCE)
     starts = np.cumsum([0, *(p * p for p in sides)])

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ LOGITS_TOLERANCE = 2e-4  # what the published implementation meets against itsel
 LATENT_TOLERANCE = 1e-4
 EXACT = 0.0
 
-Records = dict[str, NDArray]
+Records = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def read_records(folder: Path) -> Records:
         raise CheckpointError(f"{path}: not a readable record file ({error}); copy it again") from None
 
 
-def compare(name: str, found: NDArray, records: Records, tolerance: float) -> RecordResult:
+def compare(name: str, found: NDArray[Any], records: Records, tolerance: float) -> RecordResult:
     """Compare an array with the record of its name."""
     expected = record_of(records, name)
     if found.shape != expected.shape:
@@ -61,7 +62,7 @@ def compare(name: str, found: NDArray, records: Records, tolerance: float) -> Re
     return RecordResult(name, float(np.abs(found.astype(np.float64) - expected).max(initial=0)), tolerance)
 
 
-def record_of(records: Records, name: str) -> NDArray:
+def record_of(records: Records, name: str) -> NDArray[Any]:
     """A record, or CheckpointError naming it."""
     if name not in records:
         raise CheckpointError(f"golden.npz: record {name!r} is missing; found {', '.join(sorted(records)[:8])}, ...")

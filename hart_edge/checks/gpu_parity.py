@@ -6,7 +6,7 @@ PictureCheck per seed. Every engine gets the very inputs that ONNX Runtime got, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +60,7 @@ class Beside:
         self.reference, self.engines, self.checks = reference, engines, list[Check]()
         self._steps = iter(engines.manifest.plan.steps)
 
-    def run(self, graph: str, inputs: dict[str, Array], outputs: dict[str, Array]) -> None:
+    def run(self, graph: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         self.reference.run(graph, inputs, outputs)
         found = {name: np.empty_like(array) for name, array in outputs.items()}
         self.engines.runner.run(graph, inputs, found)
@@ -90,7 +90,7 @@ def check_pair(engines: Manifest, graphs: Manifest) -> None:
 
 
 def compare(
-    graph: str, scale: int | None, expected: dict[str, Array], found: dict[str, Array], tolerance: float
+    graph: str, scale: int | None, expected: Mapping[str, Array], found: Mapping[str, Array], tolerance: float
 ) -> Check:
     worst, error, agreement = "", 0.0, None
     for name, reference in expected.items():

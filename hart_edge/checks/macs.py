@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ def _count(model: HART) -> Iterator[MacCount]:
         tokens = config.context_token if scale == 0 else predicted
         if scale > 0:
             embed = torch.empty(1, tokens, z)
-            yield _measure("embed", scale, lambda x=embed: blocks.word_embed(x), guided=False)  # both halves share it
+            yield _measure("embed", scale, partial(blocks.word_embed, embed), guided=False)  # both halves share it
         angles = torch.empty(1, tokens, config.head_dim)
         past = (torch.empty(1, config.num_heads, cached, config.head_dim),) * 2
         x = torch.empty(1, tokens, dim)
@@ -67,7 +68,7 @@ def _count(model: HART) -> Iterator[MacCount]:
         yield _measure("transformer", scale, transform, guided=True, times=config.depth)  # all blocks are alike
         cached += tokens
         hidden = torch.empty(1, predicted, dim)
-        yield _measure("tokens", scale, lambda x=hidden: blocks.logits(x, torch.empty(1, 2, dim)), guided=True)
+        yield _measure("tokens", scale, partial(blocks.logits, hidden, torch.empty(1, 2, dim)), guided=True)
         if scale < len(sides) - 1:
             latent = torch.empty(1, predicted, z)
 

@@ -45,7 +45,8 @@ class Reference:
         for first in range(0, len(prompts), BATCH):
             some = slice(first, first + BATCH)
             ids = np.concatenate([self.tokenizer.encode(prompt) for prompt in prompts[some]]).astype(np.int64)
-            yield from draw_pictures(self.hart, *self.text(torch.from_numpy(ids)), list(seeds[some]), self.settings)
+            context, mask = self.text(torch.from_numpy(ids))
+            yield from draw_pictures(self.hart, context, mask, seeds[some], self.settings)
 
 
 class BundleSubject:

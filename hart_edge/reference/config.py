@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from hart_edge.errors import CheckpointError
 
@@ -199,7 +199,7 @@ class _Taker:
         return value
 
 
-def _refuse(part: str, name: str, expected: str, found: Any) -> Any:
+def _refuse(part: str, name: str, expected: str, found: Any) -> NoReturn:
     raise CheckpointError(
         f"{part}/config.json: {name}: expected {expected}, found {found!r}; use a checkpoint of this architecture"
     )

@@ -23,7 +23,7 @@ def draw_latent(
     steps, tokens, z = model.config.num_sampling_steps + 1, model.patch_nums[-1] ** 2, model.tokenizer_config.z_channels
     noise = residual_normal(seeds, last, steps, tokens, z)  # (B, N + 1, n, Z)
 
-    def uniform(scale: int, shape: tuple[int, int, int]) -> Tensor:
+    def uniform(scale: int, shape: tuple[int, ...]) -> Tensor:
         return token_uniform(seeds, scale, shape[1], vocab_size)
 
     residual_noise = list(noise.transpose(0, 1).flatten(1, 2))

@@ -21,7 +21,7 @@ from hart_edge.reference.sampling import choose, guide, published_sampling
 from hart_edge.reference.transformer import Transformer, context_rotary, scale_coordinates, visual_rotary
 
 # (scale, shape) -> uniform numbers in (0, 1) for the token choice; shape (B, n, V)
-UniformSource = Callable[[int, tuple[int, int, int]], Tensor]
+UniformSource = Callable[[int, tuple[int, ...]], Tensor]
 
 
 @dataclass(frozen=True)

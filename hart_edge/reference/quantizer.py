@@ -7,6 +7,8 @@ Source: VAR section 3.1, HART section 3.1 (the hybrid tokenizer skips phi at the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -69,7 +71,8 @@ class Quantizer(nn.Module):
         self.patch_nums, self.ratio = patch_nums or config.patch_nums, abs(config.quant_resi)
         z = config.z_channels
         self.codebook = nn.Embedding(config.vocab_size, z)
-        self.phi = nn.ModuleList(nn.Conv2d(z, z, 3, padding=1) for _ in range(config.phi_count))
+        convolutions = nn.ModuleList(nn.Conv2d(z, z, 3, padding=1) for _ in range(config.phi_count))
+        self.phi = cast("Sequence[nn.Conv2d]", convolutions)
 
     @property
     def final_side(self) -> int:
@@ -90,7 +93,7 @@ class Quantizer(nn.Module):
         if not self.phi:
             return identity[None], torch.zeros(1, z)
         weight = torch.stack([phi.weight for phi in self.phi])
-        bias = torch.stack([phi.bias for phi in self.phi])
+        bias = torch.stack([phi.bias for phi in self.phi if phi.bias is not None])  # each has one
         return (1 - self.ratio) * identity + self.ratio * weight, self.ratio * bias
 
     def expand(self, codes: Tensor, scale: int, *, with_phi: bool = True) -> Tensor:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -105,7 +107,8 @@ class ResidualMLP(nn.Module):
         self.time_embed = StepEmbedding(width)
         self.cond_embed = nn.Linear(config.embed_dim, width)
         self.input_proj = nn.Linear(z_channels, width)
-        self.blocks = nn.ModuleList(ModulatedBlock(width) for _ in range(config.diff_depth))
+        blocks = nn.ModuleList(ModulatedBlock(width) for _ in range(config.diff_depth))
+        self.blocks = cast("Sequence[ModulatedBlock]", blocks)
         self.final = FinalLayer(width, 2 * z_channels)
         self.schedule = make_schedule(config.num_sampling_steps)
 

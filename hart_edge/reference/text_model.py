@@ -8,7 +8,7 @@ published pipeline.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from hart_edge.reference.checkpoint import read_json
 
 class TextModel(nn.Module):
     """A text model with its fixed instruction. T prompt positions, D hidden channels."""
+
+    model: Any  # of Hugging Face, whose attributes torch's types do not know
+    instruction: Tensor  # (1, number of tokens) int64
 
     def __init__(self, model: nn.Module, instruction_ids: list[int], pad_token_id: int) -> None:
         super().__init__()
@@ -47,7 +50,7 @@ class PromptEncoder(Protocol):
     def ids(self, text: str) -> list[int]: ...
 
 
-E = TypeVar("E", bound=PromptEncoder)
+E = TypeVar("E", bound=PromptEncoder, covariant=True)
 
 
 class TokenizerMaker(Protocol[E]):

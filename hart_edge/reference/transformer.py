@@ -7,9 +7,9 @@ export/ traces the same methods. Source: HART section 3.2, VAR section 3; quirks
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -169,7 +169,7 @@ class Transformer(nn.Module):
         self.word_embed = nn.Linear(z_channels, dim)
         scales = len(config.patch_nums)
         self.level_embed = StepEmbedding(dim) if config.use_timestep_embed else nn.Embedding(scales, dim)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks = cast("Sequence[Block]", nn.ModuleList(Block(config) for _ in range(config.depth)))
         self.head_norm = HeadNorm(config)
         self.head = nn.Linear(dim, vocab_size)
         self.decoder_norm = RMSNorm(dim, config.norm_eps)

@@ -23,7 +23,7 @@ from torch import Tensor
 from hart_edge.errors import InputError
 from hart_edge.reference.text_model import TextModel, load_text_model
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer, PromptTruncatedWarning
-from hart_edge.training.checkpoints import publish, write_atomically
+from hart_edge.training.checkpoints import publish, write_bytes
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.recipe import check
 
@@ -94,7 +94,7 @@ def make_text(recipe: TextRecipe, width: int, tokens: int, captions: Iterable[st
             f"{recipe.num_heads} heads; change it, or transformer.context_dim"
         )
     definition = train_tokenizer(captions, recipe.vocab_size)
-    config = Qwen2Config(
+    config = Qwen2Config(  # type: ignore[call-arg]  # attn_implementation is taken by its **kwargs
         vocab_size=recipe.vocab_size,
         hidden_size=width,
         intermediate_size=recipe.hidden,
@@ -135,8 +135,7 @@ def publish_text(folder: Path, text: Text, metadata: dict[str, str]) -> None:
     config: dict[str, Any] = json.loads(network.config.to_json_string(use_diff=False))
     publish(folder / "text_model", config, network.state_dict(), {"format": "pt", **metadata})
     for name, contents in text.files.items():
-        data = contents.encode()
-        write_atomically(folder / "text_model" / name, lambda stream, data=data: stream.write(data))
+        write_bytes(folder / "text_model" / name, contents.encode())
 
 
 class Captions:

@@ -52,6 +52,11 @@ def write_atomically(file: Path, write: Callable[[BinaryIO], object]) -> None:
         ) from error
 
 
+def write_bytes(file: Path, contents: bytes) -> None:
+    """write_atomically() of contents that are known already."""
+    write_atomically(file, lambda stream: stream.write(contents))
+
+
 def save_state(folder: Path, step: int, state: State, keep: int) -> Path:
     """Write the state after `step` steps; of the older ones the newest keep - 1 stay."""
     file = folder / "state" / f"step-{step:08d}.pt"
@@ -69,7 +74,7 @@ def states(folder: Path) -> list[Path]:
 def load_state(file: Path) -> State:
     """Read a state as tensors and plain values. Raises TrainingError."""
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state: State = torch.load(file, map_location="cpu", weights_only=True)
         if state["format"] != FORMAT:
             raise TrainingError(f"{file}: expected format {FORMAT}, found {state['format']}; resume with its version")
     except TrainingError:
@@ -108,5 +113,5 @@ def publish(
     """Write FOLDER/config.json and FOLDER/NAME.safetensors, the published layout of one part of a checkpoint."""
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     contents = safetensors.torch.save({name: t.detach().contiguous() for name, t in tensors.items()}, metadata)
-    write_atomically(folder / "config.json", lambda stream: stream.write(text.encode()))
-    write_atomically(folder / f"{name}.safetensors", lambda stream: stream.write(contents))
+    write_bytes(folder / "config.json", text.encode())
+    write_bytes(folder / f"{name}.safetensors", contents)

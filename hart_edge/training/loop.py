@@ -58,7 +58,7 @@ class Session:
     optimizer: AcceleratedOptimizer
     average: Average
 
-    def moments(self, parameter: nn.Parameter) -> list[Tensor]:
+    def moments(self, parameter: Tensor) -> list[Tensor]:
         """The optimiser's running tensors of a parameter; none before its first step."""
         return [each for each in self.optimizer.state.get(parameter, {}).values() if each.shape == parameter.shape]
 
@@ -76,7 +76,7 @@ class Task(Protocol):
 
     @property
     def shares(self) -> NDArray[np.float64] | None:
-        """How often each example is drawn (rows_of); None: alike."""
+        """How often each example is drawn (rows_of); None: all alike."""
 
     def begin(self, session: Session) -> None:
         """Called once, before the first step and before load()."""

@@ -34,7 +34,10 @@ def layer_matrices(model: nn.Module) -> list[nn.Parameter]:
 
 
 class MuonAndAdam(Optimizer):
-    """Two optimisers that are stepped, saved and loaded as one."""
+    """Two optimisers that are stepped, saved and loaded as one.
+
+    What torch keeps in attributes is put together from the parts here, hence the four overrides that mypy refuses.
+    """
 
     def __init__(self, model: nn.Module, o: Optimisation) -> None:
         matrices = layer_matrices(model)
@@ -46,14 +49,14 @@ class MuonAndAdam(Optimizer):
             self.parts.append(muon)
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
         return [group for part in self.parts for group in part.param_groups]
 
     @property
-    def state(self) -> dict[Tensor, Any]:
+    def state(self) -> dict[Tensor, Any]:  # type: ignore[override]
         return {parameter: state for part in self.parts for parameter, state in part.state.items()}
 
-    def step(self, closure: Callable[[], float] | None = None) -> None:
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for part in self.parts:
             part.step()
 

@@ -42,7 +42,7 @@ def rows_of(
     shares: (examples,), which add up to 1, how often each is drawn; None: alike (shares_of).
     """
     first = step * batch
-    rows = []
+    rows: list[int] = []
     while len(rows) < batch:
         epoch, at = divmod(first + len(rows), examples)
         permutation = random_of(seed, epoch, Purpose.ORDER).permutation(examples)

@@ -14,11 +14,14 @@ import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hart_edge.training.errors import TrainingError
 
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+R = TypeVar("R", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def _merged(base: dict[str, Any], change: Any, where: str) -> dict[str, Any]:
 
 def _value(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        return from_json(typing.cast(type, hint), value, where)
+        return from_json(typing.cast("type[DataclassInstance]", hint), value, where)
     if typing.get_origin(hint) is tuple:
         inner, *others = typing.get_args(hint)
         length = "" if others == [...] else f" of {1 + len(others)}"

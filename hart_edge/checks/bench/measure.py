@@ -78,8 +78,8 @@ def measure_reference(source: Path | str, prompt: str, pictures: int, threads: i
     def draw() -> None:
         times = [time.perf_counter()]
         with torch.no_grad():
-            context = text(inputs["input_ids"]) if text else (inputs["context"], inputs["context_mask"])
-            f_hat = draw_latent(hart, *context, [SEED])
+            context, mask = text(inputs["input_ids"]) if text else (inputs["context"], inputs["context_mask"])
+            f_hat = draw_latent(hart, context, mask, [SEED])
             times.append(time.perf_counter())
             hart.decode(f_hat)
             times.append(time.perf_counter())

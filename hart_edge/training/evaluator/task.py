@@ -43,7 +43,8 @@ class EvaluatorTask:
 
     def __init__(self, recipe: EvaluatorRecipe, train: Pictures, validation: Pictures) -> None:
         self.recipe, self.train, self.validation = recipe, train, validation
-        self.examples, self.shares = len(train), None
+        self.examples = len(train)
+        self.shares: NDArray[np.float64] | None = None
         config = recipe.evaluator
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.optimisation.seed)

@@ -85,6 +85,7 @@ class Tokenizer(nn.Module):
         with torch.no_grad():
             for phi in self.quantizer.phi:  # begin as the identity, so that f_hat begins as a sum of codes
                 nn.init.dirac_(phi.weight)
+                assert phi.bias is not None
                 nn.init.zeros_(phi.bias)
 
     def forward(self, images: Tensor, discrete: Tensor | None, critic: Critic | None = None) -> Reconstructed:

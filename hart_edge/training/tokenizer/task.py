@@ -43,7 +43,8 @@ class TokenizerTask:
         self, recipe: TokenizerRecipe, train: NDArray[np.uint8], validation: NDArray[np.uint8], fingerprint: str
     ) -> None:
         self.recipe, self.train, self.validation = recipe, train, validation
-        self.examples, self.shares, self.fingerprint = len(train), None, fingerprint
+        self.examples, self.fingerprint = len(train), fingerprint
+        self.shares: NDArray[np.float64] | None = None
         self.use = CodeUse(recipe.tokenizer.vocab_size, recipe.codebook.memory)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.optimisation.seed)
@@ -95,7 +96,7 @@ class TokenizerTask:
         if made.indices:
             self.revive(session, made, step)
         if self.critic is not None and step >= self.recipe.adversarial.start:
-            self.teach_critic(session, originals, made.image, step)
+            self.teach_critic(session, self.critic, originals, made.image, step)
 
     @torch.no_grad()
     def revive(self, session: Session, made: Reconstructed, step: int) -> None:
@@ -112,11 +113,11 @@ class TokenizerTask:
         replace(codebook, dead, new, [session.average.state[CODEBOOK]], session.moments(codebook))
         self.use.revive(dead)
 
-    def teach_critic(self, session: Session, originals: Tensor, made: Tensor, step: int) -> None:
+    def teach_critic(self, session: Session, critic: Critic, originals: Tensor, made: Tensor, step: int) -> None:
         with session.accelerator.autocast():
             real, fake = self.synchronised_critic(torch.cat([originals, made])).float().chunk(2)
         session.accelerator.backward(critic_loss(real, fake))
-        norm = session.accelerator.clip_grad_norm_(self.critic.parameters(), self.recipe.optimisation.clip)
+        norm = session.accelerator.clip_grad_norm_(critic.parameters(), self.recipe.optimisation.clip)
         if not torch.isfinite(norm):
             raise TrainingError(
                 f"step {step}: expected finite gradients of the critic, found norm {float(norm)}; the state before it "

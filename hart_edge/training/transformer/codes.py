@@ -25,7 +25,7 @@ from hart_edge.evaluation.reconstruction import to_range
 from hart_edge.reference.autoencoder import Autoencoder
 from hart_edge.reference.config import RESIDUAL_SCALE
 from hart_edge.reference.quantizer import Quantizer
-from hart_edge.training.checkpoints import write_atomically
+from hart_edge.training.checkpoints import write_bytes
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.transformer.teacher_forcing import teacher_inputs
 from hart_edge.units import duration
@@ -143,7 +143,7 @@ def _read(file: Path, count: int, quantizer: Quantizer) -> Codes | None:
 def _write(file: Path, codes: Codes) -> None:
     contents = safetensors.numpy.save({"indices": codes.indices, "rest": codes.rest})
     try:
-        write_atomically(file, lambda stream: stream.write(contents))
+        write_bytes(file, contents)
     except TrainingError as error:
         log.warning("%s, so the pictures are encoded at every start", error.__cause__)
 

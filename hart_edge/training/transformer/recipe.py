@@ -130,7 +130,8 @@ class Generator(nn.Module):
 
     def predict(self, batch: Batch) -> Predicted:
         model = self.transformer
-        context, mask = drop_condition(*self.text(batch.ids), batch.dropped)
+        context, mask = self.text(batch.ids)
+        context, mask = drop_condition(context, mask, batch.dropped)
         hidden, head_modulation = hidden_states(model, batch.inputs, context, mask, batch.kept)
         logits = model.logits(hidden, head_modulation).float()
         last = hidden[:, -batch.kept.shape[1] :]

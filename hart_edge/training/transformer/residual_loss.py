@@ -19,6 +19,12 @@ from hart_edge.reference.residual import ResidualMLP, make_schedule
 class Diffusion(nn.Module):
     """The full process, whose every step is trained, though few are sampled. Constants: (1000,) float32 each."""
 
+    x_from_x0: Tensor
+    x_from_epsilon: Tensor
+    mean_from_error: Tensor
+    log_betas: Tensor
+    log_variance: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         full = make_schedule(DIFFUSION_STEPS)

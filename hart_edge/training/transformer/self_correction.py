@@ -69,7 +69,7 @@ def mistakes_of(
 def mended_lesson(quantizer: Quantizer, codes: Codes, rows: NDArray[np.int64], mistakes: Mistakes, near: int) -> Lesson:
     """lesson_of(), but with mistakes in it: a picture that has any is quantised anew behind each of them."""
     lesson = lesson_of(quantizer, codes, rows)
-    some = mistakes.wrong.any(1).nonzero()[0]
+    some = np.flatnonzero(mistakes.wrong.any(1))
     if len(some) == 0:
         return lesson
     at = torch.from_numpy(some)

@@ -23,7 +23,7 @@ from hart_edge.reference.checkpoint import TOKENIZER_WEIGHTS, find_weights, publ
 from hart_edge.reference.draw import draw_pictures
 from hart_edge.reference.hart import HART
 from hart_edge.training.captions import Captions, Text, publish_text
-from hart_edge.training.checkpoints import State, publish, write_atomically
+from hart_edge.training.checkpoints import State, publish, write_bytes
 from hart_edge.training.loop import Session
 from hart_edge.training.order import Purpose, random_of, shares_of
 from hart_edge.training.transformer.codes import Codes, lesson_of
@@ -210,10 +210,10 @@ class TransformerTask:
         return Image.fromarray(np.concatenate([np.concatenate(list(line), 1) for line in lines]))
 
     def publish(self, folder: Path, step: int) -> None:
-        own = dict(self.model.named_parameters())
+        own: dict[str, Tensor] = dict(self.model.named_parameters())
         if self.session is not None:
             own |= self.session.average.own  # while the average is applied, the weights behind it
-        average = dict(self.model.named_parameters())
+        average: dict[str, Tensor] = dict(self.model.named_parameters())
         for name, weights, words in (("ema_model", average, "moving average"), ("model", own, "latest")):
             state = {key: tensor for key, tensor in weights.items() if not key.startswith("text.")}
             raw, tensors = published_transformer(self.recipe.transformer, state)
@@ -221,7 +221,6 @@ class TransformerTask:
         if self.recipe.text.train or not (folder / "text_model" / "config.json").exists():
             publish_text(folder, self.text, {"steps": str(step), "weights": "moving average"})
         if not (folder / "tokenizer" / "config.json").exists():
-            weights = find_weights(self.tokenizer_folder, TOKENIZER_WEIGHTS)
-            for file in (weights, self.tokenizer_folder / "config.json"):
-                data = file.read_bytes()
-                write_atomically(folder / "tokenizer" / file.name, lambda stream, data=data: stream.write(data))
+            tokenizer_file = find_weights(self.tokenizer_folder, TOKENIZER_WEIGHTS)
+            for file in (tokenizer_file, self.tokenizer_folder / "config.json"):
+                write_bytes(folder / "tokenizer" / file.name, file.read_bytes())
