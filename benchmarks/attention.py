@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,10 @@ from hart_edge.engines.onnxruntime.library import PROVIDERS, load_library, run_o
 from hart_edge.export.graphs import GraphModule, spec
 from hart_edge.export.onnx_export import export_graph
 from hart_edge.export.unconditional import attend, key_bias
-from hart_edge.reference.config import TransformerConfig
+from hart_edge.reference.config import TokenizerConfig, TransformerConfig
 from hart_edge.reference.presets import configs
 
+Configs = Callable[[str], tuple[TransformerConfig, TokenizerConfig]]
 FORMS = {"products and softmax": False, "one operator": True}
 
 
@@ -54,9 +56,8 @@ def shape_of(config: TransformerConfig) -> tuple[int, int]:
     return config.scale_tokens[-1], sum(config.scale_tokens)
 
 
-def measure(preset: str, *, fused: bool, threads: int, rounds: int) -> tuple[float, int]:
+def measure(config: TransformerConfig, *, fused: bool, threads: int, rounds: int) -> tuple[float, int]:
     """Seconds of a run, the median, and the bytes by which the peak of this process grows."""
-    config, _ = configs(preset)
     queries, keys = shape_of(config)
     generator, heads, head_dim = np.random.default_rng(0), config.num_heads, config.head_dim
     shapes = {"query": (1, heads, queries, head_dim)} | dict.fromkeys(("key", "value"), (keys, 1, heads, head_dim))
@@ -75,17 +76,19 @@ def measure(preset: str, *, fused: bool, threads: int, rounds: int) -> tuple[flo
     return statistics.median(times[1:]), peak_memory() - before
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, configs: Configs = configs) -> None:
+    """configs: makes the configurations of a preset."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("presets", nargs="+")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="after a first that does not count")
     parser.add_argument("--form", choices=FORMS, help="measure one form, in this process")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     if asked.form:
         for preset in asked.presets:
-            seconds, added = measure(preset, fused=FORMS[asked.form], threads=asked.threads, rounds=asked.rounds)
-            queries, keys = shape_of(configs(preset)[0])
+            config, _ = configs(preset)
+            seconds, added = measure(config, fused=FORMS[asked.form], threads=asked.threads, rounds=asked.rounds)
+            queries, keys = shape_of(config)
             print(f"| {preset} | {queries} | {keys} | {asked.form} | {seconds * 1e3:.1f} | {added / 1e6:.0f} |")
         return
     print("| preset | queries | keys | form | ms | peak, MB |")

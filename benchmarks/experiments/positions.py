@@ -109,7 +109,8 @@ class PositionsTask(TransformerTask):
         pass
 
 
-def main(a: argparse.Namespace) -> None:
+def main(a: argparse.Namespace, task_type: type[PositionsTask] | None = None) -> None:
+    """task_type: what is trained, another than PositionsTask."""
     low = read_recipe(TransformerRecipe, SMALL, a.recipe, a.set)
     if low.token_drop or not low.transformer.use_timestep_embed or low.transformer.patch_nums == tuple(a.high):
         raise InputError(
@@ -127,11 +128,18 @@ def main(a: argparse.Namespace) -> None:
     notebook = Notebook(a.out, asked)
     for seed in range(a.seeds):
         for kind in KINDS:
-            notebook.measure(kind, seed, partial(one, a, low, kind, seed, tokenizer))
+            notebook.measure(kind, seed, partial(one, a, low, kind, seed, tokenizer, task_type or PositionsTask))
     write(notebook, a.seeds)
 
 
-def one(a: argparse.Namespace, base: TransformerRecipe, kind: str, seed: int, tokenizer: Tokenizer) -> Figures:
+def one(
+    a: argparse.Namespace,
+    base: TransformerRecipe,
+    kind: str,
+    seed: int,
+    tokenizer: Tokenizer,
+    task_type: type[PositionsTask],
+) -> Figures:
     """Both curves of a kind and a seed."""
     low = dataclasses.replace(base, optimisation=dataclasses.replace(base.optimisation, seed=seed))
     optimisation = dataclasses.replace(
@@ -143,7 +151,7 @@ def one(a: argparse.Namespace, base: TransformerRecipe, kind: str, seed: int, to
     carried: dict[str, torch.Tensor] | None = None
     for name, recipe in (("low", low), ("high", high)):
         folder = a.out / "runs" / f"{kind}-seed-{seed}-{name}"
-        task = task_of(a, recipe, kind, tokenizer)
+        task = task_of(a, recipe, kind, tokenizer, task_type)
         if carried is not None:
             start_from(task.model, carried)
         train_to_end(task, folder, Habits(look_steps=recipe.optimisation.steps), a.precision)
@@ -152,7 +160,13 @@ def one(a: argparse.Namespace, base: TransformerRecipe, kind: str, seed: int, to
     return {name: {str(step): loss for step, loss in curve.items()} for name, curve in curves.items()}
 
 
-def task_of(a: argparse.Namespace, recipe: TransformerRecipe, kind: str, tokenizer: Tokenizer) -> PositionsTask:
+def task_of(
+    a: argparse.Namespace,
+    recipe: TransformerRecipe,
+    kind: str,
+    tokenizer: Tokenizer,
+    task_type: type[PositionsTask],
+) -> PositionsTask:
     train = some(read_pictures(a.data / "train", recipe.side), a.pictures)
     validation = read_pictures(a.data / "validation", recipe.side)
     hart, text = with_tokenizer(recipe, tokenizer), text_of(recipe, train, None)
@@ -169,7 +183,7 @@ def task_of(a: argparse.Namespace, recipe: TransformerRecipe, kind: str, tokeniz
     )
     model = Generator(text.model, transformer, residual, recipe.scale_balance)
     fingerprint = fingerprint_of(learned, tokenizer, text)
-    task = PositionsTask(recipe, model, learned, judged, text, hart, a.tokenizer, fingerprint)
+    task = task_type(recipe, model, learned, judged, text, hart, a.tokenizer, fingerprint)
     task.every = a.every
     return task
 

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,19 +92,22 @@ PACKAGES = (RENDERED, SHADED, FLAT, NOTO, NAMES)
 
 
 @contextlib.contextmanager
-def find_archives(folder: Path | None = None) -> Iterator[dict[Package, Path]]:
+def find_archives(
+    folder: Path | None = None, packages: Sequence[Package] = PACKAGES, *, seconds: float = FETCH_SECONDS
+) -> Iterator[dict[Package, Path]]:
     """The verified archive of every package: those of `folder`, or where that is None, fetched into a scratch folder.
 
-    Raises DataError where npm is missing or fails, or an archive is missing or not the pinned one.
+    seconds: how long fetching one may take. Raises DataError where npm is missing or fails, or an archive is missing or
+    not the pinned one.
     """
     with tempfile.TemporaryDirectory(prefix="hart-edge-") as scratch:
         if folder is None:
-            for package in PACKAGES:
-                fetch(package, Path(scratch))
-        yield {package: verify(package, folder or Path(scratch)) for package in PACKAGES}
+            for package in packages:
+                fetch(package, Path(scratch), seconds)
+        yield {package: verify(package, folder or Path(scratch)) for package in packages}
 
 
-def fetch(package: Package, folder: Path) -> None:
+def fetch(package: Package, folder: Path, seconds: float = FETCH_SECONDS) -> None:
     """Bring a package's archive into `folder` with npm. Raises DataError where npm is missing or fails."""
     npm = shutil.which("npm")
     if npm is None:
@@ -116,9 +119,9 @@ def fetch(package: Package, folder: Path) -> None:
     log.info("fetching %s", package)
     command = [npm, "pack", str(package), "--ignore-scripts", "--loglevel=error", "--pack-destination", str(folder)]
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=FETCH_SECONDS)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise DataError(f"npm did not bring {package} within {FETCH_SECONDS} s; {NO_NETWORK}") from None
+        raise DataError(f"npm did not bring {package} within {seconds:g} s; {NO_NETWORK}") from None
     if done.returncode != 0:
         lines = [line.removeprefix("npm error").strip() for line in done.stderr.splitlines()]
         said = ", ".join(line for line in lines if line)[:SAID] or "without a word"

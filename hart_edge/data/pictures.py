@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ LARGEST_SIDE = 4096
 LARGEST_PIXELS = 2**26  # of a file
 SAY_EVERY = 5.0  # seconds
 AHEAD = 64  # pictures that are decoded before they are needed
+Decode = Callable[[Path, int], NDArray[np.uint8]]  # decode(), or what a caller puts in its place
 Decoded = tuple[NDArray[np.uint8], dict[str, str]]  # (N, side, side, 3); file name -> why it could not be decoded
 
 
@@ -74,19 +75,24 @@ class Pictures:
         return len(self.names)
 
 
-def read_pictures(folder: str | Path, side: int) -> Pictures:
+def read_pictures(
+    folder: str | Path, side: int, *, decoder: Decode | None = None, say_every: float = SAY_EVERY
+) -> Pictures:
     """Read a folder of pictures at side x side pixels, in the order of its captions file.
 
     Transparent pixels become white. What is not square is padded with white where it has transparent pixels, and cut
     to the middle square where it has none. Pictures that cannot be used (a file that is missing or damaged, no caption)
-    are logged by name and left out. Raises DataError where they are more than 5 %, or nothing is left.
+    are logged by name and left out. decoder: makes an array of a file (decode()); say_every: seconds between lines of
+    progress. Raises DataError where more than 5 % of the pictures cannot be used, or nothing is left.
     """
     folder = Path(folder)
     if not 1 <= side <= LARGEST_SIDE:
         raise DataError(f"side: expected 1 to {LARGEST_SIDE}, found {side}")
     metadata = read_metadata(folder)
     entry = folder / CACHE / f"{side}-{_key(folder, side, metadata)}"
-    images, undecoded = _from_cache(entry, side) or _decode_all(folder, side, metadata, entry)
+    images, undecoded = _from_cache(entry, side) or _Decoding(
+        folder, side, metadata, decoder or decode, say_every
+    ).into(entry)
     problems = [*metadata.problems, *undecoded.items()]
     total = len(metadata.rows) + len(metadata.problems)
     for name, trouble in problems:
@@ -103,14 +109,14 @@ def read_pictures(folder: str | Path, side: int) -> Pictures:
     return Pictures(images, captions, names, groups, weights)
 
 
-def decode(file: Path, side: int) -> NDArray[np.uint8]:
+def decode(file: Path, side: int, most_pixels: int = LARGEST_PIXELS) -> NDArray[np.uint8]:
     """An image file as (side, side, 3) uint8 RGB; of an animation the first picture.
 
-    Raises what Pillow raises where that cannot be, ValueError where the file has more than LARGEST_PIXELS.
+    Raises what Pillow raises where that cannot be, ValueError where the file has more than most_pixels.
     """
     with Image.open(file) as opened:
-        if opened.width * opened.height > LARGEST_PIXELS:
-            raise ValueError(f"{opened.width} x {opened.height} pixels; at most {LARGEST_PIXELS:,} are read")
+        if opened.width * opened.height > most_pixels:
+            raise ValueError(f"{opened.width} x {opened.height} pixels; at most {most_pixels:,} are read")
         picture = ImageOps.exif_transpose(opened)
         if picture.mode.startswith("I"):  # 16 bits a pixel, of which convert() would make white
             picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
@@ -164,75 +170,84 @@ def _from_cache(entry: Path, side: int) -> Decoded | None:
         return None
 
 
-def _decode_all(folder: Path, side: int, metadata: Metadata, entry: Path) -> Decoded:
-    """Decode every picture, into the cache where the folder can be written, else into memory."""
-    try:
-        entry.parent.mkdir(exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
-    except OSError as error:
-        log.warning("%s: cannot be written (%s), so the pictures are decoded at every start", entry.parent, error)
-        memory = io.BytesIO()
-        count, problems = _write(folder, side, metadata, memory)
-        images = np.ndarray((count, side, side, 3), np.uint8, memory.getbuffer())
-        images.flags.writeable = False
-        return images, problems
-    try:
-        with (staging / IMAGES_FILE).open("wb") as file:
-            count, problems = _write(folder, side, metadata, file)
-        if count == 0:
-            return np.empty((0, side, side, 3), np.uint8), problems
-        (staging / INDEX_FILE).write_text(json.dumps({"images": count, "problems": problems}), encoding="utf-8")
-        for old in entry.parent.glob(f"{side}-*"):
-            if old != entry or _from_cache(entry, side) is None:
-                shutil.rmtree(old, ignore_errors=True)
+@dataclass(frozen=True)
+class _Decoding:
+    """All pictures of a folder, to be decoded. The fields are those of read_pictures."""
+
+    folder: Path
+    side: int
+    metadata: Metadata
+    decoder: Decode
+    say_every: float
+
+    def into(self, entry: Path) -> Decoded:
+        """Decode every picture, into the cache where the folder can be written, else into memory."""
+        side = self.side
         try:
-            staging.rename(entry)
-        except OSError:  # another process was quicker
-            if _from_cache(entry, side) is None:
-                raise
-    except OSError as error:
-        raise DataError(f"{entry}: the decoded pictures could not be written ({error}); make room") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    done = _from_cache(entry, side)
-    if done is None:
-        raise DataError(f"{entry}: changed while it was written; start again")
-    return done
-
-
-def _write(folder: Path, side: int, metadata: Metadata, file: BinaryIO) -> tuple[int, dict[str, str]]:
-    """Append the pictures that can be decoded to `file`: (how many, those that cannot with the reason)."""
-    count, problems, said = 0, {}, time.monotonic()
-    names = [row.name for row in metadata.rows]
-    for index, (name, result) in enumerate(_decoded(folder, side, names)):
-        if isinstance(result, str):
-            problems[name] = result
-        else:
-            file.write(result.tobytes())
-            count += 1
-        if time.monotonic() - said > SAY_EVERY:
-            said = time.monotonic()
-            log.info("%s: %d of %d pictures decoded", folder, index + 1, len(names))
-    return count, problems
-
-
-def _decoded(folder: Path, side: int, names: list[str]) -> Iterator[tuple[str, NDArray[np.uint8] | str]]:
-    """(name, picture or what is wrong with it), in order, decoded by several threads."""
-
-    def attempt(name: str) -> NDArray[np.uint8] | str:
+            entry.parent.mkdir(exist_ok=True)
+            staging = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
+        except OSError as error:
+            log.warning("%s: cannot be written (%s), so the pictures are decoded at every start", entry.parent, error)
+            memory = io.BytesIO()
+            count, problems = self._write(memory)
+            images = np.ndarray((count, side, side, 3), np.uint8, memory.getbuffer())
+            images.flags.writeable = False
+            return images, problems
         try:
-            return decode(folder / name, side)
-        except FileNotFoundError:
-            return "no such file"
-        except Exception as error:  # damaged files make Pillow raise nearly anything, and one must not stop all
-            return f"not readable as an image ({error})"
+            with (staging / IMAGES_FILE).open("wb") as file:
+                count, problems = self._write(file)
+            if count == 0:
+                return np.empty((0, side, side, 3), np.uint8), problems
+            (staging / INDEX_FILE).write_text(json.dumps({"images": count, "problems": problems}), encoding="utf-8")
+            for old in entry.parent.glob(f"{side}-*"):
+                if old != entry or _from_cache(entry, side) is None:
+                    shutil.rmtree(old, ignore_errors=True)
+            try:
+                staging.rename(entry)
+            except OSError:  # another process was quicker
+                if _from_cache(entry, side) is None:
+                    raise
+        except OSError as error:
+            raise DataError(f"{entry}: the decoded pictures could not be written ({error}); make room") from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        done = _from_cache(entry, side)
+        if done is None:
+            raise DataError(f"{entry}: changed while it was written; start again")
+        return done
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        waiting: deque[tuple[str, Future[NDArray[np.uint8] | str]]] = deque()
-        for name in names:
-            waiting.append((name, pool.submit(attempt, name)))
-            if len(waiting) >= AHEAD:
-                first, future = waiting.popleft()
+    def _write(self, file: BinaryIO) -> tuple[int, dict[str, str]]:
+        """Append the pictures that can be decoded to `file`: (how many, those that cannot with the reason)."""
+        count, problems, said = 0, dict[str, str](), time.monotonic()
+        names = [row.name for row in self.metadata.rows]
+        for index, (name, result) in enumerate(self._decoded(names)):
+            if isinstance(result, str):
+                problems[name] = result
+            else:
+                file.write(result.tobytes())
+                count += 1
+            if time.monotonic() - said > self.say_every:
+                said = time.monotonic()
+                log.info("%s: %d of %d pictures decoded", self.folder, index + 1, len(names))
+        return count, problems
+
+    def _decoded(self, names: list[str]) -> Iterator[tuple[str, NDArray[np.uint8] | str]]:
+        """(name, picture or what is wrong with it), in order, decoded by several threads."""
+
+        def attempt(name: str) -> NDArray[np.uint8] | str:
+            try:
+                return self.decoder(self.folder / name, self.side)
+            except FileNotFoundError:
+                return "no such file"
+            except Exception as error:  # damaged files make Pillow raise nearly anything, and one must not stop all
+                return f"not readable as an image ({error})"
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            waiting: deque[tuple[str, Future[NDArray[np.uint8] | str]]] = deque()
+            for name in names:
+                waiting.append((name, pool.submit(attempt, name)))
+                if len(waiting) >= AHEAD:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            for first, future in waiting:
                 yield first, future.result()
-        for first, future in waiting:
-            yield first, future.result()

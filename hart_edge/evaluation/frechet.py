@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,10 +53,11 @@ def frechet_distance(real: Tensor, found: Tensor) -> float:
     return float(metric.compute())
 
 
-def open_inception(file: Path) -> Inception:
+def open_inception(file: Path, metric_of: Callable[..., Any] = FrechetInceptionDistance) -> Inception:
     """The network of the usual FID with the weights in `file`, as torch-fidelity publishes them; nothing is downloaded.
 
-    Raises InputError where the file is not that, HartEdgeError where torch-fidelity is missing.
+    metric_of: builds torchmetrics' metric around that network. Raises InputError where the file is not that,
+    HartEdgeError where torch-fidelity is missing.
     """
     if not file.is_file():
         raise InputError(
@@ -63,7 +65,7 @@ def open_inception(file: Path) -> Inception:
         )
     read_tensors(file)  # refuses a file that holds more than tensors: torch-fidelity would run what is in it
     try:
-        metric = FrechetInceptionDistance(INCEPTION_FEATURES, feature_extractor_weights_path=str(file))
+        metric = metric_of(INCEPTION_FEATURES, feature_extractor_weights_path=str(file))
     except ModuleNotFoundError as error:
         raise HartEdgeError(
             f"--inception needs torch-fidelity ({error.name or 'which is not installed'}); "

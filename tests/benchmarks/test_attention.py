@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-import benchmarks.attention
 from benchmarks.attention import FORMS, AttentionGraph, main, shape_of
 from hart_edge.bundle.manifest import Target
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.export.onnx_export import export_graph
 from hart_edge.reference.config import TransformerConfig
+from hart_edge.reference.presets import configs
 
 CONFIG = TransformerConfig((1, 2, 3), 32, 2, 2, 6, 10, diff_width=12, diff_depth=1, num_sampling_steps=2)
 
@@ -30,8 +30,6 @@ def test_the_forms_agree(tmp_path: Path) -> None:
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0, err_msg=form)
 
 
-def test_the_row_of_a_form(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(benchmarks.attention, "configs", lambda preset: (CONFIG, None))
-    monkeypatch.setattr("sys.argv", ["attention", "tiny", "--form", "one operator", "--rounds", "1"])
-    main()
+def test_the_row_of_a_form(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["tiny", "--form", "one operator", "--rounds", "1"], lambda preset: (CONFIG, configs("hart-0.7b-256")[1]))
     assert capsys.readouterr().out.startswith("| tiny | 9 | 19 | one operator | ")

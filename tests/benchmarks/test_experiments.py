@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -158,9 +159,7 @@ def test_absolute_positions_tell_tokens_apart_and_rotary_angles_do_not() -> None
         model(x[:, 1:], angles[:, 1:], angles[:, 1:], modulation)
 
 
-def test_positions(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_positions(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An experiment at once and one that is interrupted at the higher scales have the same curves."""
     tokenizer = tiny_transformer.publish(tmp_path, tiny_transformer.tokenizer())
     recipe = tmp_path / "recipe.json"
@@ -176,17 +175,18 @@ def test_positions(
     assert whole["relative, seed 0"]["high"] != whole["absolute, seed 0"]["high"]
     assert "| relative |" in capsys.readouterr().out
 
-    after, asked = PositionsTask.after, [True]
+    asked = [True]
 
-    def interrupt(self: PositionsTask, session: Session, step: int) -> None:
-        after(self, session, step)
-        if asked and step == 1 and self.recipe.side == 48 and type(self.model.transformer) is AbsoluteTransformer:
-            asked.clear()
-            signal.raise_signal(signal.SIGINT)
+    class Interrupted(PositionsTask):
+        def after(self, session: Session, step: int) -> None:
+            super().after(session, step)
+            if asked and step == 1 and self.recipe.side == 48 and type(self.model.transformer) is AbsoluteTransformer:
+                asked.clear()
+                signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(PositionsTask, "after", interrupt)
     again = [*common, "--out", str(tmp_path / "parts")]
-    assert [command(positions.main, positions.parser(), again) for _ in range(2)] == [130, 0]
+    main = partial(positions.main, task_type=Interrupted)
+    assert [command(main, positions.parser(), again) for _ in range(2)] == [130, 0]
     assert "interrupted; the same command goes on" in capsys.readouterr().err
     assert json.loads((tmp_path / "parts" / "results.json").read_text("utf-8"))["runs"] == whole
 

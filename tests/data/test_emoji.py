@@ -209,9 +209,7 @@ def test_a_set_is_replaced_and_anything_else_is_left_alone(few: dict[Package, Pa
     assert files(out) == before
 
 
-def test_an_interrupted_build_leaves_what_was_there(
-    few: dict[Package, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_build_leaves_what_was_there(few: dict[Package, Path], tmp_path: Path) -> None:
     out = tmp_path / "sets" / "out"
     build(out, few)
     before = files(out)
@@ -223,12 +221,13 @@ def test_an_interrupted_build_leaves_what_was_there(
     with pytest.raises(KeyboardInterrupt):
         build(out, few, interrupt)
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    def fill(what: str, done: int) -> None:
+        if what == "duplicates":
+            (staging,) = out.parent.glob(".out.*")
+            (staging / "README.md").symlink_to("/dev/full")
 
-    monkeypatch.setattr(emoji, "write_papers", full)
-    with pytest.raises(DataError, match=r"out: could not be written \(.*No space left on device\); nothing was left"):
-        build(out, few)
+    with pytest.raises(DataError, match=r"out: could not be written \(.*No space left on device.*\); nothing was left"):
+        build(out, few, fill)
     assert files(out) == before and list(out.parent.iterdir()) == [out]
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import hart_edge.data.packages as module
 from hart_edge.data.errors import DataError
 from hart_edge.data.packages import PACKAGES, RENDERED, Package, find_archives, read_files, read_json
 from tests.data.made_up_emoji import write_archive
@@ -29,12 +28,11 @@ def pinned(path: Path, name: str = "@scope/small") -> Package:
 
 
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
-    """A package that lies in tmp_path/published, the only one that is wanted."""
+def small(tmp_path: Path) -> Package:
+    """A package that lies in tmp_path/published."""
     (tmp_path / "published").mkdir()
     path = write_archive(tmp_path / "published" / "scope-small-1.0.0.tgz", {"a.json": b"[1]", "b/c.txt": b"text"})
     package = pinned(path)
-    monkeypatch.setattr(module, "PACKAGES", (package,))
     return package
 
 
@@ -57,7 +55,7 @@ def test_the_pins() -> None:
 
 def test_npm_brings_an_archive(small: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     npm(tmp_path, monkeypatch, f'echo "$@" > {tmp_path}/asked; cp {tmp_path}/published/*.tgz .')
-    with find_archives() as archives:
+    with find_archives(packages=[small]) as archives:
         path = archives[small]
         assert read_json(path, "a.json") == [1]
         assert dict(read_files(path, ".txt")) == {"c.txt": b"text"}
@@ -69,11 +67,11 @@ def test_npm_brings_an_archive(small: Package, tmp_path: Path, monkeypatch: pyte
 
 def test_a_folder_of_archives_needs_no_npm(small: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with find_archives(tmp_path / "published") as archives:
+    with find_archives(tmp_path / "published", [small]) as archives:
         assert archives == {small: tmp_path / "published" / "scope-small-1.0.0.tgz"}
     with (
         pytest.raises(DataError, match=r"none/scope-small-1.0.0.tgz: missing; `npm pack @scope/small@1.0.0` makes it"),
-        find_archives(tmp_path / "none"),
+        find_archives(tmp_path / "none", [small]),
     ):
         pass
 
@@ -84,7 +82,7 @@ def test_other_bytes_are_refused(small: Package, tmp_path: Path) -> None:
     expected = (
         rf"expected {re.escape(small.integrity)}, found sha512-.*: not the bytes that were published as @scope/small"
     )
-    with pytest.raises(DataError, match=expected), find_archives(tmp_path / "published"):
+    with pytest.raises(DataError, match=expected), find_archives(tmp_path / "published", [small]):
         pass
 
 
@@ -102,12 +100,12 @@ def test_npm_fails(small: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     expected = (
         r"npm could not bring @scope/small@1.0.0 \(exit status 3: code ETARGET, no such version\); see to the network"
     )
-    with pytest.raises(DataError, match=expected), find_archives():
+    with pytest.raises(DataError, match=expected), find_archives(packages=[small]):
         pass
 
 
 def test_npm_hangs(small: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FETCH_SECONDS", 0.1)
     npm(tmp_path, monkeypatch, "exec sleep 5")
-    with pytest.raises(DataError, match=r"npm did not bring @scope/small@1.0.0 within 0.1 s; see to"), find_archives():
+    expected = r"npm did not bring @scope/small@1.0.0 within 0.1 s; see to"
+    with pytest.raises(DataError, match=expected), find_archives(packages=[small], seconds=0.1):
         pass

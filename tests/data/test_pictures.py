@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
@@ -11,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-import hart_edge.data.pictures as module
 from hart_edge.data.errors import DataError
 from hart_edge.data.pictures import CACHE, Pictures, decode, read_pictures
 
@@ -102,10 +101,9 @@ def test_sizes(tmp_path: Path) -> None:
     assert decode(tmp_path / "a.png", 96).shape == (96, 96, 3)
 
 
-def test_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LARGEST_PIXELS", 99)
+def test_too_many_pixels(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="10 x 10 pixels; at most 99 are read"):
-        decode(save(tmp_path, "a.png", Image.new("1", (10, 10))), 4)
+        decode(save(tmp_path, "a.png", Image.new("1", (10, 10))), 4, most_pixels=99)
 
 
 # A folder
@@ -192,11 +190,10 @@ def test_pictures_must_fit_together() -> None:
 # The cache
 
 
-def test_the_second_start_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_start_decodes_nothing(tmp_path: Path) -> None:
     folder = plain_folder(tmp_path)
     first = read_pictures(folder, 4)
-    monkeypatch.setattr(module, "decode", lambda file, side: pytest.fail(f"{file} was decoded again"))
-    again = read_pictures(folder, 4)
+    again = read_pictures(folder, 4, decoder=lambda file, side: pytest.fail(f"{file} was decoded again"))
     assert isinstance(again.images, np.memmap)
     np.testing.assert_array_equal(first.images, again.images)
     assert (first.names, first.captions) == (again.names, again.captions)
@@ -246,40 +243,37 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptu
     assert record.getMessage().startswith(f"{folder}/{CACHE}: cannot be written (")
 
 
-def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     folder = plain_folder(tmp_path)
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def filling(file: Path, side: int) -> NDArray[np.uint8]:
+        if file.name == "0.png":
+            (staging,) = (folder / CACHE).iterdir()
+            (staging / "index.json").symlink_to("/dev/full")
+        return decode(file, side)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_write", full)
-        with pytest.raises(DataError, match=r"could not be written \(.*No space left on device\); make room"):
-            read_pictures(folder, 4)
+    with pytest.raises(DataError, match=r"could not be written \(.*No space left on device.*\); make room"):
+        read_pictures(folder, 4, decoder=filling)
     assert cached(folder) == []
     assert len(read_pictures(folder, 4)) == 20
 
 
-def test_another_process_was_quicker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_was_quicker(tmp_path: Path) -> None:
     """What it has written is taken, and what this one has written goes."""
     folder = plain_folder(tmp_path)
-    write, busy = module._write, []
 
-    def write_twice(*arguments: Any) -> Any:
-        if not busy:
-            busy.append(True)
-            read_pictures(folder, 4)
-        return write(*arguments)
+    def overtaken(file: Path, side: int) -> NDArray[np.uint8]:
+        if file.name == "0.png":
+            read_pictures(folder, side)
+        return decode(file, side)
 
-    monkeypatch.setattr(module, "_write", write_twice)
-    assert read_pictures(folder, 4).images[:, 0, 0, 0].tolist() == list(range(0, 200, 10))
+    assert read_pictures(folder, 4, decoder=overtaken).images[:, 0, 0, 0].tolist() == list(range(0, 200, 10))
     assert len(cached(folder)) == 3
 
 
-def test_progress_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(module, "SAY_EVERY", 0.0)
+def test_progress_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = plain_folder(tmp_path, count=3)
     with caplog.at_level(logging.INFO):
-        read_pictures(folder, 4)
+        read_pictures(folder, 4, say_every=0.0)
     said = [record.getMessage() for record in caplog.records]
     assert said == [f"{folder}: {done} of 3 pictures decoded" for done in (1, 2, 3)]

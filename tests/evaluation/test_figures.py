@@ -13,7 +13,6 @@ from torch.nn.functional import normalize
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from hart_edge.errors import CheckpointError, HartEdgeError, InputError
-from hart_edge.evaluation import frechet
 from hart_edge.evaluation.frechet import frechet_distance, open_inception
 from hart_edge.evaluation.retrieval import recall, retrieval
 
@@ -65,7 +64,7 @@ def test_frechet_distance_of_known_gaussians() -> None:
     assert frechet_distance(samples[0], samples[0]) == pytest.approx(0, abs=1e-9)
 
 
-def test_inception_weights_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inception_weights_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere.pth: no such file; expected weights-inception-2015-12-05"):
         open_inception(tmp_path / "nowhere.pth")
     (tmp_path / "code.pth").write_bytes(pickle.dumps(sys.exit))
@@ -77,10 +76,9 @@ def test_inception_weights_that_cannot_be(tmp_path: Path, monkeypatch: pytest.Mo
         assert named["feature_extractor_weights_path"] == str(tmp_path / "other.pth")
         raise error
 
-    monkeypatch.setattr(frechet, "FrechetInceptionDistance", refuse)
     error: Exception = RuntimeError("Missing key(s) in state_dict")
     with pytest.raises(InputError, match=r"expected the weights .* of torch-fidelity, found others"):
-        open_inception(tmp_path / "other.pth")
+        open_inception(tmp_path / "other.pth", refuse)
     error = ModuleNotFoundError("no torch-fidelity")
     with pytest.raises(HartEdgeError, match=r"pip install 'hart-edge\[inception\]', or leave --inception out"):
-        open_inception(tmp_path / "other.pth")
+        open_inception(tmp_path / "other.pth", refuse)

@@ -81,11 +81,12 @@ def codes_of(
     folder: Path,
     *,
     mirrored: NDArray[np.int64] | None = None,
+    say_every: float = SAY_EVERY,
 ) -> Codes:
     """The codes of pictures (N, 16P, 16P, 3), or of the mirror images of those at the indices `mirrored`.
 
-    folder: of the pictures, where the codes are kept. Raises TrainingError where the pictures are not of the last
-    scale's size, or the tokenizer cannot be used.
+    folder: of the pictures, where the codes are kept; say_every: seconds between lines of progress. Raises
+    TrainingError where the pictures are not of the last scale's size, or the tokenizer cannot be used.
     """
     side = 16 * quantizer.final_side
     if images.shape[1:] != (side, side, 3):
@@ -102,7 +103,7 @@ def codes_of(
     file = folder / CACHE / f"codes-{_key(autoencoder, quantizer, images, mirrored)}.safetensors"
     found = _read(file, len(rows), quantizer)
     if accelerator.gather(torch.tensor([found is None], device=accelerator.device)).any():
-        found = _encode(accelerator, autoencoder, quantizer, images, rows, mirrored is not None)
+        found = _encode(accelerator, autoencoder, quantizer, images, rows, mirrored is not None, say_every)
         if accelerator.is_main_process:
             _write(file, found)
     assert found is not None
@@ -155,6 +156,7 @@ def _encode(
     images: NDArray[np.uint8],
     rows: NDArray[np.int64],
     mirror: bool,
+    say_every: float,
 ) -> Codes:
     """Every process encodes its share of the rows, and all get the whole."""
     processes = accelerator.num_processes
@@ -168,7 +170,7 @@ def _encode(
         indices.append(chosen)
         rests.append(rest)
         now = time.monotonic()
-        if now - said > SAY_EVERY:
+        if now - said > say_every:
             said, done = now, first + len(pictures)
             left = duration((now - began) / done * (len(mine) - done))
             log.info("%d of %d pictures encoded, %s left", done * processes, len(rows), left)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,11 @@ from PIL import Image
 from hart_edge.evaluation.reconstruction import measure
 from hart_edge.training.checkpoints import load_state, states
 from hart_edge.training.errors import TrainingError
-from hart_edge.training.loop import Habits, begin
+from hart_edge.training.loop import Habits, begin, train
 from hart_edge.training.tokenizer.codebook import CodebookCare
 from hart_edge.training.tokenizer.critic import Adversarial
-from hart_edge.training.tokenizer.recipe import Reconstructed, Tokenizer, TokenizerRecipe, open_tokenizer
-from tests.training.tokenizer.tiny_tokenizer import RECIPE, SIDE, pictures, recipe, run, task
+from hart_edge.training.tokenizer.recipe import Reconstructed, TokenizerRecipe, open_tokenizer
+from tests.training.tokenizer.tiny_tokenizer import QUIET, RECIPE, SIDE, pictures, recipe, run, task
 
 WITH_CRITIC = dataclasses.replace(RECIPE, adversarial=Adversarial(weight=0.5, start=1, ch=8, layers=1), early_side=16)
 
@@ -124,10 +125,10 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_keeps_the_state(tmp_pat
     assert all(torch.isfinite(tensor).all() for tensor in kept["model"].values())
 
 
-def test_a_batch_that_processes_cannot_share_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Accelerator, "num_processes", 3)
+def test_a_batch_that_processes_cannot_share_is_refused(tmp_path: Path) -> None:
+    three = SimpleNamespace(num_processes=3)
     with pytest.raises(TrainingError, match=r"optimisation\.batch: expected a multiple of the 3 processes, found 4"):
-        run(task(), tmp_path)
+        train(task(), tmp_path, three, QUIET)
 
 
 # What it learns.
@@ -155,19 +156,18 @@ def test_codes_that_died_come_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("alternating", "discrete"), [(0.0, 0), (1.0, 40), (0.5, 16)])
-def test_paths_alternate_with_the_probability_asked_for(
-    tmp_path: Path, alternating: float, discrete: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_alternate_with_the_probability_asked_for(tmp_path: Path, alternating: float, discrete: int) -> None:
+    r = dataclasses.replace(recipe(steps=10), alternating=alternating, codebook=CodebookCare(start=0))
+    t = task(r)
     taken: list[bool] = []
 
-    def note(self: Tokenizer, images: torch.Tensor, paths: torch.Tensor, critic: None) -> Reconstructed:
+    def note(images: torch.Tensor, paths: torch.Tensor, critic: None) -> Reconstructed:
         taken.extend(paths.tolist())
-        loss = self.quantizer.codebook.weight.sum() * 0
+        loss = t.model.quantizer.codebook.weight.sum() * 0
         return Reconstructed({"loss": loss}, images, [], [])
 
-    monkeypatch.setattr(Tokenizer, "forward", note)
-    r = dataclasses.replace(recipe(steps=10), alternating=alternating, codebook=CodebookCare(start=0))
-    run(task(r), tmp_path)
+    t.model.forward = note
+    run(t, tmp_path)
     assert len(taken) == 40 and sum(taken) == discrete
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,6 @@ from hart_edge.reference.config import RESIDUAL_SCALE
 from hart_edge.reference.quantizer import Quantizer
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.tokenizer.recipe import Tokenizer
-from hart_edge.training.transformer import codes as transformer_codes
 from hart_edge.training.transformer.codes import Codes, codes_of, lesson_of
 from tests.training.tokenizer import tiny_tokenizer
 from tests.training.transformer import tiny_transformer
@@ -23,21 +23,14 @@ from tests.training.transformer import tiny_transformer
 IMAGES = tiny_tokenizer.pictures(11)
 
 
-def encode(model: Tokenizer, folder: Path, images: np.ndarray = IMAGES, **more: np.ndarray) -> Codes:
+def encode(model: Tokenizer, folder: Path, images: np.ndarray = IMAGES, **more: Any) -> Codes:
     return codes_of(Accelerator(cpu=True), model.autoencoder, model.quantizer, images, folder, **more)
 
 
-@pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pictures each call of the tokenizer encoded."""
-    sizes, original = [], transformer_codes._encode_batch
-
-    def counting(*arguments: object) -> tuple[torch.Tensor, torch.Tensor]:
-        sizes.append(len(arguments[2]))
-        return original(*arguments)
-
-    monkeypatch.setattr(transformer_codes, "_encode_batch", counting)
-    return sizes
+def counted(model: Tokenizer, sizes: list[int]) -> Tokenizer:
+    """The model, which from now on appends to sizes how many pictures each call of it encodes."""
+    model.autoencoder.quant_conv.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
+    return model
 
 
 def test_codes_are_the_tokenizers(tmp_path: Path) -> None:
@@ -69,12 +62,13 @@ def test_the_mirror_images_of_some(tmp_path: Path) -> None:
     assert found.indices.tolist() != encode(model, tmp_path).indices[some].tolist()
 
 
-def test_they_are_kept(tmp_path: Path, encoded: list[int]) -> None:
-    model = tiny_transformer.tokenizer()
+def test_they_are_kept(tmp_path: Path) -> None:
+    encoded: list[int] = []
+    model = counted(tiny_transformer.tokenizer(), encoded)
     first, second = encode(model, tmp_path), encode(model, tmp_path)
     assert encoded == [8, 3]
     assert np.array_equal(first.indices, second.indices) and np.array_equal(first.rest, second.rest)
-    encode(tiny_transformer.tokenizer(seed=1), tmp_path)  # another tokenizer
+    encode(counted(tiny_transformer.tokenizer(seed=1), encoded), tmp_path)  # another tokenizer
     encode(model, tmp_path, IMAGES[::-1])  # other pictures
     assert encoded == [8, 3] * 3
     for file in (tmp_path / ".hart-edge").iterdir():
@@ -111,8 +105,7 @@ def test_tokenizers_that_cannot_be_used(tmp_path: Path) -> None:
         encode(broken, tmp_path)
 
 
-def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(transformer_codes, "SAY_EVERY", 0.0)
+def test_progress_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        encode(tiny_transformer.tokenizer(), tmp_path)
+        encode(tiny_transformer.tokenizer(), tmp_path, say_every=0.0)
     assert [record.getMessage() for record in caplog.records][-1] == "11 of 11 pictures encoded, 0 s left"
