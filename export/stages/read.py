@@ -72,7 +72,8 @@ class Source:
     def free_weights(self) -> None:
         """Free the weights of the transformer's blocks and of the text model. The tokens graph can still run."""
         text_model = self.graphs["text_model"].parameters() if "text_model" in self.graphs else ()
-        for parameter in (*self.model.transformer.blocks.parameters(), *text_model):
+        blocks = (parameter for block in self.model.transformer.blocks for parameter in block.parameters())
+        for parameter in (*blocks, *text_model):
             parameter.data = torch.empty(0)
 
     def sampling(self, asked: Settings | None = None) -> Sampling:
