@@ -1,14 +1,17 @@
 """Reference model -> ONNX graphs -> bundle.
 
-chain.py          build(): the stages of a build, one after the other
-stages/           the stages themselves
+chain.py          build() and calibrate_checkpoint(): the stages, one after the other
+stages/           the stages of a build, each a function from results to a result
 options.py        what a build is asked for, and what it tells while it runs
+tools.py          the functions that a build does its work with, for tests to replace
 graphs.py         one traceable module per graph, and its specification
 unconditional.py  the unconditional branch of scale 0, which depends on no prompt
-onnx_export.py    traces a module into an ONNX model; stamp.py gives its nodes their names
-plan.py           the execution plan that connects the graphs
-parity/           holds every graph against the reference, on the inputs of the real loop
-tensorrt_lint/    holds graphs against what TensorRT takes
+onnx_export.py    traces a module into an ONNX model
+stamp.py          copies the first block of a traced transformer for every other one
+plan_builder.py   the execution plan that connects the graphs
+run_plan.py       runs a plan by the runtime's loop, with the reference's modules or with traced graphs
+parity/           compares every graph with the reference, on the inputs of the real loop
+tensorrt_lint/    checks graphs against what TensorRT takes
 build.py          the door of `python -m export.build`
 """
 

@@ -61,13 +61,18 @@ class TextModelGraph(GraphModule):
         )
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
-        return self.text_model(input_ids)
+        context, mask = self.text_model(input_ids)
+        return context, mask
 
 
 class ContextGraph(GraphModule):
     """What stays for all scales, the input of scale 0, and what scale 0 leaves of the unconditional branch."""
 
     name = "context"
+    level: Tensor
+    null_hidden: Tensor
+    null_head_modulation: Tensor
+    null_modulation: Tensor
 
     def __init__(self, model: HART) -> None:
         super().__init__()
@@ -110,7 +115,7 @@ class ContextGraph(GraphModule):
         last_position = position_ids[:, -1:].float()
         tokens = self.transformer.embed_context(context)
         head_modulation = self.transformer.head_modulation(tokens)
-        results = (tokens + self.level, *context_rotary(position_ids, self.head_dim))
+        results: tuple[Tensor, ...] = (tokens + self.level, *context_rotary(position_ids, self.head_dim))
         # positions of the unconditional branch are 0
         results += (torch.cat([last_position, torch.zeros_like(last_position)]),)
         results += (torch.cat([head_modulation, per_image(self.null_head_modulation)]),)
@@ -243,6 +248,8 @@ class LatentGraph(GraphModule):
     """Add a scale's latent to f_hat and see the sum at the next scale."""
 
     name = "latent"
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, model: HART) -> None:
         super().__init__()
@@ -265,7 +272,8 @@ class LatentGraph(GraphModule):
     ) -> tuple[Tensor, ...]:
         h = resize(to_map(latent, upsample.shape[1]), upsample)  # (B, Z, P, P)
         every = nn.functional.conv2d(h, self.weight, self.bias, padding=1)
-        chosen = every.unflatten(1, (self.count, self.z)).index_select(1, phi)[:, 0]
+        every = every.unflatten(1, (self.count, self.z))  # type: ignore[no-untyped-call]  # torch gives it no types
+        chosen = every.index_select(1, phi)[:, 0]
         f_hat = past_f_hat + chosen
         return f_hat, to_tokens(resize(f_hat, downsample))
 
@@ -300,6 +308,7 @@ class ResidualGraph(GraphModule):
     """The whole denoising loop, and the finished latent."""
 
     name = "residual"
+    step_embeddings: Tensor
 
     def __init__(self, model: HART) -> None:
         super().__init__()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx_ir
 import onnx_ir.passes.common as passes
@@ -98,8 +99,8 @@ def _forget_tracing(model: onnx_ir.Model) -> None:
         node.doc_string = None
         node.metadata_props.clear()
         values += node.outputs
-    for noted in (model, model.graph, *values):
-        noted.metadata_props.clear()
+    for notes in (model.metadata_props, model.graph.metadata_props, *(value.metadata_props for value in values)):
+        notes.clear()
 
 
 def example_input(tensor: TensorSpec) -> Tensor:
@@ -112,7 +113,7 @@ def example_input(tensor: TensorSpec) -> Tensor:
 
 def _dynamic_shapes(graph: GraphModule) -> tuple[object, ...]:
     symbols = {size for tensor in graph.inputs for size in tensor.shape if isinstance(size, str)}
-    dims: dict[str, object] = {symbol: Dim(f"dim_{symbol}", max=LARGEST) for symbol in symbols if symbol.isalpha()}
+    dims: dict[str, Any] = {symbol: Dim(f"dim_{symbol}", max=LARGEST) for symbol in symbols if symbol.isalpha()}
     if symbols & {"p", "R"}:  # named dimensions can state no relation such as n = p * p or R = B + U
         dims = dict.fromkeys(symbols, Dim.AUTO)
     elif "2B" in symbols:
@@ -126,7 +127,7 @@ def _dynamic_shapes(graph: GraphModule) -> tuple[object, ...]:
     return tuple(per_input)
 
 
-def _name_symbols(values: list[onnx_ir.Value], specification: tuple[TensorSpec, ...]) -> None:
+def _name_symbols(values: Sequence[onnx_ir.Value], specification: tuple[TensorSpec, ...]) -> None:
     """Write the specification's symbols over the tracer's."""
     for value, tensor in zip(values, specification, strict=True):
         assert value.shape is not None  # the tracer knows every shape

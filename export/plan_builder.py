@@ -32,7 +32,7 @@ from hart_edge.reference.quantizer import downsample_matrix, upsample_matrix
 from hart_edge.reference.transformer import scale_coordinates
 
 TOKEN_PURPOSE, RESIDUAL_PURPOSE = 0, 1  # docs/randomness.md
-HALVES = ("", "null_")  # of the guidance, in the names of keys and values
+BRANCHES = ("", "null_")  # of the guidance, in the names of keys and values
 
 Extents = tuple[int | str, ...]
 
@@ -134,28 +134,30 @@ def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, di
     modulation = {"modulation": "modulation"} if config.modulated else {}
     entry = {"x": "x.0", "rope_cos": "rope_cos.0", "rope_sin": "rope_sin.0"}
     inputs = {"context": "context", "context_mask": "context_mask"}
-    parts = [f"{half}{part}.{layer}" for layer in range(config.depth) for half in HALVES for part in ("key", "value")]
+    parts = [
+        f"{branch}{part}.{layer}" for layer in range(config.depth) for branch in BRANCHES for part in ("key", "value")
+    ]
     for part in parts:
         build.cache(part, ("B", config.num_heads, config.head_dim))
     null_parts = {part: build.rows(part, f"{part}.0", 0, 1) for part in parts if part.startswith("null_")}
     build.step("context", None, inputs, entry | lasting | modulation | null_parts | {"null_hidden": "null_hidden.0"})
-    no_half = build.zero("past_null.empty", (1, 0, config.num_heads, config.head_dim))
+    no_branch = build.zero("past_null.empty", (1, 0, config.num_heads, config.head_dim))
     f_hat = build.zero("f_hat.empty", ("B", z, final, final))
-    held = {part: int(part in null_parts) for part in parts}  # rows of each cache so far
+    cached = {part: int(part in null_parts) for part in parts}  # rows of each cache so far
     for scale, side in enumerate(sides):
         last = scale == count - 1
         tokens = side * side
         width = config.context_token if scale == 0 else tokens
         running = [part for part in parts if scale > 0 or part not in null_parts]
-        past = {f"past_{part}": build.rows(part, f"past_{part}.{scale}", 0, held[part]) for part in running}
-        past |= {f"past_{part}": no_half for part in parts if part not in running}
-        outputs = {} if last else {part: build.rows(part, f"{part}.{scale}", held[part], width) for part in running}
-        held |= {part: held[part] + width for part in outputs}
+        past = {f"past_{part}": build.rows(part, f"past_{part}.{scale}", 0, cached[part]) for part in running}
+        past |= {f"past_{part}": no_branch for part in parts if part not in running}
+        outputs = {} if last else {part: build.rows(part, f"{part}.{scale}", cached[part], width) for part in running}
+        cached |= {part: cached[part] + width for part in outputs}
         hidden = {"hidden": f"hidden.{scale}", "null_hidden": f"null_hidden.{scale}"}
         outputs |= hidden if scale > 0 else {"hidden": hidden["hidden"]}
         build.step("transformer", scale, entry | modulation | past, outputs, {"n": width, "U": "B"})
         predicting = [width - 1] if scale == 0 else list(range(tokens))
-        shape = ("B", tokens, model.tokenizer_config.vocab_size)
+        shape: Extents = ("B", tokens, model.tokenizer_config.vocab_size)
         choice = {
             **hidden,
             "head_modulation": "head_modulation",
@@ -209,7 +211,7 @@ def phi_of(model: HART, scale: int) -> int:
 
 
 def with_dtypes(plan: Plan, specs: Mapping[str, Sequence[TensorSpec]]) -> Plan:
-    """The plan with every buffer of the dtype that the graphs' final forms give it. specs: per graph, both sides."""
+    """The plan with every buffer of the dtype that the graphs' final schemes give it. specs: per graph, both sides."""
     dtypes = {(graph, spec.name): spec.dtype for graph, tensors in specs.items() for spec in tensors}
     buffers = dict(plan.buffers)
     for step in plan.steps:

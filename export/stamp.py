@@ -34,13 +34,14 @@ def stamp_blocks(model: onnx_ir.Model, graph: GraphModule) -> None:
             if value in whole.inputs:
                 whole.inputs.append(copies[value])
             else:
-                tensor = TorchTensor(weights[copies[value].name], name=copies[value].name)
+                name = copies[value].name or ""
+                tensor = TorchTensor(weights[name], name=name)
                 copies[value].const_value = tensor
                 whole.register_initializer(copies[value])
         for node in block:
             made = [_counterpart(value, number) for value in node.outputs]
             copies.update(zip(node.outputs, made, strict=True))
-            inputs = [copies.get(value, value) for value in node.inputs]
+            inputs = [None if value is None else copies.get(value, value) for value in node.inputs]
             copy = onnx_ir.Node(node.domain, node.op_type, inputs, node.attributes, outputs=made)
             whole.insert_after(after, copy)
             after = copy
@@ -55,12 +56,13 @@ def _nodes_of_block(
 ) -> tuple[list[onnx_ir.Node], list[onnx_ir.Value]]:
     """The nodes that compute the block's hidden states, keys and values, and what only this block reads.
 
-    Sizes are the same for all blocks, so what is computed of them alone is shared.
+    Sizes are the same for all blocks, so what is computed from sizes only is shared.
     """
     wanted = {_producer(value) for value in whole.outputs if _is_first(value)} | {_producer(exit_)}
     for node in reversed(list(whole)):
         if node in wanted:
-            wanted.update(value.producer() for value in node.inputs if value is not None and value.producer())
+            makers = (value.producer() for value in node.inputs if value is not None)
+            wanted.update(maker for maker in makers if maker is not None)
     own = [value for value in (*whole.inputs, *whole.initializers.values()) if _is_first(value)]
     reached, block = {entrance, *own}, []
     for node in whole:

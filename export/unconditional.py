@@ -108,7 +108,8 @@ def _multi_head_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) 
         shape=(*q.shape[:2], v.shape[2] * v.shape[3]),
         version=1,
     )
-    return heads.unflatten(-1, v.shape[2:]).transpose(1, 2)
+    apart: Tensor = heads.unflatten(-1, v.shape[2:])  # type: ignore[no-untyped-call]  # torch gives it no types
+    return apart.transpose(1, 2)
 
 
 def to_rows(part: Tensor) -> Tensor:

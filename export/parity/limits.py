@@ -1,4 +1,4 @@
-"""What a build is held to: the figures of export/parity/quality.py against the limits of bundle/quality.py.
+"""What a build has to reach: the figures of export/parity/quality.py against the limits of bundle/quality.py.
 
 In: figures and limits. Out: the breach that counts, if there is one.
 """

@@ -72,7 +72,8 @@ class QualityFigures:
         with torch.no_grad():
             results = self.tokens(*(torch.from_numpy(inputs[tensor.name]) for tensor in self.tokens.inputs))
         names = [tensor.name for tensor in self.tokens.outputs]
-        return results[names.index("logits")]
+        logits: Tensor = results[names.index("logits")]
+        return logits
 
     def worst_input(self, scale: int | None) -> int:
         """The index of the parity input that a scale's logits, or the picture (None), come least near on."""
@@ -89,7 +90,7 @@ def _summary(unguided: Sequence[LogitError], guided: Sequence[LogitError]) -> Sc
     """Means over tokens. Rounding may take a cosine beyond 1 and a divergence below 0 by its last digit."""
 
     def mean(name: str, of: Sequence[LogitError]) -> float:
-        return sum(getattr(each, name) for each in of) / sum(each.tokens for each in of)
+        return float(sum(getattr(each, name) for each in of)) / sum(each.tokens for each in of)
 
     return ScaleQuality(
         cosine=min(1.0, max(-1.0, mean("cosine", unguided))),

@@ -15,7 +15,7 @@ from hart_edge.engines.base import EngineLibrary, Session
 
 
 class Sessions(Mapping[str, Session]):
-    """Sessions by graph. What stands outside the loop over scales is let go when another graph is asked for."""
+    """Sessions by graph. A graph outside the loop over scales is closed when another one is asked for."""
 
     def __init__(self, paths: Mapping[str, Path], library: EngineLibrary, plan: Plan) -> None:
         """plan: tells which graphs take turns, and so stay open once they are."""

@@ -1,4 +1,4 @@
-"""Hold a graph against what TensorRT 10.x and 11.x take, on a machine where neither can be installed.
+"""Check a graph against what TensorRT 10.x and 11.x take, on a machine where neither can be installed.
 
 In: an ONNX file. Out: a finding per fault, each with the node and what to do; nothing for a graph that may be built.
 The rules are data in export/tensorrt_lint/rules.py and engines/tensorrt/facts.py.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -168,10 +169,12 @@ class _Lint:
             yield "its zero point is not zero: TensorRT quantises symmetrically"
 
     def _same_scale(self, one: onnx.NodeProto, other: onnx.NodeProto) -> bool:
-        scales = [self._constant(node.input[1]) for node in (one, other)]
-        return all(s is not None for s in scales) and np.array_equal(*(np.asarray(s, np.float32) for s in scales))
+        first, second = (self._constant(node.input[1]) for node in (one, other))
+        if first is None or second is None:
+            return False
+        return np.array_equal(first.astype(np.float32), second.astype(np.float32))
 
-    def _constant(self, name: str) -> NDArray | None:
+    def _constant(self, name: str) -> NDArray[Any] | None:
         """A small constant's value; None for what is none."""
         if name in self.initializers:
             tensor = self.initializers[name]
