@@ -23,6 +23,8 @@ from hart_edge.reference.sampling import choose, default_top_k, guide
 from hart_edge.reference.text_model import TextModel
 from hart_edge.reference.transformer import context_rotary, visual_rotary
 
+ROTARY = ("rope_cos", "rope_sin")
+
 
 class GraphModule(nn.Module):
     """A module whose forward takes and returns tensors in the order of its specification."""
@@ -61,8 +63,7 @@ class TextModelGraph(GraphModule):
         )
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
-        context, mask = self.text_model(input_ids)
-        return context, mask
+        return tuple(self.text_model(input_ids))
 
 
 class ContextGraph(GraphModule):
@@ -147,11 +148,7 @@ class TransformerGraph(GraphModule):
         self.blocks = config.depth if blocks is None else blocks
         self._first = partial(TransformerGraph, model, 1)  # model itself would become a submodule
         heads, head_dim, dim = config.num_heads, config.head_dim, config.embed_dim
-        self.inputs = (
-            spec("x", "R", "n", dim),
-            spec("rope_cos", "R", "n", head_dim),
-            spec("rope_sin", "R", "n", head_dim),
-        )
+        self.inputs = (spec("x", "R", "n", dim), *(spec(name, "R", "n", head_dim) for name in ROTARY))
         self.rows = nn.ParameterList()  # per block, the rows of the modulation that are its own
         if self.modulated:
             self.inputs += (spec("modulation", "2B", config.depth * 6, dim),)
@@ -293,11 +290,7 @@ class EmbedGraph(GraphModule):
             spec("coordinates", "n", 2),
             spec("last_position", "2B", 1),
         )
-        self.outputs = (
-            spec("x", "2B", "n", dim),
-            spec("rope_cos", "2B", "n", self.head_dim),
-            spec("rope_sin", "2B", "n", self.head_dim),
-        )
+        self.outputs = (spec("x", "2B", "n", dim), *(spec(name, "2B", "n", self.head_dim) for name in ROTARY))
 
     def forward(self, next: Tensor, level: Tensor, coordinates: Tensor, last_position: Tensor) -> tuple[Tensor, ...]:
         x = self.word_embed(next) + level
