@@ -140,11 +140,8 @@ class TransformerGraph(GraphModule):
         """blocks: how many there are, of all."""
         super().__init__()
         config = model.config
-        self.transformer, self.modulated, self.context_tokens = (
-            model.transformer,
-            config.modulated,
-            config.context_token,
-        )
+        self.transformer, self.modulated = model.transformer, config.modulated
+        self.context_tokens = config.context_token
         self.blocks = config.depth if blocks is None else blocks
         self._first = partial(TransformerGraph, model, 1)  # model itself would become a submodule
         heads, head_dim, dim = config.num_heads, config.head_dim, config.embed_dim
