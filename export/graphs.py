@@ -266,7 +266,7 @@ class LatentGraph(GraphModule):
     ) -> tuple[Tensor, ...]:
         h = resize(to_map(latent, upsample.shape[1]), upsample)  # (B, Z, P, P)
         every = nn.functional.conv2d(h, self.weight, self.bias, padding=1)
-        every = every.unflatten(1, (self.count, self.z))  # type: ignore[no-untyped-call]  # torch gives it no types
+        every = every.unflatten(1, (self.count, self.z))
         chosen = every.index_select(1, phi)[:, 0]
         f_hat = past_f_hat + chosen
         return f_hat, to_tokens(resize(f_hat, downsample))

@@ -108,7 +108,7 @@ def _multi_head_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) 
         shape=(*q.shape[:2], v.shape[2] * v.shape[3]),
         version=1,
     )
-    apart: Tensor = heads.unflatten(-1, v.shape[2:])  # type: ignore[no-untyped-call]  # torch gives it no types
+    apart: Tensor = heads.unflatten(-1, v.shape[2:])
     return apart.transpose(1, 2)
 
 
