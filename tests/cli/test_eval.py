@@ -170,7 +170,7 @@ def test_inception_gives_a_second_distance(call: Any) -> None:
         (("--bundle", "bundle", "--pictures", 3), "--pictures: expected at least 4, found 3"),
         (("--bundle", "bundle", "--seed", -1), "seed: expected"),
         (("--bundle", "bundle", "--cfg-scale", 101), "cfg_scale: expected 0 to 100, found 101.0"),
-        (("--checkpoint", "checkpoint", "--top-k", 17), "top_k: expected 1 to 16, the number of codes, found 17"),
+        (("--checkpoint", "checkpoint", "--top-k", 17), "top_k: expected 1 to 16, found 17"),
         (("--checkpoint", "checkpoint", "--top-p", 0), "top_p: expected above 0 and at most 1, found 0.0"),
         (("--checkpoint", "nowhere"), "nowhere: no such checkpoint folder"),
         (("--bundle", "bundle", "--inception", "nowhere.pth"), "--inception nowhere.pth: no such file"),
