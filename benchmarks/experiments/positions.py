@@ -41,7 +41,7 @@ from hart_edge.reference.residual import ResidualMLP
 from hart_edge.reference.transformer import Transformer
 from hart_edge.training.captions import TextRecipe
 from hart_edge.training.checkpoints import State, load_state, states
-from hart_edge.training.loop import Habits, Session, make_accelerator
+from hart_edge.training.loop import Habits, TrainingSession, make_accelerator
 from hart_edge.training.recipe import Optimisation, read_recipe, to_json
 from hart_edge.training.tokenizer.recipe import Tokenizer, open_tokenizer
 from hart_edge.training.transformer.codes import digest_of
@@ -69,24 +69,24 @@ class PositionsTask(TransformerTask):
     every = 100
     curve: dict[int, float]
 
-    def begin(self, session: Session) -> None:
+    def begin(self, session: TrainingSession) -> None:
         super().begin(session)
         self.curve = {}
 
-    def losses(self, session: Session, rows: list[int], share: slice, step: int) -> dict[str, Any]:
+    def losses(self, session: TrainingSession, rows: list[int], share: slice, step: int) -> dict[str, Any]:
         if not self.curve:
             self.note(session, step)
         return super().losses(session, rows, share, step)
 
-    def after(self, session: Session, step: int) -> None:
+    def after(self, session: TrainingSession, step: int) -> None:
         if (step + 1) % self.every == 0 or step + 1 == self.recipe.optimisation.steps:
             self.note(session, step + 1)
 
     @torch.no_grad()
-    def note(self, session: Session, step: int) -> None:
+    def note(self, session: TrainingSession, step: int) -> None:
         losses = []
         with session.average.applied():
-            for batch in self.looked_at():
+            for batch in self.validation_batches():
                 batch = batch.to(session.accelerator.device)
                 logits = self.model.predict(batch).logits
                 losses.append(F.cross_entropy(logits.transpose(1, 2), batch.indices, reduction="none").mean(1).cpu())

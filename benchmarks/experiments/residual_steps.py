@@ -97,7 +97,7 @@ def latencies(steps: Steps, counts: list[int], split: Split, rounds: int) -> Fig
 
 
 def macs(steps: Steps, count: int) -> tuple[int, int]:
-    """Multiply-accumulates of the residual, and of a picture, both halves of the guidance counted."""
+    """Multiply-accumulates of the residual, and of a picture, both branches of the guidance counted."""
     config = dataclasses.replace(steps.config, num_sampling_steps=max(count, 1))
     found = count_macs(config, steps.reference.hart.tokenizer_config)
     each = {"residual": 0, "picture": 0}

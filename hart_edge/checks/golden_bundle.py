@@ -35,7 +35,7 @@ from hart_edge.runtime.settings import check_settings, setting_value
 def check_bundle(folder: str | Path, bundle: str | Path) -> Iterator[RecordResult]:
     """Compute the records of DIR/golden.npz that a bundle computes: the generation and the tokenizer.
 
-    Of the residual only the conditional half is compared, because the other never reaches the result and a bundle
+    Of the residual only the conditional branch is compared, because the other never reaches the result and a bundle
     does not compute it; residual.condition and the single network call lie inside a graph.
     """
     records, pipeline = read_records(Path(folder)), load(bundle)

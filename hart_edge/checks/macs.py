@@ -23,7 +23,7 @@ class MacCount:
     """One component at one scale (None: not within a scale).
 
     layers: linear and convolution layers, resize matrices; attention: products of queries with keys and of weights
-    with values; guided: whether guidance computes it twice, once per half. Counts are of one half.
+    with values; guided: whether guidance computes it twice, once for each branch. Counts are of one branch.
     """
 
     component: str
@@ -57,7 +57,7 @@ def _count(model: HART) -> Iterator[MacCount]:
         tokens = config.context_token if scale == 0 else predicted
         if scale > 0:
             embed = torch.empty(1, tokens, z)
-            yield _measure("embed", scale, partial(blocks.word_embed, embed), guided=False)  # both halves share it
+            yield _measure("embed", scale, partial(blocks.word_embed, embed), guided=False)  # both branches share it
         angles = torch.empty(1, tokens, config.head_dim)
         past = (torch.empty(1, config.num_heads, cached, config.head_dim),) * 2
         x = torch.empty(1, tokens, dim)

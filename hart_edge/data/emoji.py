@@ -62,7 +62,7 @@ def build(out: Path, archives: Mapping[Package, Path], progress: Progress = lamb
     A set that is there is replaced as a whole. Raises DataError where `out` holds anything else or cannot be written;
     then nothing is written.
     """
-    renderer()  # told at once where it is missing
+    renderer()  # raises at once where it is missing
     with staged_folder(out) as staging:
         emoji = read_emoji(read_json(archives[NAMES], "en/data.json"))
         drawn, duplicates = draw(archives, emoji, staging, progress)

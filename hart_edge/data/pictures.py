@@ -38,7 +38,7 @@ FORMAT = 1  # of the cache, and of what decode() makes of a file; raised wheneve
 LARGEST_SHARE = 0.05  # of the pictures of a folder may be unusable
 LARGEST_SIDE = 4096
 LARGEST_PIXELS = 2**26  # of a file
-SAY_EVERY = 5.0  # seconds
+LOG_SECONDS = 5.0  # seconds
 AHEAD = 64  # pictures that are decoded before they are needed
 Decode = Callable[[Path, int], NDArray[np.uint8]]  # decode(), or what a caller puts in its place
 Decoded = tuple[NDArray[np.uint8], dict[str, str]]  # (N, side, side, 3); file name -> why it could not be decoded
@@ -76,13 +76,13 @@ class Pictures:
 
 
 def read_pictures(
-    folder: str | Path, side: int, *, decoder: Decode | None = None, say_every: float = SAY_EVERY
+    folder: str | Path, side: int, *, decoder: Decode | None = None, log_seconds: float = LOG_SECONDS
 ) -> Pictures:
     """Read a folder of pictures at side x side pixels, in the order of its captions file.
 
     Transparent pixels become white. What is not square is padded with white where it has transparent pixels, and cut
     to the middle square where it has none. Pictures that cannot be used (a file that is missing or damaged, no caption)
-    are logged by name and left out. decoder: makes an array of a file (decode()); say_every: seconds between lines of
+    are logged by name and left out. decoder: makes an array of a file (decode()); log_seconds: seconds between lines of
     progress. Raises DataError where more than 5 % of the pictures cannot be used, or nothing is left.
     """
     folder = Path(folder)
@@ -91,7 +91,7 @@ def read_pictures(
     metadata = read_metadata(folder)
     entry = folder / CACHE / f"{side}-{_key(folder, side, metadata)}"
     images, undecoded = _from_cache(entry, side) or _Decoding(
-        folder, side, metadata, decoder or decode, say_every
+        folder, side, metadata, decoder or decode, log_seconds
     ).into(entry)
     problems = [*metadata.problems, *undecoded.items()]
     total = len(metadata.rows) + len(metadata.problems)
@@ -178,7 +178,7 @@ class _Decoding:
     side: int
     metadata: Metadata
     decoder: Decode
-    say_every: float
+    log_seconds: float
 
     def into(self, entry: Path) -> Decoded:
         """Decode every picture, into the cache where the folder can be written, else into memory."""
@@ -226,7 +226,7 @@ class _Decoding:
             else:
                 file.write(result.tobytes())
                 count += 1
-            if time.monotonic() - said > self.say_every:
+            if time.monotonic() - said > self.log_seconds:
                 said = time.monotonic()
                 log.info("%s: %d of %d pictures decoded", self.folder, index + 1, len(names))
         return count, problems

@@ -37,8 +37,8 @@ class Split(StrEnum):
 def split(emoji: Mapping[str, Emoji], drawn: Collection[tuple[str, str]]) -> dict[tuple[str, str], Split]:
     """The split of every (code, style) in `drawn`; emoji: by code."""
     codes = {code for code, _ in drawn}
-    held = held_out_combinations(emoji[code] for code in codes)
-    tested = {code for code in codes if combinations(emoji[code]) & held}
+    held_out = held_out_combinations(emoji[code] for code in codes)
+    tested = {code for code in codes if combinations(emoji[code]) & held_out}
     found = {(code, style): Split.TEST if code in tested else Split.TRAIN for code, style in drawn}
     styles: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))  # family -> code -> styles
     for code, style in drawn:

@@ -18,7 +18,7 @@ from torch import Tensor
 from hart_edge.data.pictures import Pictures
 from hart_edge.evaluation.evaluator import Judge
 from hart_edge.evaluation.frechet import Inception, frechet_distance
-from hart_edge.evaluation.progress import Progress, cuts_counted, told
+from hart_edge.evaluation.progress import Progress, log_truncated_prompts, with_progress
 from hart_edge.evaluation.reconstruction import Reconstruction, measure, spread
 from hart_edge.evaluation.retrieval import Retrieval, retrieval
 from hart_edge.evaluation.subjects import Subject
@@ -96,7 +96,9 @@ class Evaluation:
         if self.inception is None:
             return own, None
         parts = images.split(BATCH)
-        return own, torch.cat([self.inception.features(part) for part in told(f"{what}, Inception", parts, len(parts))])
+        return own, torch.cat(
+            [self.inception.features(part) for part in with_progress(f"{what}, Inception", parts, len(parts))]
+        )
 
     def real(self, split: Split) -> tuple[Tensor, Tensor | None]:
         if split.fingerprint not in self.kept:
@@ -126,8 +128,8 @@ class Evaluation:
         began, count = time.monotonic(), len(split.prompts)
         seeds = [seed + i for i in range(count)]
         what = f"{subject.name}, {split.name}"
-        with cuts_counted(what):
-            images = stacked(list(told(what, subject.draw(split.prompts, seeds), count)))
+        with log_truncated_prompts(what):
+            images = stacked(list(with_progress(what, subject.draw(split.prompts, seeds), count)))
         seconds = (time.monotonic() - began) / count
         found = self.features(what, images)
         return Drawn(self.distance(self.real(split), found), self.found(found[0], split, seed), count, seconds)
@@ -143,6 +145,6 @@ class Evaluation:
 
     def found(self, features: Tensor, split: Split, seed: int) -> Retrieval:
         pictures = self.judge.model.embed_images(features)
-        with cuts_counted("evaluator"):
+        with log_truncated_prompts("evaluator"):
             prompts = self.judge.embed_prompts(split.prompts)
         return retrieval(pictures, prompts, seed)

@@ -36,7 +36,7 @@ class Progress:
             log.info("%s: %d of %d, %s left", self.what, done, self.count, left)
 
 
-def told(what: str, items: Iterable[T], count: int, clock: Clock = time.monotonic) -> Iterator[T]:
+def with_progress(what: str, items: Iterable[T], count: int, clock: Clock = time.monotonic) -> Iterator[T]:
     """The items, their progress told."""
     progress = Progress(what, count, clock)
     for done, item in enumerate(items, start=1):
@@ -45,7 +45,7 @@ def told(what: str, items: Iterable[T], count: int, clock: Clock = time.monotoni
 
 
 @contextmanager
-def cuts_counted(what: str) -> Iterator[None]:
+def log_truncated_prompts(what: str) -> Iterator[None]:
     """One line with how many prompts were longer than `what` reads, in place of a warning each."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", PromptTruncatedWarning)

@@ -29,7 +29,7 @@ class ScaleResult:
     """What one scale computed. n tokens, B images; fields that a scale has not are None.
 
     logits (B, n, V) guided; indices (B, n); f_hat (B, Z, P, P) after this scale; next (B, Z, p, p), the next scale's
-    input; condition (2B * n, C) and residual (2B * n, Z) at the last scale, conditional half first.
+    input; condition (2B * n, C) and residual (2B * n, Z) at the last scale, conditional branch first.
     """
 
     scale: int
@@ -149,7 +149,7 @@ class HART(nn.Module):
 
 
 def double_context(context: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Append the unconditional half: zero context, mask only at position 0. (B, ...) -> (2B, ...)
+    """Append the unconditional branch: zero context, mask only at position 0. (B, ...) -> (2B, ...)
 
     Its position ids must be 0 throughout, which cumsum(mask) - 1 gives.
     """

@@ -94,19 +94,19 @@ def pack(source: str | Path, destination: str | Path) -> tuple[PackedFile, ...]:
     return tuple(PackedFile(path.relative_to(destination).as_posix(), path.stat().st_size) for path in files)
 
 
-def to_half(name: str, tensor: Tensor, path: Path) -> Tensor:
+def to_fp16(name: str, tensor: Tensor, path: Path) -> Tensor:
     """A tensor in float16; CheckpointError, naming it, where a value does not fit. Integers stay as they are."""
     if not tensor.is_floating_point():
         return tensor.contiguous()
-    half = tensor.to(torch.float16)
-    outside = ~half.isfinite()
+    fp16 = tensor.to(torch.float16)
+    outside = ~fp16.isfinite()
     if outside.any():
         worst = tensor[outside].flatten()[0].item()
         raise CheckpointError(
             f"{path}: {name}: expected values that FP16 holds (up to 65504), found {worst:g} "
             f"({int(outside.sum())} of {tensor.numel()} do not fit); ship these weights in float32"
         )
-    return half.contiguous()
+    return fp16.contiguous()
 
 
 def _pack_part(
@@ -114,7 +114,7 @@ def _pack_part(
 ) -> None:
     path = find_weights(source, weights)
     log.info("packing %s", path)
-    state = {key: to_half(key, value, path) for key, value in read_tensors(path).items() if not ignored.search(key)}
+    state = {key: to_fp16(key, value, path) for key, value in read_tensors(path).items() if not ignored.search(key)}
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     target.mkdir()

@@ -1,8 +1,8 @@
 """Checkpoints that need no download: the model that comes along, and published shapes without weights.
 
 Shapes are for benchmarks, and for planning a device before a checkpoint is at hand. In: a preset's name. Out: its
-configurations. Source of the sizes: HART section 4.1 and the published configuration
-files.
+configurations. Source of the sizes: HART section 4.1 and the published
+configuration files.
 """
 
 from __future__ import annotations

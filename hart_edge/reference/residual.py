@@ -138,10 +138,10 @@ class ResidualMLP(nn.Module):
     ) -> Tensor:
         """Denoise from noise[0] with guidance. n tokens of all images.
 
-        condition: (2n, C), conditional half first; noise[0]: (n, Z), the start; noise[1..N]: noise of each step in
+        condition: (2n, C), conditional branch first; noise[0]: (n, Z), the start; noise[1..N]: noise of each step in
         order, (n, Z), or (2n, Z) with both=True; strength: guidance; steps: step_embeddings(), if they were computed
-        before. Returns the residual of the conditional half
-        (n, Z), or of both halves (2n, Z). Both halves are fed the conditional half's x, so the other half never
+        before. Returns the residual of the conditional branch
+        (n, Z), or of both branches (2n, Z). Both branches are fed the conditional branch's x, so the other branch never
         reaches the result; it is computed only to be compared with the golden record.
         """
         table = self.schedule

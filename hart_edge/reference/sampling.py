@@ -41,7 +41,7 @@ def published_sampling(scales: int, vocab_size: int) -> Sampling:
 
 
 def guide(doubled: Tensor, strength: Tensor | float) -> Tensor:
-    """Classifier-free guidance. doubled: (2B, ...), conditional half first -> (B, ...)"""
+    """Classifier-free guidance. doubled: (2B, ...), conditional branch first -> (B, ...)"""
     conditional, unconditional = doubled.unflatten(0, (2, -1)).unbind(0)
     return (1 + strength) * conditional - strength * unconditional
 

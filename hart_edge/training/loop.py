@@ -50,7 +50,7 @@ class Habits:
 
 
 @dataclass(frozen=True)
-class Session:
+class TrainingSession:
     """What a task may need besides its model: accelerate's processes, the optimiser and the average."""
 
     accelerator: Accelerator
@@ -78,13 +78,13 @@ class Task(Protocol):
     def shares(self) -> NDArray[np.float64] | None:
         """How often each example is drawn (rows_of); None: all alike."""
 
-    def begin(self, session: Session) -> None:
+    def begin(self, session: TrainingSession) -> None:
         """Called once, before the first step and before load()."""
 
-    def losses(self, session: Session, rows: list[int], share: slice, step: int) -> dict[str, Tensor]:
+    def losses(self, session: TrainingSession, rows: list[int], share: slice, step: int) -> dict[str, Tensor]:
         """`loss`, to be minimised, and further terms for the log. rows: of the whole batch; share: this process's."""
 
-    def after(self, session: Session, step: int) -> None:
+    def after(self, session: TrainingSession, step: int) -> None:
         """Called after the weights have been updated, in every process."""
 
     def state(self) -> State: ...
@@ -161,14 +161,14 @@ def train(
     return step
 
 
-def begin(task: Task, accelerator: Accelerator, state: State | None) -> tuple[int, Session]:
+def begin(task: Task, accelerator: Accelerator, state: State | None) -> tuple[int, TrainingSession]:
     """The step to go on from, and the session."""
     o: Optimisation = task.recipe.optimisation
     task.model.to(accelerator.device).train()
     if state is not None:
         task.model.load_state_dict(state["model"])
     model, optimizer = accelerator.prepare(task.model, make_optimizer(task.model, o))
-    session = Session(accelerator, model, optimizer, Average(task.model, o.average))
+    session = TrainingSession(accelerator, model, optimizer, Average(task.model, o.average))
     task.begin(session)
     if state is None:
         return 0, session
@@ -179,7 +179,7 @@ def begin(task: Task, accelerator: Accelerator, state: State | None) -> tuple[in
 
 
 def one_step(
-    task: Task, session: Session, rows: list[int], share: slice, step: int
+    task: Task, session: TrainingSession, rows: list[int], share: slice, step: int
 ) -> tuple[dict[str, Tensor], Tensor]:
     """One update of the weights: (terms of the loss, norm of the gradient before it was clipped)."""
     o: Optimisation = task.recipe.optimisation
@@ -207,13 +207,13 @@ def agreed(accelerator: Accelerator, stop: bool) -> bool:
     return bool(accelerator.reduce(flag, "sum").item() > 0)
 
 
-def look(task: Task, session: Session, journal: Journal, step: int) -> None:
+def look(task: Task, session: TrainingSession, journal: Journal, step: int) -> None:
     with session.average.applied():
         journal.figures(step, task.figures())
         journal.sheet(step, task.sheet())
 
 
-def save(task: Task, session: Session, folder: Path, step: int, keep: int) -> None:
+def save(task: Task, session: TrainingSession, folder: Path, step: int, keep: int) -> None:
     """The state of the run, and the averaged weights in the published layout."""
     state = {
         "recipe": to_json(task.recipe),

@@ -23,7 +23,7 @@ from hart_edge.errors import InputError
 from hart_edge.evaluation.reconstruction import measure
 from hart_edge.evaluation.subjects import reference_of
 from hart_edge.reference.checkpoint import load_checkpoint
-from hart_edge.training.loop import Session
+from hart_edge.training.loop import TrainingSession
 from hart_edge.training.recipe import to_json
 from hart_edge.training.tokenizer.recipe import open_tokenizer
 from tests.training.evaluator import tiny_evaluator
@@ -178,7 +178,7 @@ def test_positions(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     asked = [True]
 
     class Interrupted(PositionsTask):
-        def after(self, session: Session, step: int) -> None:
+        def after(self, session: TrainingSession, step: int) -> None:
             super().after(session, step)
             if asked and step == 1 and self.recipe.side == 48 and type(self.model.transformer) is AbsoluteTransformer:
                 asked.clear()

@@ -76,7 +76,7 @@ def test_for_people(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_arithmetic_is_the_models(fp32_bundle: Path, int8_bundle: Path) -> None:
     """Counted in graphs, as they are run, and on the reference, of which no step is run.
 
-    Of the unconditional half, a bundle does not compute scale 0, and later scales read one key for its context tokens.
+    Of the unconditional branch a bundle does not compute scale 0; later scales read one key for its context tokens.
     """
     loaded = load_checkpoint(SHIPPED_MODEL)
     config = loaded.model.config

@@ -20,7 +20,7 @@ from hart_edge.engines.loading import load
 from hart_edge.evaluation.evaluate import stacked
 from hart_edge.evaluation.evaluator import open_evaluator
 from hart_edge.evaluation.frechet import Inception, frechet_distance
-from hart_edge.evaluation.progress import cuts_counted, told
+from hart_edge.evaluation.progress import log_truncated_prompts, told
 from hart_edge.evaluation.reconstruction import measure
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.runtime.prompt_tokenizer import PromptTruncatedWarning
@@ -142,7 +142,7 @@ def test_progress_says_how_long_it_will_be(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_prompts_that_are_cut_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO), pytest.warns(UserWarning, match="another") as seen, cuts_counted("bundle"):
+    with caplog.at_level(logging.INFO), pytest.warns(UserWarning, match="another") as seen, log_truncated_prompts("bundle"):
         warnings.warn(PromptTruncatedWarning("the prompt has 30 tokens"), stacklevel=1)
         warnings.warn("another", UserWarning, stacklevel=1)
     assert len(seen) == 1

@@ -274,6 +274,6 @@ def test_another_process_was_quicker(tmp_path: Path) -> None:
 def test_progress_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = plain_folder(tmp_path, count=3)
     with caplog.at_level(logging.INFO):
-        read_pictures(folder, 4, say_every=0.0)
+        read_pictures(folder, 4, log_seconds=0.0)
     said = [record.getMessage() for record in caplog.records]
     assert said == [f"{folder}: {done} of 3 pictures decoded" for done in (1, 2, 3)]

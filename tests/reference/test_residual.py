@@ -87,7 +87,7 @@ def test_schedule(count: int) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 8])
-def test_both_halves_begin_with_the_one(steps: int) -> None:
+def test_both_branches_begin_with_the_one(steps: int) -> None:
     mlp, n = make(steps), 5
     condition, start = draw(2 * n, C), draw(n, Z, seed=2)
     noise = [draw(2 * n, Z, seed=3 + i) for i in range(steps)]
@@ -95,7 +95,7 @@ def test_both_halves_begin_with_the_one(steps: int) -> None:
     one = mlp.sample(condition, [start, *(part[:n] for part in noise)], 2.5)
     assert both.shape == (2 * n, Z)
     torch.testing.assert_close(both[:n], one, atol=1e-5, rtol=0)
-    if steps > 1:  # the other half has its own variance and noise
+    if steps > 1:  # the other branch has its own variance and noise
         assert (both[n:] - one).abs().max() > 0.01
 
 

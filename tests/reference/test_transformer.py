@@ -1,4 +1,4 @@
-"""The transformer: cache against one pass, rotary angles, modulation and pooling, the unconditional half."""
+"""The transformer: cache against one pass, rotary angles, modulation and pooling, the unconditional branch."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_the_unconditional_half() -> None:
 
 
 def test_equal_keys_are_one_key_with_a_larger_score() -> None:
-    """What the export uses for the unconditional half: n equal keys add log n to the score of one."""
+    """What the export uses for the unconditional branch: n equal keys add log n to the score of one."""
     scores, values = draw(7, 4), draw(4, 8, seed=2)
     repeated = torch.cat([scores[:, :1].expand(7, 5), scores[:, 1:]], 1).softmax(-1)
     once = torch.cat([scores[:, :1] + math.log(5), scores[:, 1:]], 1).softmax(-1)

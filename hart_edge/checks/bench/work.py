@@ -1,6 +1,6 @@
 """Multiply-accumulates of every step of a bundle's plan, counted in its graphs as they are run.
 
-In: a bundle of graphs. Out: per step the products of matrices and convolutions, guidance's second half included.
+In: a bundle of graphs. Out: per step the products of matrices and convolutions, guidance's second branch included.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from hart_edge.evaluation.retrieval import retrieval
 from hart_edge.training.captions import Captions, Text, make_text, may_be_mirrored, publish_text
 from hart_edge.training.checkpoints import State, publish
 from hart_edge.training.evaluator.recipe import EvaluatorRecipe, contrastive, moved
-from hart_edge.training.loop import Session
+from hart_edge.training.loop import TrainingSession
 from hart_edge.training.order import Purpose, random_of
 
 log = logging.getLogger(__name__)
@@ -54,13 +54,13 @@ class EvaluatorTask:
         self.captions, self.judged = (
             Captions(self.text.tokenizer, each.captions, each.names) for each in (train, validation)
         )
-        self.honest = np.array([may_be_mirrored(own) for own in train.captions])
+        self.mirrorable = np.array([may_be_mirrored(own) for own in train.captions])
         self.fingerprint = fingerprint_of(train)
 
-    def begin(self, session: Session) -> None:
+    def begin(self, session: TrainingSession) -> None:
         pass
 
-    def losses(self, session: Session, rows: list[int], share: slice, step: int) -> dict[str, Tensor]:
+    def losses(self, session: TrainingSession, rows: list[int], share: slice, step: int) -> dict[str, Tensor]:
         accelerator, count = session.accelerator, session.accelerator.num_processes
         images, ids = self.batch(np.array(rows), step)
         device = accelerator.device
@@ -75,13 +75,13 @@ class EvaluatorTask:
         seed, shift = self.recipe.optimisation.seed, self.recipe.shift
         which = random_of(seed, step, Purpose.CAPTION).random(len(rows))
         random = random_of(seed, step, Purpose.MIRROR)
-        mirrored = (random.random(len(rows)) < self.recipe.mirror) & self.honest[rows]
+        mirrored = (random.random(len(rows)) < self.recipe.mirror) & self.mirrorable[rows]
         by = random.integers(-shift, shift + 1, (len(rows), 2))
         images = self.train.images[rows]
         images[mirrored] = images[mirrored][:, :, ::-1]
         return to_range(moved(images, by)), self.captions.of(rows, which)
 
-    def after(self, session: Session, step: int) -> None:
+    def after(self, session: TrainingSession, step: int) -> None:
         pass
 
     def state(self) -> State:
@@ -147,11 +147,11 @@ def with_others(accelerator: Accelerator, own: Tensor, share: slice) -> Tensor:
 
 def set_up(accelerator: Accelerator, recipe: EvaluatorRecipe, data: Path) -> EvaluatorTask:
     """The task of a run. data: with train/ and validation/. Raises HartEdgeError."""
-    with accelerator.main_process_first():  # it decodes, the others read what it has kept
+    with accelerator.main_process_first():  # the main process decodes them, and the others read its cache
         train, validation = (read_pictures(data / part, recipe.evaluator.side) for part in ("train", "validation"))
     log.info("%d pictures to train on, %d to validate on, %d px", len(train), len(validation), recipe.evaluator.side)
     task = EvaluatorTask(recipe, train, validation)
-    log.info("%d of %d pictures may be mirrored, by their captions", task.honest.sum(), len(train))
+    log.info("%d of %d pictures may be mirrored, by their captions", task.mirrorable.sum(), len(train))
     return task
 
 

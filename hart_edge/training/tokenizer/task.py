@@ -19,7 +19,7 @@ from torch import Tensor
 from hart_edge.evaluation.reconstruction import both_paths, counts_of, measure, spread, to_range
 from hart_edge.training.checkpoints import State
 from hart_edge.training.errors import TrainingError
-from hart_edge.training.loop import Session
+from hart_edge.training.loop import TrainingSession
 from hart_edge.training.order import Purpose, random_of
 from hart_edge.training.tokenizer.codebook import CodeUse, distance_to, drawn, place, replace
 from hart_edge.training.tokenizer.critic import Critic, critic_loss, frozen
@@ -52,13 +52,13 @@ class TokenizerTask:
             self.critic = Critic(recipe.adversarial) if recipe.adversarial.weight else None
         self.last: tuple[Tensor, Reconstructed] | None = None  # originals and reconstruction of the latest step
 
-    def begin(self, session: Session) -> None:
+    def begin(self, session: TrainingSession) -> None:
         if self.critic is not None:
             self.critic.to(session.accelerator.device)
             adam = torch.optim.Adam(self.critic.parameters(), self.recipe.adversarial.learning_rate, (0.5, 0.9))
             self.synchronised_critic, self.critic_optimizer = session.accelerator.prepare(self.critic, adam)
 
-    def losses(self, session: Session, rows: list[int], share: slice, step: int) -> dict[str, Tensor]:
+    def losses(self, session: TrainingSession, rows: list[int], share: slice, step: int) -> dict[str, Tensor]:
         recipe, seed, device = self.recipe, self.recipe.optimisation.seed, session.accelerator.device
         if step == recipe.codebook.start:
             self.place_codes(session, step)
@@ -79,7 +79,7 @@ class TokenizerTask:
         self.last = originals, made
         return made.terms
 
-    def place_codes(self, session: Session, step: int) -> None:
+    def place_codes(self, session: TrainingSession, step: int) -> None:
         """The codebook's first values, from the latents of PLACING_PICTURES; the same in every process."""
         random = random_of(self.recipe.optimisation.seed, step, Purpose.CODEBOOK)
         rows = np.sort(random.choice(self.examples, min(PLACING_PICTURES, self.examples), replace=False))
@@ -90,7 +90,7 @@ class TokenizerTask:
         place(self.model.quantizer, torch.cat(latents).float(), random)
         session.average.state[CODEBOOK].copy_(self.model.quantizer.codebook.weight)
 
-    def after(self, session: Session, step: int) -> None:
+    def after(self, session: TrainingSession, step: int) -> None:
         assert self.last is not None
         originals, made = self.last
         if made.indices:
@@ -99,7 +99,7 @@ class TokenizerTask:
             self.teach_critic(session, self.critic, originals, made.image, step)
 
     @torch.no_grad()
-    def revive(self, session: Session, made: Reconstructed, step: int) -> None:
+    def revive(self, session: TrainingSession, made: Reconstructed, step: int) -> None:
         """Count the codes chosen, and place those anew that nothing chooses."""
         care, codebook = self.recipe.codebook, self.model.quantizer.codebook.weight
         counts = counts_of(made.indices, len(codebook))
@@ -113,7 +113,9 @@ class TokenizerTask:
         replace(codebook, dead, new, [session.average.state[CODEBOOK]], session.moments(codebook))
         self.use.revive(dead)
 
-    def teach_critic(self, session: Session, critic: Critic, originals: Tensor, made: Tensor, step: int) -> None:
+    def teach_critic(
+        self, session: TrainingSession, critic: Critic, originals: Tensor, made: Tensor, step: int
+    ) -> None:
         with session.accelerator.autocast():
             real, fake = self.synchronised_critic(torch.cat([originals, made])).float().chunk(2)
         session.accelerator.backward(critic_loss(real, fake))

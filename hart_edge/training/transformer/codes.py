@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1  # of the file, and of what encode() makes of a picture; raised whenever either changes
 LARGEST_VOCABULARY = 2**16
 BATCH = 8
-SAY_EVERY = 10.0  # seconds
+LOG_SECONDS = 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ def codes_of(
     folder: Path,
     *,
     mirrored: NDArray[np.int64] | None = None,
-    say_every: float = SAY_EVERY,
+    log_seconds: float = LOG_SECONDS,
 ) -> Codes:
     """The codes of pictures (N, 16P, 16P, 3), or of the mirror images of those at the indices `mirrored`.
 
-    folder: of the pictures, where the codes are kept; say_every: seconds between lines of progress. Raises
+    folder: of the pictures, where the codes are kept; log_seconds: seconds between lines of progress. Raises
     TrainingError where the pictures are not of the last scale's size, or the tokenizer cannot be used.
     """
     side = 16 * quantizer.final_side
@@ -103,7 +103,7 @@ def codes_of(
     file = folder / CACHE / f"codes-{_key(autoencoder, quantizer, images, mirrored)}.safetensors"
     found = _read(file, len(rows), quantizer)
     if accelerator.gather(torch.tensor([found is None], device=accelerator.device)).any():
-        found = _encode(accelerator, autoencoder, quantizer, images, rows, mirrored is not None, say_every)
+        found = _encode(accelerator, autoencoder, quantizer, images, rows, mirrored is not None, log_seconds)
         if accelerator.is_main_process:
             _write(file, found)
     assert found is not None
@@ -156,7 +156,7 @@ def _encode(
     images: NDArray[np.uint8],
     rows: NDArray[np.int64],
     mirror: bool,
-    say_every: float,
+    log_seconds: float,
 ) -> Codes:
     """Every process encodes its share of the rows, and all get the whole."""
     processes = accelerator.num_processes
@@ -170,7 +170,7 @@ def _encode(
         indices.append(chosen)
         rests.append(rest)
         now = time.monotonic()
-        if now - said > say_every:
+        if now - said > log_seconds:
             said, done = now, first + len(pictures)
             left = duration((now - began) / done * (len(mine) - done))
             log.info("%d of %d pictures encoded, %s left", done * processes, len(rows), left)
@@ -186,8 +186,8 @@ def _encode_batch(autoencoder: Autoencoder, quantizer: Quantizer, pictures: NDAr
     device = autoencoder.quant_conv.weight.device
     latent = autoencoder.encode(to_range(np.ascontiguousarray(pictures)).to(device)).float().cpu()
     indices, _, rest = quantizer.encode(latent, phi_at_last=False)
-    if not torch.isfinite(half := rest.half()).all():
+    if not torch.isfinite(stored := rest.half()).all():
         raise TrainingError(
             f"tokenizer: expected latents within float16, found one of {float(rest.abs().max()):g}; train it further"
         )
-    return torch.cat(indices, 1).int(), half
+    return torch.cat(indices, 1).int(), stored

@@ -142,7 +142,7 @@ class Generator(nn.Module):
 
 def drop_condition(context: Tensor, mask: Tensor, dropped: Tensor) -> tuple[Tensor, Tensor]:
     """The context (B, T, D) and mask (B, T) of those whose condition is dropped become what generation gives its
-    unconditional half (hart.double_context): zeros, and only position 0. Positions follow from the mask.
+    unconditional branch (hart.double_context): zeros, and only position 0. Positions follow from the mask.
     """
     first = torch.arange(mask.shape[1], device=mask.device) == 0
     return torch.where(dropped[:, None, None], 0.0, context), torch.where(dropped[:, None], first, mask)

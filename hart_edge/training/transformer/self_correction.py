@@ -66,7 +66,9 @@ def mistakes_of(
 
 
 @torch.no_grad()
-def mended_lesson(quantizer: Quantizer, codes: Codes, rows: NDArray[np.int64], mistakes: Mistakes, near: int) -> Lesson:
+def corrected_lesson(
+    quantizer: Quantizer, codes: Codes, rows: NDArray[np.int64], mistakes: Mistakes, near: int
+) -> Lesson:
     """lesson_of(), but with mistakes in it: a picture that has any is quantised anew behind each of them."""
     lesson = lesson_of(quantizer, codes, rows)
     some = np.flatnonzero(mistakes.wrong.any(1))

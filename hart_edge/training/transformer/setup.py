@@ -1,6 +1,6 @@
 """What a transformer's run is made of: data and tokenizer in, a task for the loop out.
 
-The training pictures become codes (transformer_codes.py), the text model is made or opened, a checkpoint's weights are
+The training pictures become codes (codes.py), the text model is made or opened, a checkpoint's weights are
 carried over.
 """
 
@@ -29,7 +29,7 @@ from hart_edge.training.transformer.task import Examples, TransformerTask
 
 log = logging.getLogger(__name__)
 
-LOOKED_AT = 512  # training pictures whose residuals are looked at
+MEASURED = 512  # training pictures whose residuals are measured
 MANY = 0.02  # of the residuals out of reach
 
 
@@ -49,7 +49,7 @@ def set_up(
     """
     tokenizer = open_tokenizer(tokenizer_folder)
     hart = with_tokenizer(recipe, tokenizer)
-    with accelerator.main_process_first():  # it decodes, the others read what it has kept
+    with accelerator.main_process_first():  # the main process decodes them, and the others read its cache
         train, validation = (read_pictures(data / part, recipe.side) for part in ("train", "validation"))
     log.info("%d pictures to train on, %d to validate on, %d px", len(train), len(validation), recipe.side)
     if text_model is None and init is not None and (init / "text_model").is_dir():
@@ -64,8 +64,8 @@ def set_up(
     learned = examples_of(accelerator, hart, text, train, data / "train", mirror=recipe.mirror > 0)
     judged = examples_of(accelerator, hart, text, validation, data / "validation")
     hart.autoencoder.cpu()
-    say_what_is_out_of_reach(hart, learned.codes)
-    say_how_pictures_are_drawn(recipe, learned)
+    log_residuals_out_of_reach(hart, learned.codes)
+    log_how_pictures_are_drawn(recipe, learned)
     fingerprint = fingerprint_of(learned, tokenizer, text)
     return TransformerTask(recipe, model, learned, judged, text, hart, tokenizer_folder, fingerprint)
 
@@ -100,11 +100,11 @@ def examples_of(
     known = (accelerator, hart.autoencoder, hart.quantizer, pictures.images, folder)
     codes, twins, twin_of = codes_of(*known), None, None
     if mirror:
-        honest = np.array([may_be_mirrored(own) for own in pictures.captions])
-        log.info("%d of %d pictures may be mirrored, by their captions", honest.sum(), len(pictures))
-        if honest.any():
-            twins = codes_of(*known, mirrored=honest.nonzero()[0])
-            twin_of = np.where(honest, honest.cumsum() - 1, -1)
+        mirrorable = np.array([may_be_mirrored(own) for own in pictures.captions])
+        log.info("%d of %d pictures may be mirrored, by their captions", mirrorable.sum(), len(pictures))
+        if mirrorable.any():
+            twins = codes_of(*known, mirrored=mirrorable.nonzero()[0])
+            twin_of = np.where(mirrorable, mirrorable.cumsum() - 1, -1)
     return Examples(pictures.images, captions, codes, twins, twin_of, pictures.groups, pictures.weights)
 
 
@@ -119,16 +119,16 @@ def text_of(recipe: TransformerRecipe, train: Pictures, folder: Path | None) -> 
         return make_text(recipe.text, width, tokens, captions)
 
 
-def say_what_is_out_of_reach(hart: HART, codes: Codes) -> None:
+def log_residuals_out_of_reach(hart: HART, codes: Codes) -> None:
     """Sampling clips residuals to [-1, 1] times RESIDUAL_SCALE; a tokenizer whose residuals are larger loses by it."""
-    rows = np.linspace(0, len(codes) - 1, min(LOOKED_AT, len(codes))).astype(np.int64)
+    rows = np.linspace(0, len(codes) - 1, min(MEASURED, len(codes))).astype(np.int64)
     residual = lesson_of(hart.quantizer, codes, rows).residual
     share, spread = float((residual.abs() > 1).float().mean()), float(residual.std())
     words = "; a tokenizer with a smaller residual would lose less" if share > MANY else ""
     log.info("residuals: spread %.2f of their scale, %.2f %% out of sampling's reach%s", spread, 100 * share, words)
 
 
-def say_how_pictures_are_drawn(recipe: TransformerRecipe, train: Examples) -> None:
+def log_how_pictures_are_drawn(recipe: TransformerRecipe, train: Examples) -> None:
     """What draws by group and weight come to; nothing where all pictures are drawn alike."""
     shares = shares_of(train.groups, train.weights, recipe.group_balance)
     if shares is not None:

@@ -24,11 +24,11 @@ from hart_edge.reference.draw import draw_pictures
 from hart_edge.reference.hart import HART
 from hart_edge.training.captions import Captions, Text, publish_text
 from hart_edge.training.checkpoints import State, publish, write_bytes
-from hart_edge.training.loop import Session
+from hart_edge.training.loop import TrainingSession
 from hart_edge.training.order import Purpose, random_of, shares_of
 from hart_edge.training.transformer.codes import Codes, lesson_of
 from hart_edge.training.transformer.recipe import Batch, Generator, TransformerRecipe
-from hart_edge.training.transformer.self_correction import Mistakes, mended_lesson, mistakes_of
+from hart_edge.training.transformer.self_correction import Mistakes, corrected_lesson, mistakes_of
 from hart_edge.training.transformer.teacher_forcing import drop_tokens
 
 LOOK_PICTURES = 128  # of validation, whose figures are taken while training
@@ -79,12 +79,12 @@ class TransformerTask:
         self.train, self.validation, self.examples = train, validation, len(train.codes)
         self.shares = shares_of(train.groups, train.weights, recipe.group_balance)
         self.tokenizer_folder, self.fingerprint = folder, fingerprint
-        self.session: Session | None = None
+        self.session: TrainingSession | None = None
 
-    def begin(self, session: Session) -> None:
+    def begin(self, session: TrainingSession) -> None:
         self.session = session
 
-    def losses(self, session: Session, rows: list[int], share: slice, step: int) -> dict[str, Tensor]:
+    def losses(self, session: TrainingSession, rows: list[int], share: slice, step: int) -> dict[str, Tensor]:
         batch = self.batch(np.array(rows), share, step).to(session.accelerator.device)
         with session.accelerator.autocast():
             return session.model(batch)
@@ -113,7 +113,7 @@ class TransformerTask:
         )
 
     def codes_of(self, rows: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Codes:
-        """The codes of pictures, of their mirror image where wanted and honest."""
+        """The codes of pictures, or of their mirror images where `mirrored` (B,) says so and the captions allow it."""
         indices, rest = self.train.codes.indices[rows], self.train.codes.rest[rows]
         if self.train.twins is not None and self.train.twin_of is not None:
             at = self.train.twin_of[rows]
@@ -136,7 +136,7 @@ class TransformerTask:
             lesson = lesson_of(self.hart.quantizer, codes, every)
         else:
             near = self.recipe.self_correction.near
-            lesson = mended_lesson(self.hart.quantizer, codes, every, mistakes, near)
+            lesson = corrected_lesson(self.hart.quantizer, codes, every, mistakes, near)
         last = self.recipe.transformer.patch_nums[-1] ** 2
         return Batch(
             ids,
@@ -150,7 +150,7 @@ class TransformerTask:
             noise,
         )
 
-    def after(self, session: Session, step: int) -> None:
+    def after(self, session: TrainingSession, step: int) -> None:
         pass
 
     def state(self) -> State:
@@ -159,7 +159,7 @@ class TransformerTask:
     def load(self, state: State) -> None:
         pass
 
-    def looked_at(self) -> Iterator[Batch]:
+    def validation_batches(self) -> Iterator[Batch]:
         """Batches of validation with the first caption of each picture and nothing dropped; the same at every call."""
         config = self.recipe.transformer
         rows = spread(len(self.validation.codes), LOOK_PICTURES)
@@ -182,7 +182,7 @@ class TransformerTask:
         its side; the residual's loss.
         """
         losses, right, residuals = [], [], []
-        for batch in self.looked_at():
+        for batch in self.validation_batches():
             batch = batch.to(self.model.transformer.head.weight.device)
             logits, residual = self.model.predict(batch)
             losses.append(F.cross_entropy(logits.transpose(1, 2), batch.indices, reduction="none").cpu())

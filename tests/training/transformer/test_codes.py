@@ -107,5 +107,5 @@ def test_tokenizers_that_cannot_be_used(tmp_path: Path) -> None:
 
 def test_progress_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        encode(tiny_transformer.tokenizer(), tmp_path, say_every=0.0)
+        encode(tiny_transformer.tokenizer(), tmp_path, log_seconds=0.0)
     assert [record.getMessage() for record in caplog.records][-1] == "11 of 11 pictures encoded, 0 s left"

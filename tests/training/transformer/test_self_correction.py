@@ -19,7 +19,7 @@ from hart_edge.training.transformer.codes import Codes, codes_of, lesson_of
 from hart_edge.training.transformer.self_correction import (
     Mistakes,
     SelfCorrection,
-    mended_lesson,
+    corrected_lesson,
     mistakes_of,
     near_codes,
 )
@@ -101,7 +101,7 @@ def test_near_codes_are_the_next_ones_by_their_distance() -> None:
 def test_pictures_without_a_mistake_are_the_same_bit_for_bit(tmp_path: Path) -> None:
     _, quantizer, codes, _ = three_scales(tmp_path)
     plain = lesson_of(quantizer, codes, ROWS)
-    none, some = (mended_lesson(quantizer, codes, ROWS, each, 4) for each in (mistakes(), mistakes((2, 0))))
+    none, some = (corrected_lesson(quantizer, codes, ROWS, each, 4) for each in (mistakes(), mistakes((2, 0))))
     others = [0, 1, 3, 4, 5]
     for field in dataclasses.fields(plain):
         one, without, other = (getattr(lesson, field.name) for lesson in (plain, none, some))
@@ -112,7 +112,7 @@ def test_pictures_without_a_mistake_are_the_same_bit_for_bit(tmp_path: Path) -> 
 def test_the_wrong_code_is_shown_and_the_right_one_is_the_target(tmp_path: Path) -> None:
     _, quantizer, codes, _ = three_scales(tmp_path)
     plain = lesson_of(quantizer, codes, ROWS)
-    lesson = mended_lesson(quantizer, codes, ROWS, mistakes((1, 0), (4, 3)), 4)
+    lesson = corrected_lesson(quantizer, codes, ROWS, mistakes((1, 0), (4, 3)), 4)
     assert lesson.indices[1, 0] == plain.indices[1, 0]  # nothing went wrong before it
     assert torch.equal(lesson.indices[4, :5], plain.indices[4, :5])
     shown = lesson.inputs[1, :4]  # of scale 1: what the wrong code of scale 0 makes
@@ -127,7 +127,7 @@ def test_later_scales_mend_what_went_wrong(tmp_path: Path) -> None:
     model, quantizer, codes, images = three_scales(tmp_path)
     latent = model.autoencoder.encode(to_range(images))
     every = mistakes(*((picture, code) for picture in ROWS for code in (0, 2)), which=0.7)
-    lesson = mended_lesson(quantizer, codes, ROWS, every, 4)
+    lesson = corrected_lesson(quantizer, codes, ROWS, every, 4)
     f_hat = lesson.inputs[:, 4:]  # of the last scale: all that was added up, unreduced
     whole = f_hat + lesson.codes + RESIDUAL_SCALE * lesson.residual
     scale = float(latent.abs().max())

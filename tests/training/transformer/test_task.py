@@ -19,9 +19,9 @@ from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 from hart_edge.training.captions import TextRecipe, open_text
 from hart_edge.training.checkpoints import check_state, load_state, states
 from hart_edge.training.errors import TrainingError
-from hart_edge.training.loop import Habits, Session, begin, train
+from hart_edge.training.loop import Habits, TrainingSession, begin, train
 from hart_edge.training.transformer.recipe import Batch
-from hart_edge.training.transformer.setup import examples_of, fingerprint_of, say_how_pictures_are_drawn
+from hart_edge.training.transformer.setup import examples_of, fingerprint_of, log_how_pictures_are_drawn
 from hart_edge.training.transformer.task import SHEET_SETTINGS, TransformerTask
 from tests.training.tokenizer.tiny_tokenizer import QUIET
 from tests.training.transformer import tiny_transformer
@@ -111,8 +111,8 @@ def test_pictures_are_drawn_by_group_and_weight(tmp_path: Path, caplog: pytest.L
     assert task_of(1.0).shares.tolist() == pytest.approx([0.2] * 4 + [0.02] * 5 + [0.1])
     assert task_of(0.0).shares.tolist() == pytest.approx([0.1] * 4 + [0.06] * 5 + [0.3])
     with caplog.at_level(logging.INFO):
-        say_how_pictures_are_drawn(changed(group_balance=1.0), train)
-        say_how_pictures_are_drawn(changed(group_balance=1.0), plain.train)
+        log_how_pictures_are_drawn(changed(group_balance=1.0), train)
+        log_how_pictures_are_drawn(changed(group_balance=1.0), plain.train)
     assert [r.getMessage() for r in caplog.records] == [
         "5 groups of pictures; a picture is seen 0.5 to 4.8 times, median 1.4"
     ]
@@ -195,7 +195,7 @@ def test_figures_are_means_over_scales(tmp_path: Path) -> None:
     assert found.keys() == {"residual"} | {f"{n}{s}" for n in ("cross_entropy", "right") for s in ("", "_1", "_2")}
     for name in ("cross_entropy", "right"):
         assert found[name] == pytest.approx((found[f"{name}_1"] + 4 * found[f"{name}_2"]) / 5)
-    batches = list(task.looked_at())
+    batches = list(task.validation_batches())
     assert [len(batch.ids) for batch in batches] == [4] and not batches[0].dropped.any()
     logits = task.model.predict(batches[0]).logits
     assert found["right_1"] == float((logits[:, 0].argmax(-1) == batches[0].indices[:, 0]).float().mean())
@@ -279,7 +279,7 @@ def test_a_frozen_text_model_stays(tmp_path: Path) -> None:
 def test_the_session_is_what_publishes_the_latest_weights(tmp_path: Path) -> None:
     task = tiny_transformer.task(tmp_path)
     _, session = begin(task, Accelerator(cpu=True), None)
-    assert isinstance(session, Session) and task.session is session
+    assert isinstance(session, TrainingSession) and task.session is session
     session.average.state["transformer.head.bias"].fill_(3.0)
     with session.average.applied():
         task.publish(tmp_path / "out", 1)
