@@ -1,4 +1,4 @@
-"""What a graph holds while it runs: the bytes of its tensors between the nodes, and of its weights.
+"""The memory that a graph takes while it runs: the bytes of its tensors between the nodes, and of its weights.
 
 In: a graph file and the shapes of a step. Out: a GraphMemory. It follows the nodes in their order as an engine that
 frees a tensor after its last use, computes element by element in place where it can, and reshapes without copying.

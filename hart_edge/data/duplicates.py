@@ -22,7 +22,7 @@ def small_view(pixels: NDArray[np.uint8], cells: int = CELLS) -> NDArray[np.uint
 
 
 def first_alike(views: NDArray[np.uint8], largest: int = LARGEST) -> NDArray[np.int64]:
-    """(N,) indices: of each picture the first that looks the same, itself where there is none.
+    """(N,): for each picture the index of the first one that looks the same, which may be its own.
 
     views: (N, CELLS, CELLS, 3) uint8. The largest difference of a cell decides, not the mean: the hand of a clock is a
     small part of its picture. Alike means alike to the first of its kind, so small steps do not add up.

@@ -90,7 +90,7 @@ def draw(
         views.append(small_view(drawing.pixels))
         progress(f"{drawing.style} pictures", len(pictures))
     progress("duplicates", len(pictures))
-    # Of two names for one picture the shorter says less, and so is the one that is true of it.
+    # Where two emoji have one picture, the shorter name stays: it claims less, so it is true of the picture.
     order = sorted(range(len(pictures)), key=lambda i: (len(pictures[i].emoji.name), pictures[i].file))
     first = first_alike(np.stack([views[i] for i in order]))
     kept = []

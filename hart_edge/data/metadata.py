@@ -124,18 +124,18 @@ def _jsonl_rows(file: Path, text: str) -> Iterator[dict[str, Any]]:
 
 
 def _captions(text: Any) -> tuple[str, ...]:
-    """The captions of a row: a string or a list of them; without white space around, empty and repeated ones."""
+    """The captions of a row, a string or a list of strings: stripped, without empty and repeated ones."""
     given = text if isinstance(text, list) else [text]
     return tuple(dict.fromkeys(each.strip() for each in given if isinstance(each, str) and each.strip()))
 
 
 def _group(value: Any) -> str:
-    """A string or a number; whatever else it may be groups nothing."""
+    """A row's group as text: its string or number; any other value means no group."""
     return str(value).strip() if isinstance(value, str | int | float) else ""
 
 
 def _weight(value: Any) -> float:
-    """1 where none is given, nan where it is no number."""
+    """A row's weight: 1 where none is given, nan where it is not a number."""
     if value is None or value == "":
         return 1.0
     try:

@@ -111,7 +111,7 @@ def words(*texts: str) -> set[str]:
 
 
 def captions(emoji: Emoji, style: str, *, unstyled: bool = True) -> tuple[str, ...]:
-    """What may be said of the emoji's picture in a style; the first is the canonical one. All of it is true.
+    """The captions of the emoji's picture in a style; the first is the canonical one, and all of them are true.
 
     "man astronaut: dark skin tone, flat", the same as a phrase ("a man astronaut with dark skin tone, flat"), and with
     the first tags that say something new. unstyled: name and phrase without the style too, which of several pictures

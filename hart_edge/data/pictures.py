@@ -38,9 +38,9 @@ FORMAT = 1  # of the cache, and of what decode() makes of a file; raised wheneve
 LARGEST_SHARE = 0.05  # of the pictures of a folder may be unusable
 LARGEST_SIDE = 4096
 LARGEST_PIXELS = 2**26  # of a file
-LOG_SECONDS = 5.0  # seconds
+LOG_SECONDS = 5.0  # between two lines of progress
 AHEAD = 64  # pictures that are decoded before they are needed
-Decode = Callable[[Path, int], NDArray[np.uint8]]  # decode(), or what a caller puts in its place
+Decode = Callable[[Path, int], NDArray[np.uint8]]  # decode() has this type
 Decoded = tuple[NDArray[np.uint8], dict[str, str]]  # (N, side, side, 3); file name -> why it could not be decoded
 
 

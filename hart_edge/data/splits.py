@@ -1,4 +1,4 @@
-"""Which pictures are for training, which for validation, which for the compositional test: a rule without chance.
+"""Which pictures are for training, for validation, for the compositional test: a fixed rule, without random numbers.
 
 In: the emoji and the styles each is drawn in. Out: the split of every (emoji, style). Choices follow the SHA-256 of
 names, so the same drawings are always split the same way.
@@ -69,7 +69,7 @@ def held_out_combinations(emoji: Iterable[Emoji]) -> frozenset[Combination]:
 
 
 def _families_without_part(toned: Collection[Emoji]) -> set[str]:
-    """The families none of whose combinations can be kept from train.
+    """The families whose combinations cannot be held out of train.
 
     Pictures of two people show half a combination each. And a caption of another family may say the same and more:
     "man biking: dark skin tone" is in "man mountain biking: dark skin tone".

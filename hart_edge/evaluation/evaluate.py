@@ -1,4 +1,5 @@
-"""All figures of one subject: how well pictures come back, and how good and how right generated ones are.
+"""All figures of one subject: how well its autoencoder reconstructs pictures, how good the pictures are that it
+generates, and how well they match their prompts.
 
 In: a judge, a split's pictures, a subject. Out: figures as dataclasses, with what they were taken of.
 """
@@ -52,7 +53,7 @@ class Distance:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A tokenizer on a split."""
+    """An autoencoder's figures on a split."""
 
     figures: Reconstruction
     continuous: Distance
@@ -84,7 +85,7 @@ def stacked(images: list[NDArray[np.uint8]]) -> Tensor:
 
 
 class Evaluation:
-    """The judge, and Inception where there is one. What it computed of a split's real pictures is kept."""
+    """The judge, and Inception where there is one. The features of a split's real pictures are computed once."""
 
     def __init__(self, judge: Judge, inception: Inception | None = None) -> None:
         self.judge, self.inception = judge, inception
@@ -110,7 +111,7 @@ class Evaluation:
         return Distance(frechet_distance(real[0], found[0]), inception)
 
     def rebuilt(self, name: str, autoencoder: Autoencoder, quantizer: Quantizer, split: Split) -> Rebuilt:
-        """Both paths of a tokenizer, in eval mode, on a split of its side."""
+        """Both paths of an autoencoder and its quantizer, in eval mode, on a split of its side."""
         kept: list[tuple[Tensor, Tensor]] = []
         progress = Progress(f"{name}, {split.name}, both paths", len(split.images))
 
@@ -135,7 +136,7 @@ class Evaluation:
         return Drawn(self.distance(self.real(split), found), self.found(found[0], split, seed), count, seconds)
 
     def natural(self, split: Split, seed: int) -> Drawn:
-        """What real pictures get: retrieval by the pictures themselves, and the distance of every second from the rest.
+        """The figures of real pictures: retrieval by them, and the distance between every second one and the rest.
 
         The distance is one of half as many pictures, so it is above what a perfect generator would get.
         """

@@ -28,10 +28,10 @@ from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 CONFIG_FILE, WEIGHTS_FILE, TEXT_FOLDER = "config.json", "model.safetensors", "text_model"
 FORMAT = 1
 GROUP = 8  # channels that a GroupNorm brings to mean 0 and variance 1 together
-STEM = 4  # pixels a side that the first convolution makes one position of
+STEM = 4  # stride of the first convolution, which makes one position of STEM x STEM pixels
 MAX_LOG_SCALE = math.log(100)
 BATCH = 32
-OWN = ("image.", "image_embed.", "text_embed.", "log_scale")  # what is not in text_model/
+OWN = ("image.", "image_embed.", "text_embed.", "log_scale")  # prefixes of the weights that are not in text_model/
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class EvaluatorConfig:
 
 
 def read_evaluator_config(raw: dict[str, Any], path: Path) -> EvaluatorConfig:
-    """The fields of evaluator/config.json. Raises CheckpointError where one is unknown, or is not what it has to be."""
+    """The fields of evaluator/config.json. Raises CheckpointError where one is unknown or has a wrong value."""
     try:
         return EvaluatorConfig(**{name: _whole(name, value) for name, value in raw.items()})
     except (TypeError, ValueError) as error:

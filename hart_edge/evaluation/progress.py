@@ -37,7 +37,7 @@ class Progress:
 
 
 def with_progress(what: str, items: Iterable[T], count: int, clock: Clock = time.monotonic) -> Iterator[T]:
-    """The items, their progress told."""
+    """The items, with a line on their progress now and then."""
     progress = Progress(what, count, clock)
     for done, item in enumerate(items, start=1):
         yield item

@@ -114,7 +114,7 @@ def psnr_and_ssim(found: Tensor, original: Tensor) -> tuple[list[float], list[fl
     a, b = found.float() / 255, original.float() / 255
     psnr = peak_signal_noise_ratio(a, b, data_range=1.0, dim=(1, 2, 3), reduction="none").clamp(max=100.0)
     ssim = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
-    assert isinstance(ssim, Tensor)  # no map of it was asked for
+    assert isinstance(ssim, Tensor)  # no map of it was asked for (return_full_image)
     return psnr.tolist(), ssim.tolist()
 
 

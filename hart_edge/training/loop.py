@@ -1,4 +1,4 @@
-"""The loop that every model is trained by: batch, loss, gradient, step, average; now and then log, look, save.
+"""The loop that every model is trained by: batch, loss, gradient, step, average; now and then log, validate, save.
 
 In: a Task, and the state to continue from. Out: states and published weights under the run's folder. Processes are
 accelerate's: started by `accelerate launch` or torchrun there are several, otherwise one, and the code is the same.

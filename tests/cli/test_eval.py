@@ -20,7 +20,7 @@ from hart_edge.engines.loading import load
 from hart_edge.evaluation.evaluate import stacked
 from hart_edge.evaluation.evaluator import open_evaluator
 from hart_edge.evaluation.frechet import Inception, frechet_distance
-from hart_edge.evaluation.progress import log_truncated_prompts, told
+from hart_edge.evaluation.progress import log_truncated_prompts, with_progress
 from hart_edge.evaluation.reconstruction import measure
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.runtime.prompt_tokenizer import PromptTruncatedWarning
@@ -134,7 +134,7 @@ def test_data_without_a_test_split(call: Any, tmp_path: Path, caplog: pytest.Log
 def test_progress_says_how_long_it_will_be(caplog: pytest.LogCaptureFixture) -> None:
     seconds = iter([0.0, 1.0, 3.0, 10.0, 20.0, 30.0])  # at the start, and after each item
     with caplog.at_level(logging.INFO):
-        assert list(told("drawing", "abcde", 5, lambda: next(seconds))) == list("abcde")
+        assert list(with_progress("drawing", "abcde", 5, lambda: next(seconds))) == list("abcde")
     assert [record.getMessage() for record in caplog.records] == [
         "drawing: 2 of 5, 4 s left",  # after FIRST seconds
         "drawing: 4 of 5, 5 s left",  # EVERY seconds later
@@ -142,7 +142,11 @@ def test_progress_says_how_long_it_will_be(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_prompts_that_are_cut_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO), pytest.warns(UserWarning, match="another") as seen, log_truncated_prompts("bundle"):
+    with (
+        caplog.at_level(logging.INFO),
+        pytest.warns(UserWarning, match="another") as seen,
+        log_truncated_prompts("bundle"),
+    ):
         warnings.warn(PromptTruncatedWarning("the prompt has 30 tokens"), stacklevel=1)
         warnings.warn("another", UserWarning, stacklevel=1)
     assert len(seen) == 1

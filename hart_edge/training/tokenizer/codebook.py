@@ -1,4 +1,5 @@
-"""A codebook kept alive: placed on data before its first use, and codes that nothing chooses any more placed anew.
+"""A codebook that stays in use: it is placed on data before its first use, and codes that are no longer chosen are
+replaced.
 
 A code that is never the nearest has no gradient and would stay unused for ever. Source of the remedy: random restarts
 of Jukebox (Dhariwal et al. 2020); drawn in proportion to the squared distance, as k-means++ does (Arthur 2007).

@@ -1,7 +1,7 @@
 """The hybrid tokenizer as a task for the loop.
 
-In: pictures (N, 16P, 16P, 3) uint8 and a recipe. Out: losses of a step, a codebook kept alive, figures, sample sheets,
-and tokenizer/ in the published layout.
+In: pictures (N, 16P, 16P, 3) uint8 and a recipe. Out: losses of a step, a codebook that stays in use, figures, sample
+sheets, and tokenizer/ in the published layout.
 """
 
 from __future__ import annotations

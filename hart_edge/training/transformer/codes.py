@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1  # of the file, and of what encode() makes of a picture; raised whenever either changes
 LARGEST_VOCABULARY = 2**16
 BATCH = 8
-LOG_SECONDS = 10.0  # seconds
+LOG_SECONDS = 10.0  # between two lines of progress
 
 
 @dataclass(frozen=True)

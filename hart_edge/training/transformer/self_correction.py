@@ -1,4 +1,4 @@
-"""Self-correction: lessons in which earlier scales have gone wrong, so that later scales learn to mend it.
+"""Self-correction: lessons with wrong codes in earlier scales, so that later scales learn to correct them.
 
 In: codes of pictures, and this step's random numbers. Out: a Lesson whose inputs have some wrong codes in them, and
 whose targets are the right codes for what is then left of the latent. Source: Infinity (Han et al. 2024, section 3.3),

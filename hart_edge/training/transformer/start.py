@@ -33,7 +33,7 @@ from hart_edge.training.recipe import differences
 log = logging.getLogger(__name__)
 
 LEVELS = "transformer.level_embed.weight"  # (S, C), where levels are a table
-# What a checkpoint's configuration may have otherwise: none of it changes what a tensor means.
+# Fields in which a checkpoint's configuration may differ: none of them changes what a tensor means.
 FREE = ("patch_nums", "context_token", "num_sampling_steps", "cond_drop_rate", "diffusion_batch_mul")
 
 
@@ -41,8 +41,9 @@ FREE = ("patch_nums", "context_token", "num_sampling_steps", "cond_drop_rate", "
 def initialise(transformer: Transformer, residual: ResidualMLP) -> None:
     """Random weights from torch's generator.
 
-    A matrix gives a third of the power that it is given; what is added to the residual stream shrinks with the depth;
-    the head begins near zero, so that every code is about as likely; the residual's network begins as its skips.
+    A linear layer passes on a third of the variance of its input; what is added to the residual stream shrinks with
+    the depth; the head begins near zero, so that every code is about as likely; the residual's network begins as its
+    skips.
     """
     config = transformer.config
     for module in transformer.modules():
