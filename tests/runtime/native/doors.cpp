@@ -79,7 +79,8 @@ DOOR int door_setting(int dtype, double cfg_scale, void *out, char *message) {
         hart_edge::Buffer buffer;
         buffer.setting = hart_edge::Setting::cfg_scale;
         buffer.dtype = static_cast<hart_edge::Dtype>(dtype);
-        const hart_edge::Settings settings{cfg_scale, {}, 1.0, false};
-        settings.value(buffer, hart_edge::Sampling{}, out);
+        hart_edge::Sampling sampling;
+        sampling.set(hart_edge::Setting::cfg_scale, {cfg_scale});
+        hart_edge::store_setting(sampling, buffer, out);
     });
 }

@@ -185,13 +185,13 @@ void Pipeline::bind_scales() {
 void Pipeline::generate(const hart_edge_params &params, hart_edge_image **images) {
     cancelled_ = false;
     runner_->resume();
-    const Settings settings = check_settings(bundle_.manifest.sampling, params);
+    const Sampling sampling = check_settings(bundle_.manifest.sampling, params);
     const std::vector<Inputs> inputs = check_inputs(params);  // all of them before the first is drawn
     std::vector<Image> finished;
     finished.reserve(params.count);
     try {
         for (std::uint32_t picture = 0; picture < params.count; ++picture) {
-            finished.push_back(run(inputs[picture], params, settings, picture));
+            finished.push_back(run(inputs[picture], params, sampling, picture));
         }
     } catch (const Error &error) {
         if (error.status() == Status::engine) check_cancelled();  // an engine that was stopped fails
@@ -240,9 +240,9 @@ std::vector<Pipeline::Inputs> Pipeline::check_inputs(const hart_edge_params &par
 
 class Pipeline::Drawing : public Caller {
  public:
-    Drawing(Pipeline &pipeline, const Inputs &inputs, const hart_edge_params &params, const Settings &settings,
+    Drawing(Pipeline &pipeline, const Inputs &inputs, const hart_edge_params &params, const Sampling &sampling,
             std::uint32_t picture)
-        : pipeline_(pipeline), inputs_(inputs), params_(params), settings_(settings), picture_(picture) {}
+        : pipeline_(pipeline), inputs_(inputs), params_(params), sampling_(sampling), picture_(picture) {}
 
     [[nodiscard]] std::uint64_t seed() const {
         return params_.seeds == nullptr ? params_.seed : params_.seeds[picture_];
@@ -251,7 +251,7 @@ class Pipeline::Drawing : public Caller {
     void fill(const Buffer &buffer, void *into) override {
         if (buffer.kind == BufferKind::noise) return noise(buffer, seed(), static_cast<float *>(into));
         if (buffer.kind == BufferKind::setting) {
-            return settings_.value(buffer, pipeline_.bundle_.manifest.sampling, into);
+            return store_setting(sampling_, buffer, into);
         }
         const void *from = buffer.dtype == Dtype::int64     ? static_cast<const void *>(inputs_.prompt.ids.data())
                            : buffer.dtype == Dtype::float32 ? static_cast<const void *>(inputs_.context)
@@ -269,13 +269,13 @@ class Pipeline::Drawing : public Caller {
     Pipeline &pipeline_;
     const Inputs &inputs_;
     const hart_edge_params &params_;
-    const Settings &settings_;
+    const Sampling &sampling_;
     std::uint32_t picture_;
 };
 
-Pipeline::Image Pipeline::run(const Inputs &inputs, const hart_edge_params &params, const Settings &settings,
+Pipeline::Image Pipeline::run(const Inputs &inputs, const hart_edge_params &params, const Sampling &sampling,
                               std::uint32_t picture) {
-    Drawing drawing(*this, inputs, params, settings, picture);
+    Drawing drawing(*this, inputs, params, sampling, picture);
     const auto side = static_cast<std::uint32_t>(bundle_.manifest.image_size);
     const std::size_t bytes = std::size_t{side} * side * 3;
     void *block = std::malloc(sizeof(hart_edge_image) + bytes);
@@ -343,10 +343,11 @@ void Pipeline::describe(hart_edge_info &info) const {
     info.takes_prompt = tokenizer_ ? 1 : 0;
     info.context_tokens = static_cast<std::uint32_t>(manifest.context_tokens);
     info.context_dim = static_cast<std::uint32_t>(manifest.context_dim);
-    info.cfg_scale = sampling.cfg_scale;
-    info.top_p = sampling.top_p;
-    info.top_k = static_cast<std::int32_t>(*std::max_element(sampling.top_k.begin(), sampling.top_k.end()));
-    info.smooth = sampling.smooth ? 1 : 0;
+    const std::vector<double> &top_k = sampling.values(Setting::top_k);
+    info.cfg_scale = sampling.value(Setting::cfg_scale);
+    info.top_p = sampling.value(Setting::top_p);
+    info.top_k = static_cast<std::int32_t>(*std::max_element(top_k.begin(), top_k.end()));
+    info.smooth = static_cast<std::int32_t>(sampling.value(Setting::smooth));
     info.name = manifest.name.c_str();
     info.precision = word(manifest.precision).data();
     info.target = word(manifest.target.name).data();

@@ -58,7 +58,7 @@ class Pipeline {
 
     void bind_scales();
     [[nodiscard]] std::vector<Inputs> check_inputs(const hart_edge_params &params) const;
-    Image run(const Inputs &inputs, const hart_edge_params &params, const Settings &settings, std::uint32_t picture);
+    Image run(const Inputs &inputs, const hart_edge_params &params, const Sampling &sampling, std::uint32_t picture);
     void tell(const hart_edge_params &params, std::uint32_t picture, std::size_t scale, const std::uint8_t *pixels);
     void check_cancelled() const;
 

@@ -1,18 +1,21 @@
 #include "api/settings.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
 
 namespace hart_edge {
 
 namespace {
 
-constexpr double MOST_GUIDANCE = 100.0;
-
 std::string shown(double value) {
+    if (std::trunc(value) == value && std::fabs(value) < 1e15) return std::to_string(static_cast<std::int64_t>(value));
     char text[32];
     std::snprintf(text, sizeof text, "%.17g", value);
     char shorter[32];
@@ -27,13 +30,62 @@ std::string shown(double value) {
     throw Error(Status::input, message);
 }
 
-double finite(const char *name, double value) {
-    if (!std::isfinite(value)) refuse(std::string(name) + ": expected a finite number, found " + shown(value));
-    return value;
+// What a caller may ask for, in the order of the checks.
+struct Asked {
+    Setting setting;
+    double (*value)(const hart_edge_params &params);
+    double of_bundle;         // the value that stands for the bundle's own
+    std::string_view range;   // in words; "" where the largest entry of the bundle's table is the limit
+    bool (*fits)(double value);
+    std::string_view remedy;  // the end of a refusal
+    bool shows_default;       // behind the remedy
+};
+
+constexpr std::array<Asked, 4> ASKED{{
+    {Setting::cfg_scale,
+     [](const hart_edge_params &params) { return params.cfg_scale; },
+     HART_EDGE_CFG_SCALE_OF_BUNDLE,
+     "0 to 100",
+     [](double value) { return value >= 0 && value <= 100; },
+     "; 0 turns guidance off, the default is ",
+     true},
+    {Setting::top_k,
+     [](const hart_edge_params &params) { return static_cast<double>(params.top_k); },
+     HART_EDGE_TOP_K_OF_BUNDLE,
+     "",
+     [](double value) { return value >= 1; },
+     "; 1 always takes the likeliest code",
+     false},
+    {Setting::top_p,
+     [](const hart_edge_params &params) { return params.top_p; },
+     HART_EDGE_TOP_P_OF_BUNDLE,
+     "above 0 and at most 1",
+     [](double value) { return value > 0 && value <= 1; },
+     "; 1 keeps every candidate",
+     false},
+    {Setting::smooth,
+     [](const hart_edge_params &params) { return static_cast<double>(params.smooth); },
+     HART_EDGE_SMOOTH_OF_BUNDLE,
+     "1, 0 or HART_EDGE_SMOOTH_OF_BUNDLE",
+     [](double value) { return value == 0 || value == 1; },
+     "",
+     false},
+}};
+
+double checked(const Asked &asked, const Sampling &own, double value) {
+    const std::string name(word(asked.setting));
+    if (!std::isfinite(value)) refuse(name + ": expected a finite number, found " + shown(value));
+    const std::vector<double> &values = own.values(asked.setting);
+    const double most = *std::max_element(values.begin(), values.end());
+    const bool table = asked.range.empty();
+    if (asked.fits(value) && (!table || value <= most)) return value;
+    const std::string range = table ? "1 to " + shown(most) : std::string(asked.range);
+    refuse(name + ": expected " + range + ", found " + shown(value) + std::string(asked.remedy) +
+           (asked.shows_default ? shown(values[0]) : ""));
 }
 
 // The nearest float16, ties to even, as bits.
-std::uint16_t half(double value) {
+std::uint16_t fp16_bits(double value) {
     const std::uint16_t sign = std::signbit(value) ? 0x8000 : 0;
     const double size = std::fabs(value);
     if (size >= 65520.0) return static_cast<std::uint16_t>(sign | 0x7C00);
@@ -51,17 +103,8 @@ void store(void *into, T value) {
 
 }  // namespace
 
-void Settings::value(const Buffer &buffer, const Sampling &sampling, void *into) const {
-    const auto scale = static_cast<std::size_t>(buffer.scale.value_or(0));
-    double number = 0;  // every setting is exact in a double
-    switch (buffer.setting) {
-        case Setting::cfg_scale: number = cfg_scale; break;
-        case Setting::top_k: number = static_cast<double>(top_k.value_or(sampling.top_k[scale])); break;
-        case Setting::top_p: number = top_p; break;
-        case Setting::smooth: number = smooth ? 1 : 0; break;
-        case Setting::guidance_ratio: number = sampling.guidance_ratio[scale]; break;
-        case Setting::temperature: number = sampling.temperature[scale]; break;
-    }
+void store_setting(const Sampling &sampling, const Buffer &buffer, void *into) {
+    const double number = sampling.value(buffer.setting, buffer.scale);
     const double most = buffer.dtype == Dtype::uint8 ? 255 : buffer.dtype == Dtype::int8 ? 127 : 65504;
     if (itemsize(buffer.dtype) < 4 && number > most) {
         throw Error(Status::bundle, "manifest.json: expected " + std::string(word(buffer.setting)) +
@@ -70,7 +113,7 @@ void Settings::value(const Buffer &buffer, const Sampling &sampling, void *into)
     }
     switch (buffer.dtype) {
         case Dtype::float32: return store(into, static_cast<float>(number));
-        case Dtype::float16: return store(into, half(number));
+        case Dtype::float16: return store(into, fp16_bits(number));
         case Dtype::int64: return store(into, static_cast<std::int64_t>(number));
         case Dtype::int32: return store(into, static_cast<std::int32_t>(number));
         case Dtype::uint8: return store(into, static_cast<std::uint8_t>(number));
@@ -79,32 +122,13 @@ void Settings::value(const Buffer &buffer, const Sampling &sampling, void *into)
     }
 }
 
-Settings check_settings(const Sampling &sampling, const hart_edge_params &params) {
-    const bool own_guidance = params.cfg_scale == HART_EDGE_CFG_SCALE_OF_BUNDLE;
-    const double guidance = own_guidance ? sampling.cfg_scale : finite("cfg_scale", params.cfg_scale);
-    if (!(guidance >= 0 && guidance <= MOST_GUIDANCE)) {
-        refuse("cfg_scale: expected 0 to 100, found " + shown(params.cfg_scale) +
-               "; 0 turns guidance off, the default is " + shown(sampling.cfg_scale));
+Sampling check_settings(const Sampling &own, const hart_edge_params &params) {
+    Sampling sampling = own;
+    for (const Asked &asked : ASKED) {
+        const double value = asked.value(params);
+        if (!(value == asked.of_bundle)) sampling.fill(asked.setting, checked(asked, own, value));
     }
-    std::optional<std::int64_t> candidates;
-    if (params.top_k != HART_EDGE_TOP_K_OF_BUNDLE) {
-        const std::int64_t most = *std::max_element(sampling.top_k.begin(), sampling.top_k.end());
-        if (params.top_k < 1 || params.top_k > most) {
-            refuse("top_k: expected 1 to " + std::to_string(most) + ", found " + std::to_string(params.top_k) +
-                   "; 1 always takes the likeliest code");
-        }
-        candidates = params.top_k;
-    }
-    const bool own_share = params.top_p == HART_EDGE_TOP_P_OF_BUNDLE;
-    const double share = own_share ? sampling.top_p : finite("top_p", params.top_p);
-    if (!(share > 0 && share <= 1)) {
-        refuse("top_p: expected above 0 and at most 1, found " + shown(params.top_p) + "; 1 keeps every candidate");
-    }
-    if (params.smooth != HART_EDGE_SMOOTH_OF_BUNDLE && params.smooth != 0 && params.smooth != 1) {
-        refuse("smooth: expected 1, 0 or HART_EDGE_SMOOTH_OF_BUNDLE, found " + std::to_string(params.smooth));
-    }
-    const bool own_smooth = params.smooth == HART_EDGE_SMOOTH_OF_BUNDLE;
-    return {guidance, candidates, share, own_smooth ? sampling.smooth : params.smooth == 1};
+    return sampling;
 }
 
 }  // namespace hart_edge

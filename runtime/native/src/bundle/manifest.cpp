@@ -45,26 +45,6 @@ constexpr std::array<Field<TokenizerSpec>, 3> TOKENIZER{{
                         const Where &where) { into.padding_side = choice<PaddingSide>(value, where); }},
 }};
 
-constexpr std::array<Field<Sampling>, 6> SAMPLING{{
-    {"cfg_scale",
-     [](Sampling &into, const Value &value, const Where &where) { into.cfg_scale = number(value, where, 0, 100); }},
-    {"top_p",
-     [](Sampling &into, const Value &value, const Where &where) { into.top_p = number(value, where, 1e-6, 1); }},
-    {"smooth", [](Sampling &into, const Value &value, const Where &where) { into.smooth = flag(value, where); }},
-    {"top_k",
-     [](Sampling &into, const Value &value, const Where &where) { into.top_k = many(value, where, {}, read_count); }},
-    {"guidance_ratio",
-     [](Sampling &into, const Value &value, const Where &where) {
-         into.guidance_ratio =
-             many(value, where, {}, [](const Value &each, const Where &at) { return number(each, at, 0, 1000); });
-     }},
-    {"temperature",
-     [](Sampling &into, const Value &value, const Where &where) {
-         into.temperature =
-             many(value, where, {}, [](const Value &each, const Where &at) { return number(each, at, 1e-6, 1000); });
-     }},
-}};
-
 constexpr std::array<Field<Residual>, 2> RESIDUAL{{
     {"timesteps",
      [](Residual &into, const Value &value, const Where &where) {
@@ -158,7 +138,7 @@ constexpr std::array<Field<Manifest>, 21> MANIFEST{{
          if (value.as<json::Null>() == nullptr) into.tokenizer = read(TOKENIZER, value, where);
      }},
     {"sampling",
-     [](Manifest &into, const Value &value, const Where &where) { into.sampling = read(SAMPLING, value, where); }},
+     [](Manifest &into, const Value &value, const Where &where) { into.sampling = read_sampling(value, where); }},
     {"residual",
      [](Manifest &into, const Value &value, const Where &where) { into.residual = read(RESIDUAL, value, where); }},
     {"components",

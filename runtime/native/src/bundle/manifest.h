@@ -35,16 +35,6 @@ struct TokenizerSpec {
     PaddingSide padding_side{};
 };
 
-// Defaults, then tables with one entry per scale.
-struct Sampling {
-    double cfg_scale = 0;
-    double top_p = 0;
-    bool smooth = false;
-    std::vector<std::int64_t> top_k;
-    std::vector<double> guidance_ratio;
-    std::vector<double> temperature;
-};
-
 struct Residual {
     std::vector<std::int64_t> timesteps;
     std::int64_t noise_steps = 0;

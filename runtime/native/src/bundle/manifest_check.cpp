@@ -66,20 +66,7 @@ void check_tables(const Manifest &manifest) {
         refuse(Where(TOP, "image_size"), number(16 * sides.back()) + ", 16 times the last of patch_nums",
                number(manifest.image_size));
     }
-    const Where sampling(TOP, "sampling");
-    const auto check_length = [&](const char *key, std::size_t entries) {
-        if (entries == sides.size()) return;
-        refuse(Where(sampling, key), number(sides.size()) + " entries, one per scale", number(entries));
-    };
-    check_length("top_k", manifest.sampling.top_k.size());
-    check_length("guidance_ratio", manifest.sampling.guidance_ratio.size());
-    check_length("temperature", manifest.sampling.temperature.size());
-    const Where top_k(sampling, "top_k");
-    for (std::size_t index = 0; index < sides.size(); ++index) {
-        if (manifest.sampling.top_k[index] <= manifest.vocab_size) continue;
-        refuse(Where(top_k, index), "at most " + number(manifest.vocab_size) + ", the vocab_size",
-               number(manifest.sampling.top_k[index]));
-    }
+    check_tables(manifest.sampling, Where(TOP, "sampling"), sides.size(), manifest.vocab_size);
     if (manifest.scales_of_quality && *manifest.scales_of_quality != sides.size()) {
         const Where quality(TOP, "quality");
         refuse(Where(quality, "scales"), number(sides.size()) + " entries, one per scale",

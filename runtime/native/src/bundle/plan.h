@@ -14,13 +14,13 @@
 #include <vector>
 
 #include "bundle/fields.h"
+#include "bundle/settings.h"
 
 namespace hart_edge {
 
 enum class Precision { fp32, fp16, int8 };
 enum class Dtype { float32, float16, int64, int32, uint8, int8, boolean };
 enum class BufferKind { input, setting, constant, zero, noise, value, cache, rows };
-enum class Setting { cfg_scale, top_k, top_p, smooth, guidance_ratio, temperature };
 enum class Distribution { uniform, normal };
 enum class ComponentName { text_model, context, transformer, tokens, latent, embed, residual, decoder, encoder };
 
@@ -37,11 +37,6 @@ template <>
 struct Words<BufferKind> {
     static constexpr std::array<std::string_view, 8> all{"input", "setting", "constant", "zero",
                                                          "noise", "value",   "cache",    "rows"};
-};
-template <>
-struct Words<Setting> {
-    static constexpr std::array<std::string_view, 6> all{"cfg_scale", "top_k",          "top_p",
-                                                         "smooth",    "guidance_ratio", "temperature"};
 };
 template <>
 struct Words<Distribution> {

@@ -17,10 +17,6 @@ constexpr Where PLAN(TOP, "plan");
 constexpr Where BUFFERS(PLAN, "buffers");
 constexpr Where STEPS(PLAN, "steps");
 
-bool per_scale(Setting setting) {
-    return setting == Setting::top_k || setting == Setting::guidance_ratio || setting == Setting::temperature;
-}
-
 std::string show(const Extent &extent) {
     return extent.images == 0 ? std::to_string(extent.size) : extent.images == 1 ? "\"B\"" : "\"2B\"";
 }
