@@ -112,11 +112,11 @@ void *Buffers::row(const Buffer &rows) const {
     return static_cast<char *>((*this)[rows.cache]) + offset;
 }
 
-void Buffers::be_held(Runner &runner) const {
-    runner.hold(memory_.get(), bytes_, false);
+void Buffers::register_with(Runner &runner) const {
+    runner.register_memory(memory_.get(), bytes_, false);
     for (const auto &[name, buffer] : plan_.buffers) {
         if (buffer.kind != BufferKind::constant) continue;
-        runner.hold((*this)[name], static_cast<std::size_t>(buffer.bytes_per_image), true);
+        runner.register_memory((*this)[name], static_cast<std::size_t>(buffer.bytes_per_image), true);
     }
 }
 
@@ -138,7 +138,7 @@ std::string indices_of(const Plan &plan, std::int64_t scale) {
 }
 
 std::vector<std::size_t> bind(const Plan &plan, Runner &runner, const Buffers &buffers) {
-    buffers.be_held(runner);
+    buffers.register_with(runner);
     std::vector<std::size_t> bindings;
     for (const Step &step : plan.steps) {
         std::vector<Tensor> inputs;

@@ -14,8 +14,8 @@
 
 namespace hart_edge {
 
-// The memory behind a plan's buffers at B = 1, each alive from its first step to its last; and longer where a caller
-// looks at it: f_hat and indices until their scale has been told, pixels and finite to the end.
+// The memory behind a plan's buffers at B = 1. A buffer is alive from its first step to its last, and longer if a
+// caller reads it: f_hat and indices until their scale has been reported, pixels and finite to the end.
 class Buffers {
  public:
     explicit Buffers(const Bundle &bundle);
@@ -26,8 +26,8 @@ class Buffers {
     // A buffer as the tensor of a graph.
     [[nodiscard]] Tensor tensor(const std::string &graph_tensor, const std::string &name) const;
 
-    // Tell a runner of all memory that tensors lie in.
-    void be_held(Runner &runner) const;
+    // Register all memory that tensors lie in with a runner.
+    void register_with(Runner &runner) const;
 
     // Bytes of all of them together, shared memory once.
     [[nodiscard]] std::size_t bytes() const { return bytes_; }

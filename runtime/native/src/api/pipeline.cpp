@@ -167,8 +167,8 @@ void Pipeline::bind_scales() {
     preview_.resize(side * side * 3 + 1);
     const Tensor pixels{"pixels", Dtype::uint8, shape, preview_.data(), preview_.size() - 1};
     const Tensor finite{"finite", Dtype::boolean, {1}, &preview_.back(), 1};
-    runner_->hold(pixels.data, pixels.bytes, false);
-    runner_->hold(finite.data, finite.bytes, false);
+    runner_->register_memory(pixels.data, pixels.bytes, false);
+    runner_->register_memory(finite.data, finite.bytes, false);
     for (std::size_t scale = 0; scale < manifest.patch_nums.size(); ++scale) {
         const std::string indices = indices_of(manifest.plan, static_cast<std::int64_t>(scale));
         Scale told{nullptr, 0, 0};

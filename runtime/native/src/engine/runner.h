@@ -31,10 +31,10 @@ class Runner {
     // The engine and its version, "ONNX Runtime 1.21.0".
     [[nodiscard]] virtual std::string name() const = 0;
 
-    // An engine that works in memory of its own, a GPU's, keeps a twin of the memory that tensors lie in. hold():
-    // before bind(), and what is constant never changes; upload(): the bytes have been written; download(): they will
-    // be read.
-    virtual void hold(const void * /*data*/, std::size_t /*bytes*/, bool /*constant*/) {}
+    // An engine that works in memory of its own, a GPU's, keeps a twin of the memory that tensors lie in. It is
+    // registered before bind(), and what is constant never changes; upload(): the bytes have been written; download():
+    // they will be read.
+    virtual void register_memory(const void * /*data*/, std::size_t /*bytes*/, bool /*constant*/) {}
     virtual void upload(const void * /*data*/, std::size_t /*bytes*/) {}
     virtual void download(void * /*data*/, std::size_t /*bytes*/) {}
 

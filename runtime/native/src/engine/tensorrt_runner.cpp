@@ -110,7 +110,7 @@ CUdeviceptr TensorRtRunner::allocate(std::size_t bytes, const std::string &what)
     return owned_.back();
 }
 
-void TensorRtRunner::hold(const void *data, std::size_t bytes, bool constant) {
+void TensorRtRunner::register_memory(const void *data, std::size_t bytes, bool constant) {
     cuda_.enter();
     const CUdeviceptr device = allocate(bytes, "the plan's buffers");
     blocks_.push_back({static_cast<const char *>(data), bytes, device});

@@ -29,7 +29,7 @@ class TensorRtRunner : public Runner {
     ~TensorRtRunner() override;
 
     [[nodiscard]] std::string name() const override { return "TensorRT " + version_; }
-    void hold(const void *data, std::size_t bytes, bool constant) override;
+    void register_memory(const void *data, std::size_t bytes, bool constant) override;
     void upload(const void *data, std::size_t bytes) override;
     void download(void *data, std::size_t bytes) override;
     std::size_t bind(ComponentName graph, std::optional<std::int64_t> scale, const std::vector<Tensor> &inputs,
