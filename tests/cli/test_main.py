@@ -122,7 +122,7 @@ def test_info_is_a_table(run: Run, int8_bundle: Path) -> None:
     assert re.fullmatch(near, facts["quality"])
     assert "onnxruntime " in facts["built with"]
     head, *rows = out.split("\n\n")[1].splitlines()
-    assert head.split() == ["component", "precision", "held", "as", "parameters", "bytes", "error", "of"]
+    assert head.split() == ["component", "precision", "scheme", "parameters", "bytes", "error", "of"]
     assert len(rows) == len(manifest["components"]) + 1
     for row, component in zip(rows, manifest["components"], strict=False):
         cells = re.split(r"  +", row)

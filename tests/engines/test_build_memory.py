@@ -35,7 +35,7 @@ def test_refused_before_it_begins(tmp_path: Path) -> None:
     out = tmp_path / "out" / "engines"
     job = EngineJob(folder, portable, Target.TENSORRT_RTX, out, "tiny", settings, lambda *given: "")
     with pytest.raises(
-        BuildError, match=r"building its engine takes 1.4 GiB, found 0.4 GiB free; close other programs"
+        BuildError, match=r"building its engine takes 1.37 GiB, found 381 MiB free; close other programs"
     ):
         build_engines(job, Untouched(), print, print, free_memory=lambda: BUILDER_PROCESS)
     assert not out.parent.exists()  # nothing was made
