@@ -8,12 +8,15 @@ import numpy as np
 
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.engines.registry import REGISTRY, Registry
-from hart_edge.errors import EngineError
+from hart_edge.errors import EngineError, bordered
 from hart_edge.runtime.pipeline import Pipeline
 
 MOST_THREADS = 1024
 
 
+@bordered(
+    EngineError, "its engine library cannot open it", "see hart-edge doctor; update the library or rebuild the bundle"
+)
 def load(
     path: str | Path, *, threads: int | None = None, low_memory: bool = False, registry: Registry = REGISTRY
 ) -> Pipeline:

@@ -17,11 +17,13 @@ from PIL import Image
 
 from hart_edge.bundle.settings import Sampling, Settings
 from hart_edge.bundle.verify import Bundle
-from hart_edge.errors import GenerationError, InputError
+from hart_edge.errors import EngineError, GenerationError, InputError, bordered
 from hart_edge.runtime.fill import fill_with
 from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Pass, Runner
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 from hart_edge.runtime.settings import check_seeds, check_settings, explained
+
+drawing = bordered(EngineError, "failed", "see hart-edge doctor, and report it if it happens again", subject="drawing")
 
 
 class RandomWeightsWarning(UserWarning):
@@ -113,6 +115,7 @@ class Pipeline:
         (own,) = check_seeds(seed, 1)
         return self._run(self._inputs(prompt), own, sampling, previews=True)
 
+    @drawing
     def decode(self, f_hat: NDArray[np.float32]) -> Image.Image:
         """f_hat: (1, Z, P, P) float32 -> picture"""
         side = self.manifest.image_size
@@ -129,6 +132,7 @@ class Pipeline:
                 stacklevel=3,
             )
 
+    @drawing
     def _inputs(self, prompt: object) -> dict[str, Array]:
         """The buffers of kind input for one prompt."""
         m = self.manifest
@@ -159,6 +163,7 @@ class Pipeline:
     def _fill(self, inputs: dict[str, Array], seed: int, sampling: Sampling) -> Fill:
         return fill_with(inputs, seed, sampling, self.bundle.constant)
 
+    @drawing
     def _run(self, inputs: dict[str, Array], seed: int, sampling: Sampling, *, previews: bool) -> Iterator[Event]:
         """previews: yield every scale, whose f_hat a device must then copy to the host; without, the last one alone."""
         scales = len(self.manifest.patch_nums)

@@ -20,10 +20,10 @@ from hart_edge.bundle.manifest import Licence, Precision
 from hart_edge.bundle.settings import Sampling, Settings, over
 from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.calib.calibrate.ranges import CalibratedRanges, hash_files, read_ranges
-from hart_edge.errors import BuildError, CheckpointError
+from hart_edge.errors import READING_FAULTS, BuildError, CheckpointError, bordered
 from hart_edge.export.graphs import GraphModule, build_graphs
 from hart_edge.export.stages.context import BuildContext
-from hart_edge.reference.checkpoint import load_checkpoint
+from hart_edge.reference.checkpoint import load_checkpoint, reads_checkpoint
 from hart_edge.reference.config import TokenizerConfig, TransformerConfig
 from hart_edge.reference.hart import HART
 from hart_edge.reference.presets import configs
@@ -135,6 +135,7 @@ def read(context: BuildContext) -> ReadResult:
     return ReadResult(source, source.sampling(options.settings), ranges, tuple(inputs))
 
 
+@reads_checkpoint
 def read_source(folder: Path) -> Source:
     """Read a checkpoint folder. Raises CheckpointError."""
     checkpoint = load_checkpoint(folder)
@@ -177,6 +178,7 @@ def random_source(preset: str, configs: ReadConfigs = configs) -> Source:
     )
 
 
+@bordered(BuildError, "the contexts cannot be read", "write them with numpy.savez", programming=READING_FAULTS)
 def read_contexts(path: Path, tokens: int, dim: int) -> list[Inputs]:
     """Contexts of an npz file, one dictionary of plan inputs each."""
     try:
@@ -194,6 +196,7 @@ def read_contexts(path: Path, tokens: int, dim: int) -> list[Inputs]:
     return [{"context": c[None], "context_mask": m[None]} for c, m in zip(context, mask, strict=True)]
 
 
+@reads_checkpoint
 def read_licences(checkpoint: Path) -> tuple[Licence, ...]:
     """The checkpoint's licences.json: a list of {"part", "spdx", "attribution"}; nothing if there is none."""
     path = checkpoint / "licences.json"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hart_edge.bundle.files import sha256_of
 from hart_edge.bundle.manifest import CONSTANTS_FILE, MANIFEST_FILE, MOST_MANIFEST_BYTES, FileEntry, Manifest, parse
 from hart_edge.bundle.onnx_guard import check_graph
-from hart_edge.errors import BundleError
+from hart_edge.errors import READING_FAULTS, BundleError, bordered
 from hart_edge.units import size
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class Bundle:
         return raw.view(np.dtype(entry.dtype.value).newbyteorder("<")).reshape(entry.shape)
 
 
+@bordered(BundleError, "the bundle cannot be read", REPAIR, programming=READING_FAULTS)
 def open_bundle(path: str | Path) -> Bundle:
     """Verify the bundle at `path` and return it; BundleError names the file, expected, found and remedy.
 

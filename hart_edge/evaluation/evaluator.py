@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from hart_edge.errors import CheckpointError
 from hart_edge.reference.autoencoder import ResidualBlock, group_norm
-from hart_edge.reference.checkpoint import check_state, read_json, read_tensors
+from hart_edge.reference.checkpoint import check_state, read_json, read_tensors, reads_checkpoint
 from hart_edge.reference.text_model import TextModel, load_text_model
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 
@@ -163,6 +163,7 @@ def digest_of(model: Evaluator, definition: str) -> str:
     return digest.hexdigest()
 
 
+@reads_checkpoint
 def open_evaluator(folder: str | Path) -> Judge:
     """Read an evaluator/ folder, in eval mode. Raises CheckpointError where it is incomplete or not what was hashed."""
     folder = Path(folder)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from hart_edge.bundle.settings import DEFAULTS, Settings, refusal
-from hart_edge.errors import CheckpointError
+from hart_edge.errors import READING_FAULTS, CheckpointError, bordered
 from hart_edge.reference.autoencoder import Autoencoder
 from hart_edge.reference.config import (
     TokenizerConfig,
@@ -92,6 +92,11 @@ TOKENIZER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 SAMPLING_FILE = "sampling.json"
 
 
+reads_checkpoint = bordered(
+    CheckpointError, "the checkpoint cannot be read", "copy it again", programming=READING_FAULTS
+)
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint read into memory. `read` lists the weight files that were used; sampling: how codes are drawn unless
@@ -104,6 +109,7 @@ class Checkpoint:
     sampling: Settings
 
 
+@reads_checkpoint
 def load_checkpoint(folder: str | Path) -> Checkpoint:
     """Read a HART checkpoint folder in the published layout; the model comes back in float32, in eval mode.
 
@@ -152,6 +158,7 @@ def read_sampling(folder: Path) -> Settings:
     return cast(Settings, settings)
 
 
+@reads_checkpoint
 def load_tokenizer(folder: str | Path, module: nn.Module) -> None:
     """Load FOLDER's tokenizer weights into a module with `autoencoder` and `quantizer`. Raises CheckpointError."""
     path = find_weights(Path(folder), TOKENIZER_WEIGHTS)
@@ -160,6 +167,7 @@ def load_tokenizer(folder: str | Path, module: nn.Module) -> None:
     module.load_state_dict({name: tensor.float() for name, tensor in state.items()})
 
 
+@reads_checkpoint
 def open_tokenizer(folder: str | Path) -> tuple[Autoencoder, Quantizer]:
     """The autoencoder and the quantizer of a tokenizer/ folder, in float32 and eval mode. Raises CheckpointError."""
     config = read_tokenizer_config(read_json(Path(folder) / "config.json"))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hart_edge.errors import CheckpointError
-from hart_edge.reference.checkpoint import read_json
+from hart_edge.reference.checkpoint import read_json, reads_checkpoint
 
 
 class TextModel(nn.Module):
@@ -63,6 +63,7 @@ class TokenizerMaker(Protocol[E]):
     def __call__(self, definition: str, *, length: int, pad_token: str | None, padding_side: str) -> E: ...
 
 
+@reads_checkpoint
 def load_text_model(folder: str | Path, context_tokens: int, make_tokenizer: TokenizerMaker[E]) -> tuple[TextModel, E]:
     """Read text_model/ of a checkpoint: the model in float32, and the tokenizer that make_tokenizer makes.
 
