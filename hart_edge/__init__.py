@@ -5,6 +5,7 @@ Importing this pulls in neither torch nor an engine library; names are loaded wh
 api.py       generate() and load()
 errors.py    what hart-edge raises on purpose
 units.py     sizes and durations as they are typed and printed
+staging.py   hidden folders that become what is written
 bundle/      the folder that a build writes and a device runs
 runtime/     bundle -> picture, on the device
 engines/     the engine libraries

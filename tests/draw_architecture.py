@@ -23,6 +23,7 @@ DRAWING = ROOT / "docs" / "images" / "architecture.svg"
 ROOMS = {
     "errors": "every error: what was expected, what was found, what to do",
     "units": "sizes in bytes, read and printed",
+    "staging": "hidden folders that become what is written, and whose they are",
     "bundle": "manifest, plan, verification, memory, writer, card",
     "runtime": "prompt → ids, the loop, noise, settings, pipeline; C library",
     "engines": "ONNX Runtime, TensorRT, TensorRT-RTX behind one registry",

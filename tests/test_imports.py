@@ -16,27 +16,28 @@ ROOT = Path(__file__).parents[1]
 OURS = (PACKAGE, "export", "engines", "runtime", "calib", "tests", "benchmarks", "examples")
 
 # What a room may import of ours besides itself: a room or a module, and everything below it.
-FORMAT = ("errors", "units", "bundle")
+FORMAT = ("errors", "units", "staging", "bundle")
 DEVICE = (*FORMAT, "runtime", "engines")
 WORKSTATION = (*DEVICE, "reference", "calib", "export", "data")
 ALLOWED = {
     "errors": (),
     "units": ("errors",),
-    "bundle": ("errors", "units"),
+    "staging": (),
+    "bundle": ("errors", "units", "staging"),
     "runtime": FORMAT,
     "engines": (*FORMAT, "runtime"),
     "api": DEVICE,
     "reference": (*FORMAT, "runtime.random"),
     "calib": DEVICE,
     "export": (*DEVICE, "reference", "calib"),
-    "data": ("errors",),
+    "data": ("errors", "staging"),
     "evaluation": WORKSTATION,
     "training": (*WORKSTATION, "evaluation"),  # it trains the judge of evaluation
     "checks": WORKSTATION,
     "cli": (*WORKSTATION, "api", "evaluation", "training", "checks"),
 }
 # What runs on a device must not need what only a workstation has.
-SLIM = ("errors", "units", "bundle", "runtime", "engines", "api")
+SLIM = ("errors", "units", "staging", "bundle", "runtime", "engines", "api")
 HEAVY = ("torch", "onnx", "transformers")
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from hart_edge.bundle.card import write_card
 from hart_edge.bundle.manifest import Manifest
 from hart_edge.engines.base import EngineBuilder
 from hart_edge.engines.bundle_build import EngineDone, EngineJob, build_engines
-from hart_edge.errors import EngineError
+from hart_edge.errors import BuildError, EngineError, border
 from hart_edge.export.options import BuildOptions, Progress, StepDone
+from hart_edge.staging import staged_folder
 
 
 def build_for_engines(
@@ -31,9 +30,9 @@ def build_for_engines(
         settings = builder.prepare(options.engines)
     except EngineError as reason:
         return _portable(options, progress, build_graphs, str(reason))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{options.out.name}.graphs-", dir=options.out.parent) as folder:
-        graphs = Path(folder) / options.out.name
+    problem, remedy = "the bundle cannot be made", "choose another --out; python -X dev shows where"
+    with border(BuildError, options.out, problem, remedy), staged_folder(options.out) as folder:
+        graphs = folder / options.out.name
         manifest = build_graphs(replace(options, out=graphs, engines=settings))
 
         def done(engine: EngineDone) -> None:

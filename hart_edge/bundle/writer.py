@@ -16,12 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import os
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +37,10 @@ from hart_edge.bundle.manifest import (
     Manifest,
     to_json,
 )
-from hart_edge.errors import BuildError
+from hart_edge.errors import LACKING, BuildError, border, told
+from hart_edge.staging import OWNER_FILE, FolderInUseError, claimed, hidden_name, staged_folder, sweep, take_name
 
 CARD_FILE = "README.md"
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 class BundleWriter:
@@ -79,7 +75,8 @@ class BundleWriter:
     def keep_only(self, names: Collection[str]) -> None:
         """Delete every other file: what an earlier, unfinished try with other settings left behind."""
         for path in sorted(self.folder.rglob("*"), reverse=True):
-            if path.is_file() and path.relative_to(self.folder).as_posix() not in names:
+            name = path.relative_to(self.folder).as_posix()
+            if path.is_file() and name not in names and name != OWNER_FILE:
                 path.unlink()
 
     def finish(self, manifest: Manifest, card: str | None = None) -> Manifest:
@@ -89,7 +86,8 @@ class BundleWriter:
         """
         if card is not None:
             self.write(CARD_FILE, card.encode())
-        manifest = dataclasses.replace(manifest, files=list_files(self.folder))
+        files = {name: entry for name, entry in list_files(self.folder).items() if name != OWNER_FILE}
+        manifest = dataclasses.replace(manifest, files=files)
         self.write(MANIFEST_FILE, to_json(manifest))
         self.finished = True
         return manifest
@@ -101,61 +99,55 @@ def write_bundle(final: Path, *, resume: bool = False) -> Iterator[BundleWriter]
 
     A bundle that was there is replaced; any other non-empty folder is refused. resume: write to
     unfinished_folder(final) and leave it there when the block fails, so that the next try finds what was finished.
-    Raises BuildError where the disk is full or the place is not writable; then `final` is as it was.
+    What earlier writers left here that were killed is removed. Raises BuildError where the disk is full, the place is
+    not writable, or a library fails; then `final` is as it was.
     """
-    staging: Path | None = None
-    try:
+    with _failures(final, resume):
         require_free(final)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        if resume:
-            staging = unfinished_folder(final)
-            staging.mkdir(exist_ok=True)
-        else:
-            staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.building-", dir=final.parent))
-            staging.chmod(0o755)
-        writer = BundleWriter(staging)
-        yield writer
-        assert writer.finished, "a bundle must have a manifest"
-        take_name(staging, final)
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            remedy = "make room and run this again" if resume else (
-                "nothing was left behind. Make room or choose another --out"
-            )  # fmt: skip
-            raise BuildError(f"{final}: the disk is full ({error}); {remedy}") from error
-        if error.errno in NOT_WRITABLE:
-            raise BuildError(f"{final}: the bundle cannot be written ({error}); choose another --out") from error
-        raise
-    finally:
-        if staging is not None and not resume:
-            shutil.rmtree(staging, ignore_errors=True)  # gone already when all went well
+        with _unfinished(final) if resume else staged_folder(final) as folder:
+            writer = BundleWriter(folder)
+            yield writer
+            assert writer.finished, "a bundle must have a manifest"
+            take_name(folder, final)
+
+
+@contextlib.contextmanager
+def _failures(final: Path, resume: bool) -> Iterator[None]:
+    """The border of writing a bundle."""
+    left = "what was finished is kept" if resume else "nothing was left behind"
+    room = "make room and run this again" if resume else f"{left}. Make room or choose another --out"
+    with border(BuildError, final, "the bundle cannot be made", f"{left}; python -X dev shows where", room=room):
+        try:
+            yield
+        except FolderInUseError as error:
+            raise BuildError(f"{error}; wait until it has ended, or choose another --out") from error
+        except OSError as error:
+            if error.errno in LACKING:
+                raise
+            problem = "the bundle cannot be written"
+            raise BuildError(told(error, final, problem, "choose another --out", room)) from error
+
+
+@contextlib.contextmanager
+def _unfinished(final: Path) -> Iterator[Path]:
+    """The folder of unfinished_folder(), which stays when the block fails."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    sweep(final)
+    folder = unfinished_folder(final)
+    folder.mkdir(exist_ok=True)
+    with claimed(folder):
+        yield folder
 
 
 def unfinished_folder(final: Path) -> Path:
     """Where a bundle lies that is written with resume, until it is finished."""
-    return final.parent / f".{final.name}.engines"
+    return final.parent / hidden_name(final.parent, final.name, ".engines")
 
 
 def require_free(final: Path) -> None:
     """Raise BuildError where something lies under that name that is no bundle."""
     if final.exists() and not (final / MANIFEST_FILE).is_file() and (not final.is_dir() or any(final.iterdir())):
         raise BuildError(f"{final}: exists and is not a bundle, so it is left alone; choose another --out")
-
-
-def take_name(folder: Path, final: Path, rename: Callable[[Path, Path], None] = os.rename) -> None:
-    """Rename a folder to `final`, beside which it lies. A bundle of that name makes way, and comes back on failure."""
-    if not final.exists():
-        rename(folder, final)
-        return
-    replaced = Path(tempfile.mkdtemp(prefix=f".{final.name}.replaced-", dir=final.parent))
-    before = replaced / final.name
-    try:
-        rename(final, before)
-        rename(folder, final)
-    finally:
-        if before.exists() and not final.exists():
-            rename(before, final)
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def bundle_name(out: Path, *, random: bool = False) -> str:

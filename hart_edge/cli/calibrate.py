@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +13,9 @@ from hart_edge.bundle.manifest import Precision
 from hart_edge.cli.calibration_options import add_calibration_arguments
 from hart_edge.cli.command import Commands, needs_extra, new_command
 from hart_edge.cli.progress import BuildLines
-from hart_edge.errors import BuildError
+from hart_edge.errors import BuildError, border
 from hart_edge.reference.presets import SHIPPED_MODEL
+from hart_edge.staging import staged_folder
 
 if TYPE_CHECKING:
     from hart_edge.calib.calibrate.ranges import CalibratedRanges
@@ -70,15 +70,9 @@ def write_ranges(options: BuildOptions, progress: Progress, calibrate: Calibrate
     out = options.out
     if out.is_dir():
         raise BuildError(f"{out}: expected a file to write, found a folder; name one with --out")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
-            found = calibrate(options, progress, Path(folder))
-            written = Path(folder) / out.name
-            written.write_bytes(found.to_json())
-            os.replace(written, out)
-    except BrokenPipeError:  # the reader of the progress has gone; the file itself could be written
-        raise
-    except OSError as error:
-        raise BuildError(f"{out}: cannot be written ({error}); name another file with --out") from error
+    with border(BuildError, out, "cannot be written", "name another file with --out"), staged_folder(out) as folder:
+        found = calibrate(options, progress, folder)
+        written = folder / "calibration.json"
+        written.write_bytes(found.to_json())
+        os.replace(written, out)
     return found

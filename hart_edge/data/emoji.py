@@ -11,8 +11,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +27,7 @@ from hart_edge.data.errors import DataError
 from hart_edge.data.names import TONES, Emoji, captions, read_emoji, toneless
 from hart_edge.data.packages import NAMES, Package, read_json
 from hart_edge.data.splits import Split, fraction, split
+from hart_edge.staging import staged_folder, take_name
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def build(out: Path, archives: Mapping[Package, Path], progress: Progress = lamb
     then nothing is written.
     """
     renderer()  # raises at once where it is missing
-    with staged_folder(out) as staging:
+    with staged_set(out) as staging:
         emoji = read_emoji(read_json(archives[NAMES], "en/data.json"))
         drawn, duplicates = draw(archives, emoji, staging, progress)
         expected = {picture.emoji.code for picture in drawn if picture.style == EXPECTED_STYLE}
@@ -195,30 +194,15 @@ picture is drawn within its group) and `source`.
 
 
 @contextlib.contextmanager
-def staged_folder(final: Path) -> Iterator[Path]:
+def staged_set(final: Path) -> Iterator[Path]:
     """A folder to write to that becomes `final` when the block ends well, and vanishes when it does not."""
     if final.exists() and not (final / SOURCES_FILE).is_file() and (not final.is_dir() or any(final.iterdir())):
         raise DataError(
             f"{final}: expected nothing, or an emoji set to replace, found something else; name another folder"
         )
-    staging = None
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
-        staging.chmod(0o755)
-        yield staging
-        aside = staging.with_name(staging.name + ".old")
-        if final.exists():
-            final.rename(aside)
-        try:
-            staging.rename(final)
-        except OSError:
-            if aside.exists():
-                aside.rename(final)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
+        with staged_folder(final) as staging:
+            yield staging
+            take_name(staging, final)
     except OSError as error:
         raise DataError(f"{final}: could not be written ({error}); nothing was left behind") from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)

@@ -15,7 +15,6 @@ import logging
 import re
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from hart_edge.errors import CheckpointError
+from hart_edge.errors import CheckpointError, bordered
 from hart_edge.reference.checkpoint import (
     IGNORED_LLM,
     IGNORED_TOKENIZER,
@@ -35,6 +34,7 @@ from hart_edge.reference.checkpoint import (
     read_json,
     read_tensors,
 )
+from hart_edge.staging import staged_folder, take_name
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class PackedFile:
     size: int
 
 
+@bordered(CheckpointError, "cannot be packed", "nothing was written; mend what is wrong and try again")
 def pack(source: str | Path, destination: str | Path) -> tuple[PackedFile, ...]:
     """Write the checkpoint `source` to `destination` as FP16 safetensors; returns the files written.
 
@@ -73,10 +74,7 @@ def pack(source: str | Path, destination: str | Path) -> tuple[PackedFile, ...]:
                 "choose another destination"
             )
     has_text_model = load_checkpoint(source).has_text_model  # refuses what does not fit its config.json, by name
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-    try:
-        staging.chmod(0o755)
+    with staged_folder(destination) as staging:
         _pack_part(source / "tokenizer", TOKENIZER_WEIGHTS, IGNORED_TOKENIZER, staging / "tokenizer")
         _pack_part(source / "llm", EMA_WEIGHTS, IGNORED_LLM, staging / "llm", name="ema_model.safetensors")
         if has_text_model:
@@ -87,9 +85,7 @@ def pack(source: str | Path, destination: str | Path) -> tuple[PackedFile, ...]:
                 if kept.is_file():
                     shutil.copyfile(kept, staging / name)
                     break
-        _replace(staging, destination)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        take_name(staging, destination)
     files = sorted(path for path in destination.rglob("*") if path.is_file())
     return tuple(PackedFile(path.relative_to(destination).as_posix(), path.stat().st_size) for path in files)
 
@@ -138,20 +134,6 @@ def _copy_text_files(source: Path, target: Path) -> None:
         shutil.copyfile(source / name, target / name)
     if (source / "prompt.txt").is_file():
         shutil.copyfile(source / "prompt.txt", target / "prompt.txt")
-
-
-def _replace(staging: Path, destination: Path) -> None:
-    """Rename staging to destination. A folder cannot be renamed over a filled one, so that one steps aside first."""
-    aside = staging.with_name(staging.name + ".old")
-    if destination.exists():
-        destination.rename(aside)
-    try:
-        staging.rename(destination)
-    except OSError:
-        if aside.exists():
-            aside.rename(destination)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -98,8 +98,9 @@ def test_other_errors_leave_nothing_either(tmp_path: Path) -> None:
             writer.write("part", b"written")
             raise error
     assert contents(tmp_path) == {}
-    with pytest.raises(OSError, match="odd"), write_bundle(tmp_path / "bundle"):
+    with pytest.raises(BuildError, match=r"bundle: the disk fails .*odd"), write_bundle(tmp_path / "bundle"):
         raise OSError(errno.EIO, "odd")
+    assert contents(tmp_path) == {}
 
 
 def test_a_place_below_a_file_or_a_name_too_long(tmp_path: Path) -> None:

@@ -1,0 +1,150 @@
+"""Hidden folders beside what is written: gone with the process that made them, found again where it was killed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hart_edge.bundle.writer import unfinished_folder, write_bundle
+from hart_edge.errors import BuildError
+from hart_edge.staging import OWNER_FILE, REPLACED, claimed, hidden_name, staged_folder, sweep
+
+ROOT = Path(__file__).parents[1]
+WRITER = """
+import sys, time
+from pathlib import Path
+from hart_edge.bundle.writer import write_bundle
+from hart_edge.cli.main import guarded
+from hart_edge.cli.signals import ending_signals
+
+def run(a):
+    with write_bundle(Path(sys.argv[1]), resume=len(sys.argv) > 2) as writer:
+        writer.write("graphs/part.onnx", b"half")
+        print("writing", flush=True)
+        time.sleep(120)
+
+with ending_signals():
+    sys.exit(guarded(run, None))
+"""
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a process that writes a bundle and does not end by itself."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def call(out: Path, *more: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", WRITER, str(out), *more]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        begun.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+        assert begun[-1].stdout is not None and begun[-1].stdout.readline() == "writing\n"
+        return begun[-1]
+
+    yield call
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_signal_leaves_nothing(start: Start, tmp_path: Path, number: signal.Signals, status: int) -> None:
+    process = start(tmp_path / "bundle")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    by = "" if number == signal.SIGINT else f" by {number.name}"
+    assert (process.returncode, err) == (status, f"interrupted{by}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_killed_is_swept_and_what_lives_is_not(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "bundle"
+    dead = start(out)
+    (left,) = tmp_path.iterdir()
+    owner = json.loads((left / OWNER_FILE).read_text())
+    assert owner["pid"] == dead.pid and owner.keys() == {"pid", "started", "boot"}
+    living = start(out)
+    (lives,) = set(tmp_path.iterdir()) - {left}  # the second has left the first alone
+    dead.kill()
+    dead.wait()
+    with caplog.at_level(logging.WARNING), staged_folder(out):
+        assert not left.exists() and lives.is_dir()
+    assert caplog.messages == [f"{left}: removed; a process that was killed had left it behind"]
+    living.send_signal(signal.SIGSTOP)  # it does nothing, and lives
+    with staged_folder(out):
+        assert lives.is_dir()
+
+
+def test_a_folder_of_an_earlier_boot_is_swept(tmp_path: Path) -> None:
+    left = tmp_path / hidden_name(tmp_path, "bundle", ".building-")
+    left = left.with_name(left.name + "abc")
+    left.mkdir()
+    (left / OWNER_FILE).write_text(json.dumps({"pid": os.getpid(), "started": None, "boot": "another"}))
+    sweep(tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_nobody_signed_and_other_names_are_left_alone(tmp_path: Path) -> None:
+    for name in (".bundle.building-abc", ".bundle.building-abc.old", ".bundle2.building-x", "bundle.building-x"):
+        (tmp_path / name).mkdir()
+    before = set(tmp_path.iterdir())
+    (tmp_path / ".bundle.building-abc" / OWNER_FILE).write_text("{half")
+    with staged_folder(tmp_path / "bundle"):
+        pass
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_bundle_that_was_moved_away_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A process was killed between the two renames that replace a bundle."""
+    out = tmp_path / "bundle"
+    left = tmp_path / f"{hidden_name(tmp_path, 'bundle', REPLACED)}abc"
+    (left / "earlier").mkdir(parents=True)
+    (left / "earlier" / "manifest.json").write_text("{}")
+    (left / OWNER_FILE).write_text(json.dumps({"pid": 2**22 + 1, "started": 1, "boot": "another"}))
+    sweep(out)
+    assert (out / "manifest.json").read_text() == "{}" and list(tmp_path.iterdir()) == [out]
+    assert caplog.messages[0] == f"{out}: was put back; a process that was killed had moved it away"
+
+
+def test_an_unfinished_folder_has_one_writer(start: Start, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    first = start(out, "resume")
+    message = r"\.bundle\.engines: another process writes to it; wait until it has ended, or choose another --out"
+    with pytest.raises(BuildError, match=message), write_bundle(out, resume=True):
+        pass
+    first.kill()
+    first.wait()
+    with pytest.raises(BuildError, match="stops here"), write_bundle(out, resume=True) as writer:
+        assert (writer.folder / "graphs/part.onnx").read_bytes() == b"half"  # and goes on where it stopped
+        raise BuildError("stops here")
+    assert not (unfinished_folder(out) / OWNER_FILE).exists()
+
+
+def test_a_claim_ends_with_its_block(tmp_path: Path) -> None:
+    for _ in range(2):
+        with claimed(tmp_path):
+            assert (tmp_path / OWNER_FILE).is_file()
+        assert not (tmp_path / OWNER_FILE).exists()
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "ü" * 127, "日" * 85, os.fsdecode(b"\xff" * 255), "short"])
+def test_hidden_names_are_ones_that_the_file_system_takes(tmp_path: Path, name: str) -> None:
+    hidden = hidden_name(tmp_path, name, ".building-")
+    assert len(os.fsencode(hidden)) + 8 <= 255 and hidden.startswith(f".{name[:20]}")
+    with staged_folder(tmp_path / name) as folder:
+        assert folder.name.startswith(hidden)
+    other = hidden_name(tmp_path, name[:-1] + "x", ".building-")
+    assert other != hidden  # long names that begin alike stay apart
