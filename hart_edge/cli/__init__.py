@@ -1,6 +1,8 @@
 """The command line: one file a command, each with its arguments and what it does, all of it printed.
 
 main.py              assembles the commands, calls one, and turns what it raises into an exit status
+streams.py           standard output and error, whatever they are connected to
+signals.py           SIGTERM and SIGHUP, which end a command as Ctrl-C does
 command.py           how every command begins
 generate.py          prompts in, PNG files out
 info.py              what a bundle holds; macs.py: the arithmetic of a checkpoint, by its option --macs

@@ -1,27 +1,29 @@
 """The command line: `hart-edge COMMAND ...`, the same as `python -m hart_edge COMMAND ...`.
 
 In: arguments. Out: what the command's file prints, and an exit status: 0 done, 1 an error or a failed check (one
-message on standard error), 2 arguments that make no sense, 130 interrupted, 141 nobody reads the output any more.
-This file assembles the commands, calls the one that was asked for, and turns what it raises into its exit status.
+message on standard error), 2 arguments that make no sense, 128 + n ended by signal n (130: Ctrl-C), 141 nobody reads
+the output any more. This file assembles the commands, calls the one that was asked for, and turns what it raises into
+its exit status; streams.py and signals.py see to it that every command ends alike.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import os
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 from hart_edge import __version__
 from hart_edge.cli import bench, build, calibrate, data, doctor, engines, generate, golden, info, plan, train
 from hart_edge.cli import eval as evaluate
 from hart_edge.cli.command import Run
-from hart_edge.errors import HartEdgeError
+from hart_edge.cli.signals import ending_signals, signal_behind
+from hart_edge.cli.streams import BROKEN_PIPE, standard_streams
+from hart_edge.errors import HartEdgeError, cause
 
 COMMANDS = (generate, info, plan, bench, golden, build, calibrate, engines, doctor, data, train, evaluate)
 PROGRAM, BUILD_DOOR = "hart-edge", "python -m export.build"
-INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal's number, as shells have it
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,36 +56,34 @@ def build_main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _call(p: argparse.ArgumentParser, name: str, arguments: Sequence[str] | None) -> int:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a prompt that the terminal's encoding lacks is no error
     given = sys.argv[1:] if arguments is None else arguments
-    a = p.parse_args(given)
-    a.typed = [*name.split(), *given]
-    return guarded(a.run, a)
+    with standard_streams() as streams, ending_signals():
+        try:
+            a = p.parse_args(given)
+        except SystemExit as end:  # --help, --version, arguments that make no sense
+            raise SystemExit(streams.status(end.code if isinstance(end.code, int) else 0)) from None
+        a.typed = [*name.split(), *given]
+        return streams.status(guarded(a.run, a))
 
 
 def guarded(run: Run, a: argparse.Namespace) -> int:
-    """Run a command and return its exit status, whatever it raises. An interruption may say what came of the work."""
+    """Run a command and return its exit status, whatever it raises. An interruption may say what came of the work.
+
+    What is no error of ours nor the machine's is a fault of the program, and keeps its traceback.
+    """
     try:
         status = run(a)
         sys.stdout.flush()  # here, where a closed pipe can still be told from an error
         return status
-    except BrokenPipeError:  # `hart-edge info BUNDLE | head -1`
-        _drop_output()
+    except BrokenPipeError:  # of a stream that a caller of main() put in place of ours
         return BROKEN_PIPE
-    except (HartEdgeError, OSError) as error:  # OSError: the disk is full, a folder may not be entered, ...
-        print(f"error: {error}", file=sys.stderr)
+    except (HartEdgeError, OSError, MemoryError) as error:  # OSError: a folder may not be entered, ...
+        if sys.flags.dev_mode:
+            traceback.print_exc()
+        print(f"error: {cause(error) if isinstance(error, MemoryError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
-        print(f"interrupted; {interrupt}" if interrupt.args else "interrupted", file=sys.stderr)
-        return INTERRUPTED
-
-
-def _drop_output() -> None:
-    """Let what is still buffered go nowhere: the interpreter flushes at its end, and must not find the pipe closed."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        number = signal_behind(interrupt)
+        by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+        print(f"interrupted{by}; {interrupt}" if interrupt.args else f"interrupted{by}", file=sys.stderr)
+        return 128 + number

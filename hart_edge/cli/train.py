@@ -15,6 +15,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from hart_edge.cli.command import Commands, needs_extra, new_command, new_parser
+from hart_edge.cli.signals import ENDING
 from hart_edge.errors import HartEdgeError, InputError
 
 if TYPE_CHECKING:
@@ -174,11 +175,12 @@ def state_of(a: argparse.Namespace, task: Task) -> State | None:
 
 
 class StopSignal:
-    """True once the process has been asked to stop (Ctrl-C, SIGTERM): the step ends, the state is written."""
+    """True once the process has been asked to stop (Ctrl-C, SIGTERM, SIGHUP): the step ends, the state is written."""
 
     def __enter__(self) -> StopSignal:
         self.asked: set[int] = set()
-        self.before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, *(each for each in ENDING if signal.getsignal(each) is not signal.SIG_IGN)]  # nohup
+        self.before = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
     def __exit__(
