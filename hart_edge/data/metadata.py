@@ -6,10 +6,12 @@ wrong with the rest, by name.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from hart_edge.data.errors import DataError
 
 CSV_FILE, JSONL_FILE = "metadata.csv", "metadata.jsonl"
 ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+SURPLUS = "\0surplus"  # the key of a CSV row's further fields, which no column can have
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 EXPECTED = f"expected {CSV_FILE} (columns file_name and text) or {JSONL_FILE} (keys file_name and text)"
 
 
@@ -77,6 +81,11 @@ def _unusable(row: Row, raw: dict[str, Any], rows: dict[str, Row]) -> str | None
     name, path = row.name, Path(row.name)
     if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
         return f"expected a path inside the folder as file_name, found {name!r}"
+    if any(map(str.strip, raw.get(SURPLUS, ()))):  # commas at the end of a line cut nothing
+        return f"{len(raw[SURPLUS])} more fields than columns: put quotes around a caption that holds commas"
+    for field, values in (("file_name", (name,)), ("text", row.captions), ("group", (row.group,))):
+        if trouble := next(filter(None, map(_unfit, values)), None):
+            return f"{field} holds {trouble}"
     if name in rows:
         return "named twice; the first row counts"
     if not row.captions:
@@ -86,21 +95,48 @@ def _unusable(row: Row, raw: dict[str, Any], rows: dict[str, Row]) -> str | None
     return None
 
 
+def _unfit(text: str) -> str | None:
+    """What no tokenizer and no file of ours takes, as a mistake in JSON escapes and cut strings leave it behind."""
+    if LONE_SURROGATE.search(text):
+        return "half a character (a lone surrogate)"
+    return "a NUL character" if "\0" in text else None
+
+
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
     """The rows as they were written; file_name is a string."""
     try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _text(file, file.read_bytes())
+    except OSError as error:
         raise DataError(f"{file}: expected UTF-8 text, found {error}; write it anew") from error
     yield from _csv_rows(file, text) if file.name == CSV_FILE else _jsonl_rows(file, text)
 
 
+def _text(file: Path, contents: bytes) -> str:
+    """The contents as UTF-8, with or without a mark at the beginning. Other encodings are refused by name."""
+    excel = 'save it as UTF-8 (Excel: "CSV UTF-8")'
+    if contents.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise DataError(f"{file}: expected UTF-8 text, found UTF-32; {excel}, or iconv -f UTF-32 -t UTF-8")
+    if contents.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in contents[:4]:
+        raise DataError(f"{file}: expected UTF-8 text, found UTF-16; {excel}, or iconv -f UTF-16 -t UTF-8")
+    try:
+        return contents.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = contents.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{file}: expected UTF-8 text, found byte 0x{contents[error.start]:02x} in line {line}, as in Latin-1 or "
+            f"Windows-1252; {excel}, or iconv -f WINDOWS-1252 -t UTF-8; write it anew"
+        ) from error
+
+
 def _csv_rows(file: Path, text: str) -> Iterator[dict[str, Any]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey=SURPLUS, strict=True)
     try:
         columns = reader.fieldnames or ()
         if not {"file_name", "text"} <= set(columns):
             found = ", ".join(columns) or "none"
+            for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+                if len(columns) == 1 and mark in columns[0]:
+                    raise DataError(f"{file}: expected commas between columns, found {name}; save it with commas")
             raise DataError(f"{file}: expected columns file_name and text, found {found}; name them so")
         for row in reader:
             yield {**row, "file_name": row["file_name"] or ""}

@@ -7,6 +7,7 @@ can be removed at any time.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -14,7 +15,6 @@ import logging
 import math
 import os
 import shutil
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -28,13 +28,16 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from hart_edge.data.depth import eight_bits
 from hart_edge.data.errors import DataError
 from hart_edge.data.metadata import Metadata, read_metadata
+from hart_edge.errors import READING_FAULTS, border
+from hart_edge.staging import OWNER_FILE, staged_folder
 
 log = logging.getLogger(__name__)
 
 CACHE, IMAGES_FILE, INDEX_FILE = ".hart-edge", "images.bin", "index.json"
-FORMAT = 1  # of the cache, and of what decode() makes of a file; raised whenever either changes
+FORMAT = 2  # of the cache, and of what decode() makes of a file; raised whenever either changes
 LARGEST_SHARE = 0.05  # of the pictures of a folder may be unusable
 LARGEST_SIDE = 4096
 LARGEST_PIXELS = 2**26  # of a file
@@ -85,14 +88,17 @@ def read_pictures(
     are logged by name and left out. decoder: makes an array of a file (decode()); log_seconds: seconds between lines of
     progress. Raises DataError where more than 5 % of the pictures cannot be used, or nothing is left.
     """
-    folder = Path(folder)
     if not 1 <= side <= LARGEST_SIDE:
         raise DataError(f"side: expected 1 to {LARGEST_SIDE}, found {side}")
+    problem, remedy = "the pictures cannot be read", "mend the folder, or name another"
+    with border(DataError, folder, problem, remedy, programming=READING_FAULTS):
+        return _read(Path(folder), side, decoder or decode, log_seconds)
+
+
+def _read(folder: Path, side: int, decoder: Decode, log_seconds: float) -> Pictures:
     metadata = read_metadata(folder)
     entry = folder / CACHE / f"{side}-{_key(folder, side, metadata)}"
-    images, undecoded = _from_cache(entry, side) or _Decoding(
-        folder, side, metadata, decoder or decode, log_seconds
-    ).into(entry)
+    images, undecoded = _from_cache(entry, side) or _Decoding(folder, side, metadata, decoder, log_seconds).into(entry)
     problems = [*metadata.problems, *undecoded.items()]
     total = len(metadata.rows) + len(metadata.problems)
     for name, trouble in problems:
@@ -112,14 +118,13 @@ def read_pictures(
 def decode(file: Path, side: int, most_pixels: int = LARGEST_PIXELS) -> NDArray[np.uint8]:
     """An image file as (side, side, 3) uint8 RGB; of an animation the first picture.
 
-    Raises what Pillow raises where that cannot be, ValueError where the file has more than most_pixels.
+    Raises what Pillow raises where that cannot be, ValueError where the file has more than most_pixels, or numbers of
+    which nobody knows what is white (depth.py).
     """
     with Image.open(file) as opened:
         if opened.width * opened.height > most_pixels:
             raise ValueError(f"{opened.width} x {opened.height} pixels; at most {most_pixels:,} are read")
-        picture = ImageOps.exif_transpose(opened)
-        if picture.mode.startswith("I"):  # 16 bits a pixel, of which convert() would make white
-            picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
+        picture = eight_bits(ImageOps.exif_transpose(opened), opened.format)
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
         if picture.mode == "RGBA" and np.asarray(picture.getchannel("A")).min() < 255:
@@ -182,17 +187,25 @@ class _Decoding:
 
     def into(self, entry: Path) -> Decoded:
         """Decode every picture, into the cache where the folder can be written, else into memory."""
+        with contextlib.ExitStack() as stack:
+            try:
+                entry.parent.mkdir(exist_ok=True)
+                staging = stack.enter_context(staged_folder(entry.parent / f"{self.side}"))
+            except OSError as error:
+                message = "%s: cannot be written (%s), so the pictures are decoded at every start"
+                log.warning(message, entry.parent, error)
+                return self._into_memory()
+            return self._into(staging, entry)
+
+    def _into_memory(self) -> Decoded:
+        memory = io.BytesIO()
+        count, problems = self._write(memory)
+        images = np.ndarray((count, self.side, self.side, 3), np.uint8, memory.getbuffer())
+        images.flags.writeable = False
+        return images, problems
+
+    def _into(self, staging: Path, entry: Path) -> Decoded:
         side = self.side
-        try:
-            entry.parent.mkdir(exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
-        except OSError as error:
-            log.warning("%s: cannot be written (%s), so the pictures are decoded at every start", entry.parent, error)
-            memory = io.BytesIO()
-            count, problems = self._write(memory)
-            images = np.ndarray((count, side, side, 3), np.uint8, memory.getbuffer())
-            images.flags.writeable = False
-            return images, problems
         try:
             with (staging / IMAGES_FILE).open("wb") as file:
                 count, problems = self._write(file)
@@ -202,6 +215,7 @@ class _Decoding:
             for old in entry.parent.glob(f"{side}-*"):
                 if old != entry or _from_cache(entry, side) is None:
                     shutil.rmtree(old, ignore_errors=True)
+            (staging / OWNER_FILE).unlink(missing_ok=True)
             try:
                 staging.rename(entry)
             except OSError:  # another process was quicker
@@ -209,8 +223,6 @@ class _Decoding:
                     raise
         except OSError as error:
             raise DataError(f"{entry}: the decoded pictures could not be written ({error}); make room") from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
         done = _from_cache(entry, side)
         if done is None:
             raise DataError(f"{entry}: changed while it was written; start again")
