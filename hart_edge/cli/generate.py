@@ -6,15 +6,15 @@ Everything that can be wrong is found before the first scale is drawn: output fi
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import stat
 import sys
 import tempfile
 import time
 import warnings
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,9 @@ from hart_edge.cli.progress import PictureLine
 from hart_edge.cli.setting_options import add_setting_arguments, settings_of
 from hart_edge.cli.tables import quoted
 from hart_edge.engines.loading import load
-from hart_edge.errors import HartEdgeError, InputError
+from hart_edge.errors import READING_FAULTS, HartEdgeError, InputError, border
 from hart_edge.runtime.pipeline import Context, Event, Pipeline
+from hart_edge.staging import hidden_name
 
 Load = Callable[..., Pipeline]
 
@@ -77,12 +78,16 @@ def run(a: argparse.Namespace, load: Load = load) -> int:
         folder = find_bundle(a.bundle)
         pipeline = load(folder, threads=a.threads, low_memory=a.low_memory)
         settings = settings_of(a)
+        scales = len(pipeline.manifest.patch_nums)
+        shown = [preview_files(a.previews, file, scales) if a.previews else [] for file in files]
+        for each in itertools.chain(*shown):
+            check_writable(each, "--previews")
         begun = [begin(pipeline, prompt, a.seed, settings, bar) for prompt in prompts]
-        for prompt, (events, notes), file in zip(prompts, begun, files, strict=True):
-            shown = quoted(prompt) if isinstance(prompt, str) else str(a.context)
+        for prompt, (events, notes), file, previews in zip(prompts, begun, files, shown, strict=True):
+            title = quoted(prompt) if isinstance(prompt, str) else str(a.context)
             start = time.perf_counter()
-            bar.start(shown)
-            image, previews = draw(events, bar, a.previews, file.stem)
+            bar.start(title)
+            image = draw(events, bar, previews)
             write_png(image, file)
             seconds = time.perf_counter() - start
             bar.clear()
@@ -94,7 +99,7 @@ def run(a: argparse.Namespace, load: Load = load) -> int:
                     "warnings": notes,
                 }), flush=True)  # fmt: skip
             else:
-                print(f"{file}: {shown}, seed {a.seed}, {seconds:.1f} s", flush=True)
+                print(f"{file}: {title}, seed {a.seed}, {seconds:.1f} s", flush=True)
     return 0
 
 
@@ -119,18 +124,16 @@ def begin(
     return events, notes
 
 
-def draw(events: Iterator[Event], bar: PictureLine, folder: Path | None, stem: str) -> tuple[Image.Image, list[Path]]:
-    """Run a stream to its end: the picture, and the files of its previews."""
-    previews: list[Path] = []
+def draw(events: Iterator[Event], bar: PictureLine, previews: Sequence[Path]) -> Image.Image:
+    """Run a stream to its end: the picture. previews: a file for each scale, or none."""
     image = None
     for event in events:
         bar.step(event.scale + 1, event.scales)
-        if folder is not None:
-            previews.append(folder / f"{stem}-scale-{event.scale + 1}.png")
-            write_png(event.preview(), previews[-1])
+        if previews:
+            write_png(event.preview(), previews[event.scale])
         image = event.image
     assert image is not None  # the last event of a stream is the finished one
-    return image, previews
+    return image
 
 
 def read_context(file: Path) -> Context:
@@ -146,9 +149,9 @@ def read_context(file: Path) -> Context:
                 found = ", ".join(sorted(archive.files)) or "nothing"
                 raise InputError(f"--context {file}: {expected}, found {found}")
             return Context(archive["context"], archive["context_mask"])
-    except InputError:
+    except (InputError, *READING_FAULTS):
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # numpy and zipfile raise nearly anything
         raise InputError(f"--context {file}: {expected}, found {error}") from error
 
 
@@ -161,19 +164,34 @@ def picture_files(out: Path, count: int) -> list[Path]:
     return [out.with_stem(f"{out.stem}-{number}") for number in range(1, count + 1)]
 
 
-def check_writable(file: Path) -> None:
+def check_writable(file: Path, option: str = "--out") -> None:
     """Find out now whether the picture can be written later. Raises InputError."""
     try:
         target = file.resolve()  # the file behind a link
         folder = target.parent
         if target.exists() and not target.is_file():
-            raise InputError(f"--out {file}: expected a file or a new name, found a folder or device; name a file")
+            raise InputError(f"{option} {file}: expected a file or a new name, found a folder or device; name a file")
         if not folder.is_dir():
-            raise InputError(f"--out {file}: expected the folder {folder}, found none; make it first")
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
-        raise InputError(f"--out {file}: no file can be written there ({error}); name another folder") from error
+            raise InputError(f"{option} {file}: expected the folder {folder}, found none; make it first")
+        if not target.exists():
+            target.open("xb").close()  # the file system may not take the name
+            target.unlink()
+        elif of_others(target, folder):
+            raise InputError(f"{option} {file}: belongs to another user, who alone may replace it; name another file")
+        part = part_of(target)
+        part.open("xb").close()
+        part.unlink()
+    except InputError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a NUL
+        raise InputError(f"{option} {file}: no file can be written there ({error}); name another folder") from error
+
+
+def of_others(file: Path, folder: Path) -> bool:
+    """Whether a folder such as /tmp keeps this user from replacing the file of another."""
+    within = folder.stat()
+    user = os.geteuid() if hasattr(os, "geteuid") else 0
+    return bool(within.st_mode & stat.S_ISVTX) and user not in (0, within.st_uid, file.stat().st_uid)
 
 
 def make_folder(folder: Path) -> None:
@@ -181,19 +199,27 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"--previews {folder}: no file can be written there ({error}); name another folder") from error
+
+
+def preview_files(folder: Path, file: Path, scales: int) -> list[Path]:
+    return [folder / f"{file.stem}-scale-{scale + 1}.png" for scale in range(scales)]
+
+
+def part_of(target: Path) -> Path:
+    """What a picture is called until it is whole."""
+    return target.with_name(hidden_name(target.parent, target.name, f".{os.getpid()}.part"))
 
 
 def write_png(image: Image.Image, file: Path) -> None:
     """Write beside the file and rename: the name never holds half a picture. Raises HartEdgeError."""
-    target = file.resolve()
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with part.open("xb") as stream:
-            image.save(stream, "PNG")
-        part.replace(target)
-    except OSError as error:
-        raise HartEdgeError(f"{file}: could not be written ({error}); what was there before is unchanged") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with border(HartEdgeError, file, "could not be written", "what was there before is unchanged"):
+        target = file.resolve()
+        part = part_of(target)
+        try:
+            with part.open("xb") as stream:
+                image.save(stream, "PNG")
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)

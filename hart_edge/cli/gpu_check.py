@@ -12,12 +12,14 @@ from hart_edge.bundle.verify import open_bundle
 from hart_edge.checks.gpu_mix import mix
 from hart_edge.checks.gpu_parity import Check, PictureCheck, check_graphs, check_pictures
 from hart_edge.checks.gpu_timing import Timing, measure, runner_of, slower_graphs
+from hart_edge.cli.generate import check_writable
 from hart_edge.cli.progress import StatusLine
 from hart_edge.engines.loading import load
 from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner
 from hart_edge.engines.tensorrt.cuda import Cuda
 from hart_edge.errors import HartEdgeError, InputError
 from hart_edge.runtime.pipeline import Pipeline
+from hart_edge.staging import hidden_name
 from hart_edge.units import size
 
 SEEDS = range(7, 10)
@@ -31,6 +33,8 @@ def run(a: argparse.Namespace, measure: Measure = measure) -> int:
         raise InputError(
             "--gpu-check: expected --reference GRAPHS, the bundle of graphs that the engines were made from"
         )
+    if a.report is not None:
+        check_writable(a.report, "--report")
     with StatusLine() as bar:
         found = examine(a, bar, measure)
     if a.report is not None:
@@ -166,7 +170,7 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def write(file: Any, found: dict[str, Any]) -> None:
-    part = file.with_name(f".{file.name}.part")
+    part = file.with_name(hidden_name(file.parent, file.name, ".part"))
     try:
         part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         part.replace(file)
