@@ -1,6 +1,7 @@
 """Training data: folders of pictures with captions. Training reads nothing else.
 
 pictures.py    a folder of pictures with captions -> memory-mapped arrays
+depth.py       pictures of 16 and 32 bits and of floating point -> 8 bits
 metadata.py    the captions, groups and weights that such a folder states
 emoji.py       makes such a folder from public packages
 packages.py    the packages that it is made from, pinned, fetched and checked

@@ -114,3 +114,49 @@ def test_no_folder_and_no_text(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_bytes(b"file_name,text\na.png,\xff\n")
     with pytest.raises(DataError, match=r"metadata.csv: expected UTF-8 text, found .*; write it anew"):
         read_metadata(tmp_path)
+
+
+def test_a_caption_that_commas_have_cut(tmp_path: Path) -> None:
+    text = 'file_name,text\na.png,a red, round heart\nb.png,"a blue, round heart"\nc.png,green,,\n'
+    read = read_metadata(folder_with(tmp_path, csv=text))
+    assert read.rows == (Row("b.png", ("a blue, round heart",)), Row("c.png", ("green",)))
+    trouble = "1 more fields than columns: put quotes around a caption that holds commas"
+    assert read.problems == (("a.png", trouble),)
+
+
+@pytest.mark.parametrize(
+    ("row", "trouble"),
+    [
+        ('"a.png", "text": "red \\ud83d"', "text holds half a character (a lone surrogate)"),
+        ('"a.png", "text": ["red", "\\udc00"]', "text holds half a character (a lone surrogate)"),
+        ('"a\\udcff.png", "text": "red"', "file_name holds half a character (a lone surrogate)"),
+        ('"a.png", "text": "red", "group": "\\ud800"', "group holds half a character (a lone surrogate)"),
+        ('"a.png", "text": "red\\u0000"', "text holds a NUL character"),
+    ],
+)
+def test_half_characters(tmp_path: Path, row: str, trouble: str) -> None:
+    whole = '{"file_name": "b.png", "text": "\\ud83d\\ude00"}'  # two halves that belong together
+    read = read_metadata(folder_with(tmp_path, jsonl=f'{{"file_name": {row}}}\n{whole}\n'))
+    assert read.rows == (Row("b.png", ("\U0001f600",)),) and [each for _, each in read.problems] == [trouble]
+
+
+CSV = "file_name,text\na.png,gr\u00fcn\n"
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (CSV.encode("utf-16"), "found UTF-16; save it as UTF-8 .*iconv -f UTF-16"),
+        (CSV.encode("utf-16-be"), "found UTF-16; save it as UTF-8"),
+        (CSV.encode("utf-32"), "found UTF-32; save it as UTF-8"),
+        (CSV.encode("latin-1"), "found byte 0xfc in line 2, as in Latin-1 or Windows-1252; .*write it anew"),
+        (CSV.replace(",", ";").encode(), "expected commas between columns, found semicolons; save it with commas"),
+        (CSV.replace(",", "\t").encode(), "expected commas between columns, found tabs; save it with commas"),
+        (b'file_name,text\na.png,"red\nb.png,blue\n', "expected CSV, found unexpected end of data; mend it"),
+        (b'file_name,text\na.png,"red\nb.png,"blue"\n', "after line 3: expected CSV, found ',' expected after"),
+    ],
+)
+def test_files_in_another_form_are_refused_by_name(tmp_path: Path, contents: bytes, message: str) -> None:
+    (tmp_path / "metadata.csv").write_bytes(contents)
+    with pytest.raises(DataError, match=rf"metadata\.csv.*{message}"):
+        read_metadata(tmp_path)
