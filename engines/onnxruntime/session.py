@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from hart_edge.bundle.files import path_in_text
 from hart_edge.engines.base import Arrays
 from hart_edge.errors import EngineError
 
@@ -22,7 +23,8 @@ class OnnxRuntimeSession:
         """onnxruntime: the module; the options are its own. Raises EngineError for a graph that it refuses."""
         self._name, self._run_options = name, run_options
         try:
-            self._session = onnxruntime.InferenceSession(str(graph), session_options, providers=[provider])
+            with path_in_text(graph) as path:
+                self._session = onnxruntime.InferenceSession(path, session_options, providers=[provider])
         except Exception as error:  # the library's exceptions share no base of their own
             raise EngineError(
                 f"{self._name}: ONNX Runtime {onnxruntime.__version__} refused this graph ({error}); "

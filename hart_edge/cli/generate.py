@@ -214,12 +214,15 @@ def part_of(target: Path) -> Path:
 
 def write_png(image: Image.Image, file: Path) -> None:
     """Write beside the file and rename: the name never holds half a picture. Raises HartEdgeError."""
-    with border(HartEdgeError, file, "could not be written", "what was there before is unchanged"):
+    unchanged = "what was there before is unchanged"
+    with border(HartEdgeError, file, "could not be written", unchanged):
         target = file.resolve()
         part = part_of(target)
         try:
             with part.open("xb") as stream:
                 image.save(stream, "PNG")
             part.replace(target)
+        except OSError as error:
+            raise HartEdgeError(f"{file}: could not be written ({error}); {unchanged}") from error
         finally:
             part.unlink(missing_ok=True)

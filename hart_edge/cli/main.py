@@ -62,7 +62,8 @@ def _call(p: argparse.ArgumentParser, name: str, arguments: Sequence[str] | None
             a = p.parse_args(given)
         except SystemExit as end:  # --help, --version, arguments that make no sense
             raise SystemExit(streams.status(end.code if isinstance(end.code, int) else 0)) from None
-        a.typed = [*name.split(), *given]
+        # A path may be of other bytes than UTF-8; the card of a bundle quotes it, and is UTF-8.
+        a.typed = [*name.split(), *(word.encode("utf-8", "backslashreplace").decode() for word in given)]
         return streams.status(guarded(a.run, a))
 
 

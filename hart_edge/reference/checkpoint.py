@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from hart_edge.bundle.files import path_in_text
 from hart_edge.bundle.settings import DEFAULTS, Settings, refusal
 from hart_edge.errors import READING_FAULTS, CheckpointError, bordered
 from hart_edge.reference.autoencoder import Autoencoder
@@ -233,10 +234,11 @@ def find_weights(folder: Path, names: Iterable[str]) -> Path:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """A file of named tensors. A pickle is read with weights_only=True, so it can hold nothing but tensors."""
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        zipped = zipfile.is_zipfile(path)  # files older than torch 1.6 are not, and cannot be mapped
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with path_in_text(path) as text:
+            if path.suffix == ".safetensors":
+                return safetensors.torch.load_file(text)
+            zipped = zipfile.is_zipfile(path)  # files older than torch 1.6 are not, and cannot be mapped
+            state = torch.load(text, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: holds Python objects, not only tensors, and reading them could run code; it was not read. "

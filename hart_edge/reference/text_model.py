@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from hart_edge.bundle.files import path_in_text
 from hart_edge.errors import CheckpointError
 from hart_edge.reference.checkpoint import read_json, reads_checkpoint
 
@@ -90,9 +91,10 @@ def load_text_model(folder: str | Path, context_tokens: int, make_tokenizer: Tok
     bars = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()  # the caller shows its own progress
     try:
-        model = transformers.AutoModel.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
-        )
+        with path_in_text(folder) as path:
+            model = transformers.AutoModel.from_pretrained(
+                path, local_files_only=True, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
+            )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{folder}: not a readable Hugging Face text model ({reason}); copy it again") from None

@@ -20,7 +20,7 @@ from PIL import Image
 
 import hart_edge
 from hart_edge.cli import generate
-from hart_edge.cli.generate import picture_files, write_png
+from hart_edge.cli.generate import check_writable, picture_files, write_png
 from hart_edge.errors import HartEdgeError, InputError
 from hart_edge.runtime.pipeline import Pipeline
 from tests.cli.command_line import PROMPT, ROOT, Run, Terminal, pixels
@@ -258,3 +258,31 @@ def test_names_of_several_pictures() -> None:
     assert picture_files(Path("a/b.c.PNG"), 2) == [Path("a/b.c-1.PNG"), Path("a/b.c-2.PNG")]
     with pytest.raises(InputError, match=r"expected a name that ends with \.png, found 'no ending'"):
         picture_files(Path("a/b"), 1)
+
+
+def test_names_are_checked_before_anything_is_drawn(tmp_path: Path) -> None:
+    for name in ("a" * 251 + ".png", os.fsdecode(b"\xff.png"), "\u65e5" * 83 + ".png"):
+        check_writable(tmp_path / name)
+        write_png(Image.new("RGB", (2, 2)), tmp_path / name)
+        assert len(pixels(tmp_path / name)) == 12
+        (tmp_path / name).unlink()
+    assert os.listdir(tmp_path) == []
+    for name in ("a" * 252 + ".png", "a\0.png", "a/" * 3000 + "b.png"):
+        with pytest.raises(InputError, match=r"no file can be written there|expected the folder"):
+            check_writable(tmp_path / name)
+
+
+def test_what_is_there_stays_when_it_is_checked(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("mine")
+    check_writable(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_text() == "mine" and os.listdir(tmp_path) == ["a.png"]
+
+
+def test_previews_are_checked_before_anything_is_drawn(run: Run, int8_bundle: Path, tmp_path: Path) -> None:
+    name = "a" * 250 + ".png"
+    status, out, err = run("generate", PROMPT, "--bundle", int8_bundle, "--out", name, "--previews", "previews")
+    assert (status, out) == (1, "") and re.match(r"error: --previews .*: no file can be written there \(", err)
+    assert os.listdir(tmp_path) == ["previews"] and os.listdir(tmp_path / "previews") == []
+    (tmp_path / "previews" / "picture-scale-3.png").mkdir()
+    status, _, err = run("generate", PROMPT, "--bundle", int8_bundle, "--previews", "previews")
+    assert status == 1 and "picture-scale-3.png: expected a file or a new name, found a folder or device" in err

@@ -13,8 +13,12 @@ from tests.bundle.make_bundle import make_bundle
 from tests.cli.command_line import ROOT
 
 CLOSED, FULL = "it is closed", "[Errno 28] No space left on device"
-COMMANDS = [("-m", "hart_edge", "info", "BUNDLE"), ("-m", "hart_edge", "doctor", "--json"), ("-m", "hart_edge", "--help"),
-            ("-m", "export.build", "--help")]  # fmt: skip
+COMMANDS = [
+    ("-m", "hart_edge", "info", "BUNDLE"),
+    ("-m", "hart_edge", "doctor", "--json"),
+    ("-m", "hart_edge", "--help"),
+    ("-m", "export.build", "--help"),
+]
 
 
 def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -89,7 +93,8 @@ def test_a_reader_that_is_slow(tmp_path: Path) -> None:
     """A pipe that does not block, as some programs hand it down, loses nothing."""
     program = (
         "import os, sys\nfrom hart_edge.cli.streams import standard_streams\nos.set_blocking(1, False)\n"
-        "with standard_streams() as streams:\n    print('x' * 1_000_000)\n    status = streams.status(0)\nsys.exit(status)"
+        "with standard_streams() as streams:\n    print('x' * 1_000_000)\n"
+        "    status = streams.status(0)\nsys.exit(status)"
     )
     (tmp_path / "work.py").write_text(program)
     done = shell(f"{sys.executable} work.py | (sleep 1; wc -c); exit ${{PIPESTATUS[0]}}", tmp_path)

@@ -1,5 +1,6 @@
 """The ONNX Runtime runner: results in place, every refusal an EngineError that names the graph."""
 
+import os
 import shutil
 import sys
 import types
@@ -143,3 +144,9 @@ def test_thread_counts_that_are_none(threads: Any) -> None:
     with pytest.raises(EngineError) as caught:
         thread_count(threads)
     assert str(caught.value) == f"threads: expected an integer from 1 to 1024, or None, found {threads!r}"
+
+
+def test_a_path_that_is_not_utf_8(pristine: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(pristine, tmp_path / os.fsdecode(b"odd \xff"))
+    for graph in ("decoder", "text_model"):  # the latter has its weights beside it
+        OnnxRuntimeRunner(open_bundle(folder)).load(graph)
