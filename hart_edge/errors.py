@@ -79,7 +79,9 @@ def border(
     """
     try:
         yield
-    except (HartEdgeError, *programming):
+    except HartEdgeError:
+        raise
+    except programming:
         raise
     except Exception as error:  # libraries share no base of their exceptions
         raise kind(told(error, subject, problem, remedy, room)) from error

@@ -149,7 +149,9 @@ def read_context(file: Path) -> Context:
                 found = ", ".join(sorted(archive.files)) or "nothing"
                 raise InputError(f"--context {file}: {expected}, found {found}")
             return Context(archive["context"], archive["context_mask"])
-    except (InputError, *READING_FAULTS):
+    except InputError:
+        raise
+    except READING_FAULTS:
         raise
     except Exception as error:  # numpy and zipfile raise nearly anything
         raise InputError(f"--context {file}: {expected}, found {error}") from error

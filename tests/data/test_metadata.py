@@ -153,7 +153,7 @@ CSV = "file_name,text\na.png,gr\u00fcn\n"
         (CSV.replace(",", ";").encode(), "expected commas between columns, found semicolons; save it with commas"),
         (CSV.replace(",", "\t").encode(), "expected commas between columns, found tabs; save it with commas"),
         (b'file_name,text\na.png,"red\nb.png,blue\n', "expected CSV, found unexpected end of data; mend it"),
-        (b'file_name,text\na.png,"red\nb.png,"blue"\n', "after line 3: expected CSV, found ',' expected after"),
+        (b'file_name,text\na.png,"red\nb.png,"blue"\n', "after line 1: expected CSV, found ',' expected after"),
     ],
 )
 def test_files_in_another_form_are_refused_by_name(tmp_path: Path, contents: bytes, message: str) -> None:
