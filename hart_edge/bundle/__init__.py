@@ -8,6 +8,9 @@
 - target.py: what a bundle was made for, and what its engines need
 - quality.py: how near the graphs come to the reference, the limits, and both in words
 - files.py: size and SHA-256 of the files of a bundle
+- links.py: where the files of a bundle lie; no link leads out of it
+- unchanged.py: whether files are still those that were verified
+- limits.py: the memory that this process may take: the machine's, or that of a container
 - onnx_guard.py: a look into an ONNX file before an engine library sees it
 - verify.py: a folder in, a verified Bundle out
 - writer.py: the one writer, which gives a bundle its name when it is complete

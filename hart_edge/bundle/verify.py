@@ -8,8 +8,8 @@ docs/bundle.md.
 from __future__ import annotations
 
 import logging
-import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,31 +18,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hart_edge.bundle.files import sha256_of
+from hart_edge.bundle.links import REPAIR, locate
 from hart_edge.bundle.manifest import CONSTANTS_FILE, MANIFEST_FILE, MOST_MANIFEST_BYTES, FileEntry, Manifest, parse
 from hart_edge.bundle.onnx_guard import check_graph
+from hart_edge.bundle.unchanged import Stamp, VerifiedFiles
 from hart_edge.errors import READING_FAULTS, BundleError, bordered
 from hart_edge.units import size
 
 log = logging.getLogger(__name__)
 
 BUILD = "build one with python -m export.build --precision int8"
-REPAIR = "copy the bundle again or rebuild it with python -m export.build"
 LONG = 200 * 2**20  # bytes; a bundle of this size takes long enough to say so
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle. The files must not change while it is in use."""
+    """A verified bundle. Files that are opened later are held against what was verified."""
 
     folder: Path
     manifest: Manifest
     _constants: NDArray[np.uint8] = field(repr=False, compare=False)
+    _verified: VerifiedFiles = field(repr=False, compare=False)
 
     def path(self, name: str) -> Path:
         """The file that manifest.files lists as `name`; BundleError for any other name."""
         if name not in self.manifest.files:
             raise BundleError(f"{self.folder}: expected a name in manifest.files, found {name!r}; {REPAIR}")
         return self.folder / name
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[Path]:
+        """The file that manifest.files lists as `name`, for the time that it takes to open it.
+
+        Raises BundleError where it, or a file that a graph may keep weights in, is not what was verified.
+        """
+        path = self.path(name)
+        is_component = any(component.file == name for component in self.manifest.components)
+        with self._verified.opened(files_beside(name, self.manifest.files) if is_component else (name,)):
+            yield path
+
+    def require_unwritten(self) -> None:
+        """Raise BundleError where a file that may be mapped, a graph's or constants.bin, was written in place."""
+        graphs = {name for each in self.manifest.components for name in files_beside(each.file, self.manifest.files)}
+        self._verified.require_unwritten(graphs | self.manifest.files.keys() & {CONSTANTS_FILE})
 
     def constant(self, name: str) -> NDArray[Any]:
         """The constant `name`: read-only, mapped from constants.bin, dtype and shape as in the manifest."""
@@ -67,23 +85,30 @@ def open_bundle(path: str | Path) -> Bundle:
     if not root.is_dir():
         raise BundleError(f"{given}: expected a bundle folder, found a file; {BUILD}")
     manifest = parse(_read_manifest(root))
-    _verify_files(root, manifest.files)
+    stamps = _verify_files(root, manifest.files)
     for component in manifest.components:
         if component.engine is not None:
             continue  # opaque to all but the library that made it; its hash is what vouches for it
         folder = PurePosixPath(component.file).parent
         beside = {
-            str(PurePosixPath(name).relative_to(folder)): entry.bytes
-            for name, entry in manifest.files.items()
-            if PurePosixPath(name).is_relative_to(folder)
+            str(PurePosixPath(name).relative_to(folder)): manifest.files[name].bytes
+            for name in files_beside(component.file, manifest.files)
         }
         check_graph(root / component.file, allowed_external=beside)
-    return Bundle(root, manifest, _map_constants(root, manifest))
+    constants, verified = _map_constants(root, manifest), VerifiedFiles(root, manifest.files, stamps)
+    verified.require(manifest.files)  # what was looked into and mapped is what was hashed
+    return Bundle(root, manifest, constants, verified)
+
+
+def files_beside(name: str, files: Iterable[str]) -> tuple[str, ...]:
+    """The files in a file's folder or below it, itself among them."""
+    folder = PurePosixPath(name).parent
+    return tuple(each for each in files if PurePosixPath(each).is_relative_to(folder))
 
 
 def _read_manifest(root: Path) -> bytes:
     try:
-        target = _locate(root, MANIFEST_FILE)
+        target = locate(root, MANIFEST_FILE)
     except FileNotFoundError as error:
         raise BundleError(f"{root}: expected a bundle with {MANIFEST_FILE}, found none; {BUILD}") from error
     found = target.stat().st_size
@@ -92,41 +117,18 @@ def _read_manifest(root: Path) -> bytes:
     return target.read_bytes()
 
 
-def _locate(root: Path, name: str) -> Path:
-    """The regular file behind `name`, all links followed. FileNotFoundError if there is none.
-
-    Links may lead anywhere inside the folder. One layout may lead out of it: a snapshot of a Hugging Face
-    cache, <entry>/snapshots/<revision>/name -> <entry>/blobs/<hash>, where only the name itself is the link.
-    """
-    path = root / name
-    try:
-        parent, target = path.parent.resolve(strict=True), path.resolve(strict=True)
-    except FileNotFoundError:
-        raise
-    except (OSError, RuntimeError) as error:
-        raise BundleError(f"{name}: expected a file, found {error}; {REPAIR}") from error
-    in_cache = root.parent.name == "snapshots" and target.parent == root.parent.parent / "blobs"
-    if not (parent.is_relative_to(root) and (target.is_relative_to(root) or in_cache)):
-        raise BundleError(
-            f"{name}: expected a file inside the bundle, found a link that leads out of it to {target}; "
-            "put a copy of the file in its place"
-        )
-    if not stat.S_ISREG(target.stat().st_mode):
-        raise BundleError(f"{name}: expected a regular file, found something else; {REPAIR}")
-    return target
-
-
-def _verify_files(root: Path, files: Mapping[str, FileEntry]) -> None:
-    """Sizes of all files first (a truncated copy is found at once), then their hashes."""
+def _verify_files(root: Path, files: Mapping[str, FileEntry]) -> dict[str, Stamp]:
+    """Sizes of all files first (a truncated copy is found at once), then their hashes. The stamps that were hashed."""
     targets: dict[str, Path] = {}
+    stamps: dict[str, Stamp] = {}
     for name, entry in files.items():
         try:
-            targets[name] = _locate(root, name)
+            targets[name] = locate(root, name)
         except FileNotFoundError as error:
             raise BundleError(f"{name}: expected a file of {entry.bytes} bytes, found none; {REPAIR}") from error
-        found_bytes = targets[name].stat().st_size
-        if found_bytes != entry.bytes:
-            raise BundleError(f"{name}: expected {entry.bytes} bytes, found {found_bytes}; {REPAIR}")
+        stamps[name] = Stamp.of(targets[name])
+        if stamps[name].size != entry.bytes:
+            raise BundleError(f"{name}: expected {entry.bytes} bytes, found {stamps[name].size}; {REPAIR}")
     total = sum(entry.bytes for entry in files.values())
     log.log(logging.INFO if total > LONG else logging.DEBUG, "verifying %s of %s", size(total), root)
     for name, entry in files.items():
@@ -134,6 +136,7 @@ def _verify_files(root: Path, files: Mapping[str, FileEntry]) -> None:
         if found != entry.sha256:
             expected = f"sha256 {entry.sha256[:12]}..., found {found[:12]}..."
             raise BundleError(f"{name}: expected {expected}: the file was altered; {REPAIR}")
+    return stamps
 
 
 def _map_constants(root: Path, manifest: Manifest) -> NDArray[np.uint8]:

@@ -80,6 +80,14 @@ def _false_blobs(folder: Path) -> None:
     (folder / "README.md").symlink_to(blobs / "00")
 
 
+def _false_snapshot(folder: Path) -> None:
+    """A folder `snapshots` without `blobs` beside it is no cache, whatever else is called blobs."""
+    blobs = folder.parent / "snapshots" / "0123abcd" / "blobs"
+    blobs.mkdir(parents=True)
+    (folder / "README.md").rename(blobs / "00")
+    (folder / "README.md").symlink_to(blobs / "00")
+
+
 FILES = (
     Corruption("no_manifest", remove("manifest.json"), "expected a bundle with manifest.json, found none; build"),
     Corruption("file_missing", remove("constants.bin"), "constants.bin: expected a file of 320 bytes, found none"),
@@ -90,6 +98,7 @@ FILES = (
     Corruption("manifest_link_out", link_out("manifest.json"), "manifest.json: expected a file inside the"),
     Corruption("folder_link_out", link_out("graphs"), "expected a file inside the bundle, found a link that"),
     Corruption("link_to_false_blobs", _false_blobs, "README.md: expected a file inside the bundle, found a link"),
+    Corruption("link_to_false_snapshot", _false_snapshot, "README.md: expected a file inside the bundle, found a link"),
     Corruption("link_loop", _loop, "README.md: expected a file, found"),
     Corruption("link_dangling", _dangling, "README.md: expected a file of 16 bytes, found none"),
     Corruption("pipe", _pipe, "README.md: expected a regular file, found something else"),

@@ -22,7 +22,8 @@ from tests.bundle.corrupt_bundles import (
     set_external,
 )
 from tests.bundle.corrupt_manifests import Corruption, manifest_edit, put
-from tests.bundle.make_bundle import give_engines, list_files, make_bundle
+from tests.bundle.hub_cache import DEPTHS, WAYS_OUT, hub_cache
+from tests.bundle.make_bundle import give_engines, make_bundle
 
 
 @pytest.fixture(scope="module")
@@ -155,88 +156,23 @@ def test_a_bundle_without_constants_opens(folder: Path) -> None:
         bundle.constant("up.1")
 
 
-# The cache of huggingface_hub: snapshots/REVISION/file -> ../../blobs/HASH.
-
-
-def hub_cache(bundle: Path, entry: Path) -> Path:
-    """Lay `bundle` out as a cache entry and return the snapshot folder."""
-    snapshot = entry / "snapshots" / "0123abcd"
-    (entry / "blobs").mkdir(parents=True)
-    for index, name in enumerate(["manifest.json", *list_files(bundle)]):
-        shutil.copy(bundle / name, entry / "blobs" / f"{index:040x}")
-        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
-        up = "../" * (2 + name.count("/"))
-        (snapshot / name).symlink_to(f"{up}blobs/{index:040x}")
-    return snapshot
-
-
-def test_a_hub_cache_opens_and_its_graphs_load(pristine: Path, tmp_path: Path) -> None:
-    bundle = open_bundle(hub_cache(pristine, tmp_path / "models--hart--tiny"))
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_a_hub_cache_opens_and_its_graphs_load(pristine: Path, tmp_path: Path, depth: str) -> None:
+    bundle = open_bundle(hub_cache(pristine, tmp_path / "models--hart--tiny", depth))
     assert bundle.path("graphs/text_model.onnx").is_symlink()
     assert bundle.constant("up.0").shape == (4, 1)
     for component in bundle.manifest.components:  # weights beside the link, not beside the blob
         onnxruntime.InferenceSession(bundle.path(component.file), providers=["CPUExecutionProvider"])
 
 
-def _blob_to_outside(snapshot: Path) -> None:
-    blob = (snapshot / "README.md").resolve()
-    shutil.move(blob, snapshot.parents[2] / "outside")
-    blob.symlink_to(snapshot.parents[2] / "outside")
-
-
-def _below_blobs(snapshot: Path) -> None:
-    blob = (snapshot / "README.md").resolve()
-    (blob.parent / "deeper").mkdir()
-    shutil.move(blob, blob.parent / "deeper" / "x")
-    (snapshot / "README.md").unlink()
-    (snapshot / "README.md").symlink_to("../../blobs/deeper/x")
-
-
-def _blobs_of_another_entry(snapshot: Path) -> None:
-    other = snapshot.parents[2] / "models--other" / "blobs"
-    other.mkdir(parents=True)
-    shutil.copy(snapshot / "README.md", other / "x")
-    (snapshot / "README.md").unlink()
-    (snapshot / "README.md").symlink_to(other / "x")
-
-
-def _blobs_are_a_link(snapshot: Path) -> None:
-    blobs = snapshot.parents[1] / "blobs"
-    blobs.rename(snapshot.parents[2] / "elsewhere")
-    blobs.symlink_to(snapshot.parents[2] / "elsewhere")
-
-
-def _folder_is_blobs(snapshot: Path) -> None:
-    """The last part is no link; the folder before it is, and leads to blobs."""
-    blobs = snapshot.parents[1] / "blobs"
-    for link in (snapshot / "graphs").iterdir():
-        shutil.copy(link, blobs / link.name)
-    shutil.rmtree(snapshot / "graphs")
-    (snapshot / "graphs").symlink_to("../../blobs")
-
-
-def _another_revision(snapshot: Path) -> None:
-    other = snapshot.parent / "ffff"
-    other.mkdir()
-    shutil.copy(snapshot / "README.md", other / "README.md")
-    (snapshot / "README.md").unlink()
-    (snapshot / "README.md").symlink_to("../ffff/README.md")
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [
-        _blob_to_outside,
-        _below_blobs,
-        _blobs_of_another_entry,
-        _blobs_are_a_link,
-        _folder_is_blobs,
-        _another_revision,
-    ],
-)
-def test_a_hub_cache_is_no_way_out(pristine: Path, tmp_path: Path, edit: Callable[[Path], None]) -> None:
-    snapshot = hub_cache(pristine, tmp_path / "models--hart--tiny")
-    edit(snapshot)
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("edit", WAYS_OUT, ids=lambda edit: edit.__name__)
+def test_a_hub_cache_is_no_way_out(
+    pristine: Path, tmp_path: Path, depth: str, edit: Callable[[Path, Path], None]
+) -> None:
+    entry = tmp_path / "models--hart--tiny"
+    snapshot = hub_cache(pristine, entry, depth)
+    edit(entry, snapshot)
     with pytest.raises(BundleError, match="expected a file inside the bundle, found a link that leads out of it to"):
         open_bundle(snapshot)
 

@@ -20,6 +20,7 @@ from hart_edge.errors import BundleError
 from tests.bundle import test_verify as test_bundle
 from tests.bundle.corrupt_bundles import CORRUPTIONS, relist
 from tests.bundle.corrupt_manifests import Corruption, manifest_edit
+from tests.bundle.hub_cache import DEPTHS, WAYS_OUT, hub_cache
 from tests.bundle.make_bundle import make_bundle
 from tests.runtime.native.library import Handle, NativeError, Status
 
@@ -94,25 +95,20 @@ def test_links_inside_and_to_the_folder_are_followed(doors: Any, folder: Path) -
     assert ask(doors.door_open_bundle, str(folder.parent / "link").encode()) == ""
 
 
-def test_a_hub_cache_opens(doors: Any, pristine: Path, tmp_path: Path) -> None:
-    snapshot = test_bundle.hub_cache(pristine, tmp_path / "models--hart--tiny")
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_a_hub_cache_opens(doors: Any, pristine: Path, tmp_path: Path, depth: str) -> None:
+    snapshot = hub_cache(pristine, tmp_path / "models--hart--tiny", depth)
     assert ask(doors.door_open_bundle, str(snapshot).encode()) == ""
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        test_bundle._blob_to_outside,
-        test_bundle._below_blobs,
-        test_bundle._blobs_of_another_entry,
-        test_bundle._blobs_are_a_link,
-        test_bundle._folder_is_blobs,
-        test_bundle._another_revision,
-    ],
-)
-def test_a_hub_cache_is_no_way_out(doors: Any, pristine: Path, tmp_path: Path, edit: Callable[[Path], None]) -> None:
-    snapshot = test_bundle.hub_cache(pristine, tmp_path / "models--hart--tiny")
-    edit(snapshot)
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("edit", WAYS_OUT, ids=lambda edit: edit.__name__)
+def test_a_hub_cache_is_no_way_out(
+    doors: Any, pristine: Path, tmp_path: Path, depth: str, edit: Callable[[Path, Path], None]
+) -> None:
+    entry = tmp_path / "models--hart--tiny"
+    snapshot = hub_cache(pristine, entry, depth)
+    edit(entry, snapshot)
     message = ask(doors.door_open_bundle, str(snapshot).encode())
     assert "expected a file inside the bundle, found a link that leads out of it to" in message
 

@@ -2,15 +2,16 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
-#include <cerrno>
-#include <cstdlib>
 #include <future>
+#include <map>
 #include <memory>
 #include <optional>
 #include <system_error>
 #include <vector>
 
+#include "bundle/links.h"
 #include "bundle/onnx_guard.h"
 #include "bundle/sha256.h"
 
@@ -19,79 +20,16 @@ namespace hart_edge {
 namespace {
 
 constexpr const char *BUILD = "build one with python -m export.build --precision int8";
-constexpr const char *REPAIR = "copy the bundle again or rebuild it with python -m export.build";
-
-[[noreturn]] void refuse(const std::string &what, const std::string &expected, const std::string &found,
-                         const std::string &remedy) {
-    throw Error(Status::bundle, what + ": expected " + expected + ", found " + found + "; " + remedy);
-}
-
-// An absolute path without links, or why there is none, as errno.
-struct Resolved {
-    std::string path;
-    int fault = 0;
-};
-
-Resolved resolve(const std::string &path) {
-    struct Free {
-        void operator()(char *text) const { std::free(text); }
-    };
-    const std::unique_ptr<char, Free> resolved(::realpath(path.c_str(), nullptr));
-    if (resolved == nullptr) {
-        if (errno == ENOMEM) throw std::bad_alloc();
-        return {"", errno};
-    }
-    return {resolved.get(), 0};
-}
-
-std::string parent_of(const std::string &path) {
-    const std::size_t slash = path.rfind('/');
-    return slash == std::string::npos || slash == 0 ? "/" : path.substr(0, slash);
-}
-
-std::string name_of(const std::string &path) {
-    return path.substr(path.rfind('/') + 1);
-}
-
-bool lies_in(const std::string &path, const std::string &folder) {
-    return folder == "/" || path == folder || path.compare(0, folder.size() + 1, folder + "/") == 0;
-}
-
-// The regular file behind a name, all links followed, and its size.
-struct Located {
-    std::string path;
-    std::int64_t bytes;
-};
-
-// Nothing where there is no such file. Links may lead anywhere inside the folder. One layout may lead out of it: a
-// snapshot of a Hugging Face cache, <entry>/snapshots/<revision>/name -> <entry>/blobs/<hash>, where only the name
-// itself is the link.
-std::optional<Located> locate(const std::string &root, const std::string &name) {
-    const std::string path = root + "/" + name;
-    const Resolved parent = resolve(parent_of(path));
-    const Resolved target = parent.fault == 0 ? resolve(path) : parent;
-    if (target.fault == ENOENT) return std::nullopt;
-    if (target.fault != 0) refuse(name, "a file", std::generic_category().message(target.fault), REPAIR);
-    const std::string above = parent_of(root);
-    const bool in_cache = name_of(above) == "snapshots" && parent_of(target.path) == parent_of(above) + "/blobs";
-    if (!lies_in(parent.path, root) || (!lies_in(target.path, root) && !in_cache)) {
-        refuse(name, "a file inside the bundle", "a link that leads out of it to " + target.path,
-               "put a copy of the file in its place");
-    }
-    struct stat status {};
-    if (::stat(target.path.c_str(), &status) != 0) return std::nullopt;
-    if (!S_ISREG(status.st_mode)) refuse(name, "a regular file", "something else", REPAIR);
-    return Located{target.path, static_cast<std::int64_t>(status.st_size)};
-}
 
 std::string read_manifest(const std::string &root) {
-    const std::optional<Located> file = locate(root, MANIFEST_FILE);
+    const std::optional<std::string> file = locate(root, MANIFEST_FILE);
     if (!file) refuse(root, std::string("a bundle with ") + MANIFEST_FILE, "none", BUILD);
-    if (file->bytes > static_cast<std::int64_t>(MOST_MANIFEST_BYTES)) {
-        refuse(MANIFEST_FILE, "at most " + std::to_string(MOST_MANIFEST_BYTES) + " bytes", std::to_string(file->bytes),
+    const std::int64_t bytes = Stamp::of(*file).size;
+    if (bytes > static_cast<std::int64_t>(MOST_MANIFEST_BYTES)) {
+        refuse(MANIFEST_FILE, "at most " + std::to_string(MOST_MANIFEST_BYTES) + " bytes", std::to_string(bytes),
                REPAIR);
     }
-    return read_file(file->path, MOST_MANIFEST_BYTES);
+    return read_file(*file, MOST_MANIFEST_BYTES);
 }
 
 // SHA-256 of every file, two at a time: it is most of the time that opening takes, and disks and cores allow it.
@@ -114,16 +52,18 @@ std::vector<std::string> hash_all(const std::vector<std::string> &paths) {
     return hashes;
 }
 
-// Sizes of all files first (a truncated copy is found at once), then their hashes.
-void verify_files(const std::string &root, const Table<FileEntry> &files) {
+// Sizes of all files first (a truncated copy is found at once), then their hashes. Returns the stamps that were hashed.
+std::map<std::string, Stamp> verify_files(const std::string &root, const Table<FileEntry> &files) {
     std::vector<std::string> targets;
+    std::map<std::string, Stamp> stamps;
     for (const auto &[name, entry] : files) {
-        const std::optional<Located> file = locate(root, name);
+        const std::optional<std::string> file = locate(root, name);
         if (!file) refuse(name, "a file of " + std::to_string(entry.bytes) + " bytes", "none", REPAIR);
-        if (file->bytes != entry.bytes) {
-            refuse(name, std::to_string(entry.bytes) + " bytes", std::to_string(file->bytes), REPAIR);
+        const Stamp &stamp = stamps[name] = Stamp::of(*file);
+        if (stamp.size != entry.bytes) {
+            refuse(name, std::to_string(entry.bytes) + " bytes", std::to_string(stamp.size), REPAIR);
         }
-        targets.push_back(file->path);
+        targets.push_back(*file);
     }
     const std::vector<std::string> hashes = hash_all(targets);
     std::size_t index = 0;
@@ -134,12 +74,17 @@ void verify_files(const std::string &root, const Table<FileEntry> &files) {
             refuse(name, expected, found.substr(0, 12) + "...: the file was altered", REPAIR);
         }
     }
+    return stamps;
+}
+
+std::string folder_of(const std::string &file) {
+    const std::size_t slash = file.rfind('/');
+    return slash == std::string::npos ? "" : file.substr(0, slash + 1);
 }
 
 // The files that lie in a graph's folder or below it, by their names from there.
 ExternalFiles files_beside(const std::string &graph, const Table<FileEntry> &files) {
-    const std::size_t slash = graph.rfind('/');
-    const std::string folder = slash == std::string::npos ? "" : graph.substr(0, slash + 1);
+    const std::string folder = folder_of(graph);
     ExternalFiles beside;
     for (const auto &[name, entry] : files) {
         if (name.compare(0, folder.size(), folder) == 0) beside.emplace(name.substr(folder.size()), entry.bytes);
@@ -153,6 +98,19 @@ const char *Bundle::constant(const std::string &name) const {
     return constants.bytes().data() + manifest.constants.find(name)->offset;
 }
 
+std::vector<std::string> Bundle::beside(const std::string &name) const {
+    const std::string around = folder_of(name);
+    std::vector<std::string> found;
+    for (const auto &[file, entry] : manifest.files) {
+        if (file.compare(0, around.size(), around) == 0) found.push_back(file);
+    }
+    return found;
+}
+
+void Bundle::require_unwritten() const {
+    verified->require_unwritten(mapped);
+}
+
 Bundle open_bundle(const std::string &path) {
     const Resolved root = resolve(path);
     if (root.fault != 0) {
@@ -163,8 +121,9 @@ Bundle open_bundle(const std::string &path) {
         refuse(path, "a bundle folder", "a file", BUILD);
     }
     try {
-        Bundle bundle{root.path, parse(read_manifest(root.path)), {}, {}};
-        verify_files(root.path, bundle.manifest.files);
+        std::string text = read_manifest(root.path);
+        Bundle bundle{root.path, text, parse(text), {}, {}, {}, {}};
+        const std::map<std::string, Stamp> stamps = verify_files(root.path, bundle.manifest.files);
         for (const Component &component : bundle.manifest.components) {
             if (component.profiles) continue;  // opaque to all but the library that made it; its hash vouches for it
             const std::string file = bundle.path(component.file);
@@ -175,7 +134,18 @@ Bundle open_bundle(const std::string &path) {
         }
         if (bundle.manifest.files.find(CONSTANTS_FILE) != nullptr) {
             bundle.constants = MappedFile(bundle.path(CONSTANTS_FILE));
+            bundle.mapped.push_back(CONSTANTS_FILE);
         }
+        for (const Component &component : bundle.manifest.components) {
+            const std::vector<std::string> beside = bundle.beside(component.file);
+            bundle.mapped.insert(bundle.mapped.end(), beside.begin(), beside.end());
+        }
+        std::sort(bundle.mapped.begin(), bundle.mapped.end());
+        bundle.mapped.erase(std::unique(bundle.mapped.begin(), bundle.mapped.end()), bundle.mapped.end());
+        bundle.verified = std::make_unique<VerifiedFiles>(root.path, bundle.manifest.files, stamps);
+        std::vector<std::string> all;
+        for (const auto &[name, entry] : bundle.manifest.files) all.push_back(name);
+        bundle.verified->require(all);  // what was looked into and mapped is what was hashed
         return bundle;
     } catch (const std::system_error &error) {  // a file that vanished, or that this user may not read
         refuse(root.path, "a bundle that can be read", error.what(), REPAIR);

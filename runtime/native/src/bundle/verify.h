@@ -5,26 +5,53 @@
 // folder, the size and SHA-256 of every file, and the inside of every graph. Source of the rules: docs/bundle.md.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <unordered_set>
+#include <vector>
 
 #include "bundle/files.h"
 #include "bundle/manifest.h"
+#include "bundle/unchanged.h"
 
 namespace hart_edge {
 
-// A verified bundle. The files must not change while it is in use.
+// A verified bundle. Files that are opened later are held against what was verified.
 struct Bundle {
     // The file that manifest.files lists as `name`.
     [[nodiscard]] std::string path(const std::string &name) const { return folder + "/" + name; }
+
+    // The files in a file's folder or below it, itself among them: where a graph may keep its weights.
+    [[nodiscard]] std::vector<std::string> beside(const std::string &name) const;
+
+    // Open files with a function, which is given nothing: they must be the verified ones before it and after it, also
+    // where it throws. Throws the bundle error.
+    template <typename Function>
+    auto opened(const std::vector<std::string> &names, Function open) const {
+        verified->require(names);
+        try {
+            auto result = open();
+            verified->require(names);
+            return result;
+        } catch (...) {
+            verified->require(names);  // an engine that failed for the sake of a file that went says so
+            throw;
+        }
+    }
+
+    // Throw the bundle error where a file that may be mapped was written in place.
+    void require_unwritten() const;
 
     // The bytes of a constant, mapped from constants.bin: read-only, 64-byte aligned.
     [[nodiscard]] const char *constant(const std::string &name) const;
 
     std::string folder;
+    std::string manifest_text;  // as it lies in manifest.json
     Manifest manifest;
     std::unordered_set<std::string> with_external_data;  // graphs, by file, whose weights lie in another file
     MappedFile constants;
+    std::vector<std::string> mapped;  // constants.bin, and what lies beside graphs
+    std::unique_ptr<VerifiedFiles> verified;
 };
 
 // Verify the bundle at `path`. The error names the file, expected, found and remedy. Reads every byte once.
