@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from hart_edge.bundle.memory import peak_memory
+from hart_edge.bundle.limits import peak_memory
 from hart_edge.bundle.target import Target
 from hart_edge.engines.onnxruntime.library import PROVIDERS, load_library, run_options, session_options
 from hart_edge.export.graphs import GraphModule, spec

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hart_edge.bundle.files import sha256_of
+from hart_edge.bundle.limits import available_memory
 from hart_edge.bundle.manifest import (
     Component,
     Engine,
@@ -24,7 +25,7 @@ from hart_edge.bundle.manifest import (
     Target,
     TargetSpec,
 )
-from hart_edge.bundle.memory import available_memory, require_build_memory
+from hart_edge.bundle.memory import require_build_memory
 from hart_edge.bundle.writer import CARD_FILE, BundleWriter, require_free, write_bundle
 from hart_edge.engines.base import EngineBuilder, EngineSettings, Profile, Watch
 from hart_edge.engines.machine import host_platform

@@ -28,11 +28,13 @@ from typing import TYPE_CHECKING, Any
 from hart_edge.errors import (
     BuildError,
     BundleError,
+    BusyError,
     CheckpointError,
     EngineError,
     GenerationError,
     HartEdgeError,
     InputError,
+    OutOfMemoryError,
     ParityError,
 )
 
@@ -46,6 +48,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BuildError",
     "BundleError",
+    "BusyError",
     "CheckpointError",
     "Context",
     "EngineError",
@@ -53,6 +56,7 @@ __all__ = [
     "GenerationError",
     "HartEdgeError",
     "InputError",
+    "OutOfMemoryError",
     "ParityError",
     "Pipeline",
     "PromptTruncatedWarning",

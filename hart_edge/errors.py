@@ -42,6 +42,21 @@ class EngineError(HartEdgeError):
     """An engine library that is missing, refuses a graph, or fails while running."""
 
 
+class OutOfMemoryError(EngineError, MemoryError):
+    """Memory that a graph or a picture needs and this process cannot have.
+
+    reason: what the library that was refused said of it.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class BusyError(HartEdgeError):
+    """A pipeline that draws one picture at a time, and is drawing one."""
+
+
 class GenerationError(HartEdgeError):
     """A generation that produced something no picture may be made of."""
 

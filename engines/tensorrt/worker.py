@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hart_edge.bundle.memory import peak_memory
+from hart_edge.bundle.limits import peak_memory
 from hart_edge.engines.tensorrt.report import inspected_layers, read_layers, report
 from hart_edge.errors import BuildError
 from hart_edge.runtime.allocator import map_large_blocks

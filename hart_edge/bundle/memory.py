@@ -7,16 +7,16 @@ source.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
+from hart_edge.bundle.limits import Memory, process_memory
 from hart_edge.bundle.manifest import Manifest
 from hart_edge.bundle.plan import BufferKind, Component, Plan, Precision
 from hart_edge.bundle.program import Program, make_program
 from hart_edge.bundle.target import Target
-from hart_edge.errors import BuildError
+from hart_edge.errors import BuildError, OutOfMemoryError
 from hart_edge.units import binary_size
 
 Activations = Mapping[tuple[str, int | None], int]  # (graph, scale): bytes between the nodes
@@ -217,6 +217,48 @@ def require_build_memory(components: Sequence[Component], available: int | None,
         )
 
 
+def least_memory(manifest: Manifest, *, low_memory: bool) -> int:
+    """Bytes that a picture takes at least: the forecast without activations, which the manifest does not tell."""
+    constants = {str(each.name): Constants(each.bytes) for each in manifest.components}
+    none = {(str(step.graph), step.scale): 0 for step in manifest.plan.steps}
+    return forecast(manifest, constants, none, low_memory=low_memory).peak
+
+
+def shortage(
+    reason: str,
+    manifest: Manifest | None = None,
+    *,
+    low_memory: bool = False,
+    memory: Callable[[], Memory] = process_memory,
+) -> OutOfMemoryError:
+    """The error for memory that was refused. reason: what was said by whoever refused it; manifest: where known."""
+    had, needed = memory(), ""
+    found = "no more" if had.available is None else f"{binary_size(had.available)} free"
+    if had.limit is not None and had.total is not None:
+        found += f" under {had.limit} of {binary_size(had.total)}"
+    if manifest is not None:
+        needed = f": expected {binary_size(least_memory(manifest, low_memory=low_memory))} or more in all"
+    lower = "" if low_memory else "load with low_memory=True (hart-edge generate --low-memory), "
+    return OutOfMemoryError(
+        f"not enough memory{needed}, found {found} ({reason or 'no reason given'}); {lower}close other programs"
+        f"{'' if had.limit is None else ', raise the limit'}, or see what would fit: hart-edge plan BUNDLE",
+        reason,
+    )
+
+
+@contextmanager
+def shortage_told(manifest: Manifest | None, *, low_memory: bool) -> Iterator[None]:
+    """Around the loading or drawing of a bundle: memory that is refused is told with what the bundle needs."""
+    try:
+        yield
+    except OutOfMemoryError as error:
+        if not error.reason:
+            raise  # a GPU's is told already
+        raise shortage(error.reason, manifest, low_memory=low_memory) from error
+    except MemoryError as error:
+        raise shortage(str(error), manifest, low_memory=low_memory) from error
+
+
 def advice(manifest: Manifest, needed: Forecast, low: Forecast, memory: int) -> list[str]:
     """What to change where a bundle does not fit: only what this product can do, with what it brings."""
     if needed.peak <= memory:
@@ -242,38 +284,6 @@ def advice(manifest: Manifest, needed: Forecast, low: Forecast, memory: int) -> 
         )
     least = min(low.peak, needed.peak)
     return found or [f"a device with {binary_size(least)} free: nothing in this bundle can be left out"]
-
-
-def machine_memory(file: Path = Path("/proc/meminfo")) -> tuple[int | None, int | None]:
-    """Bytes of this machine's memory: (all, available); None where the system does not say."""
-    try:
-        words = [line.split() for line in file.read_text().splitlines()]
-    except OSError:
-        return None, None
-    kilobytes = {each[0]: int(each[1]) for each in words if len(each) > 1 and each[1].isdigit()}
-    total, available = kilobytes.get("MemTotal:"), kilobytes.get("MemAvailable:")
-    return (None if total is None else total * 1024), (None if available is None else available * 1024)
-
-
-def available_memory(file: Path = Path("/proc/meminfo")) -> int | None:
-    """Bytes that a process could take now, those of cached files included; None where the system does not say."""
-    return machine_memory(file)[1]
-
-
-def peak_memory() -> int:
-    """The most resident bytes of this process so far; 0 where the system does not say.
-
-    On Linux not getrusage's number, which survives exec and begins with what the process that started this one had.
-    """
-    if sys.platform == "darwin":
-        import resource  # which Windows has not
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    try:
-        words = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
-    except OSError:
-        return 0
-    return next((int(each[1]) * 1024 for each in words if each[:1] == ["VmHWM:"]), 0)
 
 
 INT8_SHARE = {Precision.FP32: 0.25, Precision.FP16: 0.5}

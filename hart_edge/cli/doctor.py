@@ -14,8 +14,8 @@ from typing import Any
 
 from hart_edge import __version__
 from hart_edge.api import DEFAULT_BUNDLE
+from hart_edge.bundle.limits import Memory, process_memory
 from hart_edge.bundle.manifest import MANIFEST_FILE
-from hart_edge.bundle.memory import machine_memory
 from hart_edge.cli.command import Commands, new_command
 from hart_edge.cli.tables import table
 from hart_edge.engines.registry import REGISTRY
@@ -48,13 +48,14 @@ def add(commands: Commands) -> None:
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
-def run(a: argparse.Namespace, version: Version | None = None) -> int:
-    """version: the function that looks up installed packages; by default installed_version()."""
+def run(a: argparse.Namespace, version: Version | None = None, memory: Callable[[], Memory] = process_memory) -> int:
+    """version: the function that looks up installed packages; by default installed_version(). memory: tells what a
+    process may take."""
     if a.gpu_check is not None:
         from hart_edge.cli.gpu_check import run as run_check
 
         return run_check(a)
-    found = examine(version or installed_version)
+    found = examine(version or installed_version, memory())
     if a.json:
         print(json.dumps(found, indent=1))
     else:
@@ -62,17 +63,18 @@ def run(a: argparse.Namespace, version: Version | None = None) -> int:
     return 0 if any(target["usable"] for target in found["targets"]) else 1
 
 
-def examine(version: Version) -> dict[str, Any]:
+def examine(version: Version, memory: Memory) -> dict[str, Any]:
     """All that doctor knows, ready for JSON."""
-    total, available = machine_memory()
     return {
         "hart_edge": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "numpy": version("numpy"),
         "cores": cores(),
-        "memory_bytes": total,
-        "memory_available_bytes": available,
+        "memory_bytes": memory.total,
+        "memory_available_bytes": memory.available,
+        "memory_limit": memory.limit,
+        "machine_memory_bytes": memory.machine,
         "targets": [dataclasses.asdict(each) for each in REGISTRY.survey()],
         "gpu": gpu(),
         "build_packages": {name: version(name) for name in BUILD_PACKAGES},
@@ -93,11 +95,14 @@ def as_text(found: dict[str, Any]) -> list[str]:
     bundle = found["default_bundle"]
     remedy = "" if bundle["present"] else "; build it with python -m export.build --precision int8"
     total, available = found["memory_bytes"], found["memory_available_bytes"]
+    limit, machine = "", found["machine_memory_bytes"]
+    if found["memory_limit"] is not None:
+        limit = f": {found['memory_limit']}, of a machine with {'unknown' if machine is None else size(machine)}"
     facts = [
         ("hart-edge", f"{found['hart_edge']}, Python {found['python']}, numpy {found['numpy']}"),
         ("machine", f"{found['platform']}, {found['cores']} cores, "
                     f"memory {'unknown' if total is None else size(total)}"
-                    f"{'' if available is None else f' ({size(available)} free)'}"),
+                    f"{'' if available is None else f' ({size(available)} free)'}{limit}"),
         ("bundles", building),
         ("default", f"{bundle['path']} is {'here' if bundle['present'] else 'not here'}{remedy}"),
     ]  # fmt: skip

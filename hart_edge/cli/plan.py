@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hart_edge.bundle.limits import Memory, process_memory
 from hart_edge.bundle.memory import Activations, Constants, Forecast, advice, fits, forecast
 from hart_edge.bundle.verify import Bundle, open_bundle
 from hart_edge.cli.command import Commands, new_command
@@ -30,7 +32,12 @@ def add(commands: Commands) -> None:
         run,
     )
     p.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder")
-    p.add_argument("--memory", required=True, metavar="SIZE", help="what the device has free: 8GiB, 512MiB, 4GB")
+    p.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="what the device has free: 8GiB, 512MiB, 4GB (default: what a process may take here, in a container its "
+        "limit)",
+    )
     p.add_argument("--low-memory", action="store_true", help="plan for generate --low-memory")
     p.add_argument(
         "--workspace", default="0", metavar="SIZE", help="scratch memory that the engine builder may use (default: 0)"
@@ -38,8 +45,9 @@ def add(commands: Commands) -> None:
     p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
-def run(a: argparse.Namespace) -> int:
-    memory, workspace = byte_count(a.memory), byte_count(a.workspace)
+def run(a: argparse.Namespace, here: Callable[[], Memory] = process_memory) -> int:
+    """here: tells the memory that a process may take on this machine."""
+    (memory, source), workspace = free_memory(a.memory, here), byte_count(a.workspace)
     bundle = open_bundle(a.bundle)
     with StatusLine() as bar:
         bar.say("reading the graphs")
@@ -54,13 +62,26 @@ def run(a: argparse.Namespace) -> int:
         found = {
             "bundle": str(bundle.folder),
             "memory": memory,
+            "memory_source": source,
             "low_memory": a.low_memory,
             "fits": chosen.peak <= memory,
         }
         print(json.dumps({**found, **dataclasses.asdict(chosen), "changes": changes}, indent=1))
     else:
-        print("\n".join(as_text(bundle, chosen, memory, changes)))
+        print("\n".join(as_text(bundle, chosen, memory, source, changes)))
     return 0 if chosen.peak <= memory else 1
+
+
+def free_memory(asked: str | None, here: Callable[[], Memory]) -> tuple[int, str]:
+    """Bytes to plan for, and where that number is from; "" for the user's own."""
+    if asked is not None:
+        return byte_count(asked), ""
+    found = here()
+    if found.available is None:
+        raise InputError("expected --memory SIZE, found none, and this system does not say what is free; name it")
+    if found.limit is None or found.total is None:
+        return found.available, "free here"
+    return found.available, f"free here, under {found.limit} of {size(found.total)}"
 
 
 def read(bundle: Bundle, bar: StatusLine) -> tuple[dict[str, Constants], Activations]:
@@ -113,7 +134,7 @@ def read_graphs(bundle: Bundle, bar: StatusLine) -> tuple[dict[str, Constants], 
     return constants, activations
 
 
-def as_text(bundle: Bundle, found: Forecast, memory: int, changes: list[str]) -> list[str]:
+def as_text(bundle: Bundle, found: Forecast, memory: int, source: str, changes: list[str]) -> list[str]:
     """The lines that a person reads."""
     parts = [
         (each.name, size(each.weights), size(each.activations), "" if each.scale is None else str(each.scale),
@@ -128,7 +149,7 @@ def as_text(bundle: Bundle, found: Forecast, memory: int, changes: list[str]) ->
     verdict = "fits" if found.peak <= memory else "does not fit"
     basis = "measured" if found.measured else "assumed: no such device has been measured"
     return [
-        f"{bundle.folder}: peak {size(found.peak)}, which {verdict} into {size(memory)}",
+        f"{bundle.folder}: peak {size(found.peak)}, which {verdict} into {size(memory)}{source and f' ({source})'}",
         "",
         *table(HEAD, parts, NUMBERS),
         "",

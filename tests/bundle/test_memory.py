@@ -5,21 +5,23 @@ from pathlib import Path
 
 import pytest
 
+from hart_edge.bundle.limits import Memory
 from hart_edge.bundle.manifest import Manifest, Precision, Target, TargetSpec, parse
 from hart_edge.bundle.memory import (
     BUILDER_PROCESS,
     RULES,
     Constants,
     advice,
-    available_memory,
     cache_bytes,
     cache_peak,
     forecast,
-    machine_memory,
+    least_memory,
     require_build_memory,
+    shortage,
+    shortage_told,
 )
 from hart_edge.bundle.program import make_program
-from hart_edge.errors import BuildError
+from hart_edge.errors import BuildError, OutOfMemoryError
 from hart_edge.units import binary_size as size
 from tests.bundle.make_bundle import make_bundle
 
@@ -154,17 +156,37 @@ def test_a_build_that_cannot_fit_is_refused_before_it_begins(manifest: Manifest)
     )
 
 
-def test_what_this_machine_has(tmp_path: Path) -> None:
-    file = tmp_path / "meminfo"
-    file.write_text("MemTotal:       9 kB\nMemFree: 1 kB\n\nMemAvailable:   6 kB\nHugePages_Total:  0\n")
-    assert machine_memory(file) == (9 * 1024, 6 * 1024) and available_memory(file) == 6 * 1024
-    file.write_text("MemTotal: 9 kB\n")
-    assert machine_memory(file) == (9 * 1024, None) and available_memory(file) is None
-    assert machine_memory(tmp_path / "none") == (None, None)
-
-
 def test_the_folder_is_not_needed(manifest: Manifest, tmp_path: Path) -> None:
     """A forecast is arithmetic: the same numbers for the same manifest, wherever it lies."""
     assert forecast(weights_inside(tmp_path), CONSTANTS, ACTIVATIONS, low_memory=True) == forecast(
         manifest, CONSTANTS, ACTIVATIONS, low_memory=True
     )
+
+
+def test_refused_memory_is_told_with_needed_found_and_remedy(manifest: Manifest) -> None:
+    least = least_memory(manifest, low_memory=False)
+    assert 86 * MB < least_memory(manifest, low_memory=True) <= least
+
+    def tell(memory: Memory, known: Manifest | None = manifest, *, low_memory: bool = False) -> str:
+        return str(shortage("std::bad_alloc", known, low_memory=low_memory, memory=lambda: memory))
+
+    assert tell(Memory(4 * 2**30, 300 * 2**20, 4 * 2**30)) == (
+        f"not enough memory: expected {size(least)} or more in all, found 300 MiB free (std::bad_alloc); load with "
+        "low_memory=True (hart-edge generate --low-memory), close other programs, or see what would fit: hart-edge "
+        "plan BUNDLE"
+    )
+    limited = Memory(512 * 2**20, 20 * 2**20, 2**36, "the control group's limit")
+    told = tell(limited, low_memory=True)
+    assert ", found 20 MiB free under the control group's limit of 512 MiB (std::bad_alloc); close other" in told
+    assert "close other programs, raise the limit, or see" in told
+    assert tell(Memory(None, None, None), None).startswith("not enough memory, found no more (std::bad_alloc); load")
+
+
+def test_memory_errors_of_libraries_are_told_and_a_gpus_is_left(manifest: Manifest) -> None:
+    said = "Unable to allocate 9 TiB"
+    for raised in (MemoryError(said), OutOfMemoryError("short", reason=said)):
+        told = pytest.raises(OutOfMemoryError, match=rf"^not enough memory: expected .* \({said}\); load")
+        with told, shortage_told(manifest, low_memory=False):
+            raise raised
+    with pytest.raises(OutOfMemoryError, match=r"^on the GPU$"), shortage_told(manifest, low_memory=False):
+        raise OutOfMemoryError("on the GPU")

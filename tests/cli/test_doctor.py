@@ -1,5 +1,6 @@
 """`hart-edge doctor` on machines that are made up."""
 
+import functools
 import json
 import sys
 import types
@@ -12,6 +13,7 @@ import pytest
 
 import hart_edge
 from hart_edge.api import DEFAULT_BUNDLE
+from hart_edge.bundle.limits import Memory
 from hart_edge.cli import doctor
 from tests.cli.command_line import Run
 from tests.engines.tensorrt.engine_bundle import install_cuda
@@ -42,6 +44,18 @@ def test_this_machine(run: Run) -> None:
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["cores"] >= 1 and found["memory_bytes"] > found["memory_available_bytes"] > 0
     assert found["build_packages"]["torch"] and found["build_packages"]["onnx"]
+
+
+def test_a_container_is_told_its_limit(run: Run) -> None:
+    memory = Memory(512 * 10**6, 300 * 10**6, 16 * 10**9, "the control group's limit")
+    by = functools.partial(doctor.run, memory=lambda: memory)
+    _, found = report(run, by)
+    assert found["memory_bytes"] == 512 * 10**6 and found["memory_available_bytes"] == 300 * 10**6
+    assert found["memory_limit"] == "the control group's limit" and found["machine_memory_bytes"] == 16 * 10**9
+    _, out, _ = run("doctor", by=by)
+    assert out.splitlines()[1].endswith(
+        "memory 512.0 MB (300.0 MB free): the control group's limit, of a machine with 16.0 GB"
+    )
 
 
 def test_a_device_with_onnxruntime_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """`hart-edge plan`: what it prints, its exit status, and that its forecast is what ONNX Runtime really takes."""
 
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -9,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from hart_edge.bundle.limits import Memory
 from hart_edge.bundle.manifest import parse, to_json
 from hart_edge.cli.main import main
+from hart_edge.cli.plan import run as run_plan
 from tests.bundle.make_bundle import file_entry
+from tests.cli.command_line import Run
 from tests.engines.tensorrt.engine_bundle import make_engine_bundle
 from tests.runtime.words_bundle import make_words_bundle
 
@@ -50,6 +54,18 @@ def test_what_fits_and_what_does_not(words: Path, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     assert main(["plan", str(words), "--memory", "8 gigs"]) == 1
     assert capsys.readouterr().err == "error: expected a size such as 2GiB, 512MiB or 4GB, found '8 gigs'\n"
+
+
+def test_in_a_container_it_is_the_limit_that_is_planned_for(words: Path, run: Run) -> None:
+    memory = Memory(512 * 2**20, 300 * 2**20, 2**34, "the control group's limit")
+    status, out, _ = run("plan", words, by=functools.partial(run_plan, here=lambda: memory))
+    source = "free here, under the control group's limit of 512 MiB"
+    assert status == 0 and out.splitlines()[0] == f"{words}: peak 82 MiB, which fits into 300 MiB ({source})"
+    status, out, _ = run("plan", words, "--json", by=functools.partial(run_plan, here=lambda: Memory(9, 7, 9)))
+    found = json.loads(out)
+    assert (status, found["memory"], found["memory_source"], found["fits"]) == (1, 7, "free here", False)
+    status, _, err = run("plan", words, by=functools.partial(run_plan, here=lambda: Memory(None, None, None)))
+    assert status == 1 and err.startswith("error: expected --memory SIZE, found none, and this system does not say")
 
 
 def test_for_people(words: Path, capsys: pytest.CaptureFixture[str]) -> None:

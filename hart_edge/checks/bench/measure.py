@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from hart_edge.bundle.memory import peak_memory
+from hart_edge.bundle.limits import peak_memory
 from hart_edge.checks.gpu_parity import sample_prompt
 from hart_edge.engines.loading import load
 from hart_edge.runtime.loop import Array, Runner

@@ -11,6 +11,7 @@
 #include "bundle/files.h"
 #include "bundle/manifest.h"
 #include "bundle/onnx_guard.h"
+#include "engine/out_of_memory.h"
 #include "api/random.h"
 #include "api/settings.h"
 
@@ -39,6 +40,29 @@ int verdict(char *message, Check check) {
 
 DOOR int door_open_bundle(const char *folder, char *message) {
     return verdict(message, [&] { hart_edge::open_bundle(folder); });
+}
+
+// A bundle that stays open, and a file of it that is opened now.
+DOOR void *door_open_later(const char *folder) {
+    return new hart_edge::Bundle(hart_edge::open_bundle(folder));
+}
+
+DOOR int door_opened(const hart_edge::Bundle *bundle, const char *name, char *message) {
+    return verdict(message, [&] { bundle->opened(bundle->beside(name), [] { return 0; }); });
+}
+
+DOOR void door_close_later(hart_edge::Bundle *bundle) {
+    delete bundle;
+}
+
+// Bytes, -1 where the system below `root` does not say.
+DOOR std::int64_t door_available_memory(const char *root) {
+    const auto found = hart_edge::available_memory(root);
+    return found ? static_cast<std::int64_t>(*found) : -1;
+}
+
+DOOR int door_is_out_of_memory(const char *message) {
+    return hart_edge::is_out_of_memory(message) ? 1 : 0;
 }
 
 DOOR int door_parse(const char *data, std::size_t size, char *message) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "engine/out_of_memory.h"
 #include "errors.h"
 
 namespace hart_edge {
@@ -43,6 +44,7 @@ void OnnxRuntimeLibrary::load(const std::string &path) {
     library_ = SharedLibrary(named.empty() ? DEFAULTS : std::vector<std::string>{named});
     if (!library_) {
         const std::string wanted = named.empty() ? DEFAULTS[0] : named;
+        if (is_out_of_memory(library_.fault())) throw Error(Status::memory, library_.fault());
         throw Error(Status::engine, "expected ONNX Runtime's library " + wanted + ", found none that loads (" +
                                         library_.fault() + ")" + REMEDY);
     }
@@ -81,7 +83,8 @@ void OnnxRuntimeLibrary::check(OrtStatus *status, std::string_view before, std::
     }
     api_->ReleaseStatus(status);
     if (message.empty()) message = "no reason given";
-    throw Error(Status::engine, std::string(before).append(message).append(after));
+    const Status kind = is_out_of_memory(message) ? Status::memory : Status::engine;
+    throw Error(kind, std::string(before).append(message).append(after));
 }
 
 }  // namespace hart_edge
