@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from hart_edge.bundle.memory import shortage_told
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.engines.registry import REGISTRY, Registry
 from hart_edge.errors import EngineError, bordered
@@ -24,13 +26,22 @@ def load(
 
     threads: threads inside an operator, None for one a core; engines on a GPU have none. low_memory: every graph is
     unloaded after its last step, the text model before the first scale, and loaded again for the next picture: less
-    memory, more time (docs/memory.md). registry: the engine libraries, by default those that come along. Raises
-    BundleError, EngineError.
+    memory, more time (docs/memory.md), and one picture at a time. registry: the engine libraries, by default those that
+    come along. Raises BundleError, EngineError, OutOfMemoryError.
     """
-    bundle, threads = open_bundle(path), thread_count(threads)
-    entry = registry[bundle.manifest.target.name]
-    runner = entry.open_runner(bundle, threads=threads, low_memory=low_memory)
-    return Pipeline(bundle, runner, low_memory=low_memory)
+    threads = thread_count(threads)
+    with shortage_told(None, low_memory=low_memory):
+        bundle = open_bundle(path)
+    with shortage_told(bundle.manifest, low_memory=low_memory):
+        entry = registry[bundle.manifest.target.name]
+        runner = entry.open_runner(bundle, threads=threads, low_memory=low_memory)
+    again = partial(load, bundle.folder, threads=threads, low_memory=low_memory)
+    return Pipeline(
+        bundle,
+        runner,
+        low_memory=low_memory,
+        reopen=again if registry is REGISTRY else partial(again, registry=registry),
+    )
 
 
 def thread_count(threads: int | None) -> int | None:

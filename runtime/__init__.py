@@ -5,6 +5,7 @@ settings.py          what a caller asks for, checked against the bundle
 prompt_tokenizer.py  prompt -> token ids
 random.py            the one stream of randomness
 fill.py              fills inputs, settings, constants and noise
+turns.py             one picture at a time, where a pipeline can draw no more
 loop.py              the loop: executes the plan, step by step
 allocator.py         gives freed memory back to the system
 """

@@ -7,7 +7,8 @@ equals the same prompt generated alone, byte for byte.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Unpack
 
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hart_edge.bundle.manifest import Tokenizer
+from hart_edge.bundle.memory import shortage_told
 from hart_edge.bundle.settings import Sampling, Settings
 from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import EngineError, GenerationError, InputError, bordered
@@ -22,6 +25,7 @@ from hart_edge.runtime.fill import fill_with
 from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Pass, Runner
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 from hart_edge.runtime.settings import check_seeds, check_settings, explained
+from hart_edge.runtime.turns import Turns
 
 drawing = bordered(EngineError, "failed", "see hart-edge doctor, and report it if it happens again", subject="drawing")
 
@@ -61,12 +65,36 @@ class Event:
 
 
 class Pipeline:
-    """A loaded bundle. One thread at a time may generate with it."""
+    """A loaded bundle.
 
-    def __init__(self, bundle: Bundle, runner: Runner, *, low_memory: bool = False) -> None:
-        """runner: runs the bundle's graphs in the engine library of its target (engines/loading.py opens both)."""
+    Any number of threads may generate with it at a time, each picture with buffers of its own; with low_memory and on
+    a GPU it draws one picture at a time, and raises BusyError for a second. In a child that was forked it opens its
+    graphs anew, on a GPU it refuses. It pickles as its folder and options: whoever unpickles it loads the bundle.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        runner: Runner,
+        *,
+        low_memory: bool = False,
+        reopen: Callable[[], Pipeline] | None = None,
+    ) -> None:
+        """runner: runs the bundle's graphs in the engine library of its target (engines/loading.py opens both).
+
+        reopen: loads the same bundle again, in another process; what a pickle holds. Without it nothing is pickled.
+        """
         self.bundle, self.manifest, self.runner, self.low_memory = bundle, bundle.manifest, runner, low_memory
+        self._reopen = reopen
+        self._turns = Turns() if low_memory or isinstance(runner, DeviceRunner) else None
         self._tokenizer: PromptTokenizer | None = None
+
+    def __reduce__(self) -> tuple[Callable[[], Pipeline], tuple[()]]:
+        if self._reopen is None:
+            raise TypeError(
+                "expected a pipeline from hart_edge.load(), found one made of parts, which cannot be pickled"
+            )
+        return self._reopen, ()
 
     @explained
     def generate(
@@ -80,7 +108,8 @@ class Pipeline:
 
         prompt: text, or a Context for a bundle without a text model. seed: 0 to 2**64 - 1, one for all or one for
         each. Returns RGB images of image_size. Raises InputError for bad input, GenerationError rather than return a
-        picture that holds NaN; warns with RandomWeightsWarning where the weights are random.
+        picture that holds NaN, BusyError as above, BundleError where the bundle changed meanwhile, OutOfMemoryError;
+        warns with RandomWeightsWarning where the weights are random.
 
         Settings, each by default the bundle's own:
         {settings}
@@ -119,8 +148,9 @@ class Pipeline:
     def decode(self, f_hat: NDArray[np.float32]) -> Image.Image:
         """f_hat: (1, Z, P, P) float32 -> picture"""
         side = self.manifest.image_size
-        pixels, finite = np.empty((1, side, side, 3), np.uint8), np.empty(1, np.bool_)
-        self.runner.run("decoder", {"f_hat": f_hat}, {"pixels": pixels, "finite": finite})
+        with self._at_work():
+            pixels, finite = np.empty((1, side, side, 3), np.uint8), np.empty(1, np.bool_)
+            self.runner.run("decoder", {"f_hat": f_hat}, {"pixels": pixels, "finite": finite})
         return to_image(pixels, finite)
 
     def _warn_if_random(self) -> None:
@@ -146,14 +176,20 @@ class Pipeline:
             return check_context(prompt, m.context_tokens, m.context_dim)
         if isinstance(prompt, Context):
             raise InputError(f"bundle {m.name!r} holds a text model: expected a prompt, found a Context; pass the text")
+        with shortage_told(m, low_memory=self.low_memory):
+            return {"input_ids": self._prompt_tokenizer(m.tokenizer).encode(prompt)}
+
+    def _prompt_tokenizer(self, found: Tokenizer) -> PromptTokenizer:
         if self._tokenizer is None:
+            with self.bundle.opened(found.file) as path:
+                definition = path.read_text(encoding="utf-8")
             self._tokenizer = PromptTokenizer(
-                self.bundle.path(m.tokenizer.file).read_text(encoding="utf-8"),
-                length=m.context_tokens,
-                pad_token_id=m.tokenizer.pad_token_id,
-                padding_side=m.tokenizer.padding_side,
+                definition,
+                length=self.manifest.context_tokens,
+                pad_token_id=found.pad_token_id,
+                padding_side=found.padding_side,
             )
-        return {"input_ids": self._tokenizer.encode(prompt)}
+        return self._tokenizer
 
     def fill(self, prompt: str | Context, seed: int) -> Fill:
         """What makes the arrays of a picture's inputs, settings and noise, for callers that run the plan themselves."""
@@ -167,12 +203,32 @@ class Pipeline:
     def _run(self, inputs: dict[str, Array], seed: int, sampling: Sampling, *, previews: bool) -> Iterator[Event]:
         """previews: yield every scale, whose f_hat a device must then copy to the host; without, the last one alone."""
         scales = len(self.manifest.patch_nums)
-        drawing = self._begin(self._fill(inputs, seed, sampling))
-        for scale in drawing.scales():
-            if previews and scale < scales - 1:
-                yield Event(scale, scales, None, self, drawing.read(f"f_hat.{scale}"))
-        image = to_image(drawing.read("pixels"), drawing.read("finite"))
+        with nullcontext() if self._turns is None else self._turns.drawing():
+            self.bundle.require_unwritten()
+            with self._at_work():
+                drawing = self._begin(self._fill(inputs, seed, sampling))
+            finished = drawing.scales()
+            while (scale := self._next(finished)) is not None:
+                if previews and scale < scales - 1:
+                    with self._at_work():
+                        f_hat = drawing.read(f"f_hat.{scale}")
+                    yield Event(scale, scales, None, self, f_hat)
+            with self._at_work():
+                image = to_image(drawing.read("pixels"), drawing.read("finite"))
+            self.bundle.require_unwritten()  # the graphs were those that were verified to the end
         yield Event(scales - 1, scales, image, self, None)
+
+    def _next(self, finished: Iterator[int]) -> int | None:
+        """Draw to the end of the next scale; None behind the last."""
+        with self._at_work():
+            return next(finished, None)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Around every use of the runner."""
+        turn = nullcontext() if self._turns is None else self._turns.working()
+        with shortage_told(self.manifest, low_memory=self.low_memory), turn:
+            yield
 
     def _begin(self, fill: Fill) -> Pass:
         if isinstance(self.runner, DeviceRunner):

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hart_edge.bundle.manifest import Target
+from hart_edge.bundle.memory import shortage
 from hart_edge.engines.base import Availability
-from hart_edge.engines.onnxruntime.session import OnnxRuntimeSession
+from hart_edge.engines.onnxruntime.session import OnnxRuntimeSession, is_out_of_memory
 from hart_edge.errors import EngineError
 
 PROVIDERS = {Target.CPU: "CPUExecutionProvider", Target.CUDA: "CUDAExecutionProvider"}
@@ -36,6 +37,8 @@ def library_for(target: Target) -> Any:
     try:
         onnxruntime = load_library()
     except ImportError as error:
+        if is_out_of_memory(error):  # "failed to map segment from shared object: Cannot allocate memory"
+            raise shortage(str(error)) from error
         raise EngineError(f"onnxruntime is not installed ({error}); {remedy}") from error
     found = onnxruntime.get_available_providers()
     if PROVIDERS[target] not in found:

@@ -5,11 +5,13 @@ Buffers are bound, not copied: a graph writes its outputs straight into the arra
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 from hart_edge.bundle.manifest import Target
 from hart_edge.bundle.memory import cache_peak
 from hart_edge.bundle.verify import Bundle
+from hart_edge.engines.forks import NO_GPU, HomeProcess
 from hart_edge.engines.onnxruntime.library import PROVIDERS, library_for, run_options, session_options
 from hart_edge.engines.onnxruntime.session import OnnxRuntimeSession
 from hart_edge.errors import EngineError
@@ -21,8 +23,16 @@ from hart_edge.runtime.loop import Array
 ARENA_FROM = 2**24
 
 
+class Opened:
+    """The sessions of one process, by graph; lock: held while one is made."""
+
+    def __init__(self) -> None:
+        self.home, self.lock = HomeProcess(), threading.Lock()
+        self.sessions: dict[str, OnnxRuntimeSession] = {}
+
+
 class OnnxRuntimeRunner:
-    """One session per graph, made when the graph first runs."""
+    """One session per graph, made when the graph first runs, and made again in a child that was forked."""
 
     def __init__(
         self,
@@ -45,21 +55,42 @@ class OnnxRuntimeRunner:
         arena = cache_peak(bundle.manifest.plan) >= arena_from
         self._options = session_options(onnxruntime, threads, arena=arena)
         self._run_options = run_options(onnxruntime, arena=arena)
-        self._paths = {str(each.name): bundle.path(each.file) for each in bundle.manifest.components}
-        self._sessions: dict[str, OnnxRuntimeSession] = {}
+        self._bundle, self._target = bundle, target
+        self._files = {str(each.name): each.file for each in bundle.manifest.components}
+        self._opened = Opened()
 
-    def load(self, graph: str) -> None:
-        """Make a graph's session now instead of at its first run."""
-        if graph in self._sessions:
-            return
-        path, options = self._paths[graph], (self._options, self._run_options)
-        self._sessions[graph] = OnnxRuntimeSession(self._library, graph, path, self._provider, *options)
-        return_freed_memory()  # folded and packed weights leave as much behind as they are
+    @property
+    def open_graphs(self) -> frozenset[str]:
+        """The graphs that this process has open."""
+        return frozenset(self._own().sessions)
+
+    def load(self, graph: str) -> OnnxRuntimeSession:
+        """Make a graph's session now instead of at its first run. Any thread.
+
+        Raises EngineError, and BundleError where the graph is no longer the one that was verified.
+        """
+        opened = self._own()
+        with opened.lock:
+            if graph not in opened.sessions:
+                options = self._options, self._run_options
+                with self._bundle.opened(self._files[graph]) as path:
+                    session = OnnxRuntimeSession(self._library, graph, path, self._provider, *options)
+                opened.sessions[graph] = session
+                return_freed_memory()  # folded and packed weights leave as much behind as they are
+            return opened.sessions[graph]
 
     def unload(self, graph: str) -> None:
         """Give a graph's memory back; its next run loads it again."""
-        self._sessions.pop(graph, None)
+        self._own().sessions.pop(graph, None)
 
     def run(self, graph: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        self.load(graph)
-        self._sessions[graph].run_into(inputs, outputs)
+        """Any thread, several at a time too."""
+        self.load(graph).run_into(inputs, outputs)
+
+    def _own(self) -> Opened:
+        """What this process has open: a child that was forked begins anew."""
+        if not self._opened.home.is_this():
+            if self._target is Target.CUDA:
+                raise EngineError(NO_GPU)
+            self._opened = Opened()
+        return self._opened

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hart_edge.bundle.memory import available_memory
-from hart_edge.errors import EngineError
+from hart_edge.bundle.limits import available_memory
+from hart_edge.engines.forks import NO_GPU, HomeProcess
+from hart_edge.errors import EngineError, OutOfMemoryError
 from hart_edge.runtime.loop import Array
 from hart_edge.units import size
 
@@ -51,6 +52,7 @@ class Cuda:
                 f"pip install 'hart-edge[{extra}]', with a {PACKAGE} of the major version of the machine's CUDA"
             ) from error
         self._library, self._host_memory = runtime, host_memory
+        self.home = HomeProcess()
         self._kinds = runtime.cudaMemcpyKind
         try:
             count = self._call("cudaGetDeviceCount")
@@ -139,8 +141,14 @@ class Cuda:
     def destroy(self, graph: Any) -> None:
         self._call("cudaGraphExecDestroy", graph)
 
+    def require_home(self) -> None:
+        """Raise EngineError in a child that was forked since."""
+        if not self.home.is_this():
+            raise EngineError(NO_GPU)
+
     def _call(self, name: str, *arguments: Any) -> Any:
         """The result of a function: nothing, one value or a tuple."""
+        self.require_home()
         status, *values = getattr(self._library, name)(*arguments)
         if int(status) != 0:
             meaning = getattr(status, "name", str(status))
@@ -148,8 +156,8 @@ class Cuda:
         return values[0] if len(values) == 1 else tuple(values)
 
 
-def not_enough_memory(what: str, needed: int, free: int) -> EngineError:
-    return EngineError(
+def not_enough_memory(what: str, needed: int, free: int) -> OutOfMemoryError:
+    return OutOfMemoryError(
         f"not enough memory on the GPU: expected {size(needed)} for {what}, found {size(free)} free; "
         "close what else uses it, load with low_memory=True (hart-edge generate --low-memory), or see what would fit: "
         "hart-edge plan BUNDLE --memory SIZE"

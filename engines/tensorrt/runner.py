@@ -8,8 +8,7 @@ CUDA graph at the second picture. The host uploads noise and settings, and downl
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from hart_edge.bundle.plan import BufferKind, Component
 from hart_edge.bundle.program import Group, Place, is_upload, make_program, size_of
 from hart_edge.bundle.verify import Bundle
+from hart_edge.engines.forks import keep_forever
 from hart_edge.engines.tensorrt.capture import Captures
 from hart_edge.engines.tensorrt.compatibility import check_machine, require_engines
 from hart_edge.engines.tensorrt.cuda import Cuda, Device, not_enough_memory
@@ -52,12 +52,18 @@ class TensorRTRunner:
         self._owned.add(self._block)
         self._fill_resident()
 
+    def __del__(self, keep: Callable[[object], None] = keep_forever) -> None:
+        if "cuda" in vars(self) and not self.cuda.home.is_this():
+            keep(vars(self))
+
     def begin(self, fill: Fill) -> TensorRTPass:
         """A picture to be drawn; fill makes the arrays of inputs, settings and noise."""
+        self.cuda.require_home()
         return TensorRTPass(self, fill)
 
     def run(self, graph: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Compute `outputs` in place from host arrays: for previews and checks. Copies in and out."""
+        self.cuda.require_home()
         engine, component = self._engine(graph), self._components[graph]
         context = self._spare_context(graph, self._profile(component, self._scale(graph, inputs)))
         self.library.shape_inputs(context, {name: array.shape for name, array in inputs.items()}, graph)
@@ -98,6 +104,7 @@ class TensorRTRunner:
 
     def run_group(self, number: int, fill: Fill) -> None:
         """Enqueue a group's uploads and steps. Nothing is waited for."""
+        self.cuda.require_home()
         group = self.program.groups[number]
         self.upload(group, fill)
         self._execute(number, group)
@@ -186,11 +193,11 @@ class TensorRTRunner:
     def _engine(self, graph: str) -> Any:
         if graph not in self._engines:
             component = self._components[graph]
-            path: Path = self._bundle.path(component.file)
             free = self.cuda.free_memory()
             if free < component.bytes:
                 raise not_enough_memory(f"the engine of {graph}", component.bytes, free)
-            engine = self.library.open(path)
+            with self._bundle.opened(component.file) as path:
+                engine = self.library.open(path)
             specs = {each.name: each.dtype.value for each in (*component.inputs, *component.outputs)}
             self.library.check_tensors(engine, specs, graph)
             self._engines[graph] = engine
@@ -307,6 +314,8 @@ class TensorRTPass:
 
 def release(cuda: Cuda, addresses: set[int]) -> None:
     """Give back what a runner owned, once nothing uses it any more."""
+    if not cuda.home.is_this():
+        return
     cuda.synchronize()
     for address in addresses:
         cuda.free(address)

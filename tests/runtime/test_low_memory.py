@@ -33,7 +33,7 @@ def test_a_graph_is_there_from_its_first_step_to_its_last(words: Path) -> None:
 
     def watch(graph: str, *given: object) -> None:
         run(graph, *given)
-        held.append(set(runner._sessions))
+        held.append(set(runner.open_graphs))
 
     runner.run = watch
     pipeline.generate("w1")
@@ -44,7 +44,7 @@ def test_a_graph_is_there_from_its_first_step_to_its_last(words: Path) -> None:
         loop, {"tokens", "latent"}, {"latent"},
         {"decoder"},
     ]  # fmt: skip
-    assert runner._sessions == {}
+    assert runner.open_graphs == frozenset()
 
 
 def test_the_library_keeps_no_memory_between_runs(words: Path) -> None:

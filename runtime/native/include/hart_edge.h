@@ -28,6 +28,8 @@
  * Threads    Handles are independent of each other. On one handle one thread at a time may generate; every function
  *            says below what else may run beside it. There is no global state; where the environment does not have
  *            ORT_DISABLE_TELEMETRY, hart_edge_open puts it there before it loads ONNX Runtime.
+ * Processes  In a child that was forked a handle may be closed, and the first hart_edge_generate opens the bundle anew, or
+ *            fails with HART_EDGE_ENGINE_ERROR: on a GPU, and where graphs were being loaded at the fork (wait_for_all).
  * Errors     Functions that can fail return a status; hart_edge_last_error(handle) says what was expected, what was
  *            found and what to do. No function prints, exits or throws, and no image comes out of a failed call.
  * ABI        Structures only grow at their ends and carry their size, so a program built with an older header runs
@@ -194,8 +196,9 @@ HART_EDGE_API hart_edge_status hart_edge_default_params(hart_edge_params *params
  * graph that the engine refuses after the return (see wait_for_all) fails the hart_edge_generate that comes to it.
  *
  * options: NULL for the defaults. *handle: set also when the call fails (unless memory is out: NULL then), good for
- * hart_edge_last_error and hart_edge_close alone. The caller owns the handle and gives it to hart_edge_close. The
- * bundle's files must not change while it is open. Any thread, also several at a time. */
+ * hart_edge_last_error and hart_edge_close alone. The caller owns the handle and gives it to hart_edge_close. A
+ * file that is opened later must be the one that was verified, else the call that comes to it fails with
+ * HART_EDGE_BUNDLE_ERROR; none may be written in place while the bundle is open. Any thread, also several at a time. */
 HART_EDGE_API hart_edge_status hart_edge_open(const char *folder, const hart_edge_options *options,
                                               hart_edge_handle **handle);
 

@@ -1,6 +1,9 @@
 // The C border: handles, sizes of structures, exceptions into statuses. Everything behind it is C++.
 #include "hart_edge.h"
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -18,11 +21,21 @@ using hart_edge::Error;
 using hart_edge::Pipeline;
 using hart_edge::Status;
 
+// What an engine holds does not survive a fork. A child that was forked abandons its parent's pipeline, neither running
+// nor freeing it, and opens its own when it draws.
 struct hart_edge_handle {
-    std::unique_ptr<Pipeline> pipeline;  // null where opening failed
+    hart_edge_handle() = default;
+    ~hart_edge_handle() { delete pipeline.load(); }
+    hart_edge_handle(const hart_edge_handle &) = delete;
+    hart_edge_handle &operator=(const hart_edge_handle &) = delete;
+
+    [[nodiscard]] bool is_inherited() const { return process != ::getpid(); }
+
+    std::atomic<Pipeline *> pipeline{nullptr};  // null where opening failed
+    std::atomic<::pid_t> process{::getpid()};   // that opened the pipeline
+    std::atomic<::pid_t> drawing{0};            // the process of the thread that is generating; of another: nobody here
     std::string message;
     const char *error = "";  // message, or a text that needs no memory
-    std::atomic<bool> busy{false};
 };
 
 namespace {
@@ -160,35 +173,43 @@ hart_edge_status hart_edge_open(const char *folder, const hart_edge_options *opt
         if (folder == nullptr) misuse("folder: expected a path, found NULL; pass the bundle's folder");
         const hart_edge_options all =
             options == nullptr ? default_options() : adopted(options, default_options(), LEAST_OPTIONS, "options");
-        (*handle)->pipeline = std::make_unique<Pipeline>(folder, all);
+        (*handle)->pipeline = std::make_unique<Pipeline>(folder, all).release();
     });
 }
 
 hart_edge_status hart_edge_get_info(const hart_edge_handle *handle, hart_edge_info *info) {
-    if (handle == nullptr || handle->pipeline == nullptr || info == nullptr) return HART_EDGE_INVALID_ARGUMENT;
+    const Pipeline *pipeline = handle == nullptr ? nullptr : handle->pipeline.load();
+    if (pipeline == nullptr || info == nullptr) return HART_EDGE_INVALID_ARGUMENT;
     hart_edge_info all{};
-    handle->pipeline->describe(all);
+    pipeline->describe(all);
     return give(all, info, info->struct_size, LEAST_INFO);
 }
 
 hart_edge_status hart_edge_generate(hart_edge_handle *handle, const hart_edge_params *params,
                                     hart_edge_image **images) {
     if (handle == nullptr || images == nullptr) return HART_EDGE_INVALID_ARGUMENT;
-    if (handle->busy.exchange(true)) return HART_EDGE_BUSY;
+    ::pid_t drawing = handle->drawing;
+    if (drawing == ::getpid() || !handle->drawing.compare_exchange_strong(drawing, ::getpid())) return HART_EDGE_BUSY;
     const hart_edge_status status = guarded(handle, [&] {
         if (params == nullptr)
             misuse("params: expected parameters, found NULL; fill them with hart_edge_default_params");
         const hart_edge_params all = adopted(params, default_params(), LEAST_PARAMS, "params");
         std::fill_n(images, all.count, nullptr);
         if (handle->pipeline == nullptr) misuse("handle: expected an opened bundle, found one whose opening failed");
-        handle->pipeline->generate(all, images);
+        if (handle->is_inherited()) {
+            handle->pipeline = handle->pipeline.load()->reopened().release();
+            handle->process = ::getpid();
+        }
+        handle->pipeline.load()->generate(all, images);
     });
-    handle->busy = false;
+    handle->drawing = 0;
     return status;
 }
 
 void hart_edge_cancel(hart_edge_handle *handle) {
-    if (handle != nullptr && handle->pipeline != nullptr) handle->pipeline->cancel();
+    if (handle == nullptr || handle->is_inherited()) return;
+    Pipeline *pipeline = handle->pipeline;
+    if (pipeline != nullptr) pipeline->cancel();
 }
 
 void hart_edge_image_free(hart_edge_image *image) {
@@ -200,6 +221,7 @@ const char *hart_edge_last_error(const hart_edge_handle *handle) {
 }
 
 void hart_edge_close(hart_edge_handle *handle) {
+    if (handle != nullptr && handle->pipeline.load() != nullptr && handle->is_inherited()) return;
     delete handle;
 }
 

@@ -1,5 +1,7 @@
 #include "api/pipeline.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -8,6 +10,7 @@
 
 #include "api/random.h"
 #include "engine/onnxruntime_runner.h"
+#include "engine/out_of_memory.h"
 #include "errors.h"
 #ifdef HART_EDGE_WITH_TENSORRT
 #include "engine/tensorrt_runner.h"
@@ -112,7 +115,7 @@ std::unique_ptr<Runner> make_runner(const Bundle &bundle, Starting &library, con
     own.threads = options.threads;
     own.device = options.device;
     own.memory_limit = options.memory_limit;
-    return std::make_unique<OnnxRuntimeRunner>(bundle, library.get(), own);
+    return with_shortage_told(memory, [&] { return std::make_unique<OnnxRuntimeRunner>(bundle, library.get(), own); });
 }
 
 void check_finite(std::uint8_t finite) {
@@ -142,7 +145,9 @@ void free_image(hart_edge_image *image) {
 }  // its pixels lie behind it, in the same block
 
 Pipeline::Pipeline(const std::string &folder, const hart_edge_options &options)
-    : library_(start_library(checked(options))),
+    : options_(checked(options)),
+      process_(::getpid()),
+      library_(start_library(options)),
       bundle_(open_bundle(folder)),
       buffers_(bundle_),
       memory_(memory_needed(bundle_, buffers_)),
@@ -151,13 +156,49 @@ Pipeline::Pipeline(const std::string &folder, const hart_edge_options &options)
       tokenizer_(make_tokenizer(bundle_)),
       bindings_(bind(bundle_.manifest.plan, *runner_, buffers_)) {
     bind_scales();
+    with_shortage_told(memory_, [this] { load(); });
+}
+
+void Pipeline::load() {
     std::vector<ComponentName> graphs;  // in the order in which the plan first runs them
     std::size_t awaited = 0;            // what the first scale needs
     for (const Step &step : bundle_.manifest.plan.steps) {
         if (std::find(graphs.begin(), graphs.end(), step.graph) == graphs.end()) graphs.push_back(step.graph);
         if (awaited == 0 && step.ends_scale) awaited = graphs.size();
     }
-    runner_->load(graphs, options.wait_for_all != 0 ? graphs.size() : awaited);
+    runner_->load(graphs, options_.get().wait_for_all != 0 ? graphs.size() : awaited);
+}
+
+Pipeline::Options::Options(const hart_edge_options &options) : options_(options) {
+    if (options.onnxruntime_library != nullptr) onnxruntime_ = options.onnxruntime_library;
+    if (options.tensorrt_library != nullptr) tensorrt_ = options.tensorrt_library;
+}
+
+hart_edge_options Pipeline::Options::get() const {
+    hart_edge_options options = options_;
+    options.onnxruntime_library = onnxruntime_ ? onnxruntime_->c_str() : nullptr;
+    options.tensorrt_library = tensorrt_ ? tensorrt_->c_str() : nullptr;
+    return options;
+}
+
+std::unique_ptr<Pipeline> Pipeline::reopened() const {
+    if (bundle_.manifest.target.name != Target::cpu) {
+        throw Error(Status::engine,
+                    "expected the process that opened this bundle, found a fork of it, where CUDA cannot be used; open "
+                    "the bundle in a process that was not forked from one that uses the GPU");
+    }
+    if (runner_->is_loading()) {  // its locks may be held by a thread that is not in this process
+        throw Error(Status::engine,
+                    "expected a bundle whose graphs were loaded before the fork, found some that were being loaded; set "
+                    "wait_for_all, or open the bundle in the child");
+    }
+    auto again = std::make_unique<Pipeline>(bundle_.folder, options_.get());
+    if (again->bundle_.manifest_text != bundle_.manifest_text) {
+        throw Error(Status::bundle, bundle_.folder +
+                                        ": expected the bundle that was verified before the fork, found another; the "
+                                        "bundle was rebuilt meanwhile; open it again");
+    }
+    return again;
 }
 
 void Pipeline::bind_scales() {
@@ -187,16 +228,20 @@ void Pipeline::generate(const hart_edge_params &params, hart_edge_image **images
     runner_->resume();
     const Sampling sampling = check_settings(bundle_.manifest.sampling, params);
     const std::vector<Inputs> inputs = check_inputs(params);  // all of them before the first is drawn
+    bundle_.require_unwritten();
     std::vector<Image> finished;
     finished.reserve(params.count);
     try {
-        for (std::uint32_t picture = 0; picture < params.count; ++picture) {
-            finished.push_back(run(inputs[picture], params, sampling, picture));
-        }
+        with_shortage_told(memory_, [&] {
+            for (std::uint32_t picture = 0; picture < params.count; ++picture) {
+                finished.push_back(run(inputs[picture], params, sampling, picture));
+            }
+        });
     } catch (const Error &error) {
         if (error.status() == Status::engine) check_cancelled();  // an engine that was stopped fails
         throw;
     }
+    bundle_.require_unwritten();  // the graphs were those that were verified to the end
     for (std::size_t picture = 0; picture < finished.size(); ++picture) images[picture] = finished[picture].release();
 }
 
@@ -318,6 +363,11 @@ void Pipeline::tell(const hart_edge_params &params, std::uint32_t picture, std::
     progress.preview = params.previews != 0 ? pixels : nullptr;
     progress.width = progress.height = static_cast<std::uint32_t>(bundle_.manifest.image_size);
     if (params.on_scale(params.user_data, &progress) != 0) cancelled_ = true;
+    if (::getpid() != process_) {
+        throw Error(Status::engine,
+                    "expected the process that began this picture, found a fork of it, which the engine's threads do not "
+                    "survive; call hart_edge_generate in the child");
+    }
     check_cancelled();
 }
 

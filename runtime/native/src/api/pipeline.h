@@ -4,6 +4,8 @@
 // alone, byte for byte.
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <future>
 #include <memory>
@@ -28,6 +30,10 @@ class Pipeline {
  public:
     // Open, verify and load the bundle in `folder`.
     Pipeline(const std::string &folder, const hart_edge_options &options);
+
+    // The same bundle with the same options, opened by this process, a child that was forked: engines do not survive a
+    // fork. Throws the engine error where the child cannot open it, the bundle error where it is another by now.
+    [[nodiscard]] std::unique_ptr<Pipeline> reopened() const;
 
     // Make params.count pictures; all or none. images: room for that many.
     void generate(const hart_edge_params &params, hart_edge_image **images);
@@ -56,12 +62,26 @@ class Pipeline {
     };
     using Image = std::unique_ptr<hart_edge_image, Free>;
 
+    // The options, and the texts that they point to.
+    class Options {
+     public:
+        explicit Options(const hart_edge_options &options);
+        [[nodiscard]] hart_edge_options get() const;
+
+     private:
+        hart_edge_options options_;
+        std::optional<std::string> onnxruntime_, tensorrt_;
+    };
+
+    void load();
     void bind_scales();
     [[nodiscard]] std::vector<Inputs> check_inputs(const hart_edge_params &params) const;
     Image run(const Inputs &inputs, const hart_edge_params &params, const Sampling &sampling, std::uint32_t picture);
     void tell(const hart_edge_params &params, std::uint32_t picture, std::size_t scale, const std::uint8_t *pixels);
     void check_cancelled() const;
 
+    Options options_;
+    const ::pid_t process_;  // that opened it
     std::future<std::unique_ptr<OnnxRuntimeLibrary>> library_;  // starts while the bundle is verified
     Bundle bundle_;
     Buffers buffers_;

@@ -188,6 +188,7 @@ void OnnxRuntimeRunner::load_until(std::size_t end) noexcept {
             graph.fault = fault;
             graph.done = true;
         }
+        ++finished_;
         loaded_.notify_all();
         index = next_;
     }
@@ -200,11 +201,14 @@ void OnnxRuntimeRunner::load_one(ComponentName graph) {
     const Component &component = *std::find_if(components.begin(), components.end(), named);
     const std::string start = std::string(word(graph)) + ": " + name() + " refused this graph (";
     const char *end = "); update ONNX Runtime or rebuild the bundle";
-    OrtSession *session = nullptr;
-    library_->check(
-        api_.CreateSession(library_->environment(), bundle_.path(component.file).c_str(), options_.get(), &session),
-        start, end);
-    graphs_[static_cast<std::size_t>(graph)].session.reset(session);
+    Held<OrtSession> &held = graphs_[static_cast<std::size_t>(graph)].session;
+    OrtSession *session = bundle_.opened(bundle_.beside(component.file), [&] {
+        OrtSession *made = nullptr;
+        const std::string path = bundle_.path(component.file);
+        library_->check(api_.CreateSession(library_->environment(), path.c_str(), options_.get(), &made), start, end);
+        held.reset(made);
+        return made;
+    });
     for (Binding &binding : bindings_) {
         if (binding.graph != graph) continue;
         OrtIoBinding *raw = nullptr;

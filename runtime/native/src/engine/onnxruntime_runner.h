@@ -37,6 +37,7 @@ class OnnxRuntimeRunner : public Runner {
     std::size_t bind(ComponentName graph, std::optional<std::int64_t> scale, const std::vector<Tensor> &inputs,
                      const std::vector<Tensor> &outputs) override;
     void load(const std::vector<ComponentName> &graphs, std::size_t awaited) override;
+    [[nodiscard]] bool is_loading() const noexcept override { return finished_ < order_.size(); }
     void run(std::size_t binding) override;
     void stop() noexcept override;
     void resume() noexcept override;
@@ -84,6 +85,7 @@ class OnnxRuntimeRunner : public Runner {
     // the others when all of those can run. They say so in graphs_, which mutex_ guards.
     std::vector<ComponentName> order_;
     std::atomic<std::size_t> next_{0};
+    std::atomic<std::size_t> finished_{0};
     std::atomic<bool> closing_{false};
     std::mutex mutex_;
     std::condition_variable loaded_;

@@ -47,6 +47,9 @@ class Runner {
     // for it. Throws the engine error of those that were awaited.
     virtual void load(const std::vector<ComponentName> &graphs, std::size_t awaited) = 0;
 
+    // Whether a thread is still at work that load() began.
+    [[nodiscard]] virtual bool is_loading() const noexcept { return false; }
+
     // Compute the outputs of a binding in place. Throws the engine error, also that of loading its graph.
     virtual void run(std::size_t binding) = 0;
 

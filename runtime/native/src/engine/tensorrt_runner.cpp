@@ -171,9 +171,11 @@ void TensorRtRunner::load(const std::vector<ComponentName> &graphs, std::size_t 
 }
 
 std::unique_ptr<nvinfer1::ICudaEngine> TensorRtRunner::open(const Component &component) {
-    const MappedFile file(bundle_.path(component.file));
-    std::unique_ptr<nvinfer1::ICudaEngine> engine(
-        runtime_->deserializeCudaEngine(file.bytes().data(), file.bytes().size()));
+    auto engine = bundle_.opened({component.file}, [&] {
+        const MappedFile file(bundle_.path(component.file));
+        return std::unique_ptr<nvinfer1::ICudaEngine>(
+            runtime_->deserializeCudaEngine(file.bytes().data(), file.bytes().size()));
+    });
     if (engine == nullptr) {
         throw Error(Status::engine, component.file + ": " + name() + " refused this engine (" + logger_.last_error() +
                                         "); build the engines on this machine with hart-edge engines");

@@ -1,0 +1,121 @@
+"""One pipeline, many threads: side by side where each picture has its own buffers, else a BusyError."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hart_edge.engines.loading import load
+from hart_edge.errors import BusyError
+from hart_edge.runtime.pipeline import Pipeline
+from tests.engines.tensorrt.engine_bundle import install, make_engine_bundle
+from tests.runtime.words_bundle import make_words_bundle
+
+THREADS, PICTURES = 8, 100
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_words_bundle(tmp_path_factory.mktemp("turns") / "words")
+
+
+@pytest.fixture(scope="module")
+def alone(words: Path) -> list[bytes]:
+    """What each seed's picture is."""
+    pipeline = load(words, threads=1)
+    return [picture(pipeline, seed) for seed in range(THREADS)]
+
+
+def picture(pipeline: Pipeline, seed: int) -> bytes:
+    image = pipeline.generate("w1 w2", seed=seed)
+    assert not isinstance(image, list)
+    return image.tobytes()
+
+
+def in_threads(work: Callable[[int], int]) -> list[int]:
+    """What every thread returns; all begin together, and whatever one raises fails the test."""
+    start = threading.Barrier(THREADS)
+
+    def begin(number: int) -> int:
+        start.wait(60)
+        return work(number)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(begin, range(THREADS), timeout=600))
+
+
+def test_eight_threads_draw_with_one_pipeline(words: Path, alone: list[bytes]) -> None:
+    pipeline = load(words, threads=1)  # nothing is open: they come to every graph's first run together
+
+    def work(number: int) -> int:
+        return sum(picture(pipeline, number) == alone[number] for _ in range(PICTURES))
+
+    assert in_threads(work) == [PICTURES] * THREADS
+
+
+@pytest.mark.parametrize("kind", ["low_memory", "device"])
+def test_a_pipeline_that_draws_one_at_a_time_says_so(
+    words: Path, alone: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    if kind == "device":
+        install(monkeypatch)
+        pipeline = load(make_engine_bundle(words, tmp_path / "engines"))
+    else:
+        pipeline = load(words, threads=1, low_memory=True)
+    busy = [0] * THREADS
+
+    def work(number: int) -> int:
+        right = 0
+        for _ in range(PICTURES):
+            try:
+                right += picture(pipeline, number) == alone[number]
+            except BusyError:
+                busy[number] += 1
+        return right + busy[number]
+
+    assert in_threads(work) == [PICTURES] * THREADS  # every call drew the right picture or was told to wait
+    assert 0 < sum(busy) < THREADS * PICTURES
+    assert picture(pipeline, 0) == alone[0]
+
+
+def test_a_stream_keeps_its_pipeline_until_it_is_closed(words: Path, alone: list[bytes]) -> None:
+    pipeline = load(words, threads=1, low_memory=True)
+    stream = pipeline.stream("w1 w2", seed=1)
+    event = next(stream)
+    for call in (lambda: picture(pipeline, 0), lambda: next(pipeline.stream("w1"))):
+        with pytest.raises(
+            BusyError, match=r"found it drawing a picture, .* wait for it or close its stream, or load an"
+        ):
+            call()
+    event.preview()  # of the picture itself: no second drawing
+    (*_, last) = stream
+    assert last.image is not None and last.image.tobytes() == alone[1]
+    stream = pipeline.stream("w1 w2")
+    next(stream)
+    stream.close()
+    assert picture(pipeline, 2) == alone[2]
+
+
+def test_streams_of_an_ordinary_pipeline_go_side_by_side(words: Path, alone: list[bytes]) -> None:
+    pipeline = load(words, threads=1)
+    streams = [pipeline.stream("w1 w2", seed=seed) for seed in range(3)]
+    *_, last = zip(*streams, strict=True)
+    assert [event.image and event.image.tobytes() for event in last] == alone[:3]
+
+
+def test_a_picture_that_fails_leaves_the_pipeline_free(words: Path, alone: list[bytes]) -> None:
+    pipeline = load(words, threads=1, low_memory=True)
+    run = pipeline.runner.run
+
+    def fail(*_: object) -> None:
+        raise MemoryError("made up")
+
+    pipeline.runner.run = fail  # type: ignore[method-assign]  # this object alone
+    with pytest.raises(MemoryError, match=r"^not enough memory: expected .* or more in all, found .* \(made up\)"):
+        picture(pipeline, 0)
+    pipeline.runner.run = run  # type: ignore[method-assign]  # as above
+    assert picture(pipeline, 0) == alone[0]
