@@ -81,7 +81,7 @@ def guarded(run: Run, a: argparse.Namespace) -> int:
     except (HartEdgeError, OSError, MemoryError) as error:  # OSError: a folder may not be entered, ...
         if sys.flags.dev_mode:
             traceback.print_exc()
-        print(f"error: {cause(error) if isinstance(error, MemoryError) else error}", file=sys.stderr)
+        print(f"error: {error if isinstance(error, HartEdgeError | OSError) else cause(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
         number = signal_behind(interrupt)

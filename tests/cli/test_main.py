@@ -17,7 +17,7 @@ import pytest
 import hart_edge
 from hart_edge.cli.main import main
 from hart_edge.cli.tables import quoted, table
-from hart_edge.errors import InputError
+from hart_edge.errors import InputError, OutOfMemoryError
 from tests.cli.command_line import PROMPT, ROOT, Run, process
 from tests.conftest import GOLDEN
 
@@ -275,3 +275,13 @@ def test_help_loads_neither_torch_nor_onnx_nor_an_engine_library(tmp_path: Path)
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr, done.stdout.splitlines()[-1]) == (0, "", "[]")
+
+
+def test_refused_memory_is_told_in_its_own_words(run: Run) -> None:
+    def refused(a: Namespace) -> int:
+        raise OutOfMemoryError(
+            "not enough memory: expected 113 MiB or more in all, found 2 MiB free", reason="bad_alloc"
+        )
+
+    status, _, err = run("doctor", by=refused)
+    assert (status, err) == (1, "error: not enough memory: expected 113 MiB or more in all, found 2 MiB free\n")
