@@ -8,6 +8,7 @@ those of a model.
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -354,3 +355,14 @@ def _buffers(steps: tuple[Step, ...], constants: dict[str, Constant]) -> dict[st
     return {
         name: dataclasses.replace(each, first=spans[name][0], last=spans[name][1]) for name, each in buffers.items()
     }
+
+
+def make_no_bundle(folder: Path, kind: str) -> tuple[Path, str]:
+    """A folder or a file of somebody's in `folder`, and how writing a bundle over it is refused, as a pattern."""
+    out = folder / "holiday"
+    if kind == "folder":
+        out.mkdir()
+        (out / "photo.jpg").write_bytes(b"mine")
+    else:
+        out.write_bytes(b"mine")
+    return out, rf"^{re.escape(str(out))}: exists and is not a bundle, so it is left alone; choose another --out"

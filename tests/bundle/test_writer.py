@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import hashlib
 import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from hart_edge.bundle.manifest import CONSTANT_ALIGNMENT, Manifest, parse
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.bundle.writer import BundleWriter, bundle_name, take_name, unfinished_folder, write_bundle
 from hart_edge.errors import BuildError, BundleError
-from tests.bundle.make_bundle import make_bundle
+from tests.bundle.make_bundle import make_bundle, make_no_bundle
 
 
 @pytest.fixture
@@ -56,14 +55,8 @@ def test_a_bundle_that_was_there_is_replaced(tiny: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_what_is_no_bundle_is_left_alone(tmp_path: Path, kind: str) -> None:
-    out = tmp_path / "holiday"
-    if kind == "folder":
-        out.mkdir()
-        (out / "photo.jpg").write_bytes(b"mine")
-    else:
-        out.write_bytes(b"mine")
+    out, message = make_no_bundle(tmp_path, kind)
     before = contents(tmp_path)
-    message = rf"^{re.escape(str(out))}: exists and is not a bundle, so it is left alone; choose another --out"
     with pytest.raises(BuildError, match=message), write_bundle(out):
         pass
     assert contents(tmp_path) == before

@@ -23,6 +23,7 @@ from hart_edge.export.chain import build
 from hart_edge.export.graphs import GraphModule
 from hart_edge.export.options import BuildOptions
 from hart_edge.export.tools import Tools
+from tests.bundle.make_bundle import make_no_bundle
 from tests.export.small_checkpoint import CHECKPOINT, contents
 
 
@@ -38,14 +39,8 @@ def test_a_bundle_is_replaced(small_bundle: Path, tools: Tools, tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_what_is_not_a_bundle_is_left_alone(tmp_path: Path, kind: str) -> None:
-    out = tmp_path / "holiday"
-    if kind == "folder":
-        out.mkdir()
-        (out / "photo.jpg").write_bytes(b"mine")
-    else:
-        out.write_bytes(b"mine")
+    out, message = make_no_bundle(tmp_path, kind)
     before = contents(tmp_path)
-    message = rf"^{re.escape(str(out))}: exists and is not a bundle, so it is left alone; choose another --out"
     with pytest.raises(BuildError, match=message):
         build(BuildOptions(CHECKPOINT, out, Precision.FP32))
     assert contents(tmp_path) == before
