@@ -50,13 +50,13 @@ VerifiedFiles::VerifiedFiles(std::string root, const Table<FileEntry> &files,
     : root_(std::move(root)) {
     for (const auto &[name, entry] : files) {
         const Stamp &stamp = stamps.at(name);
-        known_.emplace(name, Known{entry, stamp, stamp.is_settled()});
+        known_.emplace(name, Known{root_ + "/" + name, entry, stamp, stamp.is_settled()});
     }
 }
 
 void VerifiedFiles::check(const std::string &name, Known &known) const {
     try {
-        const Stamp stamp = Stamp::of(root_ + "/" + name);
+        const Stamp stamp = Stamp::of(known.path);
         if (stamp == known.stamp && known.settled) return;
         const std::optional<std::string> target = locate(root_, name);
         if (!target) throw std::system_error(ENOENT, std::generic_category(), "stat");
@@ -78,9 +78,10 @@ void VerifiedFiles::require(const std::vector<std::string> &names) {
 void VerifiedFiles::require_unwritten(const std::vector<std::string> &names) {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (const std::string &name : names) {
+        const Known &file = known_.at(name);
+        const Stamp &known = file.stamp;
         struct stat status {};
-        if (::stat((root_ + "/" + name).c_str(), &status) != 0) continue;
-        const Stamp &known = known_.at(name).stamp;
+        if (::stat(file.path.c_str(), &status) != 0) continue;  // allocates nothing: it is asked for every picture
         const bool same = known.device == static_cast<std::uint64_t>(status.st_dev) &&
                           known.inode == static_cast<std::uint64_t>(status.st_ino);
         if (same && (known.size != static_cast<std::int64_t>(status.st_size) ||

@@ -45,6 +45,7 @@ class VerifiedFiles {
 
  private:
     struct Known {
+        std::string path;
         FileEntry entry;
         Stamp stamp;
         bool settled;
