@@ -18,9 +18,13 @@ from hart_edge.errors import BuildError
 from hart_edge.staging import OWNER_FILE, REPLACED, claimed, hidden_name, staged_folder, sweep
 
 ROOT = Path(__file__).parents[1]
+# A run of the tests may have been started with signals ignored, by nohup or in the background.
 WRITER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 from hart_edge.bundle.writer import write_bundle
 from hart_edge.cli.main import guarded
 from hart_edge.cli.signals import ending_signals
