@@ -6,10 +6,8 @@ import copy
 import multiprocessing
 import os
 import pickle
-import signal
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -26,6 +24,7 @@ from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner
 from hart_edge.errors import EngineError
 from hart_edge.runtime.pipeline import Pipeline
 from tests.engines.tensorrt.engine_bundle import install, make_engine_bundle
+from tests.forked import forked
 from tests.runtime.words_bundle import make_words_bundle
 
 SECONDS = 60
@@ -48,20 +47,6 @@ def picture(pipeline: Pipeline) -> bytes:
     image = pipeline.generate("w1 w2", seed=3)
     assert not isinstance(image, list)
     return image.tobytes()
-
-
-def forked(work: Callable[[], object]) -> int:
-    """The exit status of a forked child that does the work; negative: the signal that ended it, SIGALRM a hang."""
-    child = os.fork()
-    if child == 0:
-        signal.alarm(SECONDS)
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def test_a_child_draws_the_same_picture(drawn: Pipeline) -> None:

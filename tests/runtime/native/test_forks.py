@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.bundle.corrupt_manifests import put
+from tests.forked import forked
 from tests.runtime.native.letters_bundle import make_letters_bundle
 from tests.runtime.native.library import Handle, NativeError, Status, every_scale
 
@@ -30,20 +29,6 @@ def drawn(native: Any, pristine: Path) -> Handle:
     handle = Handle(native, pristine, threads=2, wait_for_all=1)
     handle.generate("ab")
     return handle
-
-
-def forked(work: Callable[[], object]) -> int:
-    """The exit status of a forked child that does the work; negative: the signal that ended it, SIGALRM a hang."""
-    child = os.fork()
-    if child == 0:
-        signal.alarm(SECONDS)
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def test_a_child_closes_what_it_inherited(drawn: Handle) -> None:

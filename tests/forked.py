@@ -1,0 +1,24 @@
+"""Work in a forked child, which can neither hang nor end the tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Callable
+
+SECONDS = 60
+
+
+def forked(work: Callable[[], object]) -> int:
+    """The exit status of a forked child that does the work; negative: the signal that ended it, SIGALRM a hang."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(SECONDS)
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
