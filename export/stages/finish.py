@@ -27,7 +27,15 @@ from hart_edge.export.stages.read import Source
 from hart_edge.export.stages.trace import TraceResult
 from hart_edge.export.stages.write import WriteResult
 
-PACKAGES = ("hart-edge", "torch", "onnx", "onnxscript", "onnxruntime", "transformers")  # stated in the manifest
+PACKAGES = (
+    "hart-edge",
+    "torch",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "transformers",
+    "tokenizers",
+)  # stated in the manifest
 
 
 def finish(

@@ -18,6 +18,7 @@ from hart_edge.bundle.limits import Memory, process_memory
 from hart_edge.bundle.manifest import MANIFEST_FILE
 from hart_edge.cli.command import Commands, new_command
 from hart_edge.cli.tables import table
+from hart_edge.engines.machine import Processor, processor
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.engines.tensorrt.cuda import Cuda
 from hart_edge.errors import EngineError
@@ -70,6 +71,7 @@ def examine(version: Version, memory: Memory) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "numpy": version("numpy"),
+        "processor": dataclasses.asdict(processor()),
         "cores": cores(),
         "memory_bytes": memory.total,
         "memory_available_bytes": memory.available,
@@ -103,6 +105,7 @@ def as_text(found: dict[str, Any]) -> list[str]:
         ("machine", f"{found['platform']}, {found['cores']} cores, "
                     f"memory {'unknown' if total is None else size(total)}"
                     f"{'' if available is None else f' ({size(available)} free)'}{limit}"),
+        ("processor", str(Processor(**found["processor"]))),
         ("bundles", building),
         ("default", f"{bundle['path']} is {'here' if bundle['present'] else 'not here'}{remedy}"),
     ]  # fmt: skip

@@ -43,6 +43,7 @@ def test_this_machine(run: Run) -> None:
     assert found["hart_edge"] == hart_edge.__version__
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["cores"] >= 1 and found["memory_bytes"] > found["memory_available_bytes"] > 0
+    assert found["processor"]["name"] and isinstance(found["processor"]["instructions"], list)
     assert found["build_packages"]["torch"] and found["build_packages"]["onnx"]
 
 
@@ -64,14 +65,14 @@ def test_a_device_with_onnxruntime_alone(run: Run, monkeypatch: pytest.MonkeyPat
     lines = out.splitlines()
     assert status == 0
     assert lines[0].startswith(f"hart-edge  {hart_edge.__version__}, Python 3.") and lines[0].endswith(", numpy 2.0.0")
-    assert lines[2] == (
+    assert lines[3] == (
         "bundles    not possible here: torch, onnx, onnxscript, transformers, safetensors not installed; "
         "pip install 'hart-edge[export]'"
     )
-    assert lines[3] == (
+    assert lines[4] == (
         "default    bundles/hart-emoji-int8 is not here; build it with python -m export.build --precision int8"
     )
-    head, cpu, cuda, *_ = lines[5:]
+    head, cpu, cuda, *_ = lines[6:]
     assert head.split() == ["target", "usable", "because"]
     assert cpu.split(maxsplit=2) == ["cpu", "yes", "onnxruntime 1.99.0, CPUExecutionProvider"]
     assert cuda.split(maxsplit=2)[:2] == ["cuda", "no"]

@@ -75,7 +75,7 @@ def test_manifest_and_card(request: pytest.FixtureRequest, precision: Precision)
     assert find_breach(quality, limits, manifest.patch_nums, logits=True) is None
     assert f"limit {limits.min_psnr:g} dB." in card and "Noise stood in" not in card
     assert set(manifest.files) == set(contents(folder)) - {"manifest.json"}
-    assert {"torch", "onnx", "onnxruntime"} <= set(manifest.tools)
+    assert {"torch", "onnx", "onnxruntime", "tokenizers"} <= set(manifest.tools)
     licences = json.loads((SHIPPED_MODEL / "licences.json").read_text("utf-8"))
     assert [vars(licence) for licence in manifest.licences] == licences
     for licence in licences:

@@ -1,8 +1,8 @@
 // What the tokenizers package makes of characters: their classes, NFC and small letters.
 //
 // Its tables are of three versions of Unicode (patterns 16, small letters 17, NFC 9), so no library's own tables do:
-// tokenizer_tables.h holds what was measured, and utf8proc composes only characters that both know alike. Packages 0.21
-// and 0.22 differ in 28 small letters that came with Unicode 17. All texts are valid UTF-8.
+// tokenizer_tables.h holds what was measured, and utf8proc composes only characters that both know alike. They are those
+// of the packages from 0.22.2 on (docs/randomness.md). All texts are valid UTF-8.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,27 @@
+"""Which ids a text becomes does not depend on which of the admitted tokenizers packages is installed."""
+
+from __future__ import annotations
+
+import hashlib
+
+from hart_edge.reference.presets import SHIPPED_MODEL
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
+
+# Of 0.22.2, 0.23.1 and 0.23.3, whose tables agree in every character. 0.22.1 and older have those of another Unicode.
+IDS = "6cae03bb7695762b072f6467fd88376afd580ef730a82ff58ce9bbc91bccdb9c"
+
+
+def test_every_letter_has_the_ids_that_the_admitted_packages_give() -> None:
+    """A package that fails here brings tables of another Unicode.
+
+    Then the C library's tables have to follow (python -m tests.runtime.native.tokenizer_tables), pyproject.toml has to
+    admit that package alone and later ones, and docs/randomness.md has to name it.
+    """
+    definition = (SHIPPED_MODEL / "text_model" / "tokenizer.json").read_text(encoding="utf-8")
+    tokenizer = PromptTokenizer(definition, length=24, pad_token_id=0, padding_side="right")
+    digest = hashlib.sha256()
+    for start in range(0, 0x30000, 8):  # planes 0 to 2: all letters
+        if not 0xD800 <= start < 0xE000:  # surrogates are no characters
+            characters = map(chr, range(start, start + 8))
+            digest.update(repr(tokenizer.ids("".join(f"{c}b1 A\u0301{c}" for c in characters))).encode())
+    assert digest.hexdigest() == IDS
