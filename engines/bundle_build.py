@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hart_edge.bundle.costs import COSTS_FILE
 from hart_edge.bundle.files import sha256_of
 from hart_edge.bundle.limits import available_memory
 from hart_edge.bundle.manifest import (
@@ -152,7 +153,7 @@ def _finish(
     """Everything of a bundle but its engines, the manifest last."""
     graphs = {name for name in job.manifest.files for each in job.manifest.components if name.startswith(each.file)}
     wanted = {f"engines/{each.name}.{kind}" for each in components for kind in ("engine", "json")}
-    for name in set(job.manifest.files) - graphs - {CARD_FILE}:
+    for name in set(job.manifest.files) - graphs - {CARD_FILE, COSTS_FILE}:  # an engine's report has its own
         writer.copy(job.folder / name, name)
         wanted.add(name)
     settings = job.settings

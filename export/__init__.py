@@ -9,6 +9,7 @@ unconditional.py  the unconditional branch of scale 0, which depends on no promp
 onnx_export.py    traces a module into an ONNX model
 stamp.py          copies the first block of a traced transformer for every other one
 plan_builder.py   the execution plan that connects the graphs
+costs.py          what every step of a plan takes, counted in its graphs; activations.py: its bytes
 run_plan.py       runs a plan by the runtime's loop, with the reference's modules or with traced graphs
 parity/           compares every graph with the reference, on the inputs of the real loop
 tensorrt_lint/    checks graphs against what TensorRT takes

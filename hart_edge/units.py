@@ -1,6 +1,7 @@
 """Numbers of bytes, as people type them and as they are printed, and durations, for every command and message.
 
-GB, MB and kB are powers of 1000, GiB, MiB and KiB powers of 1024; a bare number is bytes.
+GB, MB and kB are powers of 1000, GiB, MiB and KiB powers of 1024, B is bytes. A number without a unit is refused, since
+whoever types 8 means 8 GiB.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])(i)?)?b?", re.ASCII)
 
 
 def byte_count(text: str) -> int:
-    """A number of bytes: 2GiB, 512MiB, 4GB, 4G (the same as 4GB), 1000000; in any case. Raises InputError."""
+    """A number of bytes: 2GiB, 512MiB, 4GB, 4G (the same as 4GB), 1000000B, 0; in any case. Raises InputError."""
     found = SIZE.fullmatch(text.strip().lower())
     if found is None:
         raise InputError(f"expected a size such as 2GiB, 512MiB or 4GB, found {text!r}")
     number, prefix, binary = found.groups()
+    if text.strip().isdecimal() and int(number):
+        raise InputError(f"expected a size with its unit, such as {number}GiB, or {number}B for bytes, found {text!r}")
     power = 0 if prefix is None else PREFIXES.lower().index(prefix) + 1
     return int(Fraction(number) * (1024 if binary else 1000) ** power)
 
@@ -33,7 +36,9 @@ def size(count: float) -> str:
 
 
 def binary_size(count: float) -> str:
-    """A number of bytes in powers of 1024, as the memory of devices is sold: 0.50 MiB, 700 MiB, 1.50 GiB."""
+    """A number of bytes in powers of 1024, as the memory of devices is sold: 12 KiB, 9.50 MiB, 700 MiB, 1.50 GiB."""
+    if count < 2**20:
+        return f"{count / 2**10:.0f} KiB" if count >= 2**10 else f"{count:.0f} B"
     if count < 10 * 2**20:
         return f"{count / 2**20:.2f} MiB"
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

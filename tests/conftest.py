@@ -175,7 +175,11 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     def call(*arguments: object, by: Callable[[Namespace], int] | None = None) -> tuple[int, str, str]:
         capsys.readouterr()
         words = [str(each) for each in arguments]
-        status = main(words) if by is None else guarded(by, parser().parse_args(words))
+        try:
+            status = main(words) if by is None else guarded(by, parser().parse_args(words))
+        except SystemExit as ended:  # arguments that make no sense
+            assert isinstance(ended.code, int)
+            status = ended.code
         said = capsys.readouterr()
         return status, said.out, said.err
 

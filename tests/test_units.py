@@ -22,10 +22,9 @@ from hart_edge.units import binary_size, byte_count, size
         ("64K", 64_000),
         ("64KiB", 2**16),
         ("1T", 10**12),
-        (" 1000 ", 1000),
         ("1000B", 1000),
         ("0", 0),
-        ("9007199254740993", 2**53 + 1),  # more than a float holds
+        ("9007199254740993B", 2**53 + 1),  # more than a float holds
     ],
 )
 def test_sizes_are_read(text: str, count: int) -> None:
@@ -38,6 +37,14 @@ def test_sizes_that_make_no_sense(text: str) -> None:
         byte_count(text)
 
 
+@pytest.mark.parametrize("text", ["8", "1000", " 8 "])
+def test_a_number_alone_is_no_size(text: str) -> None:
+    with pytest.raises(
+        InputError, match=r"^expected a size with its unit, such as (8|1000)GiB, or \1B for bytes, found"
+    ):
+        byte_count(text)
+
+
 @pytest.mark.parametrize(
     ("count", "shown"), [(0, "0 B"), (999, "999 B"), (12_400, "12.4 kB"), (19_593_855, "19.6 MB"), (3.1e9, "3.1 GB")]
 )
@@ -45,6 +52,9 @@ def test_sizes_are_printed(count: float, shown: str) -> None:
     assert size(count) == shown
 
 
-@pytest.mark.parametrize(("count", "shown"), [(3 * 2**29, "1.50 GiB"), (700 * 2**20, "700 MiB"), (2**19, "0.50 MiB")])
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(3 * 2**29, "1.50 GiB"), (700 * 2**20, "700 MiB"), (3 * 2**19, "1.50 MiB"), (2**19, "512 KiB"), (8, "8 B")],
+)
 def test_sizes_of_memory_are_printed(count: int, shown: str) -> None:
     assert binary_size(count) == shown

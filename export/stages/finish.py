@@ -1,4 +1,4 @@
-"""Finishing: constants, tokenizer, card and manifest beside the written graphs."""
+"""Finishing: constants, tokenizer, costs, card and manifest beside the written graphs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.metadata
 import time
 
 from hart_edge.bundle.card import describe_machine, write_card
+from hart_edge.bundle.costs import COSTS_FILE, to_json
 from hart_edge.bundle.manifest import (
     FORMAT_VERSION,
     Calibration,
@@ -19,6 +20,7 @@ from hart_edge.bundle.manifest import (
 )
 from hart_edge.bundle.writer import BundleWriter, bundle_name
 from hart_edge.calib.calibrate.ranges import CalibratedRanges
+from hart_edge.export.costs import count_costs
 from hart_edge.export.plan_builder import with_dtypes
 from hart_edge.export.stages.check import CheckResult
 from hart_edge.export.stages.context import BuildContext
@@ -81,6 +83,7 @@ def finish(
             licences=source.licences,
             tools=package_versions(),
         )
+        writer.write(COSTS_FILE, to_json(count_costs(manifest, writer.folder)))
         seconds = time.monotonic() - context.started
         card = write_card(manifest, describe_machine(), seconds, options.command, options.effective_limits)
         manifest = writer.finish(manifest, card)

@@ -17,5 +17,6 @@
 - card.py: README.md, the model card
 - arena.py: places in one block of memory for buffers that are not all alive at once
 - program.py: a plan made ready for a device
+- costs.py: costs.json: what every step of the plan takes, counted at the build
 - memory.py: how much memory a bundle takes while it runs and is built
 """

@@ -6,7 +6,6 @@ golden_records.py  golden records as files
 gpu_parity.py      engines held against ONNX Runtime, graph by graph and picture by picture
 gpu_timing.py      how long engines take on the device
 gpu_mix.py         INT8 engines with FP16 ones in the place of those that INT8 does not make faster
-activations.py     the bytes that a graph's tensors and weights take while it runs
 macs.py            multiply-accumulates of the reference, by component and scale
 bench/             seconds and memory of a picture, in a process of its own
 """

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 from pathlib import Path
 
-from hart_edge.cli.command import Commands, new_command
+from hart_edge.cli.command import Commands, needs_extra, new_command
+from hart_edge.cli.costs import costs_of
 from hart_edge.cli.progress import StatusLine
+from hart_edge.cli.values import thread_number, whole
 from hart_edge.errors import InputError
+from hart_edge.reference.presets import PRESETS
 
 
 def add(commands: Commands) -> None:
@@ -20,35 +24,37 @@ def add(commands: Commands) -> None:
     p.add_argument("--prompt", default="man astronaut", help="what is drawn (default: man astronaut)")
     p.add_argument(
         "--pictures",
-        type=int,
+        type=whole(1),
         default=5,
         metavar="N",
         help="pictures that each process times, after a first one (default: 5)",
     )
-    p.add_argument("--rounds", type=int, default=1, metavar="N", help="processes for each bundle, in turn (default: 1)")
-    p.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one a core)")
+    p.add_argument(
+        "--rounds", type=whole(1), default=1, metavar="N", help="processes for each bundle, in turn (default: 1)"
+    )
+    p.add_argument(
+        "--threads", type=thread_number, metavar="N", help="threads inside an operator (default: one a core)"
+    )
     p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
 def run(a: argparse.Namespace) -> int:
-    try:
-        from hart_edge.checks.bench.report import Asked, as_markdown, measure
-    except ImportError as error:
-        raise InputError(
-            f"bench counts arithmetic in the graphs, which needs onnx ({error}); pip install 'hart-edge[export]'"
-        ) from error
+    from hart_edge.checks.bench.report import Asked, as_markdown, measure
+
+    asked = Asked(tuple(a.bundle), reference(a.reference), a.prompt, a.pictures, a.rounds, a.threads)
     with StatusLine() as bar:
-        asked = Asked(tuple(a.bundle), reference(a.reference), a.prompt, a.pictures, a.rounds, a.threads)
-        found = measure(asked, bar.say)
+        found = measure(asked, bar.say, costs_of)
     print(json.dumps(found, indent=1) if a.json else "\n".join(as_markdown(found)))
     return 0
 
 
 def reference(given: str | None) -> Path | str | None:
-    """The name of a preset, or a folder. Raises InputError."""
-    from hart_edge.reference.presets import PRESETS
-
-    if given is None or given in PRESETS:
+    """The name of a preset, or a folder. Raises InputError, HartEdgeError where there is no torch."""
+    if given is None:
+        return None
+    with needs_extra("the reference", "export"):
+        importlib.import_module("torch")
+    if given in PRESETS:
         return given
     if not Path(given).is_dir():
         raise InputError(

@@ -20,7 +20,8 @@ Run = Callable[[argparse.Namespace], int]
 def new_command(commands: Commands, name: str, summary: str, run: Run) -> argparse.ArgumentParser:
     """Add a command; main() calls `run` with its arguments.
 
-    Beside them `run` finds `refuse`, which ends the program with a message and exit status 2.
+    Beside them `run` finds `refuse`, which ends the program with a message and exit status 2. main() does the same with
+    an InputError, and with options that the command does not have.
     """
     p = new_parser(commands, name, summary)
     p.set_defaults(run=run, refuse=p.error)

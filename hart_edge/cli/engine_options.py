@@ -7,18 +7,9 @@ import re
 from pathlib import Path
 
 from hart_edge.bundle.manifest import HardwareCompatibility
+from hart_edge.cli.values import bytes_of, whole
 from hart_edge.engines.base import EngineSettings
 from hart_edge.engines.tensorrt.facts import TENSORRT_RTX
-from hart_edge.errors import InputError
-from hart_edge.units import byte_count
-
-
-def workspace(text: str) -> int:
-    """Bytes of scratch memory, in any way that sizes are written."""
-    try:
-        return byte_count(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def architecture(text: str) -> str:
@@ -27,12 +18,6 @@ def architecture(text: str) -> str:
     if match is None:
         raise argparse.ArgumentTypeError(f"expected a GPU architecture such as sm_86, found {text!r}")
     return f"sm_{match[1]}{match[2]}"
-
-
-def images(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 to 1024, found {text!r}")
-    return int(text)
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +31,8 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"GPUs that an engine of tensorrt-rtx is for (default: {' '.join(TENSORRT_RTX.default_architectures)}); "
         "tensorrt builds for this GPU",
     )
-    p.add_argument("--images", type=images, default=1, metavar="N", help="most images at once (default: 1)")
-    p.add_argument("--workspace", type=workspace, metavar="SIZE", help="most scratch memory, as 512MiB or 2GB")
+    p.add_argument("--images", type=whole(1, 1024), default=1, metavar="N", help="most images at once (default: 1)")
+    p.add_argument("--workspace", type=bytes_of, metavar="SIZE", help="most scratch memory, as 512MiB or 2GB")
     p.add_argument(
         "--hardware-compatibility",
         choices=[str(x) for x in HardwareCompatibility],

@@ -26,6 +26,7 @@ from hart_edge.cli.command import Commands, new_command
 from hart_edge.cli.progress import PictureLine
 from hart_edge.cli.setting_options import add_setting_arguments, settings_of
 from hart_edge.cli.tables import quoted
+from hart_edge.cli.values import thread_number
 from hart_edge.engines.loading import load
 from hart_edge.errors import READING_FAULTS, HartEdgeError, InputError, border
 from hart_edge.runtime.pipeline import Context, Event, Pipeline
@@ -44,7 +45,9 @@ def add(commands: Commands) -> None:
         "--seed", type=int, default=0, metavar="N", help="seed of every picture, 0 to 2**64 - 1 (default: 0)"
     )
     add_setting_arguments(p, "the bundle's")
-    p.add_argument("--threads", type=int, metavar="N", help="threads inside an operator (default: one a core)")
+    p.add_argument(
+        "--threads", type=thread_number, metavar="N", help="threads inside an operator (default: one a core)"
+    )
     p.add_argument("--low-memory", action="store_true", help="unload every graph after its last step: slower, smaller")
     p.add_argument(
         "--context",

@@ -20,7 +20,7 @@ from hart_edge.cli import eval as evaluate
 from hart_edge.cli.command import Run
 from hart_edge.cli.signals import ending_signals, signal_behind
 from hart_edge.cli.streams import BROKEN_PIPE, standard_streams
-from hart_edge.errors import HartEdgeError, cause
+from hart_edge.errors import HartEdgeError, InputError, cause
 
 COMMANDS = (generate, info, plan, bench, golden, build, calibrate, engines, doctor, data, train, evaluate)
 PROGRAM, BUILD_DOOR = "hart-edge", "python -m export.build"
@@ -59,23 +59,34 @@ def _call(p: argparse.ArgumentParser, name: str, arguments: Sequence[str] | None
     given = sys.argv[1:] if arguments is None else arguments
     with standard_streams() as streams, ending_signals():
         try:
-            a = p.parse_args(given)
+            a, unknown = p.parse_known_args(given)
+            if unknown:  # of the command, whose usage helps; argparse would show that of the program
+                a.refuse(f"unrecognized arguments: {' '.join(unknown)}")
         except SystemExit as end:  # --help, --version, arguments that make no sense
             raise SystemExit(streams.status(end.code if isinstance(end.code, int) else 0)) from None
         # A path may be of other bytes than UTF-8; the card of a bundle quotes it, and is UTF-8.
         a.typed = [*name.split(), *(word.encode("utf-8", "backslashreplace").decode() for word in given)]
-        return streams.status(guarded(a.run, a))
+        try:
+            return streams.status(guarded(a.run, a))
+        except SystemExit as end:  # what only the command could see makes no sense
+            raise SystemExit(streams.status(end.code if isinstance(end.code, int) else 0)) from None
 
 
 def guarded(run: Run, a: argparse.Namespace) -> int:
     """Run a command and return its exit status, whatever it raises. An interruption may say what came of the work.
 
-    What is no error of ours nor the machine's is a fault of the program, and keeps its traceback.
+    What cannot be meant (InputError) ends in SystemExit(2) with the command's usage, as argparse ends what it cannot
+    read. What is no error of ours nor the machine's is a fault of the program, and keeps its traceback.
     """
     try:
         status = run(a)
         sys.stdout.flush()  # here, where a closed pipe can still be told from an error
         return status
+    except InputError as error:
+        if sys.flags.dev_mode:
+            traceback.print_exc()
+        a.refuse(str(error))
+        raise AssertionError("argparse has ended the program") from error
     except BrokenPipeError:  # of a stream that a caller of main() put in place of ours
         return BROKEN_PIPE
     except (HartEdgeError, OSError, MemoryError) as error:  # OSError: a folder may not be entered, ...

@@ -13,15 +13,26 @@ from hart_edge.bundle.limits import Memory, process_memory
 from hart_edge.bundle.memory import Activations, Constants, Forecast, advice, fits, forecast
 from hart_edge.bundle.verify import Bundle, open_bundle
 from hart_edge.cli.command import Commands, new_command
+from hart_edge.cli.costs import costs_of
 from hart_edge.cli.progress import StatusLine
 from hart_edge.cli.tables import table
-from hart_edge.errors import InputError
+from hart_edge.cli.values import bytes_of
+from hart_edge.engines.registry import REGISTRY
+from hart_edge.errors import BundleError, InputError
 from hart_edge.units import binary_size as size
-from hart_edge.units import byte_count
 
-HEAD = ("component", "weights", "activations", "most at", "its build")
+HEAD, BUILD = ("component", "weights", "activations", "most at"), "its build"
 SCALES = ("scale", "weights", "activations", "keys and values", "buffers", "in all")
-NUMBERS = frozenset({*HEAD[1:3], "its build", *SCALES[1:]})
+NUMBERS = frozenset({*HEAD[1:3], BUILD, *SCALES[1:]})
+NOTES = (
+    "weights: held while a graph is open. activations: the most that lies between its nodes at a time, at the scale",
+    "that `most at` names, or around the scales where it names none.",
+)
+BUILD_NOTE = "its build: the most while the component's engine is built, which a process of its own does."
+SCALE_NOTES = (
+    "Each line is the worst moment of a scale, or of the steps around them. weights: of all graphs that are open then.",
+    "keys and values: the cache, part of the buffers. buffers: all that graphs hand on. in all: with the process.",
+)
 
 
 def add(commands: Commands) -> None:
@@ -34,26 +45,31 @@ def add(commands: Commands) -> None:
     p.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder")
     p.add_argument(
         "--memory",
+        type=bytes_of,
         metavar="SIZE",
         help="what the device has free: 8GiB, 512MiB, 4GB (default: what a process may take here, in a container its "
         "limit)",
     )
     p.add_argument("--low-memory", action="store_true", help="plan for generate --low-memory")
     p.add_argument(
-        "--workspace", default="0", metavar="SIZE", help="scratch memory that the engine builder may use (default: 0)"
+        "--workspace",
+        type=bytes_of,
+        default=0,
+        metavar="SIZE",
+        help="scratch memory that the engine builder may use (default: 0)",
     )
     p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
 def run(a: argparse.Namespace, here: Callable[[], Memory] = process_memory) -> int:
     """here: tells the memory that a process may take on this machine."""
-    (memory, source), workspace = free_memory(a.memory, here), byte_count(a.workspace)
+    memory, source = free_memory(a.memory, here)
     bundle = open_bundle(a.bundle)
     with StatusLine() as bar:
-        bar.say("reading the graphs")
-        constants, activations = read(bundle, bar)
+        bar.say("reading what the steps take")
+        constants, activations = read(bundle)
     usual, low = (
-        forecast(bundle.manifest, constants, activations, low_memory=low_memory, workspace=workspace)
+        forecast(bundle.manifest, constants, activations, low_memory=low_memory, workspace=a.workspace)
         for low_memory in (False, True)
     )
     chosen = low if a.low_memory else usual
@@ -66,16 +82,25 @@ def run(a: argparse.Namespace, here: Callable[[], Memory] = process_memory) -> i
             "low_memory": a.low_memory,
             "fits": chosen.peak <= memory,
         }
-        print(json.dumps({**found, **dataclasses.asdict(chosen), "changes": changes}, indent=1))
+        told = dataclasses.asdict(chosen)
+        if not has_engines(bundle):
+            told["build"] = None
+            told["components"] = [{**each, "build": None} for each in told["components"]]
+        print(json.dumps({**found, **told, "changes": changes}, indent=1))
     else:
         print("\n".join(as_text(bundle, chosen, memory, source, changes)))
     return 0 if chosen.peak <= memory else 1
 
 
-def free_memory(asked: str | None, here: Callable[[], Memory]) -> tuple[int, str]:
+def has_engines(bundle: Bundle) -> bool:
+    """Whether engines are built for the bundle's target; else its graphs are run as they are."""
+    return REGISTRY[bundle.manifest.target.name].builder is not None
+
+
+def free_memory(asked: int | None, here: Callable[[], Memory]) -> tuple[int, str]:
     """Bytes to plan for, and where that number is from; "" for the user's own."""
     if asked is not None:
-        return byte_count(asked), ""
+        return asked, ""
     found = here()
     if found.available is None:
         raise InputError("expected --memory SIZE, found none, and this system does not say what is free; name it")
@@ -84,11 +109,14 @@ def free_memory(asked: str | None, here: Callable[[], Memory]) -> tuple[int, str
     return found.available, f"free here, under {found.limit} of {size(found.total)}"
 
 
-def read(bundle: Bundle, bar: StatusLine) -> tuple[dict[str, Constants], Activations]:
+def read(bundle: Bundle) -> tuple[dict[str, Constants], Activations]:
     """Weights and nodes by component, and bytes of activations by component and scale."""
     if bundle.manifest.target.engines is not None:
         return read_reports(bundle)
-    return read_graphs(bundle, bar)
+    costs = costs_of(bundle)
+    constants = {str(each.name): Constants(each.bytes) for each in bundle.manifest.components}
+    constants |= {each.graph: Constants(each.weights, each.nodes) for each in costs.graphs}
+    return constants, {(each.graph, each.scale): each.activations for each in costs.steps}
 
 
 def read_reports(bundle: Bundle) -> tuple[dict[str, Constants], Activations]:
@@ -99,7 +127,7 @@ def read_reports(bundle: Bundle) -> tuple[dict[str, Constants], Activations]:
     for step in m.plan.steps:
         name = f"engines/{step.graph}.json"
         if name not in m.files:
-            raise InputError(
+            raise BundleError(
                 f"{bundle.folder}: expected the builder's report {name}, found none, so the engine's activations are "
                 "not known; plan with the bundle of graphs that the engines were made from"
             )
@@ -114,31 +142,12 @@ def read_reports(bundle: Bundle) -> tuple[dict[str, Constants], Activations]:
     return constants, activations
 
 
-def read_graphs(bundle: Bundle, bar: StatusLine) -> tuple[dict[str, Constants], Activations]:
-    """For graphs: computed by hart_edge/checks/activations.py, which needs onnx and ONNX Runtime."""
-    try:
-        from hart_edge.checks.activations import steps_of
-    except ImportError as error:
-        raise InputError(
-            f"planning with a bundle of graphs needs onnx and onnxruntime ({error}); pip install 'hart-edge[export]', "
-            "or plan on the workstation that built it"
-        ) from error
-    m = bundle.manifest
-    constants = {str(each.name): Constants(each.bytes) for each in m.components}
-    activations: dict[tuple[str, int | None], int] = {}
-    for number, (step, graph, shapes) in enumerate(steps_of(bundle), start=1):
-        bar.say(f"step {number} of {len(m.plan.steps)}")
-        found = graph.memory(shapes, step.outputs)
-        constants[step.graph] = Constants(found.matrices + found.kernels + found.tables, found.nodes)
-        activations[step.graph, step.scale] = found.activations
-    return constants, activations
-
-
 def as_text(bundle: Bundle, found: Forecast, memory: int, source: str, changes: list[str]) -> list[str]:
     """The lines that a person reads."""
+    engines = has_engines(bundle)
     parts = [
         (each.name, size(each.weights), size(each.activations), "" if each.scale is None else str(each.scale),
-         size(each.build))
+         *([size(each.build)] if engines else []))
         for each in found.components
     ]  # fmt: skip
     scales = [
@@ -151,12 +160,15 @@ def as_text(bundle: Bundle, found: Forecast, memory: int, source: str, changes: 
     return [
         f"{bundle.folder}: peak {size(found.peak)}, which {verdict} into {size(memory)}{source and f' ({source})'}",
         "",
-        *table(HEAD, parts, NUMBERS),
+        *table((*HEAD, BUILD) if engines else HEAD, parts, NUMBERS),
+        *NOTES,
+        *([BUILD_NOTE] if engines else []),
         "",
         *table(SCALES, scales, NUMBERS),
+        *SCALE_NOTES,
         "",
         f"process and libraries {size(found.process)} ({basis}); keys and values are part of the buffers, at most "
         f"{size(found.cache)} at once",
-        f"building engines: {size(found.build)} at most, {fits(found.build, memory)}",
+        *([f"building engines: {size(found.build)} at most, {fits(found.build, memory)}"] if engines else []),
         *(f"change: {each}" for each in changes),
     ]

@@ -5,25 +5,32 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnx.reference
 import pytest
 
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
-from hart_edge.checks.activations import Graph
-from hart_edge.checks.bench.report import _apart
-from hart_edge.checks.bench.work import count, count_steps
+from hart_edge.checks.bench.measure import Measured
+from hart_edge.checks.bench.onnx_bytes import product_model
+from hart_edge.checks.bench.report import _apart, _bundle_row
 from hart_edge.checks.macs import count_macs
+from hart_edge.cli.costs import costs_of
 from hart_edge.cli.main import main
 from hart_edge.errors import EngineError
+from hart_edge.export.activations import Graph
+from hart_edge.export.costs import count_costs, multiplies
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.presets import SHIPPED_MODEL
 from tests.calib.make_graphs import linear_model
+from tests.cli.command_line import Run
 from tests.conftest import GOLDEN
 from tests.engines.tensorrt.engine_bundle import make_engine_bundle
 from tests.runtime.words_bundle import make_words_bundle
@@ -53,7 +60,8 @@ def test_what_is_measured_adds_up(words: Path, capsys: pytest.CaptureFixture[str
         assert subject["loop_s"] > 0 and 0 < subject["decoder_s"] < subject["picture_s"] < subject["first_s"] * 1000
         assert subject["peak_bytes"] > 2**24
     assert reference["peak_bytes"] > 2 * first["peak_bytes"]  # torch, in a process of its own
-    assert set(report["peak_macs_per_second"]) == {"float32", "static U8S8 Q/DQ", "dynamic INT8"}
+    assert set(first["peak_macs_per_second"]) == {"float32", "INT8"} and "peak_macs_per_second" not in reference
+    assert all(0 <= graph["share_of_peak"] <= 1 for subject in (first, second) for graph in subject["graphs"])
     plan = open_bundle(words).manifest.plan
     assert sum(graph["runs"] for graph in first["graphs"]) == len(plan.steps)
     for graph in first["graphs"]:
@@ -66,8 +74,9 @@ def test_for_people(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", str(words), "--pictures", "1", "--prompt", "w1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("one thread a core; medians of 1 x 1 pictures after a first, batch 1 with guidance")
-    assert lines[1].startswith("peak of matrix products in ONNX Runtime, GMAC/s: float32 ")
-    assert lines[3].startswith("| bundle | MB | open, s |") and lines[5].startswith(f"| {words} |")
+    assert lines[2].startswith("| bundle | MB | open, s |") and lines[4].startswith(f"| {words} |")
+    columns = ("MB", "open", "loop", "against the first", "runs", "GMAC", "of the peak", "scale")
+    assert [each for each in columns if f"{each}:" not in "\n".join(lines).replace(", ", ": ")] == []
     for above, line in pairwise(lines):
         if above.startswith("|") and line.startswith("|"):
             assert above.count("|") == line.count("|")
@@ -93,8 +102,8 @@ def test_the_arithmetic_is_the_models(fp32_bundle: Path, int8_bundle: Path) -> N
     for folder in (fp32_bundle, int8_bundle):
         bundle = open_bundle(folder)
         found: dict[str, int] = {}
-        for step, macs in zip(bundle.manifest.plan.steps, count_steps(bundle), strict=True):
-            found[str(step.graph)] = found.get(str(step.graph), 0) + macs
+        for step, macs in zip(bundle.manifest.plan.steps, costs_of(bundle).steps, strict=True):
+            found[str(step.graph)] = found.get(str(step.graph), 0) + macs.macs
         assert {name: found[name] for name in ("transformer", "decoder", "embed")} == {
             name: expected[name] for name in ("transformer", "decoder", "embed")
         }
@@ -106,25 +115,58 @@ def test_products_count_alike_in_every_form(tmp_path: Path, scheme: Scheme) -> N
     counts = set()
     for each in (Scheme.FLOAT32, scheme):
         onnx.save_model(apply_scheme(linear_model(), each, ranges), tmp_path / f"{each.name}.onnx")
-        counts.add(count(Graph(tmp_path / f"{each.name}.onnx"), {"x": (32, 64)}))
+        counts.add(multiplies(Graph(tmp_path / f"{each.name}.onnx").resolve({"x": (32, 64)})))
     assert len(counts) == 1 and counts.pop() > 32 * 64
 
 
-def test_bad_input(words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_graph_above_the_products_raises_the_peak(words: Path) -> None:
+    """Products that a busy machine slowed down: no share is above 1, and the fastest graph is the peak."""
+    bundle = open_bundle(words)
+    steps = tuple(0.001 for _ in bundle.manifest.plan.steps)
+    slow = Measured(0.1, 0.1, (0.1,), (steps,), 2**25, {"float32": 1.0, "INT8": 1.0})
+    costs = count_costs(bundle.manifest, words)
+    row = _bundle_row(bundle, [slow], costs)
+    shares = [graph["share_of_peak"] for graph in row["graphs"]]
+    assert max(shares) == 1 and row["peak_macs_per_second"]["float32"] == max(
+        graph["macs_per_second"] for graph in row["graphs"]
+    )
+    fast = replace(slow, products={"float32": 1e15, "INT8": 1e15})
+    assert max(graph["share_of_peak"] for graph in _bundle_row(bundle, [slow, fast], costs)["graphs"]) < 1e-3
+
+
+def test_the_products_are_models_that_onnx_reads() -> None:
+    """Our bytes against the library that devices lack."""
+    generator = np.random.default_rng(0)
+    for weight, given, made in (
+        (generator.standard_normal((3, 300), np.float32), "float32", "float32"),
+        (generator.integers(-64, 64, (3, 300), np.int8), "uint8", "int32"),
+    ):
+        operator = "MatMul" if made == "float32" else "MatMulInteger"
+        model = onnx.load_from_string(product_model(operator, weight, 2, given, made))
+        onnx.checker.check_model(model, full_check=True)
+        assert np.array_equal(onnx.numpy_helper.to_array(model.graph.initializer[0]), weight)
+        x = generator.integers(0, 9, (2, 3)).astype(given)
+        (y,) = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})
+        assert (
+            np.allclose(y, x.astype(np.float64) @ weight.astype(np.float64), rtol=1e-5, atol=1e-5) and y.dtype == made
+        )
+
+
+def test_bad_input(words: Path, tmp_path: Path, run: Run) -> None:
     engines = make_engine_bundle(words, tmp_path / "engines")
-    cases = [
-        ([words, "--pictures", 0], "--pictures: expected at least 1, found 0"),
-        ([words, "--rounds", 0], "--rounds: expected at least 1, found 0"),
-        ([words, "--threads", 0], "threads: expected an integer from 1 to 1024, or None, found 0"),
-        ([words, tmp_path / "none"], "none"),
+    for arguments, message in (
+        ([words, "--pictures", 0], "argument --pictures: expected 1 or more, found '0'"),
+        ([words, "--rounds", 0], "argument --rounds: expected 1 or more, found '0'"),
+        ([words, "--threads", 0], "argument --threads: expected an integer from 1 to 1024, found '0'"),
         ([words], "'man astronaut' has no token of this model's tokenizer"),
         ([words, "--reference", "hart-0.8b"], "--reference: expected a checkpoint's folder, or one of hart-0.7b-256,"),
         ([engines], "built for tensorrt-rtx; measure its engines with hart-edge doctor --gpu-check"),
-    ]
-    for arguments, message in cases:
-        assert main(["bench", *map(str, arguments)]) == 1
-        out, err = capsys.readouterr()
-        assert out == "" and message in err and "Traceback" not in err
+    ):
+        status, out, err = run("bench", *arguments)
+        assert (status, out) == (2, "") and err.startswith("usage: hart-edge bench ")
+        assert err.count("hart-edge bench: error: ") == 1 and message in err
+    status, out, err = run("bench", words, tmp_path / "none")
+    assert (status, out) == (1, "") and err.startswith("error: ") and err.count("\n") == 1
 
 
 def end(_: str) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hart_edge.bundle.manifest import HardwareCompatibility
-from hart_edge.cli.engine_options import add_engine_arguments, architecture, engine_settings, images, workspace
+from hart_edge.cli.engine_options import add_engine_arguments, architecture, engine_settings
+from hart_edge.cli.values import bytes_of, whole
 from hart_edge.engines.base import EngineSettings
 
 
@@ -35,9 +36,11 @@ def test_architectures() -> None:
 
 def test_what_is_none() -> None:
     for read, text, message in (
-        (workspace, "big", "expected a size such as 2GiB, 512MiB or 4GB, found 'big'"),
+        (bytes_of, "big", "expected a size such as 2GiB, 512MiB or 4GB, found 'big'"),
+        (bytes_of, "8", "expected a size with its unit, such as 8GiB, or 8B for bytes, found '8'"),
         (architecture, "ada", "expected a GPU architecture such as sm_86, found 'ada'"),
-        (images, "0", "expected a number from 1 to 1024, found '0'"),
+        (whole(1, 1024), "0", "expected an integer from 1 to 1024, found '0'"),
+        (whole(1), "-3", "expected 1 or more, found '-3'"),
     ):
         with pytest.raises(argparse.ArgumentTypeError, match=f"^{message}$"):
             read(text)

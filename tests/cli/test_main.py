@@ -39,6 +39,7 @@ def test_missing_bundles_name_the_command_that_builds_one(run: Run) -> None:
         ("generate",),
         ("generate", PROMPT, "--context", "words.npz"),
         ("generate", PROMPT, "--seed", "seven"),
+        ("generate", PROMPT, "--bundel", "b"),
         ("generate", PROMPT, "--see", "7"),  # no abbreviations: a later option could change their meaning
         ("info",),
         ("golden",),
@@ -46,9 +47,9 @@ def test_missing_bundles_name_the_command_that_builds_one(run: Run) -> None:
     ],
 )
 def test_arguments_that_make_no_sense_exit_with_2(run: Run, arguments: tuple[str, ...]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run(*arguments)
-    assert caught.value.code == 2
+    status, out, err = run(*arguments)
+    command = f" {arguments[0]}" if arguments and arguments[0] != "draw" else ""
+    assert (status, out) == (2, "") and err.startswith(f"usage: hart-edge{command} ")
 
 
 def test_version_and_both_entry_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +91,6 @@ def test_a_prompt_that_the_terminal_cannot_show(int8_bundle: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (InputError("seed: expected 0"), 1, "error: seed: expected 0\n"),
         (PermissionError(13, "Permission denied", "b/m.json"), 1, "error: [Errno 13] Permission denied: 'b/m.json'\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (KeyboardInterrupt("nothing was written to b"), 130, "interrupted; nothing was written to b\n"),
@@ -102,6 +102,14 @@ def test_what_a_command_raises_is_an_exit_status(run: Run, error: BaseException,
         raise error
 
     assert run("info", "bundle", by=by) == (status, "", said)
+
+
+def test_what_cannot_be_meant_ends_with_the_usage_of_the_command(run: Run) -> None:
+    def by(_: Namespace) -> int:
+        raise InputError("seed: expected 0")
+
+    usage = "usage: hart-edge info [-h] [--macs] [--json] BUNDLE\n"
+    assert run("info", "bundle", by=by) == (2, "", f"{usage}hart-edge info: error: seed: expected 0\n")
 
 
 # info

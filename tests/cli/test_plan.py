@@ -52,8 +52,20 @@ def test_what_fits_and_what_does_not(words: Path, capsys: pytest.CaptureFixture[
     status, found = planned(capsys, words, "--memory", "10MB")
     assert status == 1 and not found["fits"] and len(found["changes"]) >= 1
     capsys.readouterr()
-    assert main(["plan", str(words), "--memory", "8 gigs"]) == 1
-    assert capsys.readouterr().err == "error: expected a size such as 2GiB, 512MiB or 4GB, found '8 gigs'\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "size", "message"),
+    [
+        ("--memory", "8 gigs", "expected a size such as 2GiB, 512MiB or 4GB, found '8 gigs'"),
+        ("--memory", "8", "expected a size with its unit, such as 8GiB, or 8B for bytes, found '8'"),
+        ("--workspace", "512", "expected a size with its unit, such as 512GiB, or 512B for bytes, found '512'"),
+    ],
+)
+def test_a_size_has_a_unit(words: Path, run: Run, option: str, size: str, message: str) -> None:
+    status, out, err = run("plan", words, option, size)
+    assert (status, out) == (2, "") and err.startswith("usage: hart-edge plan ")
+    assert err.endswith(f"hart-edge plan: error: argument {option}: {message}\n")
 
 
 def test_in_a_container_it_is_the_limit_that_is_planned_for(words: Path, run: Run) -> None:
@@ -65,15 +77,20 @@ def test_in_a_container_it_is_the_limit_that_is_planned_for(words: Path, run: Ru
     found = json.loads(out)
     assert (status, found["memory"], found["memory_source"], found["fits"]) == (1, 7, "free here", False)
     status, _, err = run("plan", words, by=functools.partial(run_plan, here=lambda: Memory(None, None, None)))
-    assert status == 1 and err.startswith("error: expected --memory SIZE, found none, and this system does not say")
+    assert status == 2 and "error: expected --memory SIZE, found none, and this system does not say" in err
 
 
 def test_for_people(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(words), "--memory", "2GiB"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{words}: peak 82 MiB, which fits into 2.00 GiB"
-    assert lines[2].split() == ["component", "weights", "activations", "most", "at", "its", "build"]
-    assert lines[-1] == "building engines: 381 MiB at most, which fits"
+    assert lines[2].split() == ["component", "weights", "activations", "most", "at"]
+    told = "\n".join(lines)  # every column is explained, and nothing is said of engines that a cpu does not have
+    for column in ("weights", "activations", "keys and values", "buffers", "in all"):
+        assert f"{column}: " in told, column
+    assert "`most at`" in told and "engine" not in told and "build" not in told
+    _, found = planned(capsys, words, "--memory", "2GiB")
+    assert found["build"] is None and {each["build"] for each in found["components"]} == {None}
 
 
 def test_engines_are_planned_from_their_builders_reports(
@@ -92,6 +109,10 @@ def test_engines_are_planned_from_their_builders_reports(
     status, found = planned(capsys, bundle, "--memory", "8GiB")
     assert status == 0
     engines = sum(each.bytes for each in manifest.components)
+    assert found["build"] >= max(each["build"] for each in found["components"]) > 0
+    assert main(["plan", str(bundle), "--memory", "8GiB"]) == 0
+    told = capsys.readouterr().out
+    assert "its build: the most while" in told and told.splitlines()[-1].startswith("building engines: ")
     assert found["peak"] == found["process"] + engines + 7_000_000 + found["buffers"]
     most = {each["name"]: (each["activations"], each["scale"]) for each in found["components"]}
     assert most["tokens"] == (7_000_000, 0)  # the second profile of this engine, which serves scale 0

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 from hart_edge.bundle.limits import peak_memory
+from hart_edge.checks.bench.peak import measure_peak
 from hart_edge.checks.gpu_parity import sample_prompt
 from hart_edge.engines.loading import load
 from hart_edge.runtime.loop import Array, Runner
@@ -25,6 +26,7 @@ class Measured:
 
     pictures: of each further one, from prompt to pixels. steps: per picture the seconds of every step of the plan, in
     its order; of the reference there are two, the loop and the decoder. peak: most resident bytes of the process.
+    products: multiply-accumulates a second that matrix products reached right behind the pictures (peak.py).
     """
 
     opened: float
@@ -32,6 +34,7 @@ class Measured:
     pictures: tuple[float, ...]
     steps: tuple[tuple[float, ...], ...]
     peak: int
+    products: dict[str, float]
 
 
 class Stopwatch:
@@ -54,7 +57,8 @@ def measure_bundle(folder: Path, prompt: str, pictures: int, threads: int | None
     stopwatch = Stopwatch(pipeline.runner)
     pipeline.runner = stopwatch
     given = sample_prompt(pipeline.manifest, prompt)
-    return _draw(lambda: pipeline.generate(given, seed=SEED), stopwatch.seconds, opened, pictures)
+    found = _draw(lambda: pipeline.generate(given, seed=SEED), stopwatch.seconds, opened, pictures)
+    return replace(found, products=measure_peak(threads))
 
 
 def measure_reference(source: Path | str, prompt: str, pictures: int, threads: int | None) -> Measured:
@@ -97,4 +101,4 @@ def _draw(draw: Callable[[], object], seconds: list[float], opened: float, pictu
         draw()
         times.append(time.perf_counter() - begin)
         steps.append(tuple(seconds))
-    return Measured(opened, times[0], tuple(times[1:]), tuple(steps[1:]), peak_memory())
+    return Measured(opened, times[0], tuple(times[1:]), tuple(steps[1:]), peak_memory(), {})

@@ -15,11 +15,11 @@ from statistics import median
 from typing import Any
 
 from hart_edge.bundle.card import describe_machine
+from hart_edge.bundle.costs import Costs
 from hart_edge.bundle.verify import Bundle, open_bundle
 from hart_edge.calib.scheme import Scheme
 from hart_edge.checks.bench.measure import Measured, measure_bundle, measure_reference
-from hart_edge.checks.bench.peak import measure_peak
-from hart_edge.checks.bench.work import count_steps
+from hart_edge.checks.bench.peak import FLOAT32, INT8
 from hart_edge.engines.loading import thread_count
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import EngineError, InputError
@@ -38,6 +38,19 @@ SUBJECTS = (
 GRAPHS = ("graph", "scheme", "runs", "ms", "of the picture", "GMAC", "GMAC/s", "of the peak")
 SCALES = ("scale", "tokens", "ms", "of the picture", "GMAC", "GMAC/s")
 
+SUBJECT_NOTE = (
+    "MB: the folder. open: until the first picture may begin, every file verified. first picture: with all that is "
+    "loaded for it. picture: each further one, from prompt to pixels; loop: of that, all before the decoder. against "
+    "the first: how many times as fast as the first bundle. peak: most resident memory of the process."
+)
+GRAPH_NOTE = (
+    "runs, ms, of the picture: how often a graph runs for a picture, how long in all, its share. GMAC: 10^9 "
+    "multiply-accumulates, both branches of the guidance. of the peak: of the highest rate that was seen here "
+    "in the graph's arithmetic, {peak}: of a matrix product in ONNX Runtime, measured right after the pictures, or of "
+    "a graph where that was higher."
+)
+SCALE_NOTE = "scale: all that runs for its tokens; what comes before the first and after the last is in no line."
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -51,8 +64,9 @@ class Asked:
     threads: int | None
 
 
-def measure(asked: Asked, say: Callable[[str], None]) -> dict[str, Any]:
-    """Raises InputError, BundleError, EngineError, and what a measurement raises."""
+def measure(asked: Asked, say: Callable[[str], None], costs_of: Callable[[Bundle], Costs]) -> dict[str, Any]:
+    """costs_of: tells what the steps of a bundle take. Raises InputError, BundleError, EngineError, and what a
+    measurement raises."""
     for name, value in (("--pictures", asked.pictures), ("--rounds", asked.rounds)):
         if value < 1:
             raise InputError(f"{name}: expected at least 1, found {value}")
@@ -61,6 +75,7 @@ def measure(asked: Asked, say: Callable[[str], None]) -> dict[str, Any]:
         target = bundle.manifest.target.name
         if REGISTRY[target].builder is not None:
             raise InputError(f"{folder}: built for {target}; measure its engines with hart-edge doctor --gpu-check")
+    costs = [costs_of(bundle) for bundle in bundles]
     thread_count(asked.threads)
     given = asked.prompt, asked.pictures, asked.threads
     runs: list[list[Measured]] = [[] for _ in range(len(bundles) + (asked.reference is not None))]
@@ -71,10 +86,8 @@ def measure(asked: Asked, say: Callable[[str], None]) -> dict[str, Any]:
         if asked.reference is not None:
             say(f"round {turn + 1} of {asked.rounds}: the reference")
             runs[-1].append(_apart(measure_reference, asked.reference, *given))
-    say("the peak of matrix products")
-    peak: dict[str, float] = _apart(measure_peak, asked.threads)
-    named = zip(asked.bundles, bundles, runs, strict=False)
-    subjects = [{"name": str(folder), **_bundle_row(bundle, found, peak)} for folder, bundle, found in named]
+    named = zip(asked.bundles, bundles, runs, costs, strict=False)
+    subjects = [{"name": str(folder), **_bundle_row(bundle, found, cost)} for folder, bundle, found, cost in named]
     if asked.reference is not None:
         subjects.append({"name": f"torch, {asked.reference}", "bytes": None, **_times(runs[-1])})
     for subject in subjects:
@@ -85,7 +98,6 @@ def measure(asked: Asked, say: Callable[[str], None]) -> dict[str, Any]:
         "prompt": asked.prompt,
         "pictures": asked.pictures,
         "rounds": asked.rounds,
-        "peak_macs_per_second": peak,
         "subjects": subjects,
     }
 
@@ -115,12 +127,12 @@ def _times(runs: Sequence[Measured]) -> dict[str, Any]:
     }
 
 
-def _bundle_row(bundle: Bundle, runs: Sequence[Measured], peak: dict[str, float]) -> dict[str, Any]:
+def _bundle_row(bundle: Bundle, runs: Sequence[Measured], costs: Costs) -> dict[str, Any]:
     m = bundle.manifest
-    steps, work = m.plan.steps, count_steps(bundle)
+    steps, work = m.plan.steps, [step.macs for step in costs.steps]
     seconds = [median(picture[index] for run in runs for picture in run.steps) for index in range(len(steps))]
     times = _times(runs)
-    float_peak, int8_peak = peak[Scheme.FLOAT32], max(value for name, value in peak.items() if name != Scheme.FLOAT32)
+    peak = {kind: max(run.products[kind] for run in runs) for kind in (FLOAT32, INT8)}
 
     def group(chosen: list[int]) -> dict[str, Any]:
         taken, macs = sum(seconds[index] for index in chosen), sum(work[index] for index in chosen)
@@ -131,26 +143,26 @@ def _bundle_row(bundle: Bundle, runs: Sequence[Measured], peak: dict[str, float]
         chosen = [index for index, step in enumerate(steps) if step.graph == component.name]
         if chosen:  # the encoder draws nothing
             found = group(chosen)
-            integer = component.scheme in (Scheme.U8S8, Scheme.DYNAMIC)
-            of_peak = found["macs_per_second"] / (int8_peak if integer else float_peak)
+            kind = INT8 if component.scheme in (Scheme.U8S8, Scheme.DYNAMIC) else FLOAT32
+            peak[kind] = max(peak[kind], found["macs_per_second"])  # a graph may show more than products did
             name = {"graph": str(component.name), "scheme": component.scheme, "runs": len(chosen)}
-            graphs.append({**name, **found, "share_of_peak": of_peak})
+            graphs.append({**name, **found, "arithmetic": kind})
+    for graph in graphs:
+        graph["share_of_peak"] = graph["macs_per_second"] / peak[graph["arithmetic"]]
     scales = []
     for scale, side in enumerate(m.patch_nums):
         chosen = [index for index, step in enumerate(steps) if step.scale == scale]
         scales.append({"scale": scale, "tokens": side * side, **group(chosen)})
     size = sum(path.stat().st_size for path in bundle.folder.rglob("*") if path.is_file())
-    return {"bytes": size, **times, "graphs": graphs, "scales": scales}
+    return {"bytes": size, **times, "peak_macs_per_second": peak, "graphs": graphs, "scales": scales}
 
 
 def as_markdown(report: dict[str, Any]) -> list[str]:
-    """The lines of its tables."""
+    """The lines of its tables, each with what its columns mean."""
     threads = "one thread a core" if report["threads"] is None else f"{report['threads']} threads"
-    peak = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in report["peak_macs_per_second"].items())
     lines = [
         f"{report['machine']}; {threads}; medians of {report['rounds']} x {report['pictures']} pictures after a "
         "first, batch 1 with guidance",
-        f"peak of matrix products in ONNX Runtime, GMAC/s: {peak}",
         "",
         *_head(SUBJECTS, left=1),
     ]
@@ -159,6 +171,7 @@ def as_markdown(report: dict[str, Any]) -> list[str]:
         times = [f"{each[key]:.3f}" for key in ("open_s", "first_s", "picture_s", "loop_s", "decoder_s")]
         compared = f"{each['against_the_first']:.2f}x", f"{each['peak_bytes'] / 1e6:.0f}"
         lines.append(_row(each["name"], size, *times, *compared))
+    lines += ["", SUBJECT_NOTE]
     for each in report["subjects"]:
         if "graphs" not in each:
             continue
@@ -166,8 +179,10 @@ def as_markdown(report: dict[str, Any]) -> list[str]:
         for graph in each["graphs"]:
             part = f"{graph['share_of_peak']:.0%}"
             lines.append(_row(graph["graph"], graph["scheme"], str(graph["runs"]), *_cells(graph), part))
-        lines += ["", *_head(SCALES, left=0)]
+        peak = " and ".join(f"{value / 1e9:.0f} in {name}" for name, value in each["peak_macs_per_second"].items())
+        lines += ["", GRAPH_NOTE.format(peak=peak), "", *_head(SCALES, left=0)]
         lines += [_row(str(scale["scale"]), str(scale["tokens"]), *_cells(scale)) for scale in each["scales"]]
+        lines += ["", SCALE_NOTE]
     return lines
 
 

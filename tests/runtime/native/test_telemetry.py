@@ -29,7 +29,7 @@ handle.generate("ab", seed=7)
 COUNTING = """
 import sys
 from pathlib import Path
-from hart_edge.checks.activations import Graph
+from hart_edge.export.activations import Graph
 Graph(Path(sys.argv[1]) / "graphs" / "decoder.onnx")
 """
 

@@ -1,28 +1,36 @@
-"""Multiply-accumulates of every step of a bundle's plan, counted in its graphs as they are run.
+"""What every step of a plan takes: bytes between its nodes and multiply-accumulates, counted in the graphs as they run.
 
-In: a bundle of graphs. Out: per step the products of matrices and convolutions, guidance's second branch included.
+In: the graphs of a bundle, and its plan. Out: the Costs that the bundle carries to devices (hart_edge/bundle/costs.py).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import onnx
 
-from hart_edge.bundle.verify import Bundle
-from hart_edge.checks.activations import ATTENTION, CONVOLUTIONS, MATRICES, Graph, steps_of
+from hart_edge.bundle.costs import Costs, GraphCost, StepCost
+from hart_edge.bundle.manifest import Manifest
+from hart_edge.export.activations import ATTENTION, CONVOLUTIONS, MATRICES, steps_of
 
 
-def count_steps(bundle: Bundle) -> list[int]:
-    """Of one picture, a number a step."""
-    return [count(graph, shapes) for _, graph, shapes in steps_of(bundle)]
+def count_costs(manifest: Manifest, folder: Path) -> Costs:
+    """folder: of the bundle, which need not be finished. Takes a fraction of a second a step, whatever the weights."""
+    graphs: dict[str, GraphCost] = {}
+    steps = []
+    for step, graph, shapes in steps_of(manifest, folder):
+        resolved = graph.resolve(shapes)
+        found = graph.memory(resolved, step.outputs)
+        graphs[step.graph] = GraphCost(step.graph, found.matrices + found.kernels + found.tables, found.nodes)
+        steps.append(StepCost(step.graph, step.scale, found.activations, multiplies(resolved)))
+    return Costs(tuple(graphs.values()), tuple(steps))
 
 
-def count(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """shapes: of every input."""
-    resolved = graph.resolve(shapes)
+def multiplies(resolved: Any) -> int:
+    """Multiply-accumulates of a graph whose shapes are known, its products of matrices and convolutions."""
     dims = {tensor.name: list(tensor.dims) for tensor in resolved.initializer}
     for value in (*resolved.value_info, *resolved.input, *resolved.output):
         dims[value.name] = [entry.dim_value for entry in value.type.tensor_type.shape.dim]

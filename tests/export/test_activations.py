@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from hart_edge.checks.activations import Graph, GraphMemory
-from hart_edge.checks.bench.work import count
+from hart_edge.export.activations import Graph, GraphMemory
+from hart_edge.export.costs import multiplies
 
 KB = 1024
 
@@ -39,12 +39,16 @@ def save(path: Path, dtype: type = np.float32) -> Path:
     return path
 
 
+def memory(graph: Graph, shapes: dict[str, tuple[int, ...]], provided: list[str]) -> GraphMemory:
+    return graph.memory(graph.resolve(shapes), provided)
+
+
 def test_tensors_are_freed_computed_in_place_and_reshaped_without_a_copy(tmp_path: Path) -> None:
     graph = Graph(save(tmp_path / "graph.onnx"))
     # h, s and r are one buffer of 8 kB; y takes 4 kB beside it, z 4 kB beside y
-    assert graph.memory({"x": (4, 256)}, provided=[]).activations == 12 * KB
-    assert graph.memory({"x": (8, 256)}, provided=[]).activations == 24 * KB
-    assert graph.memory({"x": (4, 256)}, provided=["y", "z"]).activations == 8 * KB
+    assert memory(graph, {"x": (4, 256)}, []).activations == 12 * KB
+    assert memory(graph, {"x": (8, 256)}, []).activations == 24 * KB
+    assert memory(graph, {"x": (4, 256)}, ["y", "z"]).activations == 8 * KB
 
 
 def test_attention_is_held_whole_and_counted(tmp_path: Path) -> None:
@@ -63,12 +67,12 @@ def test_attention_is_held_whole_and_counted(tmp_path: Path) -> None:
     model = helper.make_model(helper.make_graph(nodes, "a", inputs, [output]), opset_imports=domains, ir_version=9)
     onnx.save(model, tmp_path / "graph.onnx")
     graph = Graph(tmp_path / "graph.onnx")
-    assert graph.memory(taken, provided=[]).activations == (9 * 6 + 4 * 8) * 4
-    assert count(graph, taken) == 4 * 9 * (6 + 8)
+    assert memory(graph, taken, []).activations == (9 * 6 + 4 * 8) * 4
+    assert multiplies(graph.resolve(taken)) == 4 * 9 * (6 + 8)
 
 
 def test_weights_count_as_they_are_held(tmp_path: Path) -> None:
     products = 2 * 256 * 512 * 4
     for dtype in (np.float32, np.float16):
-        found = Graph(save(tmp_path / f"{dtype.__name__}.onnx", dtype)).memory({"x": (4, 256)}, provided=["z"])
+        found = memory(Graph(save(tmp_path / f"{dtype.__name__}.onnx", dtype)), {"x": (4, 256)}, ["z"])
         assert found == GraphMemory(12 * KB, products, 0, 16, nodes=5), dtype  # 16: the two numbers of shape

@@ -16,12 +16,10 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
+from hart_edge.bundle.manifest import Manifest
 from hart_edge.bundle.plan import Step
 from hart_edge.bundle.program import buffer_shape
-from hart_edge.bundle.verify import Bundle
 from hart_edge.engines.onnxruntime.library import load_library
-
-onnxruntime = load_library()
 
 EXTERNAL = TensorProto.EXTERNAL
 SMALL = 1024  # bytes; initialisers up to here may be shapes, which inference reads
@@ -56,18 +54,17 @@ class Graph:
         self._constant = constants(self.model.graph)
         _drop_values(self.model.graph)
 
-    def memory(self, shapes: Mapping[str, tuple[int, ...]], provided: Iterable[str]) -> GraphMemory:
-        """shapes: of every input. provided: outputs that the caller has memory for."""
-        graph = self.resolve(shapes)
+    def memory(self, resolved: Any, provided: Iterable[str]) -> GraphMemory:
+        """resolved: by resolve(). provided: outputs that the caller has memory for."""
         sizes = dict(self.weights)
-        for value in (*graph.value_info, *graph.input, *graph.output):
+        for value in (*resolved.value_info, *resolved.input, *resolved.output):
             tensor = value.type.tensor_type
             sizes[value.name] = _bytes(tensor.elem_type, [entry.dim_value for entry in tensor.shape.dim])
         weights = {"matrices": 0, "kernels": 0, "tables": 0}
         for name, kind in self._uses().items():
             weights[kind] += sizes.get(name, self.weights.get(name, 0))
-        nodes = sum(not all(name in self._constant for name in node.output) for node in graph.node)
-        return GraphMemory(_peak(graph, sizes, frozenset(provided), self._constant), **weights, nodes=nodes)
+        nodes = sum(not all(name in self._constant for name in node.output) for node in resolved.node)
+        return GraphMemory(_peak(resolved, sizes, frozenset(provided), self._constant), **weights, nodes=nodes)
 
     def resolve(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         """The graph with its shapes computed by ONNX Runtime and constants folded. No weight is read for it; weights
@@ -81,6 +78,7 @@ class Graph:
         for value in model.graph.output:
             value.type.tensor_type.ClearField("shape")
         del model.graph.value_info[:]
+        onnxruntime = load_library()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -112,15 +110,17 @@ class Graph:
         return uses
 
 
-def steps_of(bundle: Bundle) -> Iterator[tuple[Step, Graph, dict[str, tuple[int, ...]]]]:
-    """Every step of a bundle's plan with its graph, which is read once, and the shapes of its inputs for one image."""
-    m = bundle.manifest
+def steps_of(manifest: Manifest, folder: Path) -> Iterator[tuple[Step, Graph, dict[str, tuple[int, ...]]]]:
+    """Every step of a bundle's plan with its graph, which is read once, and the shapes of its inputs for one image.
+
+    folder: the bundle's, which need not be finished.
+    """
     graphs: dict[str, Graph] = {}
-    for step in m.plan.steps:
+    for step in manifest.plan.steps:
         if step.graph not in graphs:
-            file = next(each.file for each in m.components if each.name == step.graph)
-            graphs[step.graph] = Graph(bundle.path(file))
-        shapes = {tensor: buffer_shape(m.plan.buffers[name], 1) for tensor, name in step.inputs.items()}
+            file = next(each.file for each in manifest.components if each.name == step.graph)
+            graphs[step.graph] = Graph(folder / file)
+        shapes = {tensor: buffer_shape(manifest.plan.buffers[name], 1) for tensor, name in step.inputs.items()}
         yield step, graphs[step.graph], shapes
 
 
