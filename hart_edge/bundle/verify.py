@@ -7,6 +7,7 @@ docs/bundle.md.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,10 +34,14 @@ LONG = 200 * 2**20  # bytes; a bundle of this size takes long enough to say so
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle. Files that are opened later are held against what was verified."""
+    """A verified bundle. Files that are opened later are held against what was verified.
+
+    sha256: of manifest.json, which holds the sums of all other files, so that it stands for the whole bundle.
+    """
 
     folder: Path
     manifest: Manifest
+    sha256: str
     _constants: NDArray[np.uint8] = field(repr=False, compare=False)
     _verified: VerifiedFiles = field(repr=False, compare=False)
 
@@ -84,7 +89,8 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{given}: expected a bundle folder, found none ({error}); {BUILD}") from error
     if not root.is_dir():
         raise BundleError(f"{given}: expected a bundle folder, found a file; {BUILD}")
-    manifest = parse(_read_manifest(root))
+    data = _read_manifest(root)
+    manifest = parse(data)
     stamps = _verify_files(root, manifest.files)
     for component in manifest.components:
         if component.engine is not None:
@@ -97,7 +103,7 @@ def open_bundle(path: str | Path) -> Bundle:
         check_graph(root / component.file, allowed_external=beside)
     constants, verified = _map_constants(root, manifest), VerifiedFiles(root, manifest.files, stamps)
     verified.require(manifest.files)  # what was looked into and mapped is what was hashed
-    return Bundle(root, manifest, constants, verified)
+    return Bundle(root, manifest, hashlib.sha256(data).hexdigest(), constants, verified)
 
 
 def files_beside(name: str, files: Iterable[str]) -> tuple[str, ...]:

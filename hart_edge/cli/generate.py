@@ -16,12 +16,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from hart_edge import __version__
 from hart_edge.api import find_bundle
-from hart_edge.bundle.settings import Settings
+from hart_edge.bundle.settings import Settings, merged, over
+from hart_edge.bundle.verify import Bundle
 from hart_edge.cli.command import Commands, new_command
 from hart_edge.cli.progress import PictureLine
 from hart_edge.cli.setting_options import add_setting_arguments, settings_of
@@ -29,6 +32,14 @@ from hart_edge.cli.tables import quoted
 from hart_edge.cli.values import thread_number
 from hart_edge.engines.loading import load
 from hart_edge.errors import READING_FAULTS, HartEdgeError, InputError, border
+from hart_edge.runtime.picture_metadata import (
+    PictureMetadata,
+    asked_settings,
+    context_sha256,
+    read_metadata,
+    save_png,
+    used_settings,
+)
 from hart_edge.runtime.pipeline import Context, Event, Pipeline
 from hart_edge.staging import hidden_name
 
@@ -41,10 +52,14 @@ def add(commands: Commands) -> None:
     )
     p.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to draw")
     p.add_argument("--bundle", type=Path, metavar="DIR", help="bundle folder (default: bundles/hart-emoji-int8)")
-    p.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of every picture, 0 to 2**64 - 1 (default: 0)"
-    )
+    p.add_argument("--seed", type=int, metavar="N", help="seed of every picture, 0 to 2**64 - 1 (default: 0)")
     add_setting_arguments(p, "the bundle's")
+    p.add_argument(
+        "--like",
+        type=Path,
+        metavar="FILE.png",
+        help="draw as this picture was drawn: its prompt, seed and settings, where no argument says otherwise",
+    )
     p.add_argument(
         "--threads", type=thread_number, metavar="N", help="threads inside an operator (default: one a core)"
     )
@@ -68,9 +83,11 @@ def add(commands: Commands) -> None:
 
 def run(a: argparse.Namespace, load: Load = load) -> int:
     """load: the function that opens a bundle."""
-    if bool(a.prompts) == (a.context is not None):
-        a.refuse("expected a PROMPT, or --context FILE.npz for a bundle without a text model")
-    prompts: list[str | Context] = [*a.prompts] if a.context is None else [read_context(a.context)]
+    if (a.prompts and a.context) or not (a.prompts or a.context or a.like):
+        a.refuse("expected a PROMPT, --like FILE.png, or --context FILE.npz for a bundle without a text model")
+    like = None if a.like is None else read_metadata(a.like)
+    prompts = prompts_of(a, like)
+    seed = a.seed if a.seed is not None else like.seed if like else 0
     files = picture_files(a.out, len(prompts))
     for file in files:
         check_writable(file)
@@ -81,29 +98,72 @@ def run(a: argparse.Namespace, load: Load = load) -> int:
         folder = find_bundle(a.bundle)
         pipeline = load(folder, threads=a.threads, low_memory=a.low_memory)
         settings = settings_of(a)
+        if like:
+            settings = merged(asked_settings(like.settings, pipeline.manifest.sampling), settings)
+            warn_of_difference(a.like, like, pipeline.bundle, prompts, bar)
         scales = len(pipeline.manifest.patch_nums)
         shown = [preview_files(a.previews, file, scales) if a.previews else [] for file in files]
         for each in itertools.chain(*shown):
             check_writable(each, "--previews")
-        begun = [begin(pipeline, prompt, a.seed, settings, bar) for prompt in prompts]
+        begun = [begin(pipeline, prompt, seed, settings, bar) for prompt in prompts]
+        used = used_settings(over(pipeline.manifest.sampling, settings))
         for prompt, (events, notes), file, previews in zip(prompts, begun, files, shown, strict=True):
             title = quoted(prompt) if isinstance(prompt, str) else str(a.context)
             start = time.perf_counter()
             bar.start(title)
             image = draw(events, bar, previews)
-            write_png(image, file)
+            write_png(image, file, metadata_of(pipeline.bundle, prompt, seed, used))
             seconds = time.perf_counter() - start
             bar.clear()
             if a.json:
                 source = {"prompt": prompt} if isinstance(prompt, str) else {"context": str(a.context)}
                 print(json.dumps({
-                    **source, "seed": a.seed, **settings, "bundle": str(folder), "file": str(file),
+                    **source, "seed": seed, **used, "bundle": str(folder), "bundle_sha256": pipeline.bundle.sha256,
+                    "version": __version__, "file": str(file),
                     "previews": [str(each) for each in previews], "size": image.size, "seconds": round(seconds, 3),
                     "warnings": notes,
                 }), flush=True)  # fmt: skip
             else:
-                print(f"{file}: {title}, seed {a.seed}, {seconds:.1f} s", flush=True)
+                print(f"{file}: {title}, seed {seed}, {seconds:.1f} s", flush=True)
     return 0
+
+
+def prompts_of(a: argparse.Namespace, like: PictureMetadata | None) -> list[str | Context]:
+    """What to draw: arguments, or what a picture was drawn from. Raises InputError."""
+    if a.context is not None:
+        return [read_context(a.context)]
+    if a.prompts:
+        return [*a.prompts]
+    assert like is not None  # run() has refused a call that names nothing to draw
+    if like.prompt is None:
+        raise InputError(
+            f"--like {a.like}: was drawn from a context array, which a picture does not hold; pass it as well: "
+            "--context FILE.npz"
+        )
+    return [like.prompt]
+
+
+def warn_of_difference(
+    file: Path, like: PictureMetadata, bundle: Bundle, prompts: Sequence[str | Context], bar: PictureLine
+) -> None:
+    """Say what is another than it was, so that the picture will be another."""
+    notes = []
+    if like.bundle_sha256 != bundle.sha256:
+        notes.append(
+            f"was drawn by bundle {like.bundle!r}, sha256 {like.bundle_sha256[:12]}..., and this is "
+            f"{bundle.manifest.name!r}, {bundle.sha256[:12]}..., which draws another picture"
+        )
+    contexts = [context_sha256(prompt) for prompt in prompts if isinstance(prompt, Context)]
+    if like.context_sha256 is not None and contexts not in ([], [like.context_sha256]):
+        notes.append("was drawn from another context array, so this will be another picture")
+    for note in notes:
+        bar.clear()
+        print(f"warning: --like {file}: {note}", file=sys.stderr)
+
+
+def metadata_of(bundle: Bundle, prompt: str | Context, seed: int, used: dict[str, Any]) -> PictureMetadata:
+    text, context = (prompt, None) if isinstance(prompt, str) else (None, context_sha256(prompt))
+    return PictureMetadata(__version__, text, seed, used, bundle.manifest.name, bundle.sha256, context)
 
 
 def begin(
@@ -217,7 +277,7 @@ def part_of(target: Path) -> Path:
     return target.with_name(hidden_name(target.parent, target.name, f".{os.getpid()}.part"))
 
 
-def write_png(image: Image.Image, file: Path) -> None:
+def write_png(image: Image.Image, file: Path, metadata: PictureMetadata | None = None) -> None:
     """Write beside the file and rename: the name never holds half a picture. Raises HartEdgeError."""
     unchanged = "what was there before is unchanged"
     with border(HartEdgeError, file, "could not be written", unchanged):
@@ -225,7 +285,7 @@ def write_png(image: Image.Image, file: Path) -> None:
         part = part_of(target)
         try:
             with part.open("xb") as stream:
-                image.save(stream, "PNG")
+                save_png(image, stream, metadata)
             part.replace(target)
         except OSError as error:
             raise HartEdgeError(f"{file}: could not be written ({error}); {unchanged}") from error

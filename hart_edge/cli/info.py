@@ -53,6 +53,7 @@ def as_text(bundle: Bundle) -> list[str]:
     facts = [
         ("bundle", str(bundle.folder)),
         ("name", m.name),
+        ("sha256", f"{bundle.sha256}, of manifest.json"),
         ("target", str(m.target.name) + (", engines for " + _needs(m.target.engines) if m.target.engines else "")),
         ("image", f"{m.image_size} x {m.image_size} pixels, {len(m.patch_nums)} scales: {_row(m.patch_nums)}"),
         ("takes", f"a prompt of up to {m.context_tokens} tokens" if m.tokenizer is not None else
@@ -83,6 +84,7 @@ def as_json(bundle: Bundle) -> dict[str, Any]:
         "bundle": str(bundle.folder),
         "format_version": m.format_version,
         "name": m.name,
+        "sha256": bundle.sha256,
         "precision": m.precision,
         "target": {"name": m.target.name, "engines": m.target.engines and vars(m.target.engines)},
         "image_size": m.image_size,

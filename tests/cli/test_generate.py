@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 import hart_edge
+from hart_edge.bundle.verify import open_bundle
 from hart_edge.cli import generate
 from hart_edge.cli.generate import check_writable, picture_files, write_png
 from hart_edge.errors import HartEdgeError, InputError
@@ -51,15 +52,18 @@ def test_several_prompts_as_json_with_previews(run: Run, int8_bundle: Path, tmp_
     assert (status, err) == (0, "")
     first, second = (json.loads(line) for line in out.splitlines())
     assert first.pop("seconds") > 0 and isinstance(second.pop("seconds"), float)
+    sampling = open_bundle(int8_bundle).manifest.sampling
     previews = [f"deep/previews/two-1-scale-{scale}.png" for scale in range(1, 8)]
     assert first == {
         "prompt": PROMPT,
         "seed": 3,
-        "cfg_scale": None,
+        "cfg_scale": sampling.cfg_scale,
         "top_k": 9,
-        "top_p": None,
-        "smooth": None,
+        "top_p": sampling.top_p,
+        "smooth": sampling.smooth,
         "bundle": str(int8_bundle),
+        "bundle_sha256": hashlib.sha256((int8_bundle / "manifest.json").read_bytes()).hexdigest(),
+        "version": hart_edge.__version__,
         "file": "two-1.png",
         "previews": previews,
         "size": [128, 128],
@@ -70,6 +74,34 @@ def test_several_prompts_as_json_with_previews(run: Run, int8_bundle: Path, tmp_
     alone = hart_edge.generate("a red heart", bundle=int8_bundle, seed=3, top_k=9)
     assert pixels(tmp_path / "two-2.png") == alone.tobytes()
     assert len(os.listdir(tmp_path / "deep/previews")) == 14
+
+
+def test_like_draws_the_same_bytes_again(run: Run, int8_bundle: Path, plain_bundle: Path, tmp_path: Path) -> None:
+    chosen = ("--bundle", int8_bundle, "--seed", 2**64 - 1, "--top-k", 9, "--no-smooth")
+    assert run("generate", PROMPT, *chosen, "--out", "first.png")[0] == 0
+    status, out, err = run("generate", "--like", "first.png", "--bundle", int8_bundle, "--out", "again.png")
+    assert (status, err) == (0, "") and f'"{PROMPT}", seed {2**64 - 1}' in out
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "first.png").read_bytes()
+    other = ("a red heart", "--like", "again.png", "--seed", 3, "--smooth", "--bundle", int8_bundle, "--json")
+    told = json.loads(run("generate", *other)[1])
+    assert (told["prompt"], told["seed"], told["top_k"], told["smooth"]) == ("a red heart", 3, 9, True)
+    status, _, err = run("generate", "--like", "picture.png", "--bundle", plain_bundle)
+    assert status == 1 and err.startswith("warning: --like picture.png: was drawn by bundle ")
+    assert "holds no text model" in err
+
+
+def test_like_of_a_context(run: Run, plain_bundle: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("one.npz", "two.npz"):
+        np.savez(name, context=rng.normal(size=(10, 56)), context_mask=np.ones(10, bool))
+    drawn = ("--bundle", plain_bundle)
+    assert run("generate", "--context", "one.npz", *drawn, "--seed", 5)[0] == 0
+    status, _, err = run("generate", "--like", "picture.png", *drawn)
+    assert status == 1 and "was drawn from a context array, which a picture does not hold" in err
+    again = ("--like", "picture.png", "--out", "again.png", *drawn)
+    assert run("generate", "--context", "one.npz", *again)[::2] == (0, "")
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "picture.png").read_bytes()
+    assert "from another context array" in run("generate", "--context", "two.npz", *again)[2]
 
 
 def test_a_bar_on_a_terminal(run: Run, int8_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
