@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hart_edge.bundle.card import CARD_FILE
 from hart_edge.bundle.costs import COSTS_FILE
 from hart_edge.bundle.files import sha256_of
 from hart_edge.bundle.limits import available_memory
@@ -27,7 +28,7 @@ from hart_edge.bundle.manifest import (
     TargetSpec,
 )
 from hart_edge.bundle.memory import require_build_memory
-from hart_edge.bundle.writer import CARD_FILE, BundleWriter, require_free, write_bundle
+from hart_edge.bundle.writer import BundleWriter, require_free, write_bundle
 from hart_edge.engines.base import EngineBuilder, EngineSettings, Profile, Watch
 from hart_edge.engines.machine import host_platform
 from hart_edge.engines.profiles import profiles_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import time
 
-from hart_edge.bundle.card import describe_machine, write_card
+from hart_edge.bundle.card import describe_machine, read_styles, write_card
 from hart_edge.bundle.costs import COSTS_FILE, to_json
 from hart_edge.bundle.manifest import (
     FORMAT_VERSION,
@@ -85,7 +85,8 @@ def finish(
         )
         writer.write(COSTS_FILE, to_json(count_costs(manifest, writer.folder)))
         seconds = time.monotonic() - context.started
-        card = write_card(manifest, describe_machine(), seconds, options.command, options.effective_limits)
+        styles = read_styles(source.folder) if source.folder else ()
+        card = write_card(manifest, describe_machine(), seconds, options.command, options.effective_limits, styles)
         manifest = writer.finish(manifest, card)
         step.size = sum(entry.bytes for entry in manifest.files.values())
     return manifest

@@ -1,9 +1,18 @@
-"""The model card of a bundle: its README.md, generated from what the build knows."""
+"""The model card of a bundle: its README.md, generated from what the build knows.
+
+A checkpoint's own card may name the styles that its model was trained in, in a line such as
+
+    Styles: `3d`, `flat`, `noto`.
+
+The bundle's card repeats it, and whoever offers styles for choice (the server's page) reads it there.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
+from pathlib import Path
 
 from hart_edge.bundle.manifest import Manifest
 from hart_edge.bundle.quality import LIMITS, Limits, Quality, decibels, percent
@@ -16,13 +25,28 @@ RANDOM = (
 )
 
 
-def write_card(manifest: Manifest, machine: str, seconds: float, command: str, limits: Limits | None = None) -> str:
+CARD_FILE = "README.md"
+STYLES = re.compile(r"^Styles: (.*)$", re.MULTILINE)
+STYLE = re.compile(r"`([^`\s,]{1,40})`")
+MOST_STYLES = 20
+
+
+def write_card(
+    manifest: Manifest,
+    machine: str,
+    seconds: float,
+    command: str,
+    limits: Limits | None = None,
+    styles: tuple[str, ...] = (),
+) -> str:
     """Markdown. machine, seconds and command: where, how long and with what the bundle was built.
 
-    limits: those that the build applied, None where they are not known; then the precision's are shown.
+    limits: those that the build applied, None where they are not known; then the precision's are shown. styles: words
+    that choose one, behind a comma at the end of a prompt.
     """
     m = manifest
     total = sum(component.bytes for component in m.components)
+    named = ", ".join(f"`{style}`" for style in styles)
     asks = "a prompt" if m.tokenizer else f"a context array ({m.context_tokens}, {m.context_dim}) and its mask"
     lines = [
         f"# {m.name}",
@@ -34,6 +58,7 @@ def write_card(manifest: Manifest, machine: str, seconds: float, command: str, l
         f"Scales {' '.join(map(str, m.patch_nums))}, {m.vocab_size} codes of {m.z_channels} channels, "
         f"{len(m.residual.timesteps)} residual steps. Defaults: {in_words(m.sampling)}.",
         "",
+        *((f"Styles: {named}. A prompt ends with a comma and one of them.", "") if styles else ()),
         "| component | precision | scheme | parameters | bytes | largest error | in |",
         "|---|---|---|--:|--:|--:|---|",
     ]
@@ -109,6 +134,16 @@ def _quality(m: Manifest, quality: Quality, limits: Limits) -> list[str]:
     if m.tokenizer is None:
         lines += ["Noise stood in for prompts, as there is no text model: the limits on logits were not applied.", ""]
     return lines
+
+
+def read_styles(folder: Path) -> tuple[str, ...]:
+    """The styles that the card of a checkpoint or a bundle names; none where it names none or there is no card."""
+    try:
+        text = (folder / CARD_FILE).read_text("utf-8")
+    except (OSError, ValueError):
+        return ()
+    line = STYLES.search(text)
+    return tuple(dict.fromkeys(STYLE.findall(line[1])))[:MOST_STYLES] if line else ()
 
 
 def describe_machine() -> str:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hart_edge.bundle.card import CARD_FILE
 from hart_edge.bundle.files import list_files
 from hart_edge.bundle.manifest import (
     CONSTANT_ALIGNMENT,
@@ -39,8 +40,6 @@ from hart_edge.bundle.manifest import (
 )
 from hart_edge.errors import LACKING, BuildError, border, told
 from hart_edge.staging import OWNER_FILE, FolderInUseError, claimed, hidden_name, staged_folder, sweep, take_name
-
-CARD_FILE = "README.md"
 
 
 class BundleWriter:
