@@ -1,4 +1,5 @@
 # make demo    prompt -> picture, from nothing: environment, INT8 bundle, demo.png
+# make serve   the page and the APIs of that bundle at http://127.0.0.1:8000, from nothing (docs/server.md)
 # make test    ruff, mypy and pytest in the same environment; what CI runs
 # make quick   ruff, mypy and the tests that build nothing
 # make lint    ruff and mypy alone
@@ -11,7 +12,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test quick lint gpu-check native native-check native-requirements clean distclean help
+.PHONY: demo serve test quick lint gpu-check native native-check native-requirements clean distclean help
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -20,6 +21,7 @@ BIN := $(VENV)/bin
 PROMPT ?= man astronaut
 SEED ?= 7
 PICTURE ?= demo.png
+PORT ?= 8000
 
 BUNDLE := bundles/hart-emoji-int8
 BUNDLE_SOURCES := $(shell find hart_edge/models hart_edge/bundle hart_edge/reference export calib engines -type f \
@@ -27,6 +29,9 @@ BUNDLE_SOURCES := $(shell find hart_edge/models hart_edge/bundle hart_edge/refer
 
 demo: $(BUNDLE)/manifest.json
 	$(BIN)/python -m hart_edge generate "$(PROMPT)" --seed $(SEED) --out $(PICTURE)
+
+serve: $(BUNDLE)/manifest.json $(VENV)/.installed-serve
+	$(BIN)/python -m hart_edge serve $(BUNDLE) --port $(PORT)
 
 # A process a core, at most four: one that builds the shipped model takes a gigabyte. The tests of a file stay together.
 test: lint native-requirements
@@ -76,6 +81,10 @@ $(BUNDLE)/manifest.json: $(BUNDLE_SOURCES) | $(VENV)/.installed-demo
 # Stamps: pip runs again only when pyproject.toml has changed. dev adds to demo, so torch is fetched once.
 $(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[export,cpu]'
+	@touch $@
+
+$(VENV)/.installed-serve: pyproject.toml $(VENV)/.installed-demo
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[export,cpu,serve]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed-demo

@@ -28,6 +28,7 @@ ROOMS = {
     "runtime": "prompt → ids, the loop, noise, settings, pipeline; C library",
     "engines": "ONNX Runtime, TensorRT, TensorRT-RTX behind one registry",
     "api": "generate() and load()",
+    "server": "HTTP: three APIs, a page, a queue, processes that draw",
     "reference": "HART in PyTorch, and the published checkpoint layout",
     "calib": "INT8 and FP16: schemes, ranges, rewriting, selection",
     "export": "traced graphs, plan, parity, the stages of a build",

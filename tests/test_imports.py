@@ -1,6 +1,7 @@
 """The import directions of docs/architecture.md, held against the source of every file.
 
     errors <- bundle <- runtime <- engines <- calib <- export <- evaluation, training, checks <- cli
+                                           <- server <- cli
 
 A room imports from those before it and from none after it (tests/import_graph.py says what counts as an import).
 """
@@ -27,6 +28,7 @@ ALLOWED = {
     "runtime": FORMAT,
     "engines": (*FORMAT, "runtime"),
     "api": DEVICE,
+    "server": (*DEVICE, "api"),
     "reference": (*FORMAT, "runtime.random"),
     "calib": DEVICE,
     "export": (*DEVICE, "reference", "calib"),
@@ -34,10 +36,10 @@ ALLOWED = {
     "evaluation": WORKSTATION,
     "training": (*WORKSTATION, "evaluation"),  # it trains the judge of evaluation
     "checks": WORKSTATION,
-    "cli": (*WORKSTATION, "api", "evaluation", "training", "checks"),
+    "cli": (*WORKSTATION, "api", "server", "evaluation", "training", "checks"),
 }
 # What runs on a device must not need what only a workstation has.
-SLIM = ("errors", "units", "staging", "bundle", "runtime", "engines", "api")
+SLIM = ("errors", "units", "staging", "bundle", "runtime", "engines", "api", "server")
 HEAVY = ("torch", "onnx", "transformers")
 
 

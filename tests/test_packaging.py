@@ -59,6 +59,8 @@ def test_wheel_holds_one_package_its_data_and_a_door(wheel: Path) -> None:
         inside = "" if folder == "hart_edge" else "hart_edge/"
         files = (path for path in (ROOT / folder).rglob("*.py") if path.parent.name != "door")
         expected |= {f"{inside}{path.relative_to(ROOT).as_posix()}" for path in files}
+    static = ROOT / "hart_edge" / "server" / "static"
+    expected |= {path.relative_to(ROOT).as_posix() for path in static.iterdir()}
     for ending in ("safetensors", "json", "md", "txt"):
         models = (ROOT / "hart_edge" / "models").rglob(f"*.{ending}")
         expected |= {path.relative_to(ROOT).as_posix() for path in models}
