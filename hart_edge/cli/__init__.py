@@ -8,6 +8,7 @@ generate.py          prompts in, PNG files out
 serve.py             bundles in, a server out
 info.py              what a bundle holds; macs.py: the arithmetic of a checkpoint, by its option --macs
 plan.py              how much memory a bundle takes
+costs.py             what its steps take, for plan and bench
 bench.py             how fast bundles draw
 golden.py            a checkpoint or a bundle against golden records
 build.py             a checkpoint in, a bundle out
@@ -21,5 +22,6 @@ engine_options.py    what engines are built for: options of build and engines
 setting_options.py    how codes are drawn: options of generate, eval and build
 calibration_options.py  what ranges are made of: options of build and calibrate
 progress.py          what commands show while they work
+values.py            what options take: sizes, threads, integers of a range
 tables.py            how they lay out what they print
 """
