@@ -1,5 +1,7 @@
-# make demo    prompt -> picture, from nothing: environment, INT8 bundle, demo.png
+# make demo    prompt -> picture, from nothing: environment, INT8 bundle, demo.png; says what it does and how long it takes
 # make serve   the page and the APIs of that bundle at http://127.0.0.1:8000, from nothing (docs/server.md)
+# make wheel   dist/: the wheel of a device, with the INT8 bundle in it, and the source distribution (docs/releases.md)
+# make bundle  the INT8 bundle alone: bundles/hart-emoji-int8
 # make test    ruff, mypy and pytest in the same environment; what CI runs
 # make quick   ruff, mypy and the tests that build nothing
 # make lint    ruff and mypy alone
@@ -12,7 +14,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo serve test quick lint gpu-check native native-check native-requirements clean distclean help
+.PHONY: demo demo-begins serve bundle wheel test quick lint gpu-check native native-check native-requirements clean distclean help
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -27,8 +29,29 @@ BUNDLE := bundles/hart-emoji-int8
 BUNDLE_SOURCES := $(shell find hart_edge/models hart_edge/bundle hart_edge/reference export calib engines -type f \
 	! -name '*.pyc' 2>/dev/null)
 
-demo: $(BUNDLE)/manifest.json
-	$(BIN)/python -m hart_edge generate "$(PROMPT)" --seed $(SEED) --out $(PICTURE)
+demo: demo-begins $(BUNDLE)/manifest.json
+	@echo "[3 of 3] a picture of \"$(PROMPT)\""
+	@$(BIN)/python -m hart_edge generate "$(PROMPT)" --seed $(SEED) --out $(PICTURE)
+	@$(BIN)/python -c 'import sys; from PIL import Image; side = Image.open(sys.argv[1]).size; \
+		print("%s: %d x %d pixels" % (sys.argv[1], *side))' $(PICTURE)
+	@echo "With the prompt and seed of this Makefile it looks like docs/images/demo.png. Go on with"
+	@echo "    . $(BIN)/activate"
+	@echo "    hart-edge generate \"a red heart\" --seed 3 --out heart.png"
+
+demo-begins:
+	@echo "make demo, what is there already left out:"
+	@echo "  [1 of 3] $(VENV), with torch and the exporter: 1 to 3 GB from the package index, minutes"
+	@echo "  [2 of 3] $(BUNDLE): 3 to 8 minutes on two cores, a line a step"
+	@echo "  [3 of 3] $(PICTURE): a second"
+
+# Static INT8 and no measurements: the same bundle on every machine, for whatever device takes the wheel.
+bundle: $(BUNDLE)/manifest.json
+
+# By way of the source distribution, which is made first.
+wheel: $(BUNDLE)/manifest.json $(VENV)/.installed-build
+	rm -rf dist
+	HART_EDGE_BUNDLE="$(CURDIR)/$(BUNDLE)" $(BIN)/python -m build --outdir dist
+	@echo "for a device: copy dist/*.whl there, and pip install './hart_edge-VERSION-py3-none-any.whl[cpu]'"
 
 serve: $(BUNDLE)/manifest.json $(VENV)/.installed-serve
 	$(BIN)/python -m hart_edge serve $(BUNDLE) --port $(PORT)
@@ -74,17 +97,23 @@ help:
 
 # The build replaces the folder as a whole, and only when it has succeeded.
 $(BUNDLE)/manifest.json: $(BUNDLE_SOURCES) | $(VENV)/.installed-demo
-	$(BIN)/python -m export.build --precision int8
+	@echo "[2 of 3] $(BUNDLE)"
+	@$(BIN)/python -m export.build --precision int8 --int8-scheme static --out $(BUNDLE)
 	@test -f $@ || { echo "expected the build to leave $@, found none" >&2; exit 1; }
 	@touch $@
 
 # Stamps: pip runs again only when pyproject.toml has changed. dev adds to demo, so torch is fetched once.
 $(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
+	@echo "[1 of 3] $(VENV)"
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[export,cpu]'
 	@touch $@
 
 $(VENV)/.installed-serve: pyproject.toml $(VENV)/.installed-demo
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[export,cpu,serve]'
+	@touch $@
+
+$(VENV)/.installed-build: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check 'build>=1.2'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed-demo

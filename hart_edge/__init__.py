@@ -19,7 +19,7 @@ checks/      golden records, engines on a GPU, speed, arithmetic
 server/      bundles over HTTP, and a page
 cli/         the command line, which __main__.py calls
 door/        the file behind `python -m export.build` where hart-edge is installed
-models/      the model that comes along
+models/      the model that comes along, as a checkpoint; in the wheel of a device bundles/ has its bundle instead
 """
 
 from __future__ import annotations

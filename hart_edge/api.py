@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+import hart_edge
 from hart_edge.bundle.manifest import MANIFEST_FILE
 from hart_edge.bundle.settings import Settings
 from hart_edge.engines.loading import load
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_BUNDLE", "generate", "load"]
 
 DEFAULT_BUNDLE = Path("bundles/hart-emoji-int8")  # what `python -m export.build --precision int8` makes
+PACKAGED_BUNDLE = Path(hart_edge.__file__).parent / DEFAULT_BUNDLE  # what the wheel of a device carries
 
 
 @explained
@@ -32,7 +34,8 @@ def generate(
 ) -> Image.Image | list[Image.Image]:
     """Generate a picture from a prompt; a list of prompts gives a list of pictures.
 
-    bundle: a bundle's folder, by default bundles/hart-emoji-int8 under the current folder. The other arguments,
+    bundle: a bundle's folder, by default bundles/hart-emoji-int8 under the current folder, or else the one that the
+    wheel of a device carries. The other arguments,
     the result and the errors are those of Pipeline.generate(). The last bundle used stays loaded; hold a pipeline
     from load() to use several.
 
@@ -43,16 +46,21 @@ def generate(
     return pipeline.generate(prompt, seed=seed, **settings)
 
 
-def find_bundle(bundle: str | Path | None) -> Path:
-    """The folder to use. Raises BundleError naming the command that builds the default one."""
+def find_bundle(bundle: str | Path | None, packaged: Path = PACKAGED_BUNDLE) -> Path:
+    """The folder to use: what was named, else the default bundle of the current folder, else that of the installation.
+
+    packaged: where the wheel of a device carries its bundle. Raises BundleError naming the commands that make one.
+    """
     if bundle is not None:
         return Path(bundle)
-    if not (DEFAULT_BUNDLE / MANIFEST_FILE).is_file():
-        raise BundleError(
-            f"no bundle was named and {DEFAULT_BUNDLE} is not in {Path.cwd()}; build it with "
-            "`python -m export.build --precision int8`, or name one with bundle="
-        )
-    return DEFAULT_BUNDLE
+    for folder in (DEFAULT_BUNDLE, packaged):
+        if (folder / MANIFEST_FILE).is_file():
+            return folder
+    raise BundleError(
+        f"no bundle was named, {DEFAULT_BUNDLE} is not in {Path.cwd()}, and this installation carries none; build it "
+        "with `python -m export.build --precision int8` (pip install 'hart-edge[export,cpu]'), install the wheel of "
+        "`make wheel`, or name one with bundle= (--bundle DIR)"
+    )
 
 
 def _loaded(folder: Path) -> Pipeline:

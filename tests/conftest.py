@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -33,6 +34,9 @@ from tests.cli.command_line import Run
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 FOLDERS = ("hart_edge", "export", "engines", "runtime", "calib")  # what the wheel is made of
+NOT_OURS = (  # of the checkout: what no clone has
+    ".git", ".venv", "bundles", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", "demo.png", "gpu-check.json",
+)  # fmt: skip
 FLAVOURS = ("adaln", "shared-adaln", "plain")
 
 BuildOnce = Callable[[Path, Precision], Path]
@@ -44,7 +48,7 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
 # Fixtures that build something; `make quick` leaves out the tests that ask for one.
-BUILDERS = frozenset({"build_once", "tools", "built", "wheel"})
+BUILDERS = frozenset({"build_once", "tools", "built", "wheel", "source_distribution"})
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -142,26 +146,58 @@ def plain_bundle(build_once: BuildOnce) -> Path:
 
 
 @pytest.fixture(scope="session")
-def wheel(shared: Path) -> Path:
-    """Built once a run, from a copy of the tree where no earlier build can leak into it.
-
-    It is made of the source distribution, so whatever the wheel holds, the source distribution holds as well.
-    """
-    folder = shared / "wheel"
+def source_distribution(shared: Path) -> Path:
+    """Built once a run, from a copy of the tree where no earlier build can leak into it."""
+    folder = shared / "sdist"
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
             source = shared / "source"
-            source.mkdir()
-            for name in FOLDERS:
-                shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-            for name in ("pyproject.toml", "LICENSE", "README.md"):
-                shutil.copy(ROOT / name, source)
-            clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-            command = [sys.executable, "-m", "build", "--outdir", str(folder), str(source)]
-            done = subprocess.run(command, cwd=shared, env=clean, capture_output=True, text=True)
-            assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+            shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(*NOT_OURS))
+            package("--sdist", "--outdir", folder, source, cwd=shared)
+    (built,) = folder.glob("*.tar.gz")
+    return built
+
+
+@pytest.fixture(scope="session")
+def unpacked(source_distribution: Path, shared: Path) -> Path:
+    """The folder in the source distribution. What is built of it has all that it needs in there."""
+    folder = shared / "unpacked"
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            with tarfile.open(source_distribution) as archive:
+                archive.extractall(folder, filter="data")
+    (inside,) = folder.iterdir()
+    return inside
+
+
+@pytest.fixture(scope="session")
+def wheel(unpacked: Path, shared: Path) -> Path:
+    """The wheel of a workstation, built once a run."""
+    folder = shared / "wheel"
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            package("--wheel", "--outdir", folder, unpacked, cwd=shared)
     (built,) = folder.glob("*.whl")
     return built
+
+
+@pytest.fixture(scope="session")
+def device_wheel(unpacked: Path, int8_bundle: Path, shared: Path) -> Path:
+    """The wheel of a device, which has the INT8 bundle in the place of the checkpoint, as `make wheel` builds it."""
+    folder = shared / "device-wheel"
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            package("--wheel", "--outdir", folder, unpacked, cwd=shared, HART_EDGE_BUNDLE=str(int8_bundle))
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def package(*arguments: object, cwd: Path, **environment: str) -> None:
+    """Run `python -m build`; it must succeed."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "HART_EDGE_BUNDLE")}
+    command = [sys.executable, "-m", "build", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=clean | environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 
 @pytest.fixture
@@ -176,7 +212,12 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
         capsys.readouterr()
         words = [str(each) for each in arguments]
         try:
-            status = main(words) if by is None else guarded(by, parser().parse_args(words))
+            if by is None:
+                status = main(words)
+            else:
+                a = parser().parse_args(words)
+                a.typed = ["hart-edge", *words]
+                status = guarded(by, a)
         except SystemExit as ended:  # arguments that make no sense
             assert isinstance(ended.code, int)
             status = ended.code

@@ -98,6 +98,14 @@ def _read_entry(value: Mapping[str, Any]) -> ActivationRange:
     return entry
 
 
+def is_current(path: Path) -> bool:
+    """Whether a file of ranges has the format that this version reads; what is in it read_ranges() checks."""
+    try:
+        return bool(json.loads(path.read_bytes())["format_version"] == RANGES_VERSION)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def read_ranges(path: Path, weights_sha256: str) -> CalibratedRanges:
     """Read a file of ranges. Raises BuildError unless it belongs to these weights."""
     try:

@@ -14,6 +14,7 @@
 - onnx_guard.py: a look into an ONNX file before an engine library sees it
 - verify.py: a folder in, a verified Bundle out
 - writer.py: the one writer, which gives a bundle its name when it is complete
+- earlier.py: what bundles of earlier formats still tell, to build them again
 - card.py: README.md, the model card
 - arena.py: places in one block of memory for buffers that are not all alive at once
 - program.py: a plan made ready for a device

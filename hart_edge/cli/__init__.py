@@ -11,13 +11,15 @@ plan.py              how much memory a bundle takes
 costs.py             what its steps take, for plan and bench
 bench.py             how fast bundles draw
 golden.py            a checkpoint or a bundle against golden records
-build.py             a checkpoint in, a bundle out
+build.py             a checkpoint in, a bundle out; upgrade.py: the same for a bundle of an earlier format
 calibrate.py         a checkpoint in, its INT8 ranges out
 engines.py           a portable bundle in, a bundle of engines out
 doctor.py            what this machine can use; gpu_check.py: its GPU against ONNX Runtime, by its option --gpu-check
 data.py              makes a training set
 train.py             trains a part of a checkpoint
 eval.py              measures checkpoints and bundles; eval_report.py lays out their figures
+values.py            values of options, read from text
+costs.py             what the steps of a bundle take
 engine_options.py    what engines are built for: options of build and engines
 setting_options.py    how codes are drawn: options of generate, eval and build
 calibration_options.py  what ranges are made of: options of build and calibrate

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from hart_edge import __version__
-from hart_edge.api import DEFAULT_BUNDLE
+from hart_edge.api import DEFAULT_BUNDLE, find_bundle
 from hart_edge.bundle.limits import Memory, process_memory
-from hart_edge.bundle.manifest import MANIFEST_FILE
 from hart_edge.cli.command import Commands, new_command
 from hart_edge.cli.tables import table
 from hart_edge.engines.machine import Processor, processor
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.engines.tensorrt.cuda import Cuda
-from hart_edge.errors import EngineError
+from hart_edge.errors import BundleError, EngineError
 from hart_edge.units import size
 
 BUILD_PACKAGES = ("torch", "onnx", "onnxscript", "transformers", "safetensors")  # what export.build imports
@@ -80,7 +79,7 @@ def examine(version: Version, memory: Memory) -> dict[str, Any]:
         "targets": [dataclasses.asdict(each) for each in REGISTRY.survey()],
         "gpu": gpu(),
         "build_packages": {name: version(name) for name in BUILD_PACKAGES},
-        "default_bundle": {"path": str(DEFAULT_BUNDLE), "present": (DEFAULT_BUNDLE / MANIFEST_FILE).is_file()},
+        "default_bundle": default_bundle(),
     }
 
 
@@ -116,6 +115,14 @@ def as_text(found: dict[str, Any]) -> list[str]:
         "",
         f"{'gpu':10} {found['gpu']['detail']}",
     ]
+
+
+def default_bundle() -> dict[str, Any]:
+    """The bundle that is drawn with where none is named."""
+    try:
+        return {"path": str(find_bundle(None)), "present": True}
+    except BundleError:
+        return {"path": str(DEFAULT_BUNDLE), "present": False}
 
 
 def gpu() -> dict[str, Any]:

@@ -15,14 +15,43 @@ import traceback
 from collections.abc import Sequence
 
 from hart_edge import __version__
-from hart_edge.cli import bench, build, calibrate, data, doctor, engines, generate, golden, info, plan, serve, train
+from hart_edge.cli import (
+    bench,
+    build,
+    calibrate,
+    data,
+    doctor,
+    engines,
+    generate,
+    golden,
+    info,
+    plan,
+    serve,
+    train,
+    upgrade,
+)
 from hart_edge.cli import eval as evaluate
 from hart_edge.cli.command import Run
 from hart_edge.cli.signals import ending_signals, signal_behind
 from hart_edge.cli.streams import BROKEN_PIPE, standard_streams
 from hart_edge.errors import HartEdgeError, InputError, cause
 
-COMMANDS = (generate, serve, info, plan, bench, golden, build, calibrate, engines, doctor, data, train, evaluate)
+COMMANDS = (
+    generate,
+    serve,
+    info,
+    plan,
+    bench,
+    golden,
+    build,
+    upgrade,
+    calibrate,
+    engines,
+    doctor,
+    data,
+    train,
+    evaluate,
+)
 PROGRAM, BUILD_DOOR = "hart-edge", "python -m export.build"
 
 

@@ -32,6 +32,7 @@ from hart_edge.reference.config import (
     read_transformer_config,
 )
 from hart_edge.reference.hart import HART
+from hart_edge.reference.presets import SHIPPED_MODEL
 from hart_edge.reference.quantizer import Quantizer
 
 # Published names on the left, ours on the right; applied in order. Errors name tensors as we do.
@@ -119,6 +120,11 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     """
     folder = Path(folder)
     if not folder.is_dir():
+        if folder == SHIPPED_MODEL:
+            raise CheckpointError(
+                "the wheel of a device carries the bundle of the model that comes along, not its checkpoint; name one "
+                "with --checkpoint, or install from a clone or the source distribution (docs/releases.md)"
+            )
         raise CheckpointError(f"{folder}: no such checkpoint folder; expected a folder holding tokenizer/ and llm/")
     for part in ("tokenizer", "llm"):
         if not (folder / part).is_dir():
