@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from hart_edge.bundle.manifest import HardwareCompatibility, Manifest, Precision, Target
+from hart_edge.bundle.memory import MemoryRules
 from hart_edge.bundle.verify import Bundle
 from hart_edge.runtime.loop import Runner
 
@@ -141,6 +142,7 @@ class Entry:
 
     target: Target
     graphs: GraphTraits
+    memory: MemoryRules
     open_runner: OpenRunner
     library: EngineLibrary | None = None
     builder: EngineBuilder | None = None

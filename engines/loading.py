@@ -30,16 +30,17 @@ def load(
     come along. Raises BundleError, EngineError, OutOfMemoryError.
     """
     threads = thread_count(threads)
-    with shortage_told(None, low_memory=low_memory):
+    with shortage_told(low_memory=low_memory):
         bundle = open_bundle(path)
-    with shortage_told(bundle.manifest, low_memory=low_memory):
-        entry = registry[bundle.manifest.target.name]
+    entry = registry[bundle.manifest.target.name]
+    with shortage_told(bundle.manifest, entry.memory, low_memory=low_memory):
         runner = entry.open_runner(bundle, threads=threads, low_memory=low_memory)
     again = partial(load, bundle.folder, threads=threads, low_memory=low_memory)
     return Pipeline(
         bundle,
         runner,
         low_memory=low_memory,
+        memory=entry.memory,
         reopen=again if registry is REGISTRY else partial(again, registry=registry),
     )
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hart_edge.bundle.manifest import Tokenizer
-from hart_edge.bundle.memory import shortage_told
+from hart_edge.bundle.memory import MemoryRules, shortage_told
 from hart_edge.bundle.settings import Sampling, Settings
 from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import EngineError, GenerationError, InputError, bordered
@@ -78,14 +78,16 @@ class Pipeline:
         runner: Runner,
         *,
         low_memory: bool = False,
+        memory: MemoryRules | None = None,
         reopen: Callable[[], Pipeline] | None = None,
     ) -> None:
         """runner: runs the bundle's graphs in the engine library of its target (engines/loading.py opens both).
 
+        memory: how that library takes memory, so that refused memory is told with what the bundle needs.
         reopen: loads the same bundle again, in another process; what a pickle holds. Without it nothing is pickled.
         """
         self.bundle, self.manifest, self.runner, self.low_memory = bundle, bundle.manifest, runner, low_memory
-        self._reopen = reopen
+        self._memory, self._reopen = memory, reopen
         self._turns = Turns() if low_memory or isinstance(runner, DeviceRunner) else None
         self._tokenizer: PromptTokenizer | None = None
 
@@ -176,7 +178,7 @@ class Pipeline:
             return check_context(prompt, m.context_tokens, m.context_dim)
         if isinstance(prompt, Context):
             raise InputError(f"bundle {m.name!r} holds a text model: expected a prompt, found a Context; pass the text")
-        with shortage_told(m, low_memory=self.low_memory):
+        with shortage_told(m, self._memory, low_memory=self.low_memory):
             return {"input_ids": self._prompt_tokenizer(m.tokenizer).encode(prompt)}
 
     def _prompt_tokenizer(self, found: Tokenizer) -> PromptTokenizer:
@@ -227,7 +229,7 @@ class Pipeline:
     def _at_work(self) -> Iterator[None]:
         """Around every use of the runner."""
         turn = nullcontext() if self._turns is None else self._turns.working()
-        with shortage_told(self.manifest, low_memory=self.low_memory), turn:
+        with shortage_told(self.manifest, self._memory, low_memory=self.low_memory), turn:
             yield
 
     def _begin(self, fill: Fill) -> Pass:

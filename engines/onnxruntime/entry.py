@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hart_edge.bundle.manifest import Target
+from hart_edge.bundle.memory import MemoryRules
 from hart_edge.bundle.verify import Bundle
 from hart_edge.engines.base import Entry, GraphTraits
 from hart_edge.engines.onnxruntime.library import OnnxRuntimeLibrary
@@ -22,16 +23,22 @@ def open_cuda(bundle: Bundle, *, threads: int | None, low_memory: bool) -> Runne
     return OnnxRuntimeRunner(bundle, threads, target=Target.CUDA)
 
 
+# Weights are folded and packed while the file's are held, and on a GPU an arena keeps what a run took.
+CPU_MEMORY = MemoryRules(86_000_000, 5_000, 2.5, 1.0, retained=False, shared=False, measured=True)
+CUDA_MEMORY = MemoryRules(500_000_000, 0, 1.0, 2.0, retained=True, shared=False, measured=False)
+
 ENTRIES = (
     Entry(
         Target.CPU,
         GraphTraits(fp16_tensors=False, int8_activations=True, fused_attention=True),
+        CPU_MEMORY,
         open_cpu,
         library=OnnxRuntimeLibrary(Target.CPU),
     ),
     Entry(
         Target.CUDA,
         GraphTraits(fp16_tensors=False, int8_activations=False),
+        CUDA_MEMORY,
         open_cuda,
         library=OnnxRuntimeLibrary(Target.CUDA),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hart_edge.bundle.memory import MemoryRules
 from hart_edge.bundle.verify import Bundle
 from hart_edge.engines.base import Entry, GraphTraits
 from hart_edge.engines.tensorrt.builder import TensorRTBuilder
@@ -16,6 +17,9 @@ def open_runner(bundle: Bundle, *, threads: int | None, low_memory: bool) -> Run
     return TensorRTRunner(bundle, low_memory=low_memory)
 
 
+MEMORY = MemoryRules(400_000_000, 0, 1.0, 1.0, retained=True, shared=True, measured=False)
+
+
 def _entry(facts: Capabilities) -> Entry:
     traits = GraphTraits(
         fp16_tensors=True,
@@ -23,7 +27,7 @@ def _entry(facts: Capabilities) -> Entry:
         no_float32_products=facts.no_float32_products,
         tensorrt_parser=True,
     )
-    return Entry(facts.target, traits, open_runner, builder=TensorRTBuilder(facts))
+    return Entry(facts.target, traits, MEMORY, open_runner, builder=TensorRTBuilder(facts))
 
 
 ENTRIES = (_entry(TENSORRT), _entry(TENSORRT_RTX))

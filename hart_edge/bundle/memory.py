@@ -15,7 +15,6 @@ from hart_edge.bundle.limits import Memory, process_memory
 from hart_edge.bundle.manifest import Manifest
 from hart_edge.bundle.plan import BufferKind, Component, Plan, Precision
 from hart_edge.bundle.program import Program, make_program
-from hart_edge.bundle.target import Target
 from hart_edge.errors import BuildError, OutOfMemoryError
 from hart_edge.units import binary_size
 
@@ -23,8 +22,10 @@ Activations = Mapping[tuple[str, int | None], int]  # (graph, scale): bytes betw
 
 
 @dataclass(frozen=True)
-class Rules:
-    """process: bytes of interpreter, libraries and contexts. node: bytes that a node takes beside its weights.
+class MemoryRules:
+    """How an engine library takes memory on a target; its entry in the registry brings them.
+
+    process: bytes of interpreter, libraries and contexts. node: bytes that a node takes beside its weights.
 
     opening, activations: bytes for each byte of the weights of a graph while it is opened, and of activations. Weights
     in a file beside their graph are mapped, and not copied while it is opened.
@@ -39,13 +40,6 @@ class Rules:
     measured: bool
 
 
-# ONNX Runtime folds and packs weights while it holds the file's, and on a GPU keeps what a run took in an arena.
-RULES = {
-    Target.CPU: Rules(86_000_000, 5_000, 2.5, 1.0, retained=False, shared=False, measured=True),
-    Target.CUDA: Rules(500_000_000, 0, 1.0, 2.0, retained=True, shared=False, measured=False),
-    Target.TENSORRT: Rules(400_000_000, 0, 1.0, 1.0, retained=True, shared=True, measured=False),
-    Target.TENSORRT_RTX: Rules(400_000_000, 0, 1.0, 1.0, retained=True, shared=True, measured=False),
-}
 BUILDER_PROCESS = 400_000_000  # bytes: the builder's process, before it has a graph
 BUILD_COPIES = 2  # of a component's weights: the parsed network's, and the engine that is being written
 
@@ -98,14 +92,14 @@ class Forecast:
 
 def forecast(
     manifest: Manifest,
+    rules: MemoryRules,
     constants: Mapping[str, Constants],
     activations: Activations,
     *,
     low_memory: bool,
     workspace: int = 0,
 ) -> Forecast:
-    """constants: of every component. workspace: bytes that a builder may use."""
-    rules = RULES[manifest.target.name]
+    """rules: of the bundle's target. constants: of every component. workspace: bytes that a builder may use."""
     program = make_program(manifest.plan, manifest.components)
     mapped = {str(each.name) for each in manifest.components if f"{each.file}.data" in manifest.files}
     resident = {name: each.weights + each.nodes * rules.node for name, each in constants.items()}
@@ -147,7 +141,7 @@ def _scale(
     resident: Mapping[str, int],
     opening: Mapping[str, int],
     allocated: Activations,
-    rules: Rules,
+    rules: MemoryRules,
     low_memory: bool,
 ) -> ScaleMemory:
     """The worst moment of a group of steps, each graph being opened before its first."""
@@ -217,27 +211,29 @@ def require_build_memory(components: Sequence[Component], available: int | None,
         )
 
 
-def least_memory(manifest: Manifest, *, low_memory: bool) -> int:
+def least_memory(manifest: Manifest, rules: MemoryRules, *, low_memory: bool) -> int:
     """Bytes that a picture takes at least: the forecast without activations, which the manifest does not tell."""
     constants = {str(each.name): Constants(each.bytes) for each in manifest.components}
     none = {(str(step.graph), step.scale): 0 for step in manifest.plan.steps}
-    return forecast(manifest, constants, none, low_memory=low_memory).peak
+    return forecast(manifest, rules, constants, none, low_memory=low_memory).peak
 
 
 def shortage(
     reason: str,
     manifest: Manifest | None = None,
+    rules: MemoryRules | None = None,
     *,
     low_memory: bool = False,
     memory: Callable[[], Memory] = process_memory,
 ) -> OutOfMemoryError:
-    """The error for memory that was refused. reason: what was said by whoever refused it; manifest: where known."""
+    """The error for memory that was refused. reason: what was said by whoever refused it; manifest, rules: where known,
+    and then what the bundle needs is told."""
     had, needed = memory(), ""
     found = "no more" if had.available is None else f"{binary_size(had.available)} free"
     if had.limit is not None and had.total is not None:
         found += f" under {had.limit} of {binary_size(had.total)}"
-    if manifest is not None:
-        needed = f": expected {binary_size(least_memory(manifest, low_memory=low_memory))} or more in all"
+    if manifest is not None and rules is not None:
+        needed = f": expected {binary_size(least_memory(manifest, rules, low_memory=low_memory))} or more in all"
     lower = "" if low_memory else "load with low_memory=True (hart-edge generate --low-memory), "
     return OutOfMemoryError(
         f"not enough memory{needed}, found {found} ({reason or 'no reason given'}); {lower}close other programs"
@@ -247,16 +243,18 @@ def shortage(
 
 
 @contextmanager
-def shortage_told(manifest: Manifest | None, *, low_memory: bool) -> Iterator[None]:
+def shortage_told(
+    manifest: Manifest | None = None, rules: MemoryRules | None = None, *, low_memory: bool
+) -> Iterator[None]:
     """Around the loading or drawing of a bundle: memory that is refused is told with what the bundle needs."""
     try:
         yield
     except OutOfMemoryError as error:
         if not error.reason:
             raise  # a GPU's is told already
-        raise shortage(error.reason, manifest, low_memory=low_memory) from error
+        raise shortage(error.reason, manifest, rules, low_memory=low_memory) from error
     except MemoryError as error:
-        raise shortage(str(error), manifest, low_memory=low_memory) from error
+        raise shortage(str(error), manifest, rules, low_memory=low_memory) from error
 
 
 def advice(manifest: Manifest, needed: Forecast, low: Forecast, memory: int) -> list[str]:

@@ -68,8 +68,9 @@ def run(a: argparse.Namespace, here: Callable[[], Memory] = process_memory) -> i
     with StatusLine() as bar:
         bar.say("reading what the steps take")
         constants, activations = read(bundle)
+    rules = REGISTRY[bundle.manifest.target.name].memory
     usual, low = (
-        forecast(bundle.manifest, constants, activations, low_memory=low_memory, workspace=a.workspace)
+        forecast(bundle.manifest, rules, constants, activations, low_memory=low_memory, workspace=a.workspace)
         for low_memory in (False, True)
     )
     chosen = low if a.low_memory else usual

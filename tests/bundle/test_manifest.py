@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -207,12 +208,23 @@ def objects(value: Any, where: str = "") -> list[tuple[str, dict[str, Any]]]:
 TABLES = ("/files", "/constants", "/plan/buffers", "/tools")  # their keys are names, not keys of the format
 
 
+def one_of_each(manifest: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The objects of a manifest, but of those that a reader treats alike the first: the second step is as the third."""
+    kinds: dict[object, tuple[str, dict[str, Any]]] = {}
+    for where, item in objects(manifest):
+        table = next((each for each in TABLES if where.startswith(each + "/")), None)
+        place = table or re.sub(r"/\d+", "/0", where)
+        types = () if where in TABLES else tuple((key, type(value)) for key, value in item.items())
+        kinds.setdefault((place, item.get("kind"), types), (where, item))
+    return list(kinds.values())
+
+
 def test_reader_and_schema_agree_on_every_key(either: bytes) -> None:
     """Each key left out, and an unknown one put in, in every object of the manifest that has fixed keys."""
     whole = json.loads(either)
     validator = Draft202012Validator(SCHEMA)
     tried = 0
-    for where, item in objects(whole):
+    for where, item in one_of_each(whole):
         if where in TABLES or where.endswith(("/inputs", "/outputs")):
             continue
         for key in [*item, "unknown"]:
@@ -226,7 +238,7 @@ def test_reader_and_schema_agree_on_every_key(either: bytes) -> None:
             item.clear()
             item.update(kept)
             tried += 1
-    assert tried > 300
+    assert tried > 100
     assert to_json(parse(json.dumps(whole).encode())) == either
 
 
@@ -234,7 +246,7 @@ def test_reader_and_schema_agree_on_every_type(either: bytes) -> None:
     """Every value replaced by one of each JSON type: both take it or both refuse its structure."""
     whole = json.loads(either)
     validator = Draft202012Validator(SCHEMA)
-    for where, item in objects(whole):
+    for where, item in one_of_each(whole):
         for key, kept in list(item.items()):
             for other in (None, True, 1, -1, 0.5, "x", [], [{}], {}, {"x": 1}):
                 item[key] = other

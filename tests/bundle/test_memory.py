@@ -9,7 +9,6 @@ from hart_edge.bundle.limits import Memory
 from hart_edge.bundle.manifest import Manifest, Precision, Target, TargetSpec, parse
 from hart_edge.bundle.memory import (
     BUILDER_PROCESS,
-    RULES,
     Constants,
     advice,
     cache_bytes,
@@ -21,11 +20,13 @@ from hart_edge.bundle.memory import (
     shortage_told,
 )
 from hart_edge.bundle.program import make_program
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError, OutOfMemoryError
 from hart_edge.units import binary_size as size
 from tests.bundle.make_bundle import make_bundle
 
 MB = 10**6
+CPU, CUDA, TENSORRT = (REGISTRY[each].memory for each in (Target.CPU, Target.CUDA, Target.TENSORRT))
 WEIGHTS = {"text_model": 60 * MB, "transformer": 40 * MB, "tokens": 3 * MB, "latent": 2 * MB, "decoder": 30 * MB}
 NODES = {"text_model": 200, "transformer": 400, "tokens": 20, "latent": 10, "decoder": 100}
 HELD = {name: count + NODES[name] * 5_000 for name, count in WEIGHTS.items()}  # on a CPU
@@ -60,8 +61,8 @@ def of_target(manifest: Manifest, target: Target) -> Manifest:
 
 def test_graphs_on_a_cpu_keep_weights_and_nodes_and_no_activations(manifest: Manifest) -> None:
     """And the decoder is opened last, while all others are there."""
-    found = forecast(manifest, CONSTANTS, ACTIVATIONS, low_memory=False)
-    base = RULES[Target.CPU].process + sum(HELD.values()) + make_program(manifest.plan, manifest.components).size
+    found = forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=False)
+    base = CPU.process + sum(HELD.values()) + make_program(manifest.plan, manifest.components).size
     opened = int(2.5 * 30 * MB) - HELD["decoder"]
     assert [each.total - base for each in found.scales] == [
         int(2.5 * 60 * MB) - sum(HELD.values()),  # the text model, which is opened alone
@@ -78,14 +79,16 @@ def test_graphs_on_a_cpu_keep_weights_and_nodes_and_no_activations(manifest: Man
 def test_weights_beside_a_graph_are_not_copied_while_it_is_opened(manifest: Manifest) -> None:
     name = next(each.file for each in manifest.components if each.name == "decoder")
     beside = dataclasses.replace(manifest, files={**manifest.files, f"{name}.data": manifest.files[name]})
-    inside, found = (forecast(each, CONSTANTS, ACTIVATIONS, low_memory=False).scales[-1] for each in (manifest, beside))
+    inside, found = (
+        forecast(each, CPU, CONSTANTS, ACTIVATIONS, low_memory=False).scales[-1] for each in (manifest, beside)
+    )
     assert found.weights == sum(HELD.values()) and found.activations == 20 * MB
     assert inside.total - found.total == int(2.5 * 30 * MB) - HELD["decoder"] - 20 * MB
 
 
 def test_graphs_on_a_gpu_keep_the_most_of_each_twice(manifest: Manifest) -> None:
-    found = forecast(of_target(manifest, Target.CUDA), CONSTANTS, ACTIVATIONS, low_memory=False)
-    held = RULES[Target.CUDA].process + sum(WEIGHTS.values()) + found.buffers
+    found = forecast(of_target(manifest, Target.CUDA), CUDA, CONSTANTS, ACTIVATIONS, low_memory=False)
+    held = CUDA.process + sum(WEIGHTS.values()) + found.buffers
     assert [each.total for each in found.scales] == [held + 2 * (5 + 8 + 3 + 1 + 20) * MB] * 4 and not found.measured
     assert {each.name: (each.activations, each.scale) for each in found.components} == {
         "text_model": (10 * MB, None),
@@ -97,8 +100,8 @@ def test_graphs_on_a_gpu_keep_the_most_of_each_twice(manifest: Manifest) -> None
 
 
 def test_low_memory_holds_what_a_moment_needs(manifest: Manifest) -> None:
-    found = forecast(manifest, CONSTANTS, ACTIVATIONS, low_memory=True)
-    base = RULES[Target.CPU].process + found.buffers
+    found = forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=True)
+    base = CPU.process + found.buffers
     loop = HELD["transformer"] + HELD["tokens"] + HELD["latent"]
     assert [each.total - base for each in found.scales] == [
         int(2.5 * 60 * MB),  # the text model, while it is opened
@@ -110,9 +113,8 @@ def test_low_memory_holds_what_a_moment_needs(manifest: Manifest) -> None:
 
 
 def test_engines_share_one_block_of_activations(manifest: Manifest) -> None:
-    found = forecast(of_target(manifest, Target.TENSORRT), CONSTANTS, ACTIVATIONS, low_memory=False)
-    rules = RULES[Target.TENSORRT]
-    assert found.peak == rules.process + sum(WEIGHTS.values()) + 20 * MB + found.buffers
+    found = forecast(of_target(manifest, Target.TENSORRT), TENSORRT, CONSTANTS, ACTIVATIONS, low_memory=False)
+    assert found.peak == TENSORRT.process + sum(WEIGHTS.values()) + 20 * MB + found.buffers
     assert not found.measured
 
 
@@ -124,8 +126,8 @@ def test_keys_and_values_are_counted_exactly(manifest: Manifest) -> None:
 
 
 def test_what_to_change_is_only_what_helps(manifest: Manifest) -> None:
-    usual = forecast(manifest, CONSTANTS, ACTIVATIONS, low_memory=False)
-    low = forecast(manifest, CONSTANTS, ACTIVATIONS, low_memory=True)
+    usual = forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=False)
+    low = forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=True)
     assert advice(manifest, usual, low, usual.peak) == []
     assert advice(manifest, usual, low, usual.peak - 1) == [
         "generate --low-memory: every graph is released after its last step, the text model before the first scale; "
@@ -158,17 +160,17 @@ def test_a_build_that_cannot_fit_is_refused_before_it_begins(manifest: Manifest)
 
 def test_the_folder_is_not_needed(manifest: Manifest, tmp_path: Path) -> None:
     """A forecast is arithmetic: the same numbers for the same manifest, wherever it lies."""
-    assert forecast(weights_inside(tmp_path), CONSTANTS, ACTIVATIONS, low_memory=True) == forecast(
-        manifest, CONSTANTS, ACTIVATIONS, low_memory=True
+    assert forecast(weights_inside(tmp_path), CPU, CONSTANTS, ACTIVATIONS, low_memory=True) == forecast(
+        manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=True
     )
 
 
 def test_refused_memory_is_told_with_needed_found_and_remedy(manifest: Manifest) -> None:
-    least = least_memory(manifest, low_memory=False)
-    assert 86 * MB < least_memory(manifest, low_memory=True) <= least
+    least = least_memory(manifest, CPU, low_memory=False)
+    assert 86 * MB < least_memory(manifest, CPU, low_memory=True) <= least
 
     def tell(memory: Memory, known: Manifest | None = manifest, *, low_memory: bool = False) -> str:
-        return str(shortage("std::bad_alloc", known, low_memory=low_memory, memory=lambda: memory))
+        return str(shortage("std::bad_alloc", known, CPU, low_memory=low_memory, memory=lambda: memory))
 
     assert tell(Memory(4 * 2**30, 300 * 2**20, 4 * 2**30)) == (
         f"not enough memory: expected {size(least)} or more in all, found 300 MiB free (std::bad_alloc); load with "
@@ -186,7 +188,7 @@ def test_memory_errors_of_libraries_are_told_and_a_gpus_is_left(manifest: Manife
     said = "Unable to allocate 9 TiB"
     for raised in (MemoryError(said), OutOfMemoryError("short", reason=said)):
         told = pytest.raises(OutOfMemoryError, match=rf"^not enough memory: expected .* \({said}\); load")
-        with told, shortage_told(manifest, low_memory=False):
+        with told, shortage_told(manifest, CPU, low_memory=False):
             raise raised
-    with pytest.raises(OutOfMemoryError, match=r"^on the GPU$"), shortage_told(manifest, low_memory=False):
+    with pytest.raises(OutOfMemoryError, match=r"^on the GPU$"), shortage_told(manifest, CPU, low_memory=False):
         raise OutOfMemoryError("on the GPU")

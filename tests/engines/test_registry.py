@@ -100,7 +100,8 @@ def test_a_further_library_that_runs_graphs(tmp_path: Path) -> None:
         opened.append(f"{options}")
         return REGISTRY[Target.CPU].open_runner(bundle, **options)
 
-    registry = REGISTRY.replaced(Entry(Target.CPU, REGISTRY[Target.CPU].graphs, open_runner, library=CPU))
+    own = REGISTRY[Target.CPU]
+    registry = REGISTRY.replaced(Entry(Target.CPU, own.graphs, own.memory, open_runner, library=CPU))
     words = make_words_bundle(tmp_path / "words")
     picture = load(words, threads=1, registry=registry).generate("w1")
     assert picture.tobytes() == load(words, threads=1).generate("w1").tobytes()
