@@ -13,7 +13,7 @@ namespace hart_edge {
 
 // The statuses of hart_edge.h; the Python class of the same error stands beside each.
 enum class Status : hart_edge_status {
-    argument = HART_EDGE_INVALID_ARGUMENT,    // the program calls wrongly: no counterpart
+    argument = HART_EDGE_INVALID_ARGUMENT,    // the program calls the library wrongly: no counterpart
     input = HART_EDGE_INPUT_ERROR,            // InputError
     bundle = HART_EDGE_BUNDLE_ERROR,          // BundleError
     engine = HART_EDGE_ENGINE_ERROR,          // EngineError

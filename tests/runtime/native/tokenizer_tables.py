@@ -101,7 +101,7 @@ def rows(cells: Iterable[str]) -> Iterator[str]:
 def main() -> None:
     longer = {c: lower(chr(c)) for c in CODE_POINTS if len(lower(chr(c))) > 1}
     if longer != {0x130: "i\u0307"}:
-        raise SystemExit(f"expected that only U+0130 has a small form of two code points, found {longer}")
+        raise SystemExit(f"expected that only U+0130 has a lower case of two code points, found {longer}")
     sets = {
         LETTER: matched(r"\p{L}"),
         NUMBER: matched(r"\p{N}"),
@@ -138,7 +138,7 @@ def main() -> None:
                 *rows(table),
                 "};",
                 "",
-                "// Every step-th code point from first to last has its small letter at distance. U+0130 is by hand.",
+                "// Every step-th code point from first to last: its lower case is `distance` further, U+0130 aside.",
                 "struct CaseRun {",
                 "    std::uint32_t first, last, step;",
                 "    std::int32_t distance;",

@@ -1,4 +1,4 @@
-// The C border: handles, sizes of structures, exceptions into statuses. Everything behind it is C++.
+// The C interface: handles, sizes of structures, exceptions turned into statuses. Everything below it is C++.
 #include "hart_edge.h"
 
 #include <sys/types.h>
@@ -21,7 +21,7 @@ using hart_edge::Error;
 using hart_edge::Pipeline;
 using hart_edge::Status;
 
-// What an engine holds does not survive a fork. A child that was forked abandons its parent's pipeline, neither running
+// An engine's threads and locks do not survive a fork. A forked child abandons its parent's pipeline, neither running
 // nor freeing it, and opens its own when it draws.
 struct hart_edge_handle {
     hart_edge_handle() = default;
@@ -32,22 +32,22 @@ struct hart_edge_handle {
     [[nodiscard]] bool is_inherited() const { return process != ::getpid(); }
 
     std::atomic<Pipeline *> pipeline{nullptr};  // null where opening failed
-    std::atomic<::pid_t> process{::getpid()};   // that opened the pipeline
-    std::atomic<::pid_t> drawing{0};            // the process of the thread that is generating; of another: nobody here
+    std::atomic<::pid_t> process{::getpid()};   // the process that opened the pipeline
+    std::atomic<::pid_t> drawing{0};            // the process that is generating; a child ignores its parent's
     std::string message;
-    const char *error = "";  // message, or a text that needs no memory
+    const char *error = "";  // points to `message`, or to a literal where there was no memory for one
 };
 
 namespace {
 
 constexpr const char *NO_MEMORY = "expected memory, found none left; close other programs or use a smaller bundle";
 
-// The sizes that structures had in the first version of the header: the least that a caller can mean.
+// The sizes that structures had in the first version of the header: no caller's structure is smaller.
 constexpr std::size_t LEAST_OPTIONS = sizeof(hart_edge_options);
 constexpr std::size_t LEAST_PARAMS = sizeof(hart_edge_params);
 constexpr std::size_t LEAST_INFO = sizeof(hart_edge_info);
 
-// Keep a message for hart_edge_last_error, as one line of UTF-8: what engines say may be neither.
+// Keep a message for hart_edge_last_error as one line of UTF-8; messages of engines may be neither.
 hart_edge_status remember(hart_edge_handle *handle, hart_edge_status status, const char *message) noexcept {
     if (handle == nullptr) return status;
     try {
@@ -62,7 +62,7 @@ hart_edge_status remember(hart_edge_handle *handle, hart_edge_status status, con
     return status;
 }
 
-// Run a function that may throw; its status, with the message kept.
+// Run a function that may throw, keep its message, and return its status.
 template <typename Function>
 hart_edge_status guarded(hart_edge_handle *handle, Function function) noexcept {
     try {
@@ -84,8 +84,8 @@ hart_edge_status guarded(hart_edge_handle *handle, Function function) noexcept {
     throw Error(Status::argument, message);
 }
 
-// A caller's structure as this version knows it: what an older header did not have is as in `whole`, what a newer one
-// has beyond it must be zero.
+// A caller's structure as this version knows it: members that an older header lacks are those of `whole`, members that
+// a newer header adds must be zero.
 template <typename T>
 T adopted(const T *given, T whole, std::size_t least, const char *name) {
     const std::size_t size = given->struct_size;
@@ -119,7 +119,7 @@ hart_edge_params default_params() {
     return params;
 }
 
-// Write a structure into a caller's of `size` bytes, of an older or a newer header.
+// Write a structure into a caller's of `size` bytes, whose header may be older or newer.
 template <typename T>
 hart_edge_status give(T value, T *into, std::size_t size, std::size_t least) {
     if (into == nullptr || size < least) return HART_EDGE_INVALID_ARGUMENT;

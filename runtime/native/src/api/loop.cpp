@@ -9,18 +9,18 @@ namespace hart_edge {
 
 namespace {
 
-constexpr std::size_t ALIGNMENT = 256;  // what TensorRT asks of addresses; more than a cache line
+constexpr std::size_t ALIGNMENT = 256;  // TensorRT requires it of addresses; more than a cache line
 
 // A piece of the shared memory, and the steps during which it holds a buffer.
 struct Piece {
-    std::size_t place;  // of the buffer in the plan
+    std::size_t place;  // the buffer's index in the plan
     std::size_t bytes;
     std::int64_t first;
     std::int64_t last;
     std::size_t offset = 0;
 };
 
-// Whether the caller or the loop writes a buffer before a step reads it.
+// Whether the caller or the loop, rather than a step, writes a buffer.
 bool is_filled(BufferKind kind) {
     return kind == BufferKind::input || kind == BufferKind::setting || kind == BufferKind::zero ||
            kind == BufferKind::noise;
@@ -30,7 +30,7 @@ bool meet(const Piece &a, const Piece &b) {
     return a.first <= b.last && b.first <= a.last;
 }
 
-// The steps after which buffers are no longer needed, where that is later than the last step that touches them.
+// For every buffer that a caller reads: the step after which it is no longer needed.
 std::unordered_map<std::string, std::int64_t> kept_longer(const Plan &plan) {
     const auto end = static_cast<std::int64_t>(plan.steps.size());
     std::unordered_map<std::string, std::int64_t> until{{"pixels", end}, {"finite", end}};
@@ -42,15 +42,15 @@ std::unordered_map<std::string, std::int64_t> kept_longer(const Plan &plan) {
         until["f_hat." + std::to_string(*step.scale)] = index;
         until[indices_of(plan, *step.scale)] = index;
     }
-    until[indices_of(plan, last_scale)] = end;  // told together with the picture
+    until[indices_of(plan, last_scale)] = end;  // reported together with the picture
     return until;
 }
 
-// Give every piece an offset: the largest first, each at the lowest place that is free while it lives. Returns the size
-// of the whole.
+// Give every piece an offset: the largest first, each at the lowest offset that is free while it is alive. Returns the
+// bytes of all together.
 std::size_t arrange(std::vector<Piece> &pieces) {
     std::stable_sort(pieces.begin(), pieces.end(), [](const Piece &a, const Piece &b) { return a.bytes > b.bytes; });
-    std::vector<const Piece *> placed;  // by rising offset
+    std::vector<const Piece *> placed;  // sorted by offset
     std::size_t whole = 0;
     for (Piece &piece : pieces) {
         std::size_t offset = 0;
@@ -61,8 +61,8 @@ std::size_t arrange(std::vector<Piece> &pieces) {
         }
         piece.offset = offset;
         whole = std::max(whole, offset + piece.bytes);
-        const auto behind = [](const Piece *a, const Piece *b) { return a->offset < b->offset; };
-        placed.insert(std::upper_bound(placed.begin(), placed.end(), &piece, behind), &piece);
+        const auto lower = [](const Piece *a, const Piece *b) { return a->offset < b->offset; };
+        placed.insert(std::upper_bound(placed.begin(), placed.end(), &piece, lower), &piece);
     }
     return whole;
 }
@@ -79,7 +79,7 @@ Buffers::Buffers(const Bundle &bundle) : plan_(bundle.manifest.plan), sources_(p
     data_.resize(plan_.buffers.size());
     std::size_t place = 0;
     for (const auto &[name, buffer] : plan_.buffers) {
-        if (buffer.kind == BufferKind::constant) {  // never written: engines take inputs as they are
+        if (buffer.kind == BufferKind::constant) {  // mapped read-only: engines do not write inputs
             data_[place] = const_cast<char *>(bundle.constant(buffer.constant));
         } else if (buffer.kind != BufferKind::rows) {
             const auto bytes = static_cast<std::size_t>(buffer.bytes_per_image);
@@ -90,7 +90,7 @@ Buffers::Buffers(const Bundle &bundle) : plan_(bundle.manifest.plan), sources_(p
         }
         ++place;
     }
-    bytes_ = std::max(arrange(pieces), ALIGNMENT);  // a buffer of no bytes has an address too
+    bytes_ = std::max(arrange(pieces), ALIGNMENT);  // an empty buffer needs an address too
     memory_.reset(static_cast<char *>(::operator new(bytes_, std::align_val_t(ALIGNMENT))));
     for (const Piece &piece : pieces) data_[piece.place] = memory_.get() + piece.offset;
     place = 0;

@@ -1,7 +1,7 @@
-// The loop: execute a bundle's plan, step by step, handing buffers from one graph to the next (runtime/loop.py).
+// The loop: execute a bundle's plan, step by step, passing buffers from one graph to the next (runtime/loop.py).
 //
-// All memory is there before the loop begins: buffers whose lives do not meet share it, every step is bound once, and
-// the loop itself allocates nothing.
+// All memory is allocated before the loop begins: buffers whose lifetimes do not overlap share it, every step is bound
+// once, and the loop itself allocates nothing.
 #pragma once
 
 #include <cstddef>
@@ -14,13 +14,13 @@
 
 namespace hart_edge {
 
-// The memory behind a plan's buffers at B = 1. A buffer is alive from its first step to its last, and longer if a
-// caller reads it: f_hat and indices until their scale has been reported, pixels and finite to the end.
+// The memory of a plan's buffers at B = 1. A buffer is alive from its first step to its last, and longer if a caller
+// reads it: f_hat and indices until their scale has been reported, pixels and finite to the end.
 class Buffers {
  public:
     explicit Buffers(const Bundle &bundle);
 
-    // Where a buffer lies; its bytes are what the plan says.
+    // The address of a buffer; the plan says how many bytes it has.
     [[nodiscard]] void *operator[](const std::string &name) const { return data_[plan_.buffers.place(name)]; }
 
     // A buffer as the tensor of a graph.
@@ -29,10 +29,10 @@ class Buffers {
     // Register all memory that tensors lie in with a runner.
     void register_with(Runner &runner) const;
 
-    // Bytes of all of them together, shared memory once.
+    // Bytes of all buffers together; memory that several share counts once.
     [[nodiscard]] std::size_t bytes() const { return bytes_; }
 
-    // What no step writes, by the step that reads it first.
+    // A buffer that no step writes, with the step that reads it first.
     struct Source {
         const Buffer *buffer;
         void *data;
@@ -48,17 +48,17 @@ class Buffers {
     const Plan &plan_;
     std::unique_ptr<char, Free> memory_;
     std::size_t bytes_ = 0;
-    std::vector<void *> data_;  // by the buffer's place in the plan
+    std::vector<void *> data_;  // indexed as the buffers of the plan
     std::vector<std::vector<Source>> sources_;
 };
 
-// The buffer of token ids at a scale, "" where the plan keeps none.
+// The name of the buffer of token ids at a scale, "" where the plan has none.
 std::string indices_of(const Plan &plan, std::int64_t scale);
 
-// Bind every step of the plan; the numbers to run them by.
+// Bind every step of the plan. Returns the number by which the runner runs each.
 std::vector<std::size_t> bind(const Plan &plan, Runner &runner, const Buffers &buffers);
 
-// What the loop asks of its caller.
+// What the loop calls back.
 class Caller {
  public:
     virtual ~Caller() = default;

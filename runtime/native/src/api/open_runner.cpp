@@ -32,7 +32,7 @@ std::unique_ptr<Runner> make_tensorrt_runner(const Bundle &bundle, const hart_ed
 
 std::uint64_t memory_needed(const Bundle &bundle, const Buffers &buffers) {
     const auto side = static_cast<std::uint64_t>(bundle.manifest.image_size);
-    std::uint64_t bytes = buffers.bytes() + bundle.constants.bytes().size() + side * side * 3;  // and a preview
+    std::uint64_t bytes = buffers.bytes() + bundle.constants.bytes().size() + side * side * 3;  // + a preview
     for (const Component &component : bundle.manifest.components) {
         const auto runs = [&component](const Step &step) { return step.graph == component.name; };
         const std::vector<Step> &steps = bundle.manifest.plan.steps;
@@ -57,7 +57,7 @@ const hart_edge_options &checked(const hart_edge_options &options) {
 
 Starting start_library(const hart_edge_options &options) {
     const std::string path = options.onnxruntime_library == nullptr ? "" : options.onnxruntime_library;
-    const auto either = std::launch::async | std::launch::deferred;  // deferred where no thread is to be had
+    const auto either = std::launch::async | std::launch::deferred;  // deferred if the system refuses a thread
     return std::async(either, [path] { return std::make_unique<OnnxRuntimeLibrary>(path); });
 }
 

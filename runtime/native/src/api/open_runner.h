@@ -1,4 +1,4 @@
-// The runner of a bundle: options checked, the engine library of its target opened (engines/loading.py).
+// Makes the runner of a bundle: checks the options and opens the engine library of its target (engines/loading.py).
 #pragma once
 
 #include <cstdint>
@@ -15,16 +15,17 @@ namespace hart_edge {
 
 using Starting = std::future<std::unique_ptr<OnnxRuntimeLibrary>>;
 
-// The options as they are. Throws the engine error or the argument error for what no engine takes.
+// Check the options and return them unchanged. Throws the engine error or the argument error for what no engine takes.
 const hart_edge_options &checked(const hart_edge_options &options);
 
-// Load ONNX Runtime beside other work.
+// Begin to load ONNX Runtime on another thread.
 Starting start_library(const hart_edge_options &options);
 
-// Bytes of a bundle's weights and buffers, and of a preview.
+// Bytes that a bundle's weights, its buffers and a preview need.
 std::uint64_t memory_needed(const Bundle &bundle, const Buffers &buffers);
 
-// memory: of memory_needed(). Throws the engine error for a target that this library does not run, the memory error.
+// memory: from memory_needed(). Throws the engine error for a target that this library does not run, and the memory
+// error.
 std::unique_ptr<Runner> make_runner(const Bundle &bundle, Starting &library, const hart_edge_options &options,
                                     std::uint64_t memory);
 

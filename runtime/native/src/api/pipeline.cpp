@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::int64_t MOST_TOKENIZER_BYTES = 256 << 20;
 
-// A noise buffer of one image, as docs/randomness.md has it.
+// Fill the noise buffer of one image, as docs/randomness.md specifies.
 void noise(const Buffer &buffer, std::uint64_t seed, float *into) {
     Stream stream{seed, static_cast<std::uint64_t>(buffer.purpose), static_cast<std::uint64_t>(*buffer.scale), 0};
     const auto numbers = static_cast<std::size_t>(buffer.bytes_per_image) / sizeof(float);
@@ -66,7 +66,7 @@ std::optional<PromptTokenizer> make_tokenizer(const Bundle &bundle) {
 
 void free_image(hart_edge_image *image) {
     std::free(image);
-}  // its pixels lie behind it, in the same block
+}  // the pixels follow it in the same block
 
 Pipeline::Pipeline(const std::string &folder, const hart_edge_options &options)
     : options_(checked(options)),
@@ -85,7 +85,7 @@ Pipeline::Pipeline(const std::string &folder, const hart_edge_options &options)
 
 void Pipeline::load() {
     std::vector<ComponentName> graphs;  // in the order in which the plan first runs them
-    std::size_t awaited = 0;            // what the first scale needs
+    std::size_t awaited = 0;            // how many of them the first scale needs
     for (const Step &step : bundle_.manifest.plan.steps) {
         if (std::find(graphs.begin(), graphs.end(), step.graph) == graphs.end()) graphs.push_back(step.graph);
         if (awaited == 0 && step.ends_scale) awaited = graphs.size();
@@ -111,7 +111,7 @@ std::unique_ptr<Pipeline> Pipeline::reopened() const {
                     "expected the process that opened this bundle, found a fork of it, where CUDA cannot be used; open "
                     "the bundle in a process that was not forked from one that uses the GPU");
     }
-    if (runner_->is_loading()) {  // its locks may be held by a thread that is not in this process
+    if (runner_->is_loading()) {  // a thread of the parent may own its locks
         throw Error(Status::engine,
                     "expected a bundle whose graphs were loaded before the fork, found some that were being loaded; set "
                     "wait_for_all, or open the bundle in the child");
@@ -151,7 +151,7 @@ void Pipeline::generate(const hart_edge_params &params, hart_edge_image **images
     cancelled_ = false;
     runner_->resume();
     const Sampling sampling = check_settings(bundle_.manifest.sampling, params);
-    const std::vector<Inputs> inputs = check_inputs(params);  // all of them before the first is drawn
+    const std::vector<Inputs> inputs = check_inputs(params);  // check all before the first is drawn
     bundle_.require_unwritten();
     std::vector<Image> finished;
     finished.reserve(params.count);
@@ -162,10 +162,10 @@ void Pipeline::generate(const hart_edge_params &params, hart_edge_image **images
             }
         });
     } catch (const Error &error) {
-        if (error.status() == Status::engine) check_cancelled();  // an engine that was stopped fails
+        if (error.status() == Status::engine) check_cancelled();  // stopping an engine makes it fail
         throw;
     }
-    bundle_.require_unwritten();  // the graphs were those that were verified to the end
+    bundle_.require_unwritten();  // until now the mapped files were those that were verified
     for (std::size_t picture = 0; picture < finished.size(); ++picture) images[picture] = finished[picture].release();
 }
 
@@ -230,7 +230,7 @@ class Pipeline::Drawing : public Caller {
 
     void step_done() override { pipeline_.check_cancelled(); }
 
-    void scale_done(std::size_t scale) override {  // the last is told with the picture
+    void scale_done(std::size_t scale) override {  // the last one is reported with the picture
         if (scale + 1 < pipeline_.scales_.size()) pipeline_.tell(params_, picture_, scale, nullptr);
     }
 
@@ -304,7 +304,7 @@ void Pipeline::cancel() noexcept {
 }
 
 void Pipeline::check_cancelled() const {
-    while (cancelling_ != 0) {  // a few instructions of cancel()
+    while (cancelling_ != 0) {  // lasts a few instructions of cancel()
     }
     if (cancelled_) throw Error(Status::cancelled, "cancelled");
 }

@@ -1,7 +1,7 @@
-// What a handle holds: prompts, seeds and settings in, pictures out, scale by scale if wanted (runtime/pipeline.py).
+// An opened bundle: prompts, seeds and settings in, pictures out, scale by scale on request (runtime/pipeline.py).
 //
-// Every picture of a list is made on its own, so memory does not grow with the list and each equals the same one made
-// alone, byte for byte.
+// The pictures of a list are made one after another, so memory does not grow with the list, and each equals the picture
+// of a call with its prompt and seed only, byte for byte.
 #pragma once
 
 #include <sys/types.h>
@@ -23,7 +23,7 @@
 
 namespace hart_edge {
 
-// Free what hart_edge_generate gave out.
+// Free an image that hart_edge_generate returned.
 void free_image(hart_edge_image *image);
 
 class Pipeline {
@@ -31,14 +31,14 @@ class Pipeline {
     // Open, verify and load the bundle in `folder`.
     Pipeline(const std::string &folder, const hart_edge_options &options);
 
-    // The same bundle with the same options, opened by this process, a child that was forked: engines do not survive a
-    // fork. Throws the engine error where the child cannot open it, the bundle error where it is another by now.
+    // The same bundle with the same options, opened again by a forked child, since engines do not survive a fork.
+    // Throws the engine error where the child cannot open it, the bundle error where the bundle has changed since.
     [[nodiscard]] std::unique_ptr<Pipeline> reopened() const;
 
-    // Make params.count pictures; all or none. images: room for that many.
+    // Make params.count pictures, all or none. images: an array of that many pointers.
     void generate(const hart_edge_params &params, hart_edge_image **images);
 
-    // Stop a generate() that another thread runs, or this one where this is called by a signal handler.
+    // Stop a generate() that runs on another thread, or on this one if a signal handler calls this.
     void cancel() noexcept;
 
     void describe(hart_edge_info &info) const;
@@ -50,12 +50,12 @@ class Pipeline {
         const float *context = nullptr;
         const std::uint8_t *mask = nullptr;
     };
-    class Drawing;  // of one picture: what the loop calls
-    // What a callback may see of a scale.
+    class Drawing;  // the loop's Caller for one picture
+    // What a callback gets of a scale.
     struct Scale {
         std::int64_t *indices;
         std::uint32_t count;
-        std::size_t preview;  // binding that decodes its f_hat
+        std::size_t preview;  // the binding that decodes this scale's f_hat
     };
     struct Free {
         void operator()(hart_edge_image *image) const { free_image(image); }
@@ -81,8 +81,8 @@ class Pipeline {
     void check_cancelled() const;
 
     Options options_;
-    const ::pid_t process_;  // that opened it
-    std::future<std::unique_ptr<OnnxRuntimeLibrary>> library_;  // starts while the bundle is verified
+    const ::pid_t process_;  // the process that opened the bundle
+    std::future<std::unique_ptr<OnnxRuntimeLibrary>> library_;  // loads while the bundle is verified
     Bundle bundle_;
     Buffers buffers_;
     std::uint64_t memory_;
@@ -90,10 +90,10 @@ class Pipeline {
     std::string engine_;
     std::optional<PromptTokenizer> tokenizer_;
     std::vector<std::size_t> bindings_;
-    std::vector<std::uint8_t> preview_;  // RGB, and whether it is finite at the end
+    std::vector<std::uint8_t> preview_;  // RGB, then one byte: whether all numbers are finite
     std::vector<Scale> scales_;
     std::atomic<bool> cancelled_{false};
-    std::atomic<int> cancelling_{0};  // cancel() running just now
+    std::atomic<int> cancelling_{0};  // calls of cancel() in progress
 };
 
 }  // namespace hart_edge

@@ -40,7 +40,7 @@ constexpr double SQRT_HALF = 0x1.6a09e667f3bcdp-1;
 
 using Block = std::array<std::uint64_t, 4>;
 
-// Four words by Philox4x64 with ten rounds.
+// Four words, by Philox4x64 with ten rounds.
 Block philox(const Stream &stream, std::uint64_t block) {
     std::uint64_t c0 = block;
     std::uint64_t c1 = stream.step;
@@ -70,7 +70,7 @@ double horner(const Coefficients &coefficients, double r) {
     return value;
 }
 
-// Natural logarithm for 0 < p < 0.1 from + - * / alone: the C library's differs by machine.
+// Natural logarithm for 0 < p < 0.1 by + - * / only, because the C library's differs between machines.
 double log_small(double p) {
     int e = 0;
     double m = std::frexp(p, &e);  // exact

@@ -30,15 +30,15 @@ std::string shown(double value) {
     throw Error(Status::input, message);
 }
 
-// What a caller may ask for, in the order of the checks.
+// The settings that a caller may ask for, in the order of the checks.
 struct Asked {
     Setting setting;
     double (*value)(const hart_edge_params &params);
-    double of_bundle;         // the value that stands for the bundle's own
-    std::string_view range;   // in words; "" where the largest entry of the bundle's table is the limit
+    double of_bundle;         // the value that asks for the bundle's own
+    std::string_view range;   // what is allowed, in words; "" where the bundle's largest value is the limit
     bool (*fits)(double value);
     std::string_view remedy;  // the end of a refusal
-    bool shows_default;       // behind the remedy
+    bool shows_default;       // whether the bundle's own value follows the remedy
 };
 
 constexpr std::array<Asked, 4> ASKED{{
@@ -84,7 +84,7 @@ double checked(const Asked &asked, const Sampling &own, double value) {
            (asked.shows_default ? shown(values[0]) : ""));
 }
 
-// The nearest float16, ties to even, as bits.
+// The bits of the nearest FP16 number, ties to even.
 std::uint16_t fp16_bits(double value) {
     const std::uint16_t sign = std::signbit(value) ? 0x8000 : 0;
     const double size = std::fabs(value);

@@ -10,7 +10,7 @@ namespace hart_edge {
 
 namespace {
 
-constexpr std::size_t SHOWN = 60;  // characters of a foreign value that a message repeats
+constexpr std::size_t SHOWN = 60;  // characters of an untrusted value that a message repeats
 constexpr std::size_t NO_INDEX = static_cast<std::size_t>(-1);
 
 bool is_identifier(std::string_view key) {

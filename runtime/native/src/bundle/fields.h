@@ -1,5 +1,4 @@
-// JSON values in, checked C++ values out: the small machine under manifest.cpp and plan.cpp
-// (hart_edge/bundle/fields.py).
+// JSON values in, checked C++ values out: what manifest.cpp and plan.cpp are built on (hart_edge/bundle/fields.py).
 //
 // An object is declared once, as a list of Field: a key and how its value is read. `read` refuses everything that is
 // not declared and says where, in JSON terms.
@@ -21,8 +20,8 @@ namespace hart_edge {
 
 inline constexpr std::string_view REMEDY = "rebuild the bundle with python -m export.build";
 
-// Where a value stands: plan.buffers.x, files["graphs/decoder.onnx"]. A chain on the stack, spelled out only when
-// something is refused; it refers to its parent and key.
+// Where a value stands: plan.buffers.x, files["graphs/decoder.onnx"]. It is a chain of objects on the stack, each of
+// which refers to its parent and its key; the text is made only when something is refused.
 class Where {
  public:
     constexpr Where() = default;  // the top level
@@ -43,7 +42,7 @@ class Where {
 
 bool ends_with(std::string_view text, std::string_view suffix);
 
-// A foreign value as one short, harmless line.
+// An untrusted value as one short line that is safe to print.
 std::string show(const json::Value &value);
 std::string show(std::string_view text);
 
@@ -59,10 +58,10 @@ double number(const json::Value &value, const Where &where, double low, double h
 bool flag(const json::Value &value, const Where &where);
 std::string text(const json::Value &value, const Where &where, std::size_t most, Allowed allowed = line,
                  std::string_view named = "text", std::size_t least = 0);
-// A text that `matches` as a whole.
+// A text of at most `most` bytes for which `matches` is true.
 std::string text_like(const json::Value &value, const Where &where, std::size_t most, bool (*matches)(std::string_view),
                       std::string_view named);
-std::string relative_path(const json::Value &value, const Where &where);  // cannot leave the folder on any system
+std::string relative_path(const json::Value &value, const Where &where);  // stays in the folder on every system
 std::size_t choice(const json::Value &value, const Where &where, const std::string_view *names, std::size_t count);
 
 // Enumerations have their words in Words<E>::all, in the order of the enumerators.
@@ -89,7 +88,7 @@ struct Field {
     void (*read)(T &into, const json::Value &value, const Where &where);
 };
 
-// Refuse keys that are missing, then keys that are not wanted.
+// Refuse keys that are missing, then keys that are unknown.
 void check_keys(const json::Object &object, const Where &where, const std::vector<std::string_view> &wanted);
 
 // A T from an object that has exactly the keys of `fields`.

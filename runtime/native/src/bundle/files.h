@@ -1,4 +1,4 @@
-// Files read-only in memory, and whole.
+// Files for reading: mapped into memory, opened, or read as a whole.
 #pragma once
 
 #include <cstddef>
@@ -7,11 +7,11 @@
 
 namespace hart_edge {
 
-// A file mapped read-only; its pages come from the disk when they are touched and need no memory of the process's own.
-// What the system refuses is thrown as std::system_error.
+// A file mapped read-only: the system reads its pages from the disk when they are touched, and may drop them again.
+// Throws std::system_error where the system refuses.
 class MappedFile {
  public:
-    MappedFile() = default;  // of no bytes
+    MappedFile() = default;  // has no bytes
     explicit MappedFile(const std::string &path);
     ~MappedFile();
     MappedFile(MappedFile &&other) noexcept;
@@ -26,7 +26,7 @@ class MappedFile {
     std::size_t size_ = 0;
 };
 
-// A file's descriptor, closed at the end. std::system_error where it cannot be opened.
+// A file descriptor that closes itself. Throws std::system_error where the file cannot be opened.
 class OpenFile {
  public:
     explicit OpenFile(const std::string &path);
@@ -42,7 +42,7 @@ class OpenFile {
     int descriptor_;
 };
 
-// The whole of a file of at most `most` bytes; what lies behind them is left unread.
+// The first `most` bytes of a file, or all of it where it has fewer.
 std::string read_file(const std::string &path, std::size_t most);
 
 }  // namespace hart_edge

@@ -32,13 +32,13 @@ class Builder : public Parser::json_sax_t {
         return add(Number{written, value, 0, is_integer, false});
     }
     bool string(Parser::string_t &text) override { return add(std::move(text)); }
-    bool binary(Parser::binary_t & /*no JSON text has any*/) override { return false; }
+    bool binary(Parser::binary_t & /*never in a JSON text*/) override { return false; }
     bool key(Parser::string_t &text) override {
         open_.back()->as<Object>()->push_back(Member{std::move(text), Value()});
         return true;
     }
-    bool start_object(std::size_t /*always unknown*/) override { return open(Object()); }
-    bool start_array(std::size_t /*always unknown*/) override { return open(List()); }
+    bool start_object(std::size_t /*unknown in a text*/) override { return open(Object()); }
+    bool start_array(std::size_t /*unknown in a text*/) override { return open(List()); }
     bool end_array() override {
         open_.pop_back();
         return true;
@@ -60,7 +60,7 @@ class Builder : public Parser::json_sax_t {
     }
 
  private:
-    // A fresh place for the next value: the root, the end of the innermost list, the last key of the innermost object.
+    // Where the next value goes: the root, the end of the innermost list, or the last key of the innermost object.
     Value &place() {
         if (open_.empty()) return root_;
         if (List *list = open_.back()->as<List>()) return list->emplace_back();
@@ -74,7 +74,7 @@ class Builder : public Parser::json_sax_t {
     template <typename T>
     bool open(T container) {
         if (open_.size() == depth_) throw Fault{"nesting as in docs/bundle.md", "nesting without end"};
-        Value &value = place();  // stays where it is: only the innermost container grows
+        Value &value = place();  // the reference stays valid: only the innermost container grows
         value.hold(std::move(container));
         open_.push_back(&value);
         return true;
@@ -101,8 +101,8 @@ Value parse(std::string_view text, const Limits &limits) {
     if (const std::size_t at = utf8::first_invalid(text); at != std::string_view::npos) {
         throw Fault{"UTF-8", "byte " + std::to_string(at) + " that is none"};
     }
-    if (text.substr(0, 3) == "\xEF\xBB\xBF") throw Fault{"JSON", "a byte order mark"};  // the library steps over it
-    if (text.find('\0') != std::string_view::npos) throw Fault{"JSON", "a NUL byte"};   // and ends at this one
+    if (text.substr(0, 3) == "\xEF\xBB\xBF") throw Fault{"JSON", "a byte order mark"};  // the library skips it
+    if (text.find('\0') != std::string_view::npos) throw Fault{"JSON", "a NUL byte"};   // the library stops at it
     Value root;
     Builder builder(root, limits.depth);
     Parser::sax_parse(text.begin(), text.end(), &builder);

@@ -1,5 +1,5 @@
 // JSON text -> a tree of values, as strict as the manifest's Python reader: every key once, finite numbers, UTF-8,
-// bounded depth and size. First link of the chain; manifest.cpp and the tokenizer read the tree.
+// bounded depth and size. Reading a bundle begins here; manifest.cpp and the tokenizer read the tree.
 #pragma once
 
 #include <cstddef>
@@ -23,9 +23,9 @@ struct Null {};
 struct Number {
     std::string written;
     double value = 0;
-    std::int64_t integer = 0;  // where is_integer and fits
-    bool is_integer = false;   // digits alone: 1.0 and 1e2 are none
-    bool fits = false;         // in 64 bits with sign
+    std::int64_t integer = 0;  // valid where is_integer and fits
+    bool is_integer = false;   // written with digits only: 1.0 and 1e2 are not integers
+    bool fits = false;         // the integer fits into 64 bits with sign
 };
 
 class Value {
@@ -34,7 +34,7 @@ class Value {
     template <typename T>
     explicit Value(T held) : held_(std::move(held)) {}
 
-    // The value as one of Null, bool, Number, std::string, List, Object; nullptr where it is another.
+    // The value as T, one of Null, bool, Number, std::string, List, Object; nullptr where it has another type.
     template <typename T>
     [[nodiscard]] const T *as() const {
         return std::get_if<T>(&held_);
@@ -44,7 +44,7 @@ class Value {
         return std::get_if<T>(&held_);
     }
 
-    // Hold another value instead.
+    // Replace the value.
     template <typename T>
     void hold(T held) {
         held_.template emplace<T>(std::move(held));
@@ -59,21 +59,21 @@ struct Member {
     Value value;
 };
 
-// The value of a key, or nullptr; a search from front to back.
+// The value of a key, or nullptr. Searches from front to back.
 const Value *find(const Object &object, std::string_view key);
 
 struct Limits {
     std::size_t bytes;
-    std::size_t depth;  // of lists and objects inside one another
+    std::size_t depth;  // how deep lists and objects may nest
 };
 
-// Why a text is not the JSON that is wanted.
+// Why a text was refused as JSON.
 struct Fault {
     std::string expected;
     std::string found;
 };
 
-// The value of the whole of `text`. Throws Fault.
+// Parse the whole of `text`. Throws Fault.
 Value parse(std::string_view text, const Limits &limits);
 
 // A text as a JSON string of ASCII characters, as Python's json.dumps writes it.

@@ -32,8 +32,8 @@ bool is_folder(const std::string &path) {
     return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-// The one folder that links of a bundle in a Hugging Face cache lead to, "" for a bundle elsewhere: that of the nearest
-// entry around the bundle, a folder `snapshots` beside a folder `blobs`.
+// The one folder that links of a bundle in a Hugging Face cache may lead to: `blobs` of the nearest cache entry above
+// the bundle, where it stands beside `snapshots`. "" for a bundle elsewhere.
 std::string blobs_of(const std::string &root) {
     for (std::string above = parent_of(root); above != "/"; above = parent_of(above)) {
         if (name_of(above) != "snapshots") continue;
@@ -69,7 +69,7 @@ std::optional<std::string> locate(const std::string &root, const std::string &na
     if (target.fault == ENOENT) return std::nullopt;
     if (target.fault != 0) refuse(name, "a file", std::generic_category().message(target.fault), REPAIR);
     const bool allowed = lies_in(target.path, root) || parent_of(target.path) == blobs_of(root);
-    if (!lies_in(parent.path, root) || !allowed) {  // only the last part of a name may be a link to a blob
+    if (!lies_in(parent.path, root) || !allowed) {  // only a file, never a folder, may be a link to a blob
         refuse(name, "a file inside the bundle", "a link that leads out of it to " + target.path,
                "put a copy of the file in its place");
     }

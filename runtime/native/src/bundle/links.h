@@ -1,5 +1,5 @@
-// Where the files of a bundle lie: the folder and a name in, a regular file out. No link leads out of it
-// (hart_edge/bundle/links.py).
+// Where the files of a bundle lie: its folder and a name in, the path of a regular file out. No link may lead out of
+// the folder (hart_edge/bundle/links.py).
 #pragma once
 
 #include <cstdint>
@@ -21,10 +21,10 @@ struct Resolved {
 };
 Resolved resolve(const std::string &path);
 
-// The regular file behind a name, all links followed. Nothing where there is no such file; throws the bundle error for
-// a link that leads out of `root`, which is resolved. Links may lead anywhere inside the folder. One layout may lead out
-// of it: a snapshot of a Hugging Face cache, ENTRY/snapshots/REVISION/ and any depth below it, where a file is a link to
-// ENTRY/blobs/HASH.
+// The regular file that a name leads to, all links followed; nothing where there is no such file. `root` is the
+// bundle's folder without links. Links may lead anywhere inside it; a link that leads out of it is refused with the
+// bundle error. One layout is excepted: a snapshot of a Hugging Face cache, ENTRY/snapshots/REVISION/ and any depth
+// below it, where a file is a link to ENTRY/blobs/HASH.
 std::optional<std::string> locate(const std::string &root, const std::string &name);
 
 }  // namespace hart_edge

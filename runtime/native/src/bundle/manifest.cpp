@@ -62,7 +62,7 @@ constexpr std::array<Field<FileEntry>, 2> FILE_ENTRY{{
      [](FileEntry &into, const Value &value, const Where &where) { into.sha256 = read_sha256(value, where); }},
 }};
 
-struct Checked {};  // of a part that the runtime has no use for
+struct Checked {};  // stands for a part that is checked but not stored
 
 constexpr std::array<Field<Checked>, 2> CALIBRATION{{
     {"prompts", [](Checked &, const Value &value, const Where &where) { read_count(value, where); }},
@@ -186,7 +186,7 @@ Manifest parse(std::string_view data) {
     const Where top;
     const auto *held = value.as<json::Object>();
     if (held == nullptr) refuse(top, "an object", show(value));
-    const Value *version = json::find(*held, "format_version");  // first: every other key may differ with it
+    const Value *version = json::find(*held, "format_version");  // checked first: other versions have other keys
     const auto *number = version == nullptr ? nullptr : version->as<json::Number>();
     if (number == nullptr || !number->is_integer || !number->fits || number->integer != FORMAT_VERSION) {
         const bool newer = number != nullptr && number->is_integer && number->value > FORMAT_VERSION;

@@ -1,7 +1,7 @@
 // manifest.json of a bundle, of format FORMAT_VERSION: bytes in, a Manifest out (hart_edge/bundle/manifest.py).
 //
-// docs/bundle.md is the specification. `parse` refuses everything that it does not allow, so the code behind it trusts
-// its Manifest. Nothing here touches a file: verify.cpp does.
+// docs/bundle.md is the specification. `parse` refuses everything that it does not allow, so whoever gets a Manifest
+// may trust it. Nothing here touches a file: verify.cpp does.
 #pragma once
 
 #include <array>
@@ -45,7 +45,7 @@ struct FileEntry {
     std::string sha256;
 };
 
-// Calibration, quality, licences and tools are checked and left: a runner has no use for them.
+// Calibration, quality, licences and tools are checked but not stored: a runner has no use for them.
 struct Manifest {
     std::string name;
     Precision precision{};
@@ -63,10 +63,10 @@ struct Manifest {
     Table<FileEntry> files;
     Table<Constant> constants;
     Plan plan;
-    std::optional<std::size_t> scales_of_quality;  // entries of its table, where there is one
+    std::optional<std::size_t> scales_of_quality;  // rows of the table of quality by scale, where there is one
 };
 
-// The manifest in the bytes of a manifest.json; the bundle error names the JSON path of a fault.
+// Parse the bytes of a manifest.json. The bundle error names the JSON path of the value at fault.
 Manifest parse(std::string_view data);
 
 }  // namespace hart_edge

@@ -6,7 +6,7 @@ namespace hart_edge {
 
 namespace {
 
-constexpr std::int64_t ALIGNMENT = 64;  // of constants; a cache line, and what accelerators ask of host memory
+constexpr std::int64_t ALIGNMENT = 64;  // of constants: a cache line, and what accelerators expect of host memory
 
 constexpr Where TOP;
 

@@ -1,14 +1,14 @@
-// What the keys of a manifest say of each other, beside the plan: the second half of hart_edge/bundle/manifest.py.
-// Every function throws the bundle error.
+// Whether the keys of a manifest, other than the plan, agree with each other (hart_edge/bundle/manifest.py, second
+// half). Every function throws the bundle error.
 #pragma once
 
 #include "bundle/manifest.h"
 
 namespace hart_edge {
 
-void check_tables(const Manifest &manifest);  // what scales and diffusion steps say about each other
-void check_files(const Manifest &manifest);   // every file that something names is listed, constants lie inside theirs
-void check_inputs(const Manifest &manifest);  // what the caller is asked for: token ids, or a context and its mask
-void check_noise(const Manifest &manifest);   // the shapes of docs/randomness.md
+void check_tables(const Manifest &manifest);  // tables have one entry per scale or per diffusion step
+void check_files(const Manifest &manifest);   // every file that is named is listed; constants lie inside their file
+void check_inputs(const Manifest &manifest);  // the caller passes token ids, or a context and its mask
+void check_noise(const Manifest &manifest);   // noise has the shapes of docs/randomness.md
 
 }  // namespace hart_edge

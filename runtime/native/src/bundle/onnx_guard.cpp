@@ -15,22 +15,22 @@ namespace hart_edge {
 namespace {
 
 constexpr std::array<std::string_view, 3> DOMAINS{"", "ai.onnx", "com.microsoft"};
-// What our exporters and quantisers write. EPContext is not among them: it names files for engines to open.
+// The operators that our export and calibration write. EPContext is not one of them: it makes engines open other files.
 constexpr std::array<std::string_view, 14> MICROSOFT_OPERATORS{
     "DequantizeLinear", "DynamicQuantizeMatMul", "FusedMatMul", "MatMulIntegerToFloat",
     "MatMulNBits",      "MultiHeadAttention",    "QGemm",       "QLinearAdd",
     "QLinearConv",      "QLinearMatMul",         "QLinearMul",  "QLinearSigmoid",
     "QLinearSoftmax",   "QuantizeLinear"};
-constexpr int MOST_DEPTH = 64;           // messages inside messages; a subgraph takes three
+constexpr int MOST_DEPTH = 64;           // of nested messages; a subgraph adds three
 constexpr int MOST_FIELDS = 5'000'000;   // of all messages together; bounds the time that a hostile file can cost
-constexpr std::size_t MOST_TEXT = 4096;  // bytes of a name that is looked at
+constexpr std::size_t MOST_TEXT = 4096;  // bytes of a text that a rule below reads
 constexpr std::size_t MOST_NUMBER = 26;  // the largest field number below
 constexpr std::array<std::string_view, 4> EXTERNAL_KEYS{"location", "offset", "length", "checksum"};
 constexpr const char *REMEDY = "do not load it; rebuild the bundle with python -m export.build";
 
 // Every message of onnx.proto that a model can hold: field number, kind, * where it may repeat.
-// int: varint; f32, f64: fixed; raw: bytes that are stepped over; text: returned for a check; else a message.
-// The words of hart_edge/bundle/onnx_guard.py, whose test holds them against the onnx package.
+// int: varint; f32, f64: fixed width; raw: bytes that are skipped; text: bytes that a rule reads; else a message.
+// The table is that of hart_edge/bundle/onnx_guard.py, whose test compares it with the onnx package.
 constexpr std::string_view PROTO = R"(
 Model       1 int, 2 raw, 3 raw, 4 raw, 5 int, 6 raw, 7 Graph, 8 Opset*, 14 Pair*, 20 Training*, 25 Function*,
             26 Device*
@@ -85,7 +85,7 @@ bool is_digit(char c) {
     return c >= '0' && c <= '9';
 }
 
-// The table above, read. Its words are separated by spaces, commas and line ends; a message begins a line.
+// Parse the table above. Its words are separated by spaces, commas and line ends; a message begins a line.
 Layouts read_layouts() {
     Layouts layouts;
     Layout *layout = nullptr;
@@ -117,12 +117,12 @@ Layouts read_layouts() {
     return layouts;
 }
 
-// What `examine` looks at in a message: the texts and numbers of its fields, and pairs of key and value.
+// What `examine` reads of a message: the texts and numbers of its fields, and pairs of key and value.
 struct Found {
     std::array<bool, MOST_NUMBER + 1> given{};
     std::array<std::uint64_t, MOST_NUMBER + 1> numbers{};
     std::array<std::string_view, MOST_NUMBER + 1> texts{};
-    std::vector<std::pair<std::string_view, std::string_view>> pairs;  // of Tensor field 13
+    std::vector<std::pair<std::string_view, std::string_view>> pairs;  // field 13 of Tensor: external_data
 };
 
 // One walk over one file.
@@ -132,7 +132,7 @@ class Guard {
         : path_(path), data_(data), external_(external), layouts_(read_layouts()) {}
 
     bool check() {
-        if (data_.size() >= 8 && data_.substr(4, 4) == "ORTM") {  // ONNX Runtime would take it for its own format
+        if (data_.size() >= 8 && data_.substr(4, 4) == "ORTM") {  // ONNX Runtime would read it as its own format
             refuse("an ONNX graph", "the mark of an ORT-format model");
         }
         const Found model = walk(layouts_.at("Model"), 0, data_.size(), 0);
@@ -150,7 +150,7 @@ class Guard {
         refuse("complete protobuf", "wire type " + std::to_string(wire) + " at byte " + std::to_string(begin));
     }
 
-    // The varint at `at`, which moves behind it.
+    // Read the varint at `at`, and move `at` past it.
     std::uint64_t varint(std::size_t &at, std::size_t end) const {
         std::uint64_t value = 0;
         for (unsigned shift = 0; shift < 70 && at < end; shift += 7) {
@@ -208,7 +208,7 @@ class Guard {
                 }
                 at += bytes;
             }
-            if (!field.repeated && found.given[number]) {  // protobuf takes the last or merges; this check sees one
+            if (!field.repeated && found.given[number]) {  // protobuf takes the last one or merges them
                 refuse("field " + std::to_string(number) + " of " + message + " once",
                        "it twice at byte " + std::to_string(begin));
             }
@@ -218,7 +218,7 @@ class Guard {
         return found;
     }
 
-    // A length-delimited field: nothing for raw, else the text or the walked message.
+    // Take a length-delimited field: skip raw bytes, keep a text, walk a message.
     void take(const Layout &layout, const Field &field, std::uint64_t number, std::size_t start, std::size_t end,
               int depth, Found &found) {
         if (field.kind == "text") {
@@ -229,7 +229,7 @@ class Guard {
         }
     }
 
-    // Apply the rules for one message whose fields have been read.
+    // Apply the rules to a message whose fields have been read.
     void examine(std::string_view message, const Found &found) {
         if (message == "Node") {
             examine_node(text(found.texts[4]), text(found.texts[7]), text(found.texts[3]));
@@ -254,14 +254,14 @@ class Guard {
         return std::string(value);
     }
 
-    // The first characters of a text, as repr writes it.
+    // The first characters of a text, quoted as Python's repr does.
     static std::string shown(std::string_view value, std::size_t characters) {
         std::size_t at = 0;
         for (; characters > 0 && at < value.size(); --characters) utf8::next(value, at);
         return utf8::repr(value.substr(0, at));
     }
 
-    // owner: describes what names the domain, should it be refused.
+    // Refuse an unknown domain. `owner` describes what names it, for the message.
     template <typename Owner>
     void examine_domain(const std::string &domain, Owner owner) const {
         if (std::find(DOMAINS.begin(), DOMAINS.end(), domain) != DOMAINS.end()) return;
@@ -276,7 +276,7 @@ class Guard {
         refuse("a known operator of com.microsoft", shown(operation, 100) + " in node " + shown(name, 60));
     }
 
-    // External data: a listed file, by exactly its name, and bytes that lie inside it.
+    // External data must lie inside a file that is listed, and be named exactly as it is listed.
     void examine_tensor(const Found &found) {
         const std::uint64_t location = found.numbers[14];
         if (location > 1) refuse("data_location 0 or 1", std::to_string(location));
@@ -295,7 +295,7 @@ class Guard {
             refuse("external data of " + tensor + " by location, offset and length", "[" + keys.substr(0, 98) + "]");
         }
         const std::string file = entries["location"];
-        // ONNX Runtime takes some names for addresses in memory; matching whole names excludes them.
+        // ONNX Runtime reads some names as addresses in memory; comparing whole names excludes them.
         const auto listed = external_.find(file);
         if (listed == external_.end()) {
             refuse("external data of " + tensor + " in a file of manifest.json beside the graph", shown(file, 100));
@@ -304,7 +304,7 @@ class Guard {
         const std::uint64_t offset = digits(entries["offset"], "offset", tensor);
         const std::uint64_t length = digits(entries["length"], "length", tensor);
         const auto size = static_cast<std::uint64_t>(listed->second);
-        if (length > size || offset > size - length) {  // their sum may be beyond 64 bits
+        if (length > size || offset > size - length) {  // the sum might not fit into 64 bits
             refuse(
                 "external data of " + tensor + " within the " + std::to_string(size) + " bytes of " + file,
                 "bytes " + std::to_string(offset) + " to " + std::to_string(offset) + " + " + std::to_string(length));

@@ -1,8 +1,8 @@
-// A look into an ONNX file before an engine library sees it: no foreign operators, no files but the bundle's
-// (hart_edge/bundle/onnx_guard.py).
+// Checks an ONNX file before an engine library opens it: it may have no custom operators, and name no files but the
+// bundle's (hart_edge/bundle/onnx_guard.py).
 //
-// Where protobuf is lenient (unknown fields, a field given twice, odd wire types) this reader refuses: a check is
-// passed by where two readers understand a file differently. It steps over tensor data by its length.
+// Where protobuf is lenient (unknown fields, a field given twice, odd wire types) this reader refuses: a file that two
+// readers understand differently could get past the check. Tensor data is skipped by its length.
 #pragma once
 
 #include <cstdint>

@@ -105,7 +105,7 @@ constexpr std::array<Field<Component>, 13> COMPONENT{{
                   const Where &where) { into.profiles = read(ENGINE, value, where).profiles; }},
 }};
 
-// The keys that a component has: `engine` where its file is one.
+// Whether a component has a key: an engine has others than a graph.
 bool component_has(const json::Object &given, std::string_view key) {
     if (key != "engine") return true;
     const Value *file = json::find(given, "file");
@@ -150,7 +150,7 @@ constexpr std::array<Field<Buffer>, 13> BUFFER{{
      [](Buffer &into, const Value &value, const Where &where) { into.start = integer(value, where, 0, MOST_EXTENT); }},
 }};
 
-// The keys that a buffer of its kind has: those up to `last`, and the kind's own.
+// Whether a buffer of its kind has a key: all have those up to `last`, the others belong to some kinds.
 bool buffer_has(const json::Object &given, std::string_view key) {
     static constexpr std::array<std::string_view, 7> FURTHER{"setting", "scale", "constant", "distribution",
                                                              "purpose", "cache", "start"};

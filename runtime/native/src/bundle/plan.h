@@ -1,7 +1,7 @@
 // What a runner executes: the graphs, the named buffers between them, and the steps in their order
 // (hart_edge/bundle/plan.py).
 //
-// The structures are the JSON objects of docs/bundle.md; plan_check.cpp holds a plan against its graphs.
+// The structures are the JSON objects of docs/bundle.md; plan_check.cpp compares a plan with its graphs.
 #pragma once
 
 #include <array>
@@ -50,10 +50,10 @@ struct Words<ComponentName> {
 
 inline constexpr std::int64_t MOST_BYTES = std::int64_t{1} << 40;
 
-// One entry of a buffer's shape: an integer, or how many times the images at once ("B", "2B").
+// One entry of a buffer's shape: an integer, or a multiple of the number of images per run ("B", "2B").
 struct Extent {
     std::int64_t size = 0;
-    int images = 0;  // 0: `size` counts; 1: "B"; 2: "2B"
+    int images = 0;  // 0: an integer, `size`; 1: "B"; 2: "2B"
 
     [[nodiscard]] std::int64_t at_one_image() const { return images == 0 ? size : images; }
     friend bool operator==(const Extent &a, const Extent &b) { return a.size == b.size && a.images == b.images; }
@@ -61,7 +61,7 @@ struct Extent {
 };
 using Shape = std::vector<Extent>;
 
-// One entry of a graph tensor's shape: an integer, or a symbol where that is not empty.
+// One entry of a graph tensor's shape: the symbol, or the integer where the symbol is empty.
 struct Dimension {
     std::int64_t size = 0;
     std::string symbol;
@@ -74,7 +74,7 @@ struct TensorSpec {
     std::vector<Dimension> shape;
 };
 
-// A graph, or the engine made from one. What the build says about it beyond this (scheme, errors) is checked and left.
+// A graph, or the engine built from one. What else the build notes about it (scheme, errors) is checked but not stored.
 struct Component {
     ComponentName name{};
     std::string file;
@@ -82,22 +82,22 @@ struct Component {
     std::int64_t bytes = 0;
     std::vector<TensorSpec> inputs;
     std::vector<TensorSpec> outputs;
-    // Of an engine: per optimisation profile, the scale whose steps it serves; none: steps outside the loop over
-    // scales.
+    // Of an engine: for each optimization profile the scale whose steps it serves, or nothing where it serves the steps
+    // outside the loop over scales.
     std::optional<std::vector<std::optional<std::int64_t>>> profiles;
 };
 
 // A tensor in constants.bin, little-endian, C order.
 struct Constant {
     Dtype dtype{};
-    Shape shape;  // integers alone
+    Shape shape;  // integers only
     std::int64_t offset = 0;
 };
 
-// A named tensor that connects steps. What follows `last` belongs to some kinds.
+// A named tensor that connects steps. The members after `last` belong to some kinds only.
 //
-// A cache is memory that grows along axis 0. Steps name rows of it: a range, `start` and the extent of axis 0, which
-// they append or read where it lies.
+// A cache is memory that grows along axis 0. Steps name rows of it, a range given by `start` and the extent of axis 0;
+// they append these rows or read them, in place.
 struct Buffer {
     BufferKind kind{};
     Dtype dtype{};
@@ -116,7 +116,7 @@ struct Buffer {
 
 using Wires = std::vector<std::pair<std::string, std::string>>;  // tensor of the graph, buffer
 
-// One run of a graph. No scale: outside the loop over scales.
+// One run of a graph. A step without a scale is outside the loop over scales.
 struct Step {
     ComponentName graph{};
     std::optional<std::int64_t> scale;
@@ -132,10 +132,10 @@ struct Plan {
 
 std::size_t itemsize(Dtype dtype);
 
-// Bytes of a tensor at B = 1; a number above MOST_BYTES where they are more than 64 bits can say.
+// Bytes of a tensor at B = 1; a number above MOST_BYTES where they do not fit into 64 bits.
 std::int64_t bytes_per_image(Dtype dtype, const Shape &shape);
 
-// ['B', 24, 192]
+// A shape as messages show it: ['B', 24, 192]
 std::string shape_text(const Shape &shape);
 
 // Readers of the manifest's parts.

@@ -72,12 +72,12 @@ void check_buffer(const Where &where, const Buffer &buffer, const Table<Constant
     }
 }
 
-// The row behind the last of a range.
+// The row after the last of a range.
 std::int64_t end_of(const Buffer &rows) {
     return rows.start + rows.shape.front().size;
 }
 
-// A range of rows lies in its cache.
+// Check that a range of rows lies in its cache.
 void check_rows(const Where &where, const Buffer &buffer, const Table<Buffer> &buffers) {
     const Buffer *cache = buffers.find(buffer.cache);
     const std::string shown = hart_edge::show(buffer.cache);
@@ -96,7 +96,7 @@ void check_rows(const Where &where, const Buffer &buffer, const Table<Buffer> &b
     }
 }
 
-// What a symbol of a graph's shapes stands for within a step.
+// The extents that the symbols of a graph's shapes stand for within a step.
 using Symbols = std::map<std::string, Extent>;
 
 void check_tensor(const Where &at, const TensorSpec &tensor, const std::string &name, const Buffer &buffer,
@@ -120,7 +120,8 @@ void check_tensor(const Where &at, const TensorSpec &tensor, const std::string &
     }
 }
 
-// A step's inputs or outputs: calls check(tensor, name, buffer, where) for every pair that exists on both sides.
+// Call check(tensor, name, buffer, where) for every input, or every output, of a step, once both sides are known to
+// exist.
 template <typename Check>
 void wired(const Where &where, const Wires &pairs, const std::vector<TensorSpec> &specs, const Table<Buffer> &buffers,
            Check check) {
@@ -139,7 +140,7 @@ void wired(const Where &where, const Wires &pairs, const std::vector<TensorSpec>
     }
 }
 
-// How many rows a cache holds.
+// How many rows of each cache are filled.
 using Rows = std::unordered_map<std::string, std::int64_t>;
 
 // Check one step; add its outputs to `written`, and to `rows`.
@@ -215,7 +216,7 @@ void check_callers(const Plan &plan) {
            hart_edge::show(found.empty() ? "none" : found));
 }
 
-// The last step decodes the last f_hat, and could decode any other: previews do.
+// Check that the last step decodes the last f_hat, and could decode that of any other scale, as previews do.
 void check_results(const Plan &plan, const Names &written, std::int64_t scales, std::int64_t image_size) {
     const std::string final_f_hat = "f_hat." + std::to_string(scales - 1);
     struct Wanted {

@@ -1,5 +1,5 @@
-// A plan against its graphs and constants (hart_edge/bundle/plan_check.py): bundle error unless every step can run with
-// what the steps before it left. docs/bundle.md lists the rules under "A plan is consistent".
+// Checks a plan against its graphs and constants (hart_edge/bundle/plan_check.py): throws the bundle error unless every
+// step can run on what the steps before it wrote. docs/bundle.md lists the rules under "A plan is consistent".
 #pragma once
 
 #include <cstdint>

@@ -32,7 +32,7 @@ struct SettingField {
     double high = 1;
 };
 
-// In the order of the manifest.
+// All settings, in the order of the manifest.
 inline constexpr std::array<SettingField, 6> SETTINGS{{
     {Setting::cfg_scale, SettingKind::number, false, 0, 100},
     {Setting::top_p, SettingKind::number, false, 1e-6, 1},
@@ -49,10 +49,10 @@ constexpr bool per_scale(Setting setting) {
     return false;
 }
 
-// A bundle's settings, or what a caller asked for in their place. Every value is exact in a double.
+// The settings of a bundle, or those that a caller asked for instead. Every value is exact in a double.
 class Sampling {
  public:
-    // One value, or one per scale.
+    // The values of a setting: one, or one per scale.
     [[nodiscard]] const std::vector<double> &values(Setting setting) const {
         return values_[static_cast<std::size_t>(setting)];
     }
@@ -62,7 +62,7 @@ class Sampling {
     [[nodiscard]] double value(Setting setting, std::optional<std::int64_t> scale = {}) const {
         return values(setting)[static_cast<std::size_t>(scale.value_or(0))];
     }
-    // The value for every scale.
+    // Use the same value at every scale.
     void fill(Setting setting, double value) { set(setting, std::vector<double>(values(setting).size(), value)); }
 
  private:
@@ -71,7 +71,7 @@ class Sampling {
 
 Sampling read_sampling(const json::Value &value, const Where &where);
 
-// What the number of scales and of codes says about the tables. Throws the bundle error.
+// Check the tables against the number of scales and of codes. Throws the bundle error.
 void check_tables(const Sampling &sampling, const Where &where, std::size_t scales, std::int64_t vocab_size);
 
 }  // namespace hart_edge

@@ -1,7 +1,7 @@
 #include "bundle/sha256.h"
 
-// libcrypto for its assembly (SHA extensions of x86 and ARM); the plain functions because they need no set-up, no
-// memory and nothing global, and add 35 KB where they are linked in. OpenSSL 3 marks them deprecated in favour of EVP.
+// libcrypto has assembly for it (SHA extensions of x86 and ARM). Its plain functions need no set-up, no memory and no
+// global state, and add 35 KB where they are linked in; OpenSSL 3 marks them deprecated in favour of EVP.
 #define OPENSSL_API_COMPAT 0x10100000L
 #include <openssl/sha.h>
 
@@ -14,7 +14,7 @@ namespace hart_edge {
 
 namespace {
 
-constexpr std::size_t BLOCK = std::size_t{1} << 18;  // stays in the cache
+constexpr std::size_t BLOCK = std::size_t{1} << 18;  // small enough for the CPU's cache
 
 }  // namespace
 

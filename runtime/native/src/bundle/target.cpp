@@ -12,7 +12,7 @@ bool digit(char c) {
     return c >= '0' && c <= '9';
 }
 
-// Two to four numbers with dots between them.
+// Whether a text is two to four numbers with dots between them.
 bool is_version(std::string_view text) {
     int numbers = 1;
     bool begun = false;
@@ -77,7 +77,7 @@ std::string scale_text(const std::optional<std::int64_t> &scale) {
     return scale ? std::to_string(*scale) : "null";
 }
 
-// Every profile serves a scale that there is, no two the same, and every step has one.
+// Check that every profile serves an existing scale, no two the same one, and that every step has a profile.
 void check_profiles(const Component &component, const Where &where, const Plan &plan, std::int64_t scales) {
     const Where engine(where, "engine");
     const Where at(engine, "profiles");

@@ -1,5 +1,5 @@
-// What a bundle was made for: the target, and what its engines need, which a loader compares before it opens one
-// (hart_edge/bundle/target.py).
+// What a bundle was built for: its target, and the requirements of its engines, which are compared with the machine
+// before an engine is opened (hart_edge/bundle/target.py).
 #pragma once
 
 #include <array>
@@ -26,7 +26,7 @@ struct Words<HardwareCompatibility> {
     static constexpr std::array<std::string_view, 3> all{"none", "same-compute-capability", "ampere-plus"};
 };
 
-// What the engines of a bundle need. `version` is that of the library that the target names, which built them.
+// What the engines of a bundle need. `version` is that of the engine library that built them.
 struct Engines {
     std::string version;
     std::string platform;
@@ -38,12 +38,12 @@ struct Engines {
 
 struct TargetSpec {
     Target name{};
-    std::optional<Engines> engines;  // none where the components are graphs
+    std::optional<Engines> engines;  // empty where the components are graphs
 };
 
 TargetSpec read_target(const json::Value &value, const Where &where);
 
-// A bundle holds graphs or engines, not both, and engines have a profile for every step: bundle error otherwise.
+// Throw the bundle error unless a bundle has graphs or engines, not both, and engines have a profile for every step.
 void check_engines(const TargetSpec &target, const std::vector<Component> &components, const Plan &plan,
                    std::int64_t scales);
 

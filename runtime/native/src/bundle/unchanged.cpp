@@ -81,7 +81,7 @@ void VerifiedFiles::require_unwritten(const std::vector<std::string> &names) {
         const Known &file = known_.at(name);
         const Stamp &known = file.stamp;
         struct stat status {};
-        if (::stat(file.path.c_str(), &status) != 0) continue;  // allocates nothing: it is asked for every picture
+        if (::stat(file.path.c_str(), &status) != 0) continue;  // Stamp::of allocates, and this runs often
         const bool same = known.device == static_cast<std::uint64_t>(status.st_dev) &&
                           known.inode == static_cast<std::uint64_t>(status.st_ino);
         if (same && (known.size != static_cast<std::int64_t>(status.st_size) ||

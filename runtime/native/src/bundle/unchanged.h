@@ -1,8 +1,8 @@
 // Whether the files of a bundle are still those that were verified: for graphs that are opened later than the bundle
 // (hart_edge/bundle/unchanged.py).
 //
-// A file is known by its stamp, which any write, replacement or new link changes; where the stamp is another, size and
-// SHA-256 are compared again.
+// A file's stamp changes with every write, replacement or new link. Where it has changed, size and SHA-256 are compared
+// again.
 #pragma once
 
 #include <cstdint>
@@ -15,17 +15,17 @@
 
 namespace hart_edge {
 
-// What the file system says of a file. device and inode: which one it is; the others: when it was written.
+// What the file system says of a file: device and inode tell which file it is, the rest when it was written.
 struct Stamp {
     std::uint64_t device = 0;
     std::uint64_t inode = 0;
     std::int64_t size = 0;
     std::int64_t written = 0;  // nanoseconds
-    std::int64_t changed = 0;  // nanoseconds; of links and names too, and no program can set it
+    std::int64_t changed = 0;  // nanoseconds; changes with links and names too, and no program can set it
 
     static Stamp of(const std::string &path);  // throws std::system_error
 
-    // Whether its times tell a change: file systems count in ticks.
+    // Whether a write from now on would change the stamp: file systems count time in ticks.
     [[nodiscard]] bool is_settled() const;
     [[nodiscard]] bool operator==(const Stamp &other) const;
 };
@@ -35,11 +35,11 @@ class VerifiedFiles {
     // stamps: of every file, taken before it was hashed.
     VerifiedFiles(std::string root, const Table<FileEntry> &files, const std::map<std::string, Stamp> &stamps);
 
-    // Throw the bundle error unless these files are what the manifest lists. Reads those alone whose stamps changed.
-    // Any thread. Whoever opens a file asks before it and after it.
+    // Throw the bundle error unless these files are what the manifest lists. Reads only those whose stamps changed.
+    // Call it before and after a file is opened. Any thread.
     void require(const std::vector<std::string> &names);
 
-    // Throw the bundle error where one of these was written in place: a file that is mapped changes with it. One that
+    // Throw the bundle error where one of these was written in place, since a mapping of it changes too. A file that
     // was replaced or removed stays what it was for those who have it open. Any thread.
     void require_unwritten(const std::vector<std::string> &names);
 

@@ -32,14 +32,14 @@ std::string read_manifest(const std::string &root) {
     return read_file(*file, MOST_MANIFEST_BYTES);
 }
 
-// SHA-256 of every file, two at a time: it is most of the time that opening takes, and disks and cores allow it.
+// SHA-256 of every file, two at a time: hashing is most of the time that opening takes.
 std::vector<std::string> hash_all(const std::vector<std::string> &paths) {
     std::vector<std::string> hashes(paths.size());
     std::atomic<std::size_t> next{0};
     const auto work = [&] {
         for (std::size_t index = next++; index < paths.size(); index = next++) hashes[index] = sha256(paths[index]);
     };
-    // deferred where no thread is to be had: get() then finds nothing left to do
+    // The system may refuse a thread; the work is then deferred until get(), which finds nothing left to do.
     std::future<void> other = std::async(std::launch::async | std::launch::deferred, work);
     try {
         work();
@@ -52,7 +52,8 @@ std::vector<std::string> hash_all(const std::vector<std::string> &paths) {
     return hashes;
 }
 
-// Sizes of all files first (a truncated copy is found at once), then their hashes. Returns the stamps that were hashed.
+// Compare the sizes of all files first (which finds a truncated copy at once), then their hashes. Returns the stamps
+// that the files had when they were hashed.
 std::map<std::string, Stamp> verify_files(const std::string &root, const Table<FileEntry> &files) {
     std::vector<std::string> targets;
     std::map<std::string, Stamp> stamps;
@@ -82,7 +83,7 @@ std::string folder_of(const std::string &file) {
     return slash == std::string::npos ? "" : file.substr(0, slash + 1);
 }
 
-// The files that lie in a graph's folder or below it, by their names from there.
+// The files that lie in a graph's folder or below it, by their paths relative to that folder.
 ExternalFiles files_beside(const std::string &graph, const Table<FileEntry> &files) {
     const std::string folder = folder_of(graph);
     ExternalFiles beside;
@@ -125,7 +126,7 @@ Bundle open_bundle(const std::string &path) {
         Bundle bundle{root.path, text, parse(text), {}, {}, {}, {}};
         const std::map<std::string, Stamp> stamps = verify_files(root.path, bundle.manifest.files);
         for (const Component &component : bundle.manifest.components) {
-            if (component.profiles) continue;  // opaque to all but the library that made it; its hash vouches for it
+            if (component.profiles) continue;  // engines are opaque; their hash was checked
             const std::string file = bundle.path(component.file);
             const MappedFile graph(file);
             if (check_graph(file, graph.bytes(), files_beside(component.file, bundle.manifest.files))) {
@@ -145,7 +146,7 @@ Bundle open_bundle(const std::string &path) {
         bundle.verified = std::make_unique<VerifiedFiles>(root.path, bundle.manifest.files, stamps);
         std::vector<std::string> all;
         for (const auto &[name, entry] : bundle.manifest.files) all.push_back(name);
-        bundle.verified->require(all);  // what was looked into and mapped is what was hashed
+        bundle.verified->require(all);  // the graphs checked and files mapped are those hashed
         return bundle;
     } catch (const std::system_error &error) {  // a file that vanished, or that this user may not read
         refuse(root.path, "a bundle that can be read", error.what(), REPAIR);

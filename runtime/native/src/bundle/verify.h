@@ -16,16 +16,16 @@
 
 namespace hart_edge {
 
-// A verified bundle. Files that are opened later are held against what was verified.
+// A verified bundle. Files that are opened later are compared with what was verified.
 struct Bundle {
     // The file that manifest.files lists as `name`.
     [[nodiscard]] std::string path(const std::string &name) const { return folder + "/" + name; }
 
-    // The files in a file's folder or below it, itself among them: where a graph may keep its weights.
+    // All files in the folder of a file or below it, this one included: where a graph may keep its weights.
     [[nodiscard]] std::vector<std::string> beside(const std::string &name) const;
 
-    // Open files with a function, which is given nothing: they must be the verified ones before it and after it, also
-    // where it throws. Throws the bundle error.
+    // Run a function that opens files. They must be the verified ones before it and after it, also where it throws;
+    // else throws the bundle error.
     template <typename Function>
     auto opened(const std::vector<std::string> &names, Function open) const {
         verified->require(names);
@@ -34,7 +34,7 @@ struct Bundle {
             verified->require(names);
             return result;
         } catch (...) {
-            verified->require(names);  // an engine that failed for the sake of a file that went says so
+            verified->require(names);  // names the cause where the engine failed because a file changed
             throw;
         }
     }
@@ -46,15 +46,16 @@ struct Bundle {
     [[nodiscard]] const char *constant(const std::string &name) const;
 
     std::string folder;
-    std::string manifest_text;  // as it lies in manifest.json
+    std::string manifest_text;  // the bytes of manifest.json
     Manifest manifest;
     std::unordered_set<std::string> with_external_data;  // graphs, by file, whose weights lie in another file
     MappedFile constants;
-    std::vector<std::string> mapped;  // constants.bin, and what lies beside graphs
+    std::vector<std::string> mapped;  // constants.bin, and the files beside graphs that keep weights in them
     std::unique_ptr<VerifiedFiles> verified;
 };
 
-// Verify the bundle at `path`. The error names the file, expected, found and remedy. Reads every byte once.
+// Verify the bundle at `path`, reading every byte once. The error names the file, what was expected and found, and the
+// remedy.
 Bundle open_bundle(const std::string &path);
 
 }  // namespace hart_edge

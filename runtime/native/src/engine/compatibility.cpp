@@ -52,7 +52,7 @@ std::string built_for(const Engines &engines) {
     return line;
 }
 
-// The leading numbers of a version.
+// The numbers that a version begins with.
 std::vector<long> numbers(const std::string &version) {
     std::vector<long> found;
     const char *at = version.c_str();
@@ -65,7 +65,7 @@ std::vector<long> numbers(const std::string &version) {
     return found;
 }
 
-// The same version; or a later one of the same major where the engines are version compatible.
+// Require the version that built the engines, or a later one of the same major if they are version compatible.
 void check_version(const Engines &engines, const std::string &version) {
     const std::vector<long> built = numbers(engines.version);
     const std::vector<long> found = numbers(version);
@@ -74,7 +74,7 @@ void check_version(const Engines &engines, const std::string &version) {
                                         ": engines do not outlive a major version" + BUILD_AGAIN);
     }
     const auto shared = static_cast<std::ptrdiff_t>(std::min(built.size(), found.size()));
-    if (std::equal(built.begin(), built.begin() + shared, found.begin())) return;  // one may leave the build number out
+    if (std::equal(built.begin(), built.begin() + shared, found.begin())) return;  // one may lack the build number
     if (engines.version_compatible && found > built) return;
     const std::string expected = engines.version_compatible ? engines.version + " or later" : engines.version;
     throw Error(Status::engine,

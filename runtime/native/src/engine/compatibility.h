@@ -1,5 +1,5 @@
-// Whether this machine can run a bundle's engines (engines/tensorrt/compatibility.py): decided from the manifest,
-// before an engine is opened.
+// Decides from the manifest, before an engine is opened, whether this machine can run a bundle's engines
+// (engines/tensorrt/compatibility.py).
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace hart_edge {
 
-// Throw the engine error unless engines of TensorRT run with this version of it on a GPU of this architecture
+// Throw the engine error unless the TensorRT engines run with this version of TensorRT on a GPU of this architecture
 // ("sm_87").
 void check_machine(const TargetSpec &target, const std::string &version, const std::string &architecture);
 

@@ -5,7 +5,7 @@
 namespace hart_edge {
 
 #define HART_EDGE_TEXT(name) #name
-// The name that the header gives a function, which carries a version: cuMemAlloc is cuMemAlloc_v2.
+// Find a function by the versioned name that the header defines for it: cuMemAlloc is cuMemAlloc_v2.
 #define HART_EDGE_FUNCTION(name) decltype(&::name) name = find<decltype(&::name)>(HART_EDGE_TEXT(name))
 
 struct Cuda::Functions {

@@ -1,5 +1,5 @@
-// The CUDA driver as far as a runner needs it: memory, copies, one stream. It is found when a bundle is opened, so that
-// the library needs no CUDA to load.
+// What a runner needs of the CUDA driver: memory, copies, one stream. The driver is loaded when a bundle is opened, so
+// that this library loads without CUDA.
 #pragma once
 
 #include <cuda.h>
@@ -12,10 +12,10 @@
 
 namespace hart_edge {
 
-// One device and one stream, which everything runs on. Calls may come from any thread, one at a time.
+// One device, and one stream that everything runs on. Calls may come from any thread, one at a time.
 class Cuda {
  public:
-    // Throws the engine error without driver or device.
+    // Throws the engine error where there is no driver or no such device.
     explicit Cuda(int device);
     ~Cuda();
     Cuda(const Cuda &) = delete;
@@ -24,17 +24,17 @@ class Cuda {
     [[nodiscard]] const std::string &architecture() const { return architecture_; }  // "sm_87"
     [[nodiscard]] CUstream stream() const { return stream_; }
 
-    // Make the device the calling thread's, which TensorRT asks for.
+    // Make the device current on the calling thread, as TensorRT requires.
     void enter() const;
 
-    // `what` is for the message of a device that has no memory left.
+    // `what` says what the memory is for, should the device have none left.
     [[nodiscard]] CUdeviceptr allocate(std::size_t bytes, const std::string &what) const;
     void free(CUdeviceptr address) const noexcept;
 
-    // In the stream's order; `from` may change when the call has returned.
+    // Copy to the device, in the order of the stream; `from` may change once the call has returned.
     void upload(CUdeviceptr to, const void *from, std::size_t bytes) const;
 
-    // Waits until the bytes are there; errors of earlier work show here.
+    // Copy from the device and wait until the bytes are there. Throws errors of earlier work on the stream too.
     void download(void *to, CUdeviceptr from, std::size_t bytes) const;
     void synchronize() const;
 

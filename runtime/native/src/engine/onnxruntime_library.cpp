@@ -13,17 +13,17 @@ namespace {
 constexpr const char *VARIABLE = "HART_EDGE_ONNXRUNTIME";
 constexpr const char *NO_TELEMETRY = "ORT_DISABLE_TELEMETRY";
 const std::vector<std::string> DEFAULTS{"libonnxruntime.so.1", "libonnxruntime.so"};
-constexpr unsigned OLDEST = 20;  // as in pyproject.toml: what the graphs are tested with
+constexpr unsigned OLDEST = 20;  // as in pyproject.toml: the oldest that the graphs are tested with
 constexpr const char *REMEDY =
     "; install ONNX Runtime and name its libonnxruntime.so in HART_EDGE_ONNXRUNTIME or hart_edge_options";
 
-// The second number of "1.21.0"; 0 where the first is not 1.
+// The minor version, 21 in "1.21.0"; 0 where the major version is not 1.
 unsigned minor_of(const std::string &version) {
     if (version.compare(0, 2, "1.") != 0) return 0;
     return static_cast<unsigned>(std::strtoul(version.c_str() + 2, nullptr, 10));
 }
 
-// The library's own log stays silent: what matters comes back as a status.
+// Drops the log of ONNX Runtime: whatever matters comes back as a status.
 void ORT_API_CALL no_log(void * /*own*/, OrtLoggingLevel /*level*/, const char * /*category*/, const char * /*id*/,
                          const char * /*place*/, const char * /*message*/) {}
 
@@ -35,8 +35,8 @@ OnnxRuntimeLibrary::OnnxRuntimeLibrary(const std::string &path) {
 }
 
 void OnnxRuntimeLibrary::load(const std::string &path) {
-    // From 1.29 on, official builds send what they run to their makers, names and hashes of graphs included. Only the
-    // environment keeps them from it altogether: DisableTelemetryEvents still lets them call.
+    // From 1.29 on, official builds send telemetry, names and hashes of graphs included. Only the environment variable
+    // stops it altogether: after DisableTelemetryEvents they still connect.
     if (std::getenv(NO_TELEMETRY) == nullptr) ::setenv(NO_TELEMETRY, "1", 0);
     const char *variable = std::getenv(VARIABLE);
     std::string named = path;

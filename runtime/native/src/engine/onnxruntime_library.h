@@ -1,4 +1,4 @@
-// ONNX Runtime's shared library, loaded and started while the program runs. In: a path, or nothing. Out: its functions.
+// ONNX Runtime's shared library, loaded at run time. In: a path, or nothing. Out: its functions.
 #pragma once
 
 #include <onnxruntime_c_api.h>
@@ -13,16 +13,16 @@ namespace hart_edge {
 
 class OnnxRuntimeLibrary {
  public:
-    // path: of libonnxruntime.so; empty: the environment's HART_EDGE_ONNXRUNTIME, or else where the system finds it.
-    // Throws the engine error.
+    // path: that of libonnxruntime.so; where empty, the environment's HART_EDGE_ONNXRUNTIME, or else the library that
+    // the system finds. Throws the engine error.
     explicit OnnxRuntimeLibrary(const std::string &path);
 
     [[nodiscard]] const OrtApi &api() const { return *api_; }
     [[nodiscard]] const OrtEnv *environment() const { return environment_.get(); }
     [[nodiscard]] std::string name() const { return "ONNX Runtime " + version_; }  // "ONNX Runtime 1.21.0"
 
-    // Nothing for the status of success, and nothing allocated: what a call has made can be taken after it. Else throws
-    // the engine error with the library's message between the two texts.
+    // Throw the engine error for a status of failure, with the library's message between the two texts. For success it
+    // does nothing and allocates nothing, so that an object which the call made can be owned afterwards without a leak.
     void check(OrtStatus *status, std::string_view before, std::string_view after) const;
 
  private:

@@ -9,8 +9,8 @@ namespace hart_edge {
 
 namespace {
 
-constexpr std::array<const char *, 2> PROVIDERS{"CPUExecutionProvider", "CUDAExecutionProvider"};  // by Target
-// Bytes of keys and values; engines/onnxruntime/runner.py has the same, and says why.
+constexpr std::array<const char *, 2> PROVIDERS{"CPUExecutionProvider", "CUDAExecutionProvider"};  // indexed by Target
+// Bytes of keys and values from which a graph gets an arena; engines/onnxruntime/runner.py says why.
 constexpr std::int64_t ARENA_FROM = 1 << 24;
 
 std::int64_t cache_bytes(const Plan &plan) {
@@ -68,17 +68,17 @@ OnnxRuntimeRunner::OnnxRuntimeRunner(const Bundle &bundle, std::unique_ptr<OnnxR
     memory_.reset(memory);
 
     take(api_.SetSessionLogSeverityLevel(session_options, ORT_LOGGING_LEVEL_FATAL));
-    // Idle threads sleep. By default those of one graph's session keep turning while the next graph runs, and take the
+    // Let idle threads sleep. By default those of one graph's session keep spinning while the next graph runs, and take
     // cores from it.
     take(api_.AddSessionConfigEntry(session_options, "session.intra_op.allow_spinning", "0"));
-    // Every scale has shapes of its own: plans for a second run of each, and an arena that stays, would keep memory for
-    // all of them.
+    // Every scale has shapes of its own: memory patterns for a second run of each, and an arena that stays, would keep
+    // memory for all of them.
     take(api_.DisableMemPattern(session_options));
     if (cache_bytes(bundle.manifest.plan) < ARENA_FROM) {
         take(api_.DisableCpuMemArena(session_options));
     } else {
-        // One for each run serves a block of the model with what the block before has freed, where malloc would have
-        // the system zero new pages. Weights are not in it.
+        // An arena for each run gives a block of the model the memory that the block before it freed, where malloc
+        // would have the system zero new pages. Weights are not in it.
         take(api_.EnableCpuMemArena(session_options));
         take(api_.AddSessionConfigEntry(session_options, "session.use_device_allocator_for_initializers", "1"));
         take(api_.AddRunConfigEntry(run_options, "memory.enable_memory_arena_shrinkage", "cpu:0"));
@@ -87,12 +87,12 @@ OnnxRuntimeRunner::OnnxRuntimeRunner(const Bundle &bundle, std::unique_ptr<OnnxR
     use_provider(bundle.manifest.target.name, options);
 
     for (std::size_t graph = 0; graph < Words<ComponentName>::all.size(); ++graph) {
-        graphs_.push_back({Held<OrtSession>(nullptr, api_.ReleaseSession), nullptr, false});
+        graphs_.push_back({Owned<OrtSession>(nullptr, api_.ReleaseSession), nullptr, false});
     }
 }
 
 OnnxRuntimeRunner::~OnnxRuntimeRunner() {
-    closing_ = true;  // what is not begun is left
+    closing_ = true;  // no further graph is loaded
     if (loader_.joinable()) loader_.join();
 }
 
@@ -122,7 +122,7 @@ void OnnxRuntimeRunner::use_provider(Target target, const OnnxRuntimeOptions &op
     const std::string start = name() + " cannot use CUDA device " + std::to_string(options.device) + " (";
     const char *end = "); check the driver, or build for cpu";
     library_->check(api_.CreateCUDAProviderOptions(&cuda), start, end);
-    const Held<OrtCUDAProviderOptionsV2> held(cuda, api_.ReleaseCUDAProviderOptions);
+    const Owned<OrtCUDAProviderOptionsV2> owned(cuda, api_.ReleaseCUDAProviderOptions);
     const std::string device = std::to_string(options.device);
     const std::string limit = std::to_string(options.memory_limit);
     const std::array<const char *, 2> keys{"device_id", "gpu_mem_limit"};
@@ -135,7 +135,7 @@ void OnnxRuntimeRunner::use_provider(Target target, const OnnxRuntimeOptions &op
 
 OnnxRuntimeRunner::Bound OnnxRuntimeRunner::tie(const Tensor &tensor) const {
     const std::string before = tensor.name + ": ONNX Runtime refused this tensor (";
-    Bound bound{tensor.name, Held<OrtValue>(nullptr, api_.ReleaseValue)};
+    Bound bound{tensor.name, Owned<OrtValue>(nullptr, api_.ReleaseValue)};
     OrtValue *value = nullptr;
     library_->check(api_.CreateTensorWithDataAsOrtValue(memory_.get(), tensor.data, tensor.bytes, tensor.shape.data(),
                                                         tensor.shape.size(), element_type(tensor.dtype), &value),
@@ -146,7 +146,7 @@ OnnxRuntimeRunner::Bound OnnxRuntimeRunner::tie(const Tensor &tensor) const {
 
 std::size_t OnnxRuntimeRunner::bind(ComponentName graph, std::optional<std::int64_t> /*scale*/,
                                     const std::vector<Tensor> &inputs, const std::vector<Tensor> &outputs) {
-    Binding binding{graph, {}, {}, {}, {}, Held<OrtIoBinding>(nullptr, api_.ReleaseIoBinding)};
+    Binding binding{graph, {}, {}, {}, {}, Owned<OrtIoBinding>(nullptr, api_.ReleaseIoBinding)};
     binding.before = std::string(word(graph)) + ": ONNX Runtime failed while running (";
     binding.after = "); inputs were " + described(inputs);
     for (const Tensor &tensor : inputs) binding.inputs.push_back(tie(tensor));
@@ -165,13 +165,13 @@ void OnnxRuntimeRunner::load(const std::vector<ComponentName> &graphs, std::size
     try {
         loader_ = std::thread(load_rest);
     } catch (const std::system_error &) {
-        load_rest();  // no thread to be had: this one does it
+        load_rest();  // the system refused a thread: load on this one
     }
     load_until(awaited);
     for (std::size_t index = 0; index < awaited; ++index) loaded(order_[index]);
 }
 
-// Load the next graph as long as it is before `end` and there is one.
+// Load graphs, one after another, up to `end` of order_.
 void OnnxRuntimeRunner::load_until(std::size_t end) noexcept {
     std::size_t index = next_;
     while (index < end && !closing_) {
@@ -201,12 +201,12 @@ void OnnxRuntimeRunner::load_one(ComponentName graph) {
     const Component &component = *std::find_if(components.begin(), components.end(), named);
     const std::string start = std::string(word(graph)) + ": " + name() + " refused this graph (";
     const char *end = "); update ONNX Runtime or rebuild the bundle";
-    Held<OrtSession> &held = graphs_[static_cast<std::size_t>(graph)].session;
+    Owned<OrtSession> &owned = graphs_[static_cast<std::size_t>(graph)].session;
     OrtSession *session = bundle_.opened(bundle_.beside(component.file), [&] {
         OrtSession *made = nullptr;
         const std::string path = bundle_.path(component.file);
         library_->check(api_.CreateSession(library_->environment(), path.c_str(), options_.get(), &made), start, end);
-        held.reset(made);
+        owned.reset(made);
         return made;
     });
     for (Binding &binding : bindings_) {
@@ -224,7 +224,7 @@ void OnnxRuntimeRunner::load_one(ComponentName graph) {
     }
 }
 
-// A graph, once it is loaded or cannot be.
+// Wait until a graph is loaded or has failed to load.
 const OnnxRuntimeRunner::Graph &OnnxRuntimeRunner::wait(ComponentName name) {
     const Graph &graph = graphs_[static_cast<std::size_t>(name)];
     std::unique_lock<std::mutex> lock(mutex_);
@@ -232,7 +232,7 @@ const OnnxRuntimeRunner::Graph &OnnxRuntimeRunner::wait(ComponentName name) {
     return graph;
 }
 
-// The session of a graph. Throws what kept it from being loaded.
+// The session of a graph, once it is loaded. Throws the error with which loading failed.
 OrtSession *OnnxRuntimeRunner::loaded(ComponentName name) {
     const Graph &graph = wait(name);
     if (graph.fault != nullptr) std::rethrow_exception(graph.fault);

@@ -1,7 +1,7 @@
 // Run a bundle's graphs with ONNX Runtime, on the CPU or on a CUDA device (engines/onnxruntime/runner.py).
 //
 // Buffers are bound, not copied: a graph writes its outputs straight into the memory that the next one reads. The
-// session options are those of the Python runner; others would change the bytes of a picture.
+// session options are those of the Python runner, because others would change the bytes of a picture.
 #pragma once
 
 #include <array>
@@ -21,9 +21,9 @@
 namespace hart_edge {
 
 struct OnnxRuntimeOptions {
-    int threads = 0;                 // inside an operator; 0: one a core
-    int device = 0;                  // of CUDA
-    std::uint64_t memory_limit = 0;  // of a CUDA device's arena; 0: none
+    int threads = 0;                 // threads inside an operator; 0: one per core
+    int device = 0;                  // the CUDA device
+    std::uint64_t memory_limit = 0;  // bytes of the arena on a CUDA device; 0: no limit
 };
 
 class OnnxRuntimeRunner : public Runner {
@@ -43,25 +43,25 @@ class OnnxRuntimeRunner : public Runner {
     void resume() noexcept override;
 
  private:
-    // Anything of the library's, released by the function that it has for its kind.
+    // An object of ONNX Runtime, released by the function that the library has for its type.
     template <typename T>
-    using Held = std::unique_ptr<T, void (*)(T *)>;
+    using Owned = std::unique_ptr<T, void (*)(T *)>;
 
     struct Bound {
         std::string name;
-        Held<OrtValue> value;
+        Owned<OrtValue> value;
     };
     struct Binding {
         ComponentName graph;
         std::vector<Bound> inputs;
         std::vector<Bound> outputs;
-        std::string before, after;  // the engine's message, should a run fail
-        Held<OrtIoBinding> binding;
+        std::string before, after;  // what stands around the engine's message if a run fails
+        Owned<OrtIoBinding> binding;
     };
     struct Graph {
-        Held<OrtSession> session;
+        Owned<OrtSession> session;
         std::exception_ptr fault;  // why it could not be loaded
-        bool done = false;         // one or the other
+        bool done = false;         // it is loaded, or has failed to load
     };
 
     void use_provider(Target target, const OnnxRuntimeOptions &options);
@@ -74,15 +74,15 @@ class OnnxRuntimeRunner : public Runner {
     const Bundle &bundle_;
     std::unique_ptr<OnnxRuntimeLibrary> library_;
     const OrtApi &api_;
-    bool copies_inputs_ = false;  // to a device, when they are bound
-    Held<OrtSessionOptions> options_;
-    Held<OrtRunOptions> run_options_;
-    Held<OrtMemoryInfo> memory_;
-    std::vector<Graph> graphs_;  // by ComponentName
+    bool copies_inputs_ = false;  // binding copies inputs to a device
+    Owned<OrtSessionOptions> options_;
+    Owned<OrtRunOptions> run_options_;
+    Owned<OrtMemoryInfo> memory_;
+    std::vector<Graph> graphs_;  // indexed by ComponentName
     std::vector<Binding> bindings_;
 
-    // Loading: the caller and one thread more take graphs from order_, up to the awaited ones; the thread goes on with
-    // the others when all of those can run. They say so in graphs_, which mutex_ guards.
+    // Loading: the caller and one more thread take graphs from order_ until the awaited ones are loaded; the thread
+    // then goes on with the others. They mark what is done in graphs_, which mutex_ guards.
     std::vector<ComponentName> order_;
     std::atomic<std::size_t> next_{0};
     std::atomic<std::size_t> finished_{0};

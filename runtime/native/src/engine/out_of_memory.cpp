@@ -15,10 +15,10 @@ namespace {
 constexpr std::array<std::string_view, 10> WORDS{
     "bad_alloc",    "bad allocation",    "ailed to allocate memory", "annot allocate memory", "ut of memory",
     "not enough memory", "MemoryAllocation", "ALLOC_FAILED", "std::length_error", "max_size"};
-constexpr std::uint64_t NONE_FROM = std::uint64_t{1} << 60;  // version 1 writes about 2^63 where there is no limit
+constexpr std::uint64_t NONE_FROM = std::uint64_t{1} << 60;  // version 1 reports about 2^63 for no limit
 constexpr std::size_t LINE = 4096;
 
-// Every line of a file of the kernel's, none where there is no such file.
+// Call a function with every line of a file of the kernel; does nothing where there is no such file.
 template <typename Function>
 void each_line(const std::string &path, Function function) {
     struct Close {
@@ -33,7 +33,8 @@ void each_line(const std::string &path, Function function) {
     }
 }
 
-// The number behind a word: "MemAvailable:   12 kB", "inactive_file 12"; of the first line where the word is "".
+// The number after a word, as in "MemAvailable:   12 kB" or "inactive_file 12"; that of the first line if the word is
+// "".
 std::optional<std::uint64_t> number(const std::string &path, std::string_view word) {
     std::optional<std::uint64_t> found;
     each_line(path, [&](std::string_view line) {
@@ -50,7 +51,7 @@ struct Version {
     const char *folder;
     const char *limit;
     const char *usage;
-    const char *cache;  // of memory.stat: files that may be dropped
+    const char *cache;  // the entry of memory.stat that counts file pages the kernel may drop
 };
 constexpr Version V2{"/sys/fs/cgroup", "/memory.max", "/memory.current", "inactive_file "};
 constexpr Version V1{"/sys/fs/cgroup/memory", "/memory.limit_in_bytes", "/memory.usage_in_bytes",
@@ -68,7 +69,8 @@ void lower(std::optional<std::uint64_t> &least, std::optional<std::uint64_t> oth
     if (other && (!least || *other < *least)) least = other;
 }
 
-// Of a process's group and of all around it, up to where they are mounted: a container sees its own there.
+// Apply the limits of the process's control group and of all groups above it, up to the mount point: a container sees
+// its own group there.
 void lower_by_groups(std::optional<std::uint64_t> &least, const std::string &root) {
     each_line(root + "/proc/self/cgroup", [&](std::string_view line) {
         const std::size_t first = line.find(':');

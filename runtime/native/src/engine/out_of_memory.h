@@ -1,4 +1,4 @@
-// Memory that is out: how engines say so, what the system has left, and how a caller is told.
+// Running out of memory: how engines report it, how much the system has left, and what the caller is told.
 #pragma once
 
 #include <cstdint>
@@ -11,17 +11,18 @@
 
 namespace hart_edge {
 
-// Whether a library failed for want of memory, whatever it calls that (engines/onnxruntime/session.py has the same).
+// Whether a library's message means that memory ran out (engines/onnxruntime/session.py has the same list).
 bool is_out_of_memory(std::string_view message);
 
-// Bytes that this process could take now: the least of what the machine, control groups (version 2 and 1) and the limit
-// on addresses leave. Nothing where the system does not say. root: "" but for tests (hart_edge/bundle/limits.py).
+// Bytes that this process could still allocate: the least that the machine, control groups (version 2 and 1) and the
+// limit on addresses leave. Nothing where the system does not say. root: "", but for tests
+// (hart_edge/bundle/limits.py).
 std::optional<std::uint64_t> available_memory(const std::string &root);
 
-// needed: bytes that a bundle takes at least; reason: what was said by whoever refused memory.
+// The message. needed: bytes that the bundle needs at least; reason: the message of whoever refused memory.
 std::string shortage(std::uint64_t needed, const std::string &reason);
 
-// Run a function; memory that it is refused is told with what is needed and found.
+// Run a function; if memory runs out in it, throw the memory error with the bytes that are needed and available.
 template <typename Function>
 auto with_shortage_told(std::uint64_t needed, Function function) {
     try {

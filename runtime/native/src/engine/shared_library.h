@@ -1,4 +1,4 @@
-// A library that is loaded when it is needed.
+// A shared library that is loaded at run time, when it is needed.
 #pragma once
 
 #include <dlfcn.h>
@@ -13,11 +13,11 @@ class SharedLibrary {
  public:
     SharedLibrary() = default;
 
-    // The first of these names that the system's loader finds; operator bool says whether one was.
+    // Load the first of these names that the system's loader finds; operator bool says whether one was found.
     explicit SharedLibrary(const std::vector<std::string> &names) {
         for (const std::string &name : names) {
             if (handle_ != nullptr) break;
-            // Loaded libraries stay: an engine's threads and exit handlers outlive its last session.
+            // Never unload it: an engine's threads and exit handlers outlive its last session.
             handle_.reset(::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE));
             if (handle_ == nullptr) fault_ = last_fault();
         }
@@ -26,7 +26,7 @@ class SharedLibrary {
     explicit operator bool() const { return handle_ != nullptr; }
     [[nodiscard]] const std::string &fault() const { return fault_; }  // why none was found
 
-    // A function of the library, null where it has none of that name.
+    // A function of the library, null where it has none of this name.
     template <typename Function>
     [[nodiscard]] Function find(const char *name) const {
         return reinterpret_cast<Function>(::dlsym(handle_.get(), name));

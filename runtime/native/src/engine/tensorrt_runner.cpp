@@ -42,7 +42,7 @@ SharedLibrary load_library(const std::string &path) {
     return library;
 }
 
-// "10.13.3", of a library whose interface is that of the header.
+// The version of a library, "10.13.3". Throws the engine error unless its interface is that of the header.
 std::string version_of(const SharedLibrary &library) {
     std::string version;
     for (const char *part : {"getInferLibMajorVersion", "getInferLibMinorVersion", "getInferLibPatchVersion"}) {
@@ -92,8 +92,8 @@ TensorRtRunner::TensorRtRunner(const Bundle &bundle, const std::string &library,
 
 TensorRtRunner::~TensorRtRunner() {
     try {
-        cuda_.enter();         // this may be another thread than the one that opened
-    } catch (const Error &) {  // a device that is gone has nothing to free
+        cuda_.enter();         // this thread may not be the one that opened the device
+    } catch (const Error &) {  // a lost device has nothing to free
     }
     bindings_.clear();
     for (const CUdeviceptr address : owned_) cuda_.free(address);
@@ -105,7 +105,7 @@ void TensorRtRunner::fail(const Binding &binding, const std::string &what) {
 }
 
 CUdeviceptr TensorRtRunner::allocate(std::size_t bytes, const std::string &what) {
-    owned_.reserve(owned_.size() + 1);  // so that what is allocated cannot be lost
+    owned_.reserve(owned_.size() + 1);  // so that push_back cannot throw and leak the memory
     owned_.push_back(cuda_.allocate(bytes, what));
     return owned_.back();
 }
@@ -117,7 +117,7 @@ void TensorRtRunner::register_memory(const void *data, std::size_t bytes, bool c
     if (constant) cuda_.upload(device, data, bytes);
 }
 
-// Where the device keeps what lies at `data`.
+// The address on the device of the copy of what lies at `data`.
 CUdeviceptr TensorRtRunner::twin(const void *data) const {
     const auto *at = static_cast<const char *>(data);
     for (const Block &block : blocks_) {
@@ -145,7 +145,7 @@ std::size_t TensorRtRunner::bind(ComponentName graph, std::optional<std::int64_t
     const std::vector<Component> &components = bundle_.manifest.components;
     const auto named = [graph](const Component &each) { return each.name == graph; };
     const Component &component = *std::find_if(components.begin(), components.end(), named);
-    const auto &profiles = *component.profiles;  // check_engines: engines have them, and one for every step
+    const auto &profiles = *component.profiles;  // check_engines saw one for every step
     const auto profile = std::find(profiles.begin(), profiles.end(), scale) - profiles.begin();
     bindings_.push_back({&component, static_cast<std::size_t>(profile), inputs, outputs, nullptr});
     return bindings_.size() - 1;
@@ -183,7 +183,7 @@ std::unique_ptr<nvinfer1::ICudaEngine> TensorRtRunner::open(const Component &com
     return engine;
 }
 
-// Make a binding's context: on its profile, with its shapes and addresses.
+// Make a binding's execution context, with its profile, shapes and addresses.
 void TensorRtRunner::prepare(Binding &binding, nvinfer1::ICudaEngine &engine) {
     const auto profile = static_cast<std::int32_t>(binding.profile);
     binding.context.reset(engine.createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED));
@@ -210,13 +210,13 @@ void TensorRtRunner::place(Binding &binding, const nvinfer1::ICudaEngine &engine
         engine.getTensorDataType(name) != data_type(tensor.dtype)) {
         fail(binding, "and the manifest disagree about " + tensor.name);
     }
-    // A shape that depends on a tensor's value is worked out by the processor, from the processor's memory.
+    // TensorRT computes a shape that depends on a tensor's value on the host, and reads the tensor from host memory.
     const bool on_host = engine.getTensorLocation(name) == nvinfer1::TensorLocation::kHOST;
     void *address = on_host ? tensor.data : reinterpret_cast<void *>(twin(tensor.data));
     if (!binding.context->setTensorAddress(name, address)) fail(binding, "does not take the place of " + tensor.name);
 }
 
-// An engine writes all its outputs: those that no buffer wants go to memory that nobody reads.
+// An engine writes all of its outputs: those without a buffer go to memory that nobody reads.
 void TensorRtRunner::place_unwanted(Binding &binding, const nvinfer1::ICudaEngine &engine) {
     for (const TensorSpec &spec : binding.component->outputs) {
         const auto same = [&spec](const Tensor &tensor) { return tensor.name == spec.name; };

@@ -1,8 +1,9 @@
 // Run a bundle's engines with TensorRT (engines/tensorrt/runner.py): the same plan, on buffers of the device.
 //
-// Every block of memory that tensors lie in has a twin on the device. Graphs hand their results on there without a
-// copy; the host uploads prompts, noise and settings, and downloads what a caller looks at. One stream, and one memory
-// for the activations of all contexts, since only one runs at a time. Shapes and addresses are set once.
+// Every block of memory that tensors lie in has a twin on the device. Graphs pass their results on there without a
+// copy; the host uploads prompts, noise and settings, and downloads what a caller reads. There is one stream, and one
+// block of memory for the activations of all contexts, since only one runs at a time. Shapes and addresses are set
+// once.
 #pragma once
 
 #include <NvInferRuntime.h>
@@ -23,8 +24,9 @@ namespace hart_edge {
 
 class TensorRtRunner : public Runner {
  public:
-    // library: path of libnvinfer.so; empty: the environment's HART_EDGE_TENSORRT, or else where the system finds it.
-    // Throws the engine error where this machine cannot run the bundle. The bundle must outlive the runner.
+    // library: path of libnvinfer.so; where empty, the environment's HART_EDGE_TENSORRT, or else the library that the
+    // system finds. Throws the engine error where this machine cannot run the bundle. The bundle must outlive the
+    // runner.
     TensorRtRunner(const Bundle &bundle, const std::string &library, int device);
     ~TensorRtRunner() override;
 
@@ -40,7 +42,7 @@ class TensorRtRunner : public Runner {
     void resume() noexcept override { stopped_ = false; }
 
  private:
-    // Keeps the library's last error for our exceptions.
+    // Keeps the last error of TensorRT for the message of our exception.
     class Logger : public nvinfer1::ILogger {
      public:
         void log(Severity severity, const char *message) noexcept override;
@@ -78,12 +80,12 @@ class TensorRtRunner : public Runner {
     Logger logger_;
     std::vector<CUdeviceptr> owned_;
     std::vector<Block> blocks_;
-    // Destroyed from the last to the first: contexts before engines before the runtime.
+    // Destroyed in reverse order: contexts before engines before the runtime.
     std::unique_ptr<nvinfer1::IRuntime> runtime_;
     std::vector<std::unique_ptr<nvinfer1::ICudaEngine>> engines_;
     std::vector<Binding> bindings_;
-    std::int64_t activations_ = 0;  // bytes that the largest context works in
-    CUdeviceptr sink_ = 0;          // where outputs go that no buffer wants; one runs at a time
+    std::int64_t activations_ = 0;  // bytes of activations of the largest context
+    CUdeviceptr sink_ = 0;          // takes outputs without a buffer; shared, since one context runs at a time
     std::int64_t sink_bytes_ = 0;
     std::atomic<bool> stopped_{false};
 };

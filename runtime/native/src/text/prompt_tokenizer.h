@@ -11,17 +11,17 @@
 
 namespace hart_edge {
 
-// A tokenizer.json with the padding that the transformer expects.
+// The tokenizer of a tokenizer.json, with the padding that the transformer expects.
 class PromptTokenizer {
  public:
     PromptTokenizer(std::string_view definition, const TokenizerSpec &spec, std::int64_t length);
 
     struct Prompt {
         std::vector<std::int64_t> ids;  // T of them
-        std::size_t tokens;             // before padding or cutting
+        std::size_t tokens;             // how many the prompt had before padding or truncation
     };
 
-    // Ids of a prompt; the first T where there are more. Throws the input error where there is nothing to draw.
+    // Ids of a prompt; the first T where there are more. Throws the input error for a prompt without tokens.
     [[nodiscard]] Prompt encode(std::string_view prompt) const;
 
  private:

@@ -16,7 +16,7 @@ namespace hart_edge {
 
 namespace {
 
-constexpr std::size_t MOST_BYTES = std::size_t{1} << 20;  // of a text; a word of that size takes 60 MB of memory
+constexpr std::size_t MOST_BYTES = std::size_t{1} << 20;  // of a text; one word of that size takes 60 MB of memory
 
 std::string normalize(const std::vector<Normalizer> &steps, std::string_view text) {
     std::string normalized(text);
@@ -24,7 +24,8 @@ std::string normalize(const std::vector<Normalizer> &steps, std::string_view tex
     return normalized;
 }
 
-// The added tokens with the ids that the package gives them: that of the vocabulary, or the next one behind it.
+// The added tokens with the ids that the package gives them: that of the vocabulary, or else the next free one after
+// it.
 class NumberedTokens {
  public:
     NumberedTokens(const TokenizerFile &file, const Bpe &bpe) {
@@ -39,7 +40,7 @@ class NumberedTokens {
         }
     }
 
-    // Those that are looked for before the text is normalised, or those after it.
+    // The tokens that are matched in the text before it is normalised, or those that are matched afterwards.
     [[nodiscard]] std::vector<AddedTokens::Entry> entries(const std::vector<Normalizer> &steps, bool normalized) const {
         std::vector<AddedTokens::Entry> found;
         for (const auto &[id, token] : tokens_) {
@@ -56,7 +57,7 @@ class NumberedTokens {
     std::unordered_map<std::uint32_t, AddedToken> tokens_;
 };
 
-// A step of pre-tokenizing that is ready to run.
+// A step of pre-tokenization, ready to run.
 struct Step {
     bool add_prefix_space;
     std::unique_ptr<const Splitter> splitter;  // nullptr: the piece stays whole
@@ -84,7 +85,7 @@ struct Tokenizer::Parts {
           prefix(std::move(file.prefix)),
           suffix(std::move(file.suffix)) {}
 
-    // Cut a piece by the steps from `step` on, and append the ids of its words.
+    // Split a piece by the steps from `step` on, and append the ids of its words.
     void encode_piece(std::string_view piece, std::size_t step, std::vector<std::int64_t> &ids) const {
         if (step == steps.size()) {
             bpe.encode(piece, ids);
@@ -106,7 +107,7 @@ struct Tokenizer::Parts {
 
     Bpe bpe;
     NumberedTokens numbered;
-    AddedTokens before, after;  // normalising
+    AddedTokens before, after;  // matched before and after normalisation
     std::vector<Normalizer> normalizers;
     std::vector<Step> steps;
     std::vector<std::uint32_t> prefix, suffix;

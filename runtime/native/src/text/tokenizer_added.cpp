@@ -16,11 +16,11 @@ bool is_word_before(std::string_view text, std::size_t at) {
     return at > 0 && (character_class(character_before(text, at)) & WORD) != 0;
 }
 
-bool is_word_behind(std::string_view text, std::size_t at) {
+bool is_word_after(std::string_view text, std::size_t at) {
     return at < text.size() && (character_class(utf8::next(text, at)) & WORD) != 0;
 }
 
-// Where the spaces begin that end at `at`, looking no further than `least`.
+// The start of the run of spaces that ends at `at`, searched no further back than `least`.
 std::size_t spaces_begin(std::string_view text, std::size_t at, std::size_t least) {
     while (at > least) {
         std::size_t before = at;
@@ -32,9 +32,9 @@ std::size_t spaces_begin(std::string_view text, std::size_t at, std::size_t leas
 
 std::size_t spaces_end(std::string_view text, std::size_t at) {
     while (at < text.size()) {
-        std::size_t behind = at;
-        if ((character_class(utf8::next(text, behind)) & SPACE) == 0) break;
-        at = behind;
+        std::size_t after = at;
+        if ((character_class(utf8::next(text, after)) & SPACE) == 0) break;
+        at = after;
     }
     return at;
 }
@@ -53,7 +53,7 @@ AddedTokens::AddedTokens(std::vector<Entry> entries) : entries_(std::move(entrie
     for (std::size_t b = 1; b < first_.size(); ++b) first_[b] += first_[b - 1];
 }
 
-// The tokens that agree with the text so far are neighbours in entries_: the range narrows byte by byte.
+// entries_ is sorted, so the tokens that match the text so far are a range of it, which narrows byte by byte.
 const AddedTokens::Entry *AddedTokens::longest_at(std::string_view text, std::size_t at) const {
     const auto byte = static_cast<unsigned char>(text[at]);
     auto low = entries_.begin() + first_[byte];
@@ -75,8 +75,8 @@ std::vector<Piece> AddedTokens::split(std::string_view text) const {
     const auto add = [&](std::size_t start, std::size_t end, std::optional<std::uint32_t> id) {
         if (start < end) pieces.push_back({text.substr(start, end - start), id});
     };
-    std::size_t done = 0;                    // pieces reach to here
-    std::size_t run_start = 0, run_end = 0;  // of spaces that rstrip has measured
+    std::size_t done = 0;                    // the end of the last piece
+    std::size_t run_start = 0, run_end = 0;  // the run of spaces that rstrip found last
     for (std::size_t at = 0; at < text.size() && !entries_.empty();) {
         const Entry *entry = longest_at(text, at);
         if (entry == nullptr) {
@@ -87,7 +87,7 @@ std::vector<Piece> AddedTokens::split(std::string_view text) const {
         std::size_t end = at + entry->content.size();
         at = end;
         const AddedToken &token = entry->token;
-        if (token.single_word && (is_word_before(text, start) || is_word_behind(text, end))) continue;
+        if (token.single_word && (is_word_before(text, start) || is_word_after(text, end))) continue;
         if (token.lstrip) start = std::max(done, spaces_begin(text, start, done));
         if (token.rstrip) {
             if (end < run_start || end > run_end) {
@@ -96,8 +96,8 @@ std::vector<Piece> AddedTokens::split(std::string_view text) const {
             }
             end = run_end;
         }
-        // Spaces that one token took can hold the next one, which then stands there again: as in the package, which
-        // only fails where that one takes the spaces before it too.
+        // A token may itself lie inside the spaces that the token before it took; it is then found there again, as the
+        // package does. The package fails only where that token takes the spaces before it too (lstrip).
         if (start > end) {
             throw Error(Status::input, "prompt: expected spaces that one added token takes, found two at byte " +
                                            std::to_string(end) + "; remove " + show(std::string_view(entry->content)));

@@ -1,4 +1,4 @@
-// Added tokens: which stand in a text, and what lies between them.
+// Splits a text at its added tokens.
 //
 // First stage of encoding. In: a text, or its normalised form. Out: its pieces in order, the tokens with their ids.
 #pragma once
@@ -16,14 +16,14 @@ namespace hart_edge {
 
 struct Piece {
     std::string_view text;
-    std::optional<std::uint32_t> id;  // of the added token that it is
+    std::optional<std::uint32_t> id;  // of an added token; nothing for the text between them
 };
 
-// Added tokens that are looked for together.
+// Added tokens that are matched in the same pass.
 class AddedTokens {
  public:
     struct Entry {
-        std::string content;  // as it stands in the text
+        std::string content;  // as it appears in the text
         std::uint32_t id = 0;
         AddedToken token;
     };
@@ -31,14 +31,14 @@ class AddedTokens {
     // Throws Error: Status::bundle where two have the same content.
     explicit AddedTokens(std::vector<Entry> entries);
 
-    // The pieces of a text, none empty: of all tokens at a place the longest, from left to right. They refer to it.
+    // The pieces of a text, none empty; they refer to it. The longest token at a position wins, from left to right.
     [[nodiscard]] std::vector<Piece> split(std::string_view text) const;
 
  private:
     [[nodiscard]] const Entry *longest_at(std::string_view text, std::size_t at) const;
 
-    std::vector<Entry> entries_;              // by content
-    std::array<std::uint32_t, 257> first_{};  // entries_ that begin with byte b: from first_[b] to first_[b + 1]
+    std::vector<Entry> entries_;              // sorted by content
+    std::array<std::uint32_t, 257> first_{};  // entries_[first_[b]] to entries_[first_[b + 1] - 1] begin with byte b
 };
 
 }  // namespace hart_edge

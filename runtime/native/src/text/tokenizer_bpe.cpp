@@ -17,7 +17,7 @@ struct ByteCharacter {
     [[nodiscard]] std::string_view text() const { return {utf8, size}; }
 };
 
-// GPT-2's: printable Latin-1 stands for itself, the other bytes are counted up from U+0100.
+// GPT-2's table: printable Latin-1 stands for itself, the other bytes take the characters from U+0100 on.
 constexpr std::array<ByteCharacter, 256> byte_characters() {
     std::array<ByteCharacter, 256> characters{};
     unsigned next = 0x100;
@@ -44,14 +44,14 @@ std::uint64_t both(std::uint32_t left, std::uint32_t right) {
 
 }  // namespace
 
-// A token of the word that is being encoded; a merge swallows the one on the right.
+// A token of the word that is being encoded. A merge changes the left one and drops the right one.
 struct Bpe::Symbol {
     std::uint32_t id;
     std::uint32_t previous, next;  // NONE at the ends
     bool is_gone = false;
 };
 
-// The merges of one word: the pair of lowest rank first, of equal ones the leftmost, until there is none.
+// Merges the tokens of one word: the pair of lowest rank first, the leftmost of equal ones, until no pair is left.
 class Bpe::Merging {
  public:
     Merging(const Bpe &bpe, const std::vector<std::uint32_t> &ids) : bpe_(bpe) {
@@ -81,7 +81,7 @@ class Bpe::Merging {
  private:
     struct Candidate {
         std::uint32_t rank, position, merged;
-        // A heap has its largest on top: that is the one to merge first.
+        // The heap's largest candidate is on top: the one to merge first.
         bool operator<(const Candidate &other) const {
             return rank != other.rank ? rank > other.rank : position > other.position;
         }
@@ -100,7 +100,7 @@ class Bpe::Merging {
         Symbol &left = symbols_[best.position];
         if (left.is_gone || left.next == NONE) return;
         Symbol &right = symbols_[left.next];
-        const Pair *pair = bpe_.find(left.id, right.id);  // the neighbours may have changed since
+        const Pair *pair = bpe_.find(left.id, right.id);  // a merge may have changed them meanwhile
         if (pair == nullptr || pair->merged != best.merged) return;
         left.id = best.merged;
         left.next = right.next;
@@ -140,9 +140,9 @@ void Bpe::read_merges(const BpeDescription &description) {
         const TokenTexts &texts = description.merge_texts;
         const std::uint32_t left = known(texts[merge.left]);
         const std::uint32_t right = known(texts[merge.right]);
-        pairs_.push_back({both(left, right), rank, known(texts.behind(merge.left, merge.right))});
+        pairs_.push_back({both(left, right), rank, known(texts.joined(merge.left, merge.right))});
     }
-    // Of a pair that is there twice the last counts.
+    // Where a pair is listed twice, the last one counts.
     std::sort(pairs_.begin(), pairs_.end(),
               [](const Pair &a, const Pair &b) { return a.ids != b.ids ? a.ids < b.ids : a.rank > b.rank; });
     pairs_.erase(std::unique(pairs_.begin(), pairs_.end(), [](const Pair &a, const Pair &b) { return a.ids == b.ids; }),
@@ -183,11 +183,12 @@ const Bpe::Pair *Bpe::find(std::uint32_t left, std::uint32_t right) const {
     return found == pairs_.end() || found->ids != ids ? nullptr : &*found;
 }
 
-// What a word begins as: a token a byte; for bytes that have none their fallback, else the unknown token, else nothing.
+// The tokens of a word before any merge: one per byte; for a byte without a token its fallback, else the unknown token,
+// else none.
 std::vector<std::uint32_t> Bpe::begin(std::string_view word) const {
     std::vector<std::uint32_t> ids;
     ids.reserve(word.size());
-    bool unknown_waits = false;  // it is written when the next known token comes, or at the end
+    bool unknown_waits = false;  // the unknown token is written before the next known one, or at the end
     for (const char byte : word) {
         const ByteIds &begin = bytes_[static_cast<unsigned char>(byte)];
         const bool is_unknown = begin.ids.empty() && unknown_.has_value();

@@ -15,8 +15,8 @@ using json::List;
 using json::Object;
 using json::Value;
 
-constexpr std::size_t MOST_STEPS = 16;             // of normalising, and of pre-tokenizing
-constexpr std::size_t LONGEST_ADDED_TOKEN = 1024;  // bytes; bounds the time of looking for one
+constexpr std::size_t MOST_STEPS = 16;             // of normalisation, and of pre-tokenization
+constexpr std::size_t LONGEST_ADDED_TOKEN = 1024;  // bytes; bounds the time of matching one
 
 constexpr std::string_view GPT2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 constexpr std::string_view QWEN2 =
@@ -52,7 +52,7 @@ const Value &member(const Object &object, const Where &where, std::string_view k
     return *value;
 }
 
-// The package stops at keys that it does not know, too.
+// Refuse unknown keys, as the package does.
 void check_keys(const Object &object, const Where &where, std::initializer_list<std::string_view> known) {
     for (const json::Member &each : object) {
         if (std::find(known.begin(), known.end(), each.key) == known.end()) {
@@ -65,7 +65,7 @@ bool flag(const Object &object, const Where &where, std::string_view key) {
     return as<bool>(member(object, where, key), Where(where, key), "true or false");
 }
 
-// A flag that older files do not have.
+// A flag that older files do not have; `otherwise` is its value then.
 bool flag(const Object &object, const Where &where, std::string_view key, bool otherwise) {
     return json::find(object, key) == nullptr ? otherwise : flag(object, where, key);
 }
@@ -88,8 +88,8 @@ std::uint32_t id(const Value &value, const Where &where) {
 
 AddedToken read_added_token(const Value &value, const Where &where) {
     const auto &object = as<Object>(value, where, "an added token");
-    id(member(object, where, "id"), Where(where, "id"));  // the package goes by the vocabulary and the order instead
-    flag(object, where, "special");                       // matters in decoding only
+    id(member(object, where, "id"), Where(where, "id"));  // the package uses the vocabulary and the order instead
+    flag(object, where, "special");                       // matters for decoding only
     AddedToken token{text(object, where, "content"), flag(object, where, "single_word"), flag(object, where, "lstrip"),
                      flag(object, where, "rstrip"), flag(object, where, "normalized")};
     if (token.content.size() > LONGEST_ADDED_TOKEN) {
@@ -99,7 +99,7 @@ AddedToken read_added_token(const Value &value, const Where &where) {
     return token;
 }
 
-// Append the steps of one normaliser: of all its own where it is a sequence.
+// Append the steps of a normaliser, or of each normaliser in a sequence.
 void read_normalizer(std::vector<Normalizer> &steps, const Value &value, const Where &where) {
     const auto &object = as<Object>(value, where, "a normalizer");
     const std::string &type = text(object, where, "type");
@@ -129,7 +129,7 @@ Pattern read_pattern(const Object &split, const Where &where) {
     unsupported(Where(inside, "Regex"), "the pattern of Qwen2, Llama 3 or GPT-2", show(std::string_view(regex)));
 }
 
-// What happens to the words and to what is between them: with these patterns there is nothing between them.
+// Accept only behaviours that keep the words. The patterns leave nothing between words, so these do the same.
 void check_behavior(const Object &split, const Where &where) {
     const std::string &behavior = text(split, where, "behavior");
     const bool invert = flag(split, where, "invert");
@@ -137,7 +137,7 @@ void check_behavior(const Object &split, const Where &where) {
     unsupported(Where(where, "behavior"), "Isolated, or Removed with invert", show(std::string_view(behavior)));
 }
 
-// Append the steps of one pre-tokenizer; `bytes` becomes true with ByteLevel, behind which nothing may come.
+// Append the steps of one pre-tokenizer. `bytes` becomes true with ByteLevel, which must be the last.
 void read_pre_tokenizer(std::vector<SplitStep> &steps, bool &bytes, const Value &value, const Where &where) {
     const auto &object = as<Object>(value, where, "a pre-tokenizer");
     const std::string &type = text(object, where, "type");
@@ -152,7 +152,7 @@ void read_pre_tokenizer(std::vector<SplitStep> &steps, bool &bytes, const Value 
         check_behavior(object, where);
         steps.push_back({false, read_pattern(object, where)});
     } else if (type == "ByteLevel") {
-        flag(object, where, "trim_offsets");  // matters to offsets only
+        flag(object, where, "trim_offsets");  // matters for offsets only
         const Pattern pattern = flag(object, where, "use_regex", true) ? Pattern::gpt2 : Pattern::none;
         steps.push_back({flag(object, where, "add_prefix_space"), pattern});
         bytes = true;
@@ -162,7 +162,7 @@ void read_pre_tokenizer(std::vector<SplitStep> &steps, bool &bytes, const Value 
     if (steps.size() > MOST_STEPS) unsupported(where, "at most " + std::to_string(MOST_STEPS) + " steps", "more");
 }
 
-// A special token of a template: its ids.
+// The ids of a special token of a template.
 std::vector<std::uint32_t> read_special_token(const Value &value, const Where &where) {
     const auto &token = as<Object>(value, where, "a special token");
     text(token, where, "id");
@@ -177,7 +177,7 @@ std::vector<std::uint32_t> read_special_token(const Value &value, const Where &w
 
 struct TemplatePiece {
     bool is_special;
-    std::string name;  // of the special token, or of the text: "A", "B"
+    std::string name;  // the special token's, or "A" or "B" for a text
 };
 
 std::vector<TemplatePiece> read_pieces(const Object &object, const Where &where, std::string_view key) {
@@ -190,18 +190,18 @@ std::vector<TemplatePiece> read_pieces(const Object &object, const Where &where,
         if (piece.size() != 1 || (piece[0].key != "Sequence" && piece[0].key != "SpecialToken")) {
             malformed(at, "one of Sequence, SpecialToken", std::to_string(piece.size()) + " keys");
         }
-        const Where held_at(at, piece[0].key);
-        const auto &held = as<Object>(piece[0].value, held_at, "an object");
-        id(member(held, held_at, "type_id"), Where(held_at, "type_id"));  // matters to models of two texts
-        pieces.push_back({piece[0].key == "SpecialToken", text(held, held_at, "id")});
+        const Where inner_at(at, piece[0].key);
+        const auto &inner = as<Object>(piece[0].value, inner_at, "an object");
+        id(member(inner, inner_at, "type_id"), Where(inner_at, "type_id"));  // matters for pairs of texts only
+        pieces.push_back({piece[0].key == "SpecialToken", text(inner, inner_at, "id")});
         if (!pieces.back().is_special && pieces.back().name != "A" && pieces.back().name != "B") {
-            malformed(Where(held_at, "id"), "A or B", show(std::string_view(pieces.back().name)));
+            malformed(Where(inner_at, "id"), "A or B", show(std::string_view(pieces.back().name)));
         }
     }
     return pieces;
 }
 
-// The template of a single text: special tokens, the text once, special tokens.
+// Read the template of a single text: special tokens, the text once, special tokens.
 void read_template(TokenizerFile &into, const Object &object, const Where &where) {
     const Where tokens_at(where, "special_tokens");
     const auto &tokens = as<Object>(member(object, where, "special_tokens"), tokens_at, "an object");
@@ -220,7 +220,7 @@ void read_template(TokenizerFile &into, const Object &object, const Where &where
     if (texts != 1) unsupported(Where(where, "single"), "special tokens around one Sequence A", "others");
 }
 
-// `templated` becomes true with a template: the package cannot follow it with another.
+// Read a post-processor. `templated` becomes true with a template: the package allows only one.
 void read_post_processor(TokenizerFile &into, bool &templated, const Value &value, const Where &where) {
     const auto &object = as<Object>(value, where, "a post-processor");
     const std::string &type = text(object, where, "type");
@@ -233,7 +233,7 @@ void read_post_processor(TokenizerFile &into, bool &templated, const Value &valu
         read_template(into, object, where);
         templated = true;
     } else if (type == "ByteLevel") {
-        flag(object, where, "add_prefix_space");  // both matter to offsets only
+        flag(object, where, "add_prefix_space");  // both matter for offsets only
         flag(object, where, "trim_offsets");
     } else {
         unsupported(Where(where, "type"), "TemplateProcessing, ByteLevel or Sequence", show(std::string_view(type)));
@@ -301,7 +301,7 @@ TokenizerFile read_tokenizer_file(std::string_view tokenizer_json) {
         const auto &held = as<std::string>(*version, where, "a text");
         if (held != "1.0") unsupported(where, "\"1.0\"", show(std::string_view(held)));
     }
-    for (const std::string_view key : {"truncation", "padding", "decoder"}) {  // none has a part in encoding here
+    for (const std::string_view key : {"truncation", "padding", "decoder"}) {  // not used: see tokenizer.h
         if (const Value *value = json::find(*object, key); !is_absent(value)) {
             as<Object>(*value, Where(top, key), "an object or null");
         }

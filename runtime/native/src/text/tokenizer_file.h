@@ -11,22 +11,22 @@
 
 namespace hart_edge {
 
-// A token that is found in the text itself, before anything else is done to it.
+// A token that is matched in the text as a whole, before the text is split into words.
 struct AddedToken {
     std::string content;
-    bool single_word = false;  // only where no word character stands beside it
+    bool single_word = false;  // matches only where no word character stands beside it
     bool lstrip = false;       // takes the spaces before it
-    bool rstrip = false;       // and behind it
-    bool normalized = false;   // is looked for in the normalised text, itself normalised
+    bool rstrip = false;       // takes the spaces after it
+    bool normalized = false;   // is normalised, and matched in the normalised text
 };
 
 enum class Normalizer : std::uint8_t { nfc, lowercase };
 
-// How a text is cut into words: patterns that are known to mean the same in both regular expression libraries, to
-// leave no character over, and to take time in proportion to the text.
+// How a text is split into words: patterns that are known to mean the same in both regular expression libraries, to
+// cover every character, and to take time proportional to the text's length.
 enum class Pattern : std::uint8_t { none, gpt2, qwen2, llama3 };
 
-// One step of pre-tokenizing; the steps follow each other on every piece.
+// One step of pre-tokenization; each step splits the pieces of the step before.
 struct SplitStep {
     bool add_prefix_space = false;
     Pattern pattern = Pattern::none;
@@ -48,7 +48,7 @@ struct TokenizerFile {
     std::vector<Normalizer> normalizers;
     std::vector<SplitStep> splits;
     BpeDescription model;
-    std::vector<std::uint32_t> prefix, suffix;  // ids before and behind those of the text
+    std::vector<std::uint32_t> prefix, suffix;  // ids before and after those of the text
 };
 
 // Throws Error: Status::bundle for a malformed file, and for parts that are not supported.

@@ -54,7 +54,7 @@ class Handler : public Parser::json_sax_t {
         if (part_ == Part::vocabulary) refuse_id(show(std::string_view(text)));
         return add(json::Value(std::move(text)), "");
     }
-    bool binary(Parser::binary_t & /*no JSON text has any*/) override { return false; }
+    bool binary(Parser::binary_t & /*never in a JSON text*/) override { return false; }
 
     bool key(Parser::string_t &text) override {
         if (part_ == Part::vocabulary) {
@@ -64,7 +64,7 @@ class Handler : public Parser::json_sax_t {
         }
         return true;
     }
-    bool start_object(std::size_t /*always unknown*/) override {
+    bool start_object(std::size_t /*unknown in a text*/) override {
         if (part_ == Part::tree && is_in_model("vocab")) {
             place(json::Value(json::Object()));
             part_ = Part::vocabulary;
@@ -86,7 +86,7 @@ class Handler : public Parser::json_sax_t {
         open_.pop_back();
         return true;
     }
-    bool start_array(std::size_t /*always unknown*/) override {
+    bool start_array(std::size_t /*unknown in a text*/) override {
         if (part_ == Part::tree && is_in_model("merges")) {
             place(json::Value(json::List()));
             part_ = Part::merges;
@@ -121,7 +121,7 @@ class Handler : public Parser::json_sax_t {
     }
 
  private:
-    // "a b", as files of before 2024 have them. Their "#version" lines are comments.
+    // Add a merge "a b", as files written before 2024 have them. Their "#version" lines are comments.
     bool add_spaced_merge(const std::string &text) {
         if (!spaced_ && !into_.merges.empty()) refuse_merge(show(std::string_view(text)) + ", after merges in lists");
         spaced_ = true;
@@ -135,7 +135,7 @@ class Handler : public Parser::json_sax_t {
         return true;
     }
 
-    // Whether the value that begins is model's, under this key.
+    // Whether the value that begins is that of this key of `model`.
     [[nodiscard]] bool is_in_model(std::string_view key) const {
         if (open_.size() != 2) return false;
         const auto *file = open_[0]->as<json::Object>();
@@ -174,7 +174,7 @@ class Handler : public Parser::json_sax_t {
         if (open_.size() == MOST_DEPTH) {
             refuse_malformed("", "nesting of at most " + std::to_string(MOST_DEPTH) + " levels", "more");
         }
-        open_.push_back(place(std::move(value)));  // stays where it is: only the innermost container grows
+        open_.push_back(place(std::move(value)));  // stays valid: only the innermost container grows
         return true;
     }
 
@@ -192,9 +192,9 @@ class Handler : public Parser::json_sax_t {
     std::vector<json::Value *> open_;
     std::size_t values_ = 0;
     Part part_ = Part::tree;
-    TokenText token_;                // the vocabulary's last key
+    TokenText token_;                // the last key read in the vocabulary
     std::vector<TokenText> halves_;  // of the merge that is being read
-    bool spaced_ = false;            // merges are "a b"
+    bool spaced_ = false;            // merges are written "a b"
 };
 
 }  // namespace

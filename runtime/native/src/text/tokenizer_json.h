@@ -1,7 +1,8 @@
-// The text of a tokenizer.json -> its values; the vocabulary and the merges, nearly all of it, in flat memory.
+// The text of a tokenizer.json -> its values: the vocabulary and the merges, nearly all of it, in flat memory, and a
+// tree of the rest.
 //
-// A general tree of 300,000 tokens and merges would take ten times the file. First stage of reading; what the values
-// mean is tokenizer_file's business.
+// A tree of 300,000 tokens and merges would take ten times the file's size. First stage of reading; tokenizer_file
+// interprets the values.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,7 @@ struct TokenText {
     std::uint32_t size = 0;
 };
 
-// Texts behind each other.
+// Many texts in one string, one after another.
 class TokenTexts {
  public:
     TokenText add(std::string_view text) {
@@ -30,7 +31,7 @@ class TokenTexts {
     [[nodiscard]] std::string_view operator[](TokenText text) const {
         return std::string_view(all_).substr(text.start, text.size);
     }
-    [[nodiscard]] std::string_view behind(TokenText first, TokenText second) const {  // both, added in this order
+    [[nodiscard]] std::string_view joined(TokenText first, TokenText second) const {  // second was added after first
         return std::string_view(all_).substr(first.start, first.size + second.size);
     }
 
@@ -44,7 +45,7 @@ struct VocabularyEntry {
 };
 
 struct Merge {
-    TokenText left, right;  // right is behind left
+    TokenText left, right;  // right was added directly after left
 };
 
 struct TokenizerJson {
@@ -54,8 +55,8 @@ struct TokenizerJson {
     std::vector<Merge> merges;  // in the order of their rank
 };
 
-// Throws Error: Status::bundle for what is no JSON, has a key twice, nests deeper than 32, is larger than 64 MiB, or
-// whose vocabulary and merges are not of the form that they have.
+// Throws Error: Status::bundle for a text that is not JSON, has a key twice, nests deeper than 32, is larger than
+// 64 MiB, or whose vocabulary or merges are malformed.
 TokenizerJson parse_tokenizer_json(std::string_view text);
 
 // "tokenizer.json: PLACE: expected ..., found ...; copy it again"

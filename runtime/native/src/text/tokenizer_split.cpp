@@ -15,17 +15,17 @@ namespace hart_edge {
 
 namespace {
 
-// A word takes at most a few steps per byte of the text, of which there are at most 1 Mi.
+// Bounds of one match. Finding a word takes at most a few steps per byte of the text, which has at most 1 MiB.
 constexpr std::uint32_t MOST_STEPS = 10'000'000;
 constexpr std::uint32_t MOST_HEAP = 32 << 10;  // KiB
 
-// What stands for a character beyond ASCII: one that PCRE2 of every version has in the class that the tokenizers
-// package has the character in. All are of two bytes.
+// A character beyond ASCII is matched through a stand-in, which every version of PCRE2 puts into the class where the
+// tokenizers package has the character. All have two bytes.
 constexpr std::string_view LETTER_STAND_IN = "\xC2\xAA";  // feminine ordinal indicator, which has no case
 constexpr std::string_view NUMBER_STAND_IN = "\xC2\xB2";  // superscript two
 constexpr std::string_view SPACE_STAND_IN = "\xC2\xA0";   // no-break space
 constexpr std::string_view OTHER_STAND_IN = "\xC2\xA4";   // currency sign
-constexpr std::string_view LONG_S = "\xC5\xBF";           // stands for itself: in (?i:'s) it is an s
+constexpr std::string_view LONG_S = "\xC5\xBF";           // stands for itself: (?i:'s) matches it as an s
 constexpr char32_t LONG_S_CHARACTER = 0x17F;
 
 struct FreeMatch {
@@ -54,7 +54,7 @@ std::string with_stand_ins(std::string_view text) {
     return coded;
 }
 
-// The bytes of `text` whose characters stand in `word` by their stand-ins; `at` moves behind them.
+// The bytes of `text` that `word`, which is made of stand-ins, stands for. Moves `at` past them.
 std::string_view original(std::string_view text, std::size_t &at, std::string_view word) {
     const std::size_t start = at;
     for (std::size_t left = utf8::length(word); left > 0; --left) utf8::next(text, at);

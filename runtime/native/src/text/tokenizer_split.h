@@ -1,4 +1,4 @@
-// A text -> its words, by one of the patterns that pre-tokenizers have.
+// A text -> its words, by one of the patterns of pre-tokenizers.
 #pragma once
 
 #include <memory>
@@ -16,7 +16,7 @@ class Splitter {
  public:
     explicit Splitter(Pattern pattern);  // not Pattern::none
 
-    // Append the words of a text, which they refer to: together they are the whole of it.
+    // Append the words of a text. They refer to it, and together cover all of it.
     void split(std::string_view text, std::vector<std::string_view> &words) const;
 
  private:

@@ -210,7 +210,7 @@ inline constexpr std::uint32_t CLASS_RUNS[] = {
     0x3000009, 0x3134b00, 0x3135009, 0x323b000, 0xe010008, 0xe01f000,
 };
 
-// Every step-th code point from first to last has its small letter at distance. U+0130 is by hand.
+// Every step-th code point from first to last: its lower case is `distance` further, U+0130 aside.
 struct CaseRun {
     std::uint32_t first, last, step;
     std::int32_t distance;

@@ -14,7 +14,7 @@ namespace hart_edge {
 namespace {
 
 constexpr auto CANONICAL = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-constexpr std::size_t LONGEST_DECOMPOSITION = 4;  // U+1F82 and others; canonical ones grow no longer
+constexpr std::size_t LONGEST_DECOMPOSITION = 4;  // of U+1F82 and others; no canonical one is longer
 
 bool is_ascii(std::string_view text) {
     return std::all_of(text.begin(), text.end(), [](char byte) { return static_cast<unsigned char>(byte) < 0x80; });
@@ -38,7 +38,7 @@ int combining_class(utf8proc_int32_t character) {
     return utf8proc_get_property(character)->combining_class;
 }
 
-// Move the marks behind each letter into canonical order. utf8proc's own sorting takes quadratic time.
+// Sort the marks after each letter into canonical order. utf8proc's own sorting takes quadratic time.
 void order_marks(std::vector<utf8proc_int32_t> &run) {
     const auto is_mark = [](utf8proc_int32_t c) { return combining_class(c) != 0; };
     for (auto start = run.begin(); start != run.end();) {
@@ -49,7 +49,7 @@ void order_marks(std::vector<utf8proc_int32_t> &run) {
     }
 }
 
-// Append the decomposed run, composed, and empty it.
+// Compose the decomposed run, append it to the text, and empty it.
 void append_composed(std::string &text, std::vector<utf8proc_int32_t> &run) {
     if (run.empty()) return;
     order_marks(run);

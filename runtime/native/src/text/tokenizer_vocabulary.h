@@ -1,4 +1,4 @@
-// Tokens and their ids: the vocabulary of a model, sorted, so that no choice of tokens makes it slow.
+// The vocabulary of a model: tokens and their ids, sorted, so that no choice of tokens makes a look-up slow.
 #pragma once
 
 #include <cstddef>
@@ -22,14 +22,14 @@ class Vocabulary {
 
  private:
     struct Entry {
-        std::uint64_t head;  // the first eight bytes as a number: most comparisons end there
+        std::uint64_t head;  // the first eight bytes as a number, which decide most comparisons
         VocabularyEntry entry;
     };
 
     [[nodiscard]] bool is_less(const Entry &entry, std::uint64_t head, std::string_view token) const;
 
     TokenTexts texts_;
-    std::vector<Entry> entries_;  // by head, then by token
+    std::vector<Entry> entries_;  // sorted by head, then by token
 };
 
 }  // namespace hart_edge

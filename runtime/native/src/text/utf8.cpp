@@ -6,7 +6,7 @@ namespace hart_edge::utf8 {
 
 namespace {
 
-// Bytes of the character at `at`, 0 where there is none. Unicode standard, table 3-7.
+// How many bytes the character at `at` has, 0 where no valid one begins. Unicode standard, table 3-7.
 std::size_t width(std::string_view text, std::size_t at) {
     const auto byte = [&](std::size_t k) {
         return at + k < text.size() ? static_cast<unsigned char>(text[at + k]) : 0U;
@@ -81,7 +81,7 @@ std::string repr(std::string_view text) {
             std::snprintf(escaped, sizeof escaped, "\\x%02x", static_cast<unsigned>(c) & 0xFFU);
             line += escaped;
         } else if (c == 0x2028 || c == 0x2029 || (c >= 0x200B && c <= 0x200F) || (c >= 0x202A && c <= 0x202E)) {
-            std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(c));  // would turn the line around
+            std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(c));  // would reverse the line
             line += escaped;
         } else {
             line += text.substr(start, at - start);

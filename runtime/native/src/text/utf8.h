@@ -1,4 +1,4 @@
-// UTF-8: is it any, and which characters are in it.
+// UTF-8: checks it, reads its characters, and quotes it for messages.
 #pragma once
 
 #include <cstddef>
@@ -8,19 +8,19 @@
 
 namespace hart_edge::utf8 {
 
-// The index of the first byte that no UTF-8 has there (surrogates and overlong forms count), or npos.
+// The index of the first byte that is not valid UTF-8 (nor are surrogates and overlong forms), or npos.
 std::size_t first_invalid(std::string_view text);
 
-// The character at `at`, which moves behind it. `text` must be valid.
+// The character at `at`; moves `at` past it. `text` must be valid.
 char32_t next(std::string_view text, std::size_t &at);
 
 // How many characters a valid text has.
 std::size_t length(std::string_view text);
 
-// Whether Python's str.strip() takes the character away.
+// Whether Python's str.strip() removes the character.
 bool is_space(char32_t character);
 
-// A text as Python's repr() writes it: quoted, what cannot be printed escaped. Bytes that are no UTF-8 become \x...
+// A text as Python's repr() writes it: quoted, with unprintable characters escaped. Invalid bytes become \x...
 std::string repr(std::string_view text);
 
 }  // namespace hart_edge::utf8
