@@ -20,6 +20,7 @@ from hart_edge.errors import CheckpointError
 LOGITS_TOLERANCE = 2e-4  # what the published implementation meets against itself on another thread count
 LATENT_TOLERANCE = 1e-4
 EXACT = 0.0
+RECORDS_FILE = "golden.npz"
 
 Records = dict[str, NDArray[Any]]
 
@@ -42,12 +43,15 @@ class RecordResult:
 
 def read_records(folder: Path) -> Records:
     """The arrays of DIR/golden.npz, read as data only."""
-    path = folder / "golden.npz"
+    path = folder / RECORDS_FILE
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: missing; expected the golden records beside tokenizer/ and llm/") from None
+        raise CheckpointError(
+            f"{path}: missing; expected the golden records beside tokenizer/ and llm/; make them of this "
+            "checkpoint with hart-edge golden --record DIR"
+        ) from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(f"{path}: not a readable record file ({error}); copy it again") from None
 

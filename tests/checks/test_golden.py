@@ -20,6 +20,7 @@ from hart_edge.checks.golden import (
     compare,
     guidance_of,
     read_records,
+    record_reference,
 )
 from hart_edge.errors import CheckpointError
 from hart_edge.reference.checkpoint import load_checkpoint, read_tensors
@@ -55,6 +56,21 @@ def test_every_record(name: str) -> None:
         else:
             assert 0 < result.tolerance <= LATENT_TOLERANCE == 1e-4, record
     assert results["image"].error > 0  # two implementations never agree to the last bit: something was compared
+
+
+def test_records_of_a_checkpoint_are_made_and_met(plain: Path) -> None:
+    """The names, types and shapes of the published implementation's; the reference meets its own to the last bit."""
+    published = read_records(plain)
+    with pytest.raises(CheckpointError, match=r"golden\.npz: expected no records, found some; move them away first"):
+        record_reference(plain)
+    (plain / "golden.npz").unlink()
+    assert record_reference(plain) == len(published)
+    made = read_records(plain)
+    assert {name: (each.dtype, each.shape) for name, each in made.items()} == {
+        name: (each.dtype, each.shape) for name, each in published.items()
+    }
+    assert {result.error for result in check_reference(plain)} == {0.0}
+    assert sorted(path.name for path in plain.iterdir()) == ["golden.npz", "llm", "tokenizer"]
 
 
 def test_guidance_is_read_from_the_record() -> None:

@@ -196,6 +196,19 @@ def test_golden_of_the_reference(run: Run) -> None:
     assert re.fullmatch(r"36 records, all within tolerance; \d+\.\d s", summary)
 
 
+def test_golden_records_are_made(run: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(GOLDEN / "plain", tmp_path / "mine", ignore=shutil.ignore_patterns("golden.npz"))
+    status, out, err = run("golden", "--record", folder)
+    assert (status, err) == (0, "") and re.match(
+        rf"{folder}/golden\.npz: 52 records; \d+\.\d s\. Hold the checkpoint", out
+    )
+    status, _, err = run("golden", "--record", folder)
+    assert status == 1 and err.startswith(
+        f"error: {folder}/golden.npz: expected no records, found some; move them away"
+    )
+    assert run("golden", "--record", folder, "--bundle", "b")[0] == 2
+
+
 def test_golden_of_a_bundle_as_json(run: Run, plain_bundle: Path) -> None:
     status, out, _ = run("golden", GOLDEN / "plain", "--bundle", plain_bundle, "--json")
     *records, summary = map(json.loads, out.splitlines())
