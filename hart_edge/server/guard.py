@@ -140,6 +140,7 @@ class Guard:
             taken += len(message.get("body", b""))
             whole = not message.get("more_body", False)
             if taken > limits.body:
+                await self._linger(receive)
                 raise self._too_large()
             return message
 

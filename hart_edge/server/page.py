@@ -16,6 +16,8 @@ FILES = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/drawing.js": ("drawing.js", "text/javascript; charset=utf-8"),
     "/png.js": ("png.js", "text/javascript; charset=utf-8"),
+    "/snippets.js": ("snippets.js", "text/javascript; charset=utf-8"),
+    "/settings.js": ("settings.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
