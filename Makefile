@@ -3,7 +3,7 @@
 # make wheel   dist/: the wheel of a device, with the INT8 bundle in it, and the source distribution (docs/releases.md)
 # make bundle  the INT8 bundle alone: bundles/hart-emoji-int8
 # make test    ruff, mypy and pytest in the same environment; what CI runs
-# make quick   ruff, mypy and the tests that build nothing
+# make quick   ruff, mypy and the tests that build nothing and take less than half a second each
 # make lint    ruff and mypy alone
 # make native  the C library: build/native/libhart_edge.so; install it with cmake --install build/native --prefix PREFIX
 # make native-check  its robustness, half an hour: sanitizers, valgrind, fuzzing, failures, growth (docs/robustness.md)
@@ -61,7 +61,7 @@ test: lint native-requirements
 	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --durations 25
 
 quick: lint
-	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile -m "not slow and not builds"
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile -m "not slow and not long"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -47,7 +47,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as jobs that a script p
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
-# Fixtures that build something; `make quick` leaves out the tests that ask for one.
+# Fixtures that build something: tests that ask for one are marked `long`, which `make quick` leaves out.
 BUILDERS = frozenset({"build_once", "tools", "built", "wheel", "source_distribution"})
 
 
@@ -55,7 +55,7 @@ BUILDERS = frozenset({"build_once", "tools", "built", "wheel", "source_distribut
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if BUILDERS.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.builds)
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session")

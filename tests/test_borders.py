@@ -104,6 +104,7 @@ def draw(error: Exception, folder: Path) -> None:
 BORDERS = (read_checkpoint, read_data, read_bundle, write, open_engine, draw)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("error", FOREIGN, ids=lambda error: str(getattr(error, "errno", type(error).__name__)))
 def test_what_is_foreign_is_one_line(

@@ -55,6 +55,7 @@ def test_marked_commands_run(
         assert status == 0, (shlex.join(words), captured.err)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", PAGES)
 def test_all_other_commands_parse(page: str) -> None:
     for words in commands(page, marked=False):

@@ -60,6 +60,7 @@ def violations(root: Path) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_import_directions() -> None:
     checked = [path for _, path in rooms(ROOT)]
     for file in ("runtime/random.py", "export/graphs.py", "engines/base.py", "calib/scheme.py"):
@@ -68,6 +69,7 @@ def test_import_directions() -> None:
     assert violations(ROOT) == []
 
 
+@pytest.mark.long
 def test_the_drawing_shows_the_present_imports() -> None:
     message = "docs/images/architecture.svg shows other imports; draw it again: python -m tests.draw_architecture"
     assert DRAWING.read_text("utf-8") == draw(imports_by_room(ROOT)), message

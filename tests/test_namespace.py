@@ -117,6 +117,7 @@ def test_the_door_in_the_checkout() -> None:
     assert (shown.returncode, shown.stderr) == (0, "") and shown.stdout.startswith("usage: python -m export.build ")
 
 
+@pytest.mark.long
 def test_no_file_has_two_names_in_the_checkout() -> None:
     program = every_module(ROOT, "hart_edge", "export", *OWN)
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=here(), capture_output=True, text=True)

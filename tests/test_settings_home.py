@@ -8,6 +8,8 @@ import inspect
 import typing
 from pathlib import Path
 
+import pytest
+
 import hart_edge
 from hart_edge.bundle import settings
 from hart_edge.bundle.settings import DEFAULTS, NAMES, PER_SCALE, SETTINGS, Sampling, Setting, Settings
@@ -37,6 +39,7 @@ def names_in(path: Path) -> set[str]:
     return found & set(NAMES)
 
 
+@pytest.mark.long
 def test_no_other_file_names_a_setting() -> None:
     files = {path.relative_to(ROOT).as_posix(): path for path in sorted(ROOT.rglob("*.py"))}
     for folder in ("runtime", "engines", "calib", "export"):  # links, which rglob does not follow everywhere

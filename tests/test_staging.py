@@ -62,6 +62,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_a_signal_leaves_nothing(start: Start, tmp_path: Path, number: signal.Signals, status: int) -> None:
     process = start(tmp_path / "bundle")
@@ -72,6 +73,7 @@ def test_a_signal_leaves_nothing(start: Start, tmp_path: Path, number: signal.Si
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_what_was_killed_is_swept_and_what_lives_is_not(
     start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -123,6 +125,7 @@ def test_a_bundle_that_was_moved_away_comes_back(tmp_path: Path, caplog: pytest.
     assert caplog.messages[0] == f"{out}: was put back; a process that was killed had moved it away"
 
 
+@pytest.mark.long
 def test_an_unfinished_folder_has_one_writer(start: Start, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     first = start(out, "resume")

@@ -18,6 +18,7 @@ from hart_edge.reference.presets import configs
 CONFIG = TransformerConfig((1, 2, 3), 32, 2, 2, 6, 10, diff_width=12, diff_depth=1, num_sampling_steps=2)
 
 
+@pytest.mark.long
 def test_the_forms_agree(tmp_path: Path) -> None:
     assert shape_of(CONFIG) == (9, 6 + 4 + 9)
     generator = np.random.default_rng(0)
@@ -30,6 +31,7 @@ def test_the_forms_agree(tmp_path: Path) -> None:
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0, err_msg=form)
 
 
+@pytest.mark.long
 def test_the_row_of_a_form(capsys: pytest.CaptureFixture[str]) -> None:
     main(["tiny", "--form", "one operator", "--rounds", "1"], lambda preset: (CONFIG, configs("hart-0.7b-256")[1]))
     assert capsys.readouterr().out.startswith("| tiny | 9 | 19 | one operator | ")

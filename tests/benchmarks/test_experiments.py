@@ -93,6 +93,7 @@ def test_a_chart_has_points_where_they_belong() -> None:
 # Alternating paths.
 
 
+@pytest.mark.long
 def test_alternating(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps(to_json(tiny_tokenizer.recipe(steps=4))), "utf-8")
@@ -159,6 +160,7 @@ def test_absolute_positions_tell_tokens_apart_and_rotary_angles_do_not() -> None
         model(x[:, 1:], angles[:, 1:], angles[:, 1:], modulation)
 
 
+@pytest.mark.long
 def test_positions(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An experiment at once and one that is interrupted at the higher scales have the same curves."""
     tokenizer = tiny_transformer.publish(tmp_path, tiny_transformer.tokenizer())
@@ -194,6 +196,7 @@ def test_positions(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
 # Steps of the residual.
 
 
+@pytest.mark.long
 def test_residual_steps(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_evaluator.task().publish(tmp_path, 1)
     task = tiny_transformer.task(tmp_path / "made")
@@ -216,6 +219,7 @@ def test_residual_steps(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert command(residual_steps.main, residual_steps.parser(), [*arguments, "--pictures", "1"]) == 1
 
 
+@pytest.mark.long
 def test_steps_change_the_residual_alone(tmp_path: Path) -> None:
     task = tiny_transformer.task(tmp_path / "made")
     tiny_transformer.filled(task.model, spread=0.05)

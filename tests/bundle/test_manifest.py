@@ -219,6 +219,7 @@ def one_of_each(manifest: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return list(kinds.values())
 
 
+@pytest.mark.long
 def test_reader_and_schema_agree_on_every_key(either: bytes) -> None:
     """Each key left out, and an unknown one put in, in every object of the manifest that has fixed keys."""
     whole = json.loads(either)
@@ -242,6 +243,7 @@ def test_reader_and_schema_agree_on_every_key(either: bytes) -> None:
     assert to_json(parse(json.dumps(whole).encode())) == either
 
 
+@pytest.mark.long
 def test_reader_and_schema_agree_on_every_type(either: bytes) -> None:
     """Every value replaced by one of each JSON type: both take it or both refuse its structure."""
     whole = json.loads(either)

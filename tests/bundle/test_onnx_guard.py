@@ -104,6 +104,7 @@ def test_a_refusal_names_the_graph(tmp_path: Path) -> None:
         check_graph(tmp_path / "absent.onnx", allowed_external={})
 
 
+@pytest.mark.long
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
     """A cut at any byte: never another exception, and taken only where what is left is whole by itself."""
     whole = make_bundle(tmp_path / "tiny") / "graphs" / "transformer.onnx"
@@ -117,6 +118,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
         onnx.ModelProto.FromString(data[:length])
 
 
+@pytest.mark.long
 def test_random_damage_is_never_another_exception(tmp_path: Path) -> None:
     """What the guard takes after damage, protobuf must be able to read too."""
     source = (make_bundle(tmp_path / "tiny") / "graphs" / "tokens.onnx").read_bytes()
@@ -133,6 +135,7 @@ def test_random_damage_is_never_another_exception(tmp_path: Path) -> None:
     assert refused > 500
 
 
+@pytest.mark.long
 def test_tensor_data_is_stepped_over(tmp_path: Path) -> None:
     """120 MB of weights and 2,000 nodes in far less than the time of reading them byte by byte."""
     weights = [numpy_helper.from_array(np.zeros((3_000_000,), np.float32), f"w{i}") for i in range(10)]

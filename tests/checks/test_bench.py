@@ -47,6 +47,7 @@ def measured(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.long
 def test_what_is_measured_adds_up(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = measured(
         capsys, words, words, "--reference", GOLDEN / "adaln", "--rounds", 2, "--pictures", 3, "--threads", 1
@@ -70,6 +71,7 @@ def test_what_is_measured_adds_up(words: Path, capsys: pytest.CaptureFixture[str
     assert sum(scale["macs"] for scale in first["scales"]) <= sum(graph["macs"] for graph in first["graphs"])
 
 
+@pytest.mark.long
 def test_for_people(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", str(words), "--pictures", "1", "--prompt", "w1"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -152,6 +154,7 @@ def test_the_products_are_models_that_onnx_reads() -> None:
         )
 
 
+@pytest.mark.long
 def test_bad_input(words: Path, tmp_path: Path, run: Run) -> None:
     engines = make_engine_bundle(words, tmp_path / "engines")
     for arguments, message in (
@@ -173,6 +176,7 @@ def end(_: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_a_process_that_is_ended_from_outside_is_told() -> None:
     with pytest.raises(EngineError, match=r"^a bundle: the process that measured it was ended from outside"):
         _apart(end, "a bundle")

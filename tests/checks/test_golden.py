@@ -42,6 +42,7 @@ def edit_records(folder: Path, **changed: np.ndarray | None) -> None:
     np.savez(folder / "golden.npz", **{name: value for name, value in records.items() if value is not None})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["adaln", "shared-adaln", "plain"])
 def test_every_record(name: str) -> None:
     results = {result.name: result for result in check_reference(GOLDEN / name)}
@@ -106,6 +107,7 @@ def test_differing_indices_are_counted() -> None:
     assert compare("stage1.indices", np.array([[1, 9, 3, 5]]), records, 1.0) == RecordResult("stage1.indices", 2, 0.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("part", "tensor", "failing", "passing"),
     [
@@ -137,6 +139,7 @@ def test_the_raw_weights_would_fail(plain: Path) -> None:
     assert not all(result.ok for result in check_reference(plain))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("record", ["context", "residual.noise3", "teacher.input", "resnet.c"])
 def test_a_missing_input_record(plain: Path, record: str) -> None:
     edit_records(plain, **{record.replace(".", "__"): None})
@@ -144,6 +147,7 @@ def test_a_missing_input_record(plain: Path, record: str) -> None:
         list(check_reference(plain))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("record", ["stage2.logits", "image", "residual.cfg", "tok.rest"])
 def test_a_missing_output_record(plain: Path, record: str) -> None:
     edit_records(plain, **{record.replace(".", "__"): None})
@@ -151,6 +155,7 @@ def test_a_missing_output_record(plain: Path, record: str) -> None:
         list(check_reference(plain))
 
 
+@pytest.mark.long
 def test_a_misshapen_record(plain: Path) -> None:
     edit_records(plain, tok__latent=np.zeros((2, 32, 7, 6), np.float32))
     message = r"tok\.latent: the record has shape \(2, 32, 7, 6\), the model computes \(2, 32, 7, 7\)"

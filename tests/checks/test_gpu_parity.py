@@ -83,6 +83,7 @@ def test_every_graph_at_every_scale_and_whole_pictures(
     assert json.loads((tmp_path / "report.json").read_text()) == found
 
 
+@pytest.mark.long
 def test_an_engine_that_computes_something_else_fails(
     words: Path, engines: Path, fake: FakeTensorRT, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +107,7 @@ def timing(**graphs: float) -> Timing:
     return Timing(((None, 1.0), (0, 2.0)), dict(graphs), sum(graphs.values()), 3, (None,), 9_000, 5_120, 1_000)
 
 
+@pytest.mark.long
 def test_int8_is_dropped_where_it_is_slower_and_that_is_said(
     words: Path, engines: Path, others: Path, tmp_path: Path, fake: FakeTensorRT, run: Run
 ) -> None:

@@ -25,6 +25,7 @@ def published() -> list[MacCount]:
     return count_macs(*configs("hart-0.7b-256"))
 
 
+@pytest.mark.long
 def test_the_transformer_by_hand(published: list[MacCount]) -> None:
     """Each token meets 4 C^2 of attention weights and 3 C * 4096 of the MLP's; each pair of tokens meets C twice."""
     dim, hidden, depth, sides = 1536, 4096, 24, PRESETS["hart-0.7b-256"]
@@ -47,6 +48,7 @@ def test_the_residual_by_hand(published: list[MacCount]) -> None:
     assert (found.scale, found.attention, found.guided) == (9, 0, True)
 
 
+@pytest.mark.long
 def test_convolutions_by_hand() -> None:
     """A decoder of one width, where every convolution is 9 W^2 a position."""
     transformer, tokenizer = configs("hart-0.7b-256")
@@ -62,6 +64,7 @@ def test_convolutions_by_hand() -> None:
     assert found.attention == 4 * 2 * positions[0] ** 2 * width
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("side", "paper"), [(512, 3.2e12), (1024, 12.5e12)])
 def test_the_papers_figures(side: int, paper: float) -> None:
     """docs/macs.md: layers of every component, encoder included, one half, no attention products. 1 and 1.3 % above."""
@@ -80,6 +83,7 @@ def test_guidance_doubles_what_is_guided() -> None:
     assert as_text(counts)[1].split() == ["transformer", "0", "0.000", "0.000", "twice"]
 
 
+@pytest.mark.long
 def test_the_command(run: Run) -> None:
     status, out, err = run("info", "--macs", GOLDEN / "adaln", "--json")
     assert (status, err) == (0, "")

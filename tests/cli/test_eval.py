@@ -47,6 +47,7 @@ def call(tmp_path: Path, run: Run) -> Any:
     return of
 
 
+@pytest.mark.long
 def test_figures_of_a_checkpoint_and_a_bundle(call: Any, tmp_path: Path) -> None:
     status, said, error = call("--checkpoint", "checkpoint", "--bundle", "bundle", "--seed", 4, "--json")
     assert status == 0, error
@@ -79,6 +80,7 @@ def test_figures_of_a_checkpoint_and_a_bundle(call: Any, tmp_path: Path) -> None
     assert rebuilt["discrete"]["frechet"] > 0
 
 
+@pytest.mark.long
 def test_the_table_names_what_was_measured_with_what(call: Any, tmp_path: Path) -> None:
     status, said, error = call("--checkpoint", "checkpoint", "--pictures", 4)
     assert status == 0, error
@@ -92,6 +94,7 @@ def test_the_table_names_what_was_measured_with_what(call: Any, tmp_path: Path) 
     assert "is among the k closest of 4; mean of 1" in said and "±" not in said  # one group has no spread
 
 
+@pytest.mark.long
 def test_same_seed_same_figures(call: Any) -> None:
     def figures(*more: object) -> dict[str, Any]:
         status, said, error = call("--checkpoint", "checkpoint", "--only", "generation", "--json", *more)
@@ -103,6 +106,7 @@ def test_same_seed_same_figures(call: Any) -> None:
     assert figures("--seed", 1) != figures() != figures("--no-smooth", "--top-k", 1)
 
 
+@pytest.mark.long
 def test_the_checkpoints_own_settings(call: Any, tmp_path: Path) -> None:
     """What sampling.json says holds until it is asked for otherwise."""
 
@@ -116,12 +120,14 @@ def test_the_checkpoints_own_settings(call: Any, tmp_path: Path) -> None:
     assert figures() == asked != published == figures("--top-p", 1, "--smooth")
 
 
+@pytest.mark.long
 def test_only_reconstruction_draws_nothing(call: Any) -> None:
     status, said, _ = call("--checkpoint", "checkpoint", "--only", "reconstruction", "--json")
     found = json.loads(said)
     assert status == 0 and found["generation"] == [] == found["real"] and len(found["reconstruction"]) == 1
 
 
+@pytest.mark.long
 def test_data_without_a_test_split(call: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "data" / "test").rename(tmp_path / "elsewhere")
     with caplog.at_level(logging.INFO):
@@ -153,6 +159,7 @@ def test_prompts_that_are_cut_are_counted(caplog: pytest.LogCaptureFixture) -> N
     assert "bundle: 1 prompts are read by their first tokens alone" in caplog.text
 
 
+@pytest.mark.long
 def test_inception_gives_a_second_distance(call: Any) -> None:
     def bright(images: torch.Tensor) -> torch.Tensor:
         return images.float().mean((2, 3))
@@ -166,6 +173,7 @@ def test_inception_gives_a_second_distance(call: Any) -> None:
     assert all(row["fid"] > 0 and row["fid"] != row["frechet"] for row in found["generation"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -187,6 +195,7 @@ def test_what_cannot_be_is_one_line(call: Any, more: tuple[object, ...], message
     assert message in error and error.count("error: ") == 1
 
 
+@pytest.mark.long
 def test_a_checkpoint_without_text_model(call: Any, tmp_path: Path) -> None:
     (tmp_path / "checkpoint" / "text_model").rename(tmp_path / "text_model")
     status, _, error = call("--checkpoint", "checkpoint")

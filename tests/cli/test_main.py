@@ -52,6 +52,7 @@ def test_arguments_that_make_no_sense_exit_with_2(run: Run, arguments: tuple[str
     assert (status, out) == (2, "") and err.startswith(f"usage: hart-edge{command} ")
 
 
+@pytest.mark.long
 def test_version_and_both_entry_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
@@ -188,6 +189,7 @@ def test_info_refuses_an_altered_bundle(run: Run, plain_bundle: Path, tmp_path: 
 # golden
 
 
+@pytest.mark.long
 def test_golden_of_the_reference(run: Run) -> None:
     status, out, err = run("golden", GOLDEN / "plain")
     *lines, summary = out.splitlines()
@@ -275,6 +277,7 @@ def test_prompts_are_shown_as_one_harmless_line(prompt: str, shown: str) -> None
     assert quoted(prompt) == shown
 
 
+@pytest.mark.long
 def test_help_is_quick(tmp_path: Path) -> None:
     start = time.perf_counter()
     done = process("--help", cwd=tmp_path)
@@ -283,6 +286,7 @@ def test_help_is_quick(tmp_path: Path) -> None:
         assert re.search(rf"^ +{command}\s+[A-Z]", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.long
 def test_help_loads_neither_torch_nor_onnx_nor_an_engine_library(tmp_path: Path) -> None:
     """Not even of the commands that need them: help is there on a device as well."""
     heavy = {"torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "transformers", "accelerate"}

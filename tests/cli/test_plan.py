@@ -119,6 +119,7 @@ def test_engines_are_planned_from_their_builders_reports(
     assert most["decoder"] == (7_000_000, None)  # two numbers for one profile: the larger
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["usual", "low"])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_forecast_is_what_onnx_runtime_takes(

@@ -26,6 +26,7 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS)
 def test_output_that_goes_nowhere(tmp_path: Path, command: tuple[str, ...]) -> None:
     bundle = make_bundle(tmp_path / "bundle")
@@ -38,6 +39,7 @@ def test_output_that_goes_nowhere(tmp_path: Path, command: tuple[str, ...]) -> N
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.long
 def test_errors_that_nobody_hears_keep_their_status(tmp_path: Path) -> None:
     for redirection in ("2>&-", "2> /dev/full", "2> >(true)", ">&- 2>&- <&-"):
         done = shell(f"{sys.executable} -m hart_edge info nowhere {redirection}", tmp_path)
@@ -65,6 +67,7 @@ sys.exit(status)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("redirection", "status"),
     [

@@ -38,6 +38,7 @@ def newest(folder: Path) -> State:
     return load_state(states(folder)[-1])
 
 
+@pytest.mark.long
 def test_it_trains_and_goes_on(run: Run, data: Path, tmp_path: Path) -> None:
     assert run(*arguments(data), "--resume")[:2] == (0, "run: 6 steps\n")  # nothing to resume: it begins
     assert open_tokenizer(tmp_path / "run" / "tokenizer").quantizer.patch_nums == (1, 2)
@@ -59,6 +60,7 @@ def test_it_trains_and_goes_on(run: Run, data: Path, tmp_path: Path) -> None:
     assert (status, out) == (1, "") and "expected the examples of the run, found others" in err
 
 
+@pytest.mark.long
 def test_it_stops_when_asked_and_goes_on_to_the_same_end(
     run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +83,7 @@ def test_it_stops_when_asked_and_goes_on_to_the_same_end(
     assert weights[0] == weights[1]
 
 
+@pytest.mark.long
 def test_it_begins_with_the_weights_asked_for(run: Run, data: Path, tmp_path: Path) -> None:
     assert run(*arguments(data, "first"))[0] == 0
     still = ("--set", "optimisation.learning_rate=1e-12", "--set", "codebook.start=6", "--set", "optimisation.seed=9")
@@ -116,6 +119,7 @@ def test_a_missing_package_is_named(run: Run, data: Path, monkeypatch: pytest.Mo
 # Several processes.
 
 
+@pytest.mark.long
 def test_two_processes_have_the_gradients_of_one(run: Run, data: Path, tmp_path: Path) -> None:
     """Two steps, the second with codes: Adam's first moments are 0.09 g0 + 0.1 g1, its second say the same of g^2."""
     two_steps = dataclasses.replace(

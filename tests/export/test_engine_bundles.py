@@ -244,7 +244,7 @@ def shipped(tools: Tools, out: Path, precision: Precision, *architectures: str) 
     ("target", "precision", "architectures"),
     [
         (Target.TENSORRT_RTX, Precision.FP16, ("sm_86",)),
-        (Target.TENSORRT_RTX, Precision.FP16, ("sm_75",)),
+        pytest.param(Target.TENSORRT_RTX, Precision.FP16, ("sm_75",), marks=pytest.mark.slow),
         pytest.param(Target.TENSORRT, Precision.INT8, (), marks=pytest.mark.slow),
     ],
 )

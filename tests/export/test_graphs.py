@@ -36,6 +36,7 @@ FLAVOURS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_walk_is_the_reference_loop(tmp_path: Path, flavour: str) -> None:
     llm, tokenizer, settings = FLAVOURS[flavour]

@@ -196,6 +196,7 @@ def contains(found: np.ndarray, value: np.ndarray) -> bool:
     return any(np.array_equal(found.reshape(-1), form.reshape(-1)) for form in (value, value.T))
 
 
+@pytest.mark.long
 def test_a_graph_that_cannot_be_traced_is_named(tmp_path: Path) -> None:
     class Branching(GraphModule):
         name = "branching"

@@ -18,6 +18,7 @@ from tests.export.reference_walk import tiny_model
 SIZES = {"R": 4, "2B": 4, "B": 2, "U": 2, "n": 4, "N": 7, "M": 2}
 
 
+@pytest.mark.long
 def test_the_same_as_traced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = TransformerGraph(tiny_model(tmp_path, 3, llm={"depth": 3})).eval()
     export_graph(graph, tmp_path / "stamped.onnx")

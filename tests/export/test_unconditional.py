@@ -25,6 +25,7 @@ FLAVOURS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("flavour", FLAVOURS)
 @pytest.mark.parametrize("context_tokens", [1, 6, 31])
 def test_every_context_token_is_that_one(tmp_path: Path, flavour: str, context_tokens: int) -> None:

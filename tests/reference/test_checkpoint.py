@@ -55,6 +55,7 @@ def save(path: Path, state: State, changed: dict[str, np.ndarray | None]) -> Non
 # --- names --------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("published", "ours"),
     [
@@ -140,6 +141,7 @@ def test_the_moving_average_is_preferred(tiny: Tiny, present: list[str], chosen:
     assert not checkpoint.has_text_model
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("value", "steps"), [("8", 8), (20, 20), ("1000", 1000), (1, 1), (5.0, 5)])
 def test_sampling_steps_may_be_a_string(tiny: Tiny, value: Any, steps: int) -> None:
     put_config(tiny, "llm", num_sampling_steps=value)
@@ -147,6 +149,7 @@ def test_sampling_steps_may_be_a_string(tiny: Tiny, value: Any, steps: int) -> N
     assert model.config.num_sampling_steps == steps == len(model.residual.schedule.timesteps)
 
 
+@pytest.mark.long
 def test_how_codes_are_drawn_comes_from_the_file(tiny: Tiny) -> None:
     assert load_checkpoint(tiny.folder).sampling == Settings()
     (tiny.folder / "sampling.json").write_text('{"top_p": 0.5, "cfg_scale": 3}', "utf-8")
@@ -241,6 +244,7 @@ def test_many_problems_are_counted(tiny: Tiny) -> None:
     refused(tiny.folder, f"({missing} tensors)", f"and {missing - 20} more", "blocks.2.attn.q_bias: expected shape")
 
 
+@pytest.mark.long
 def test_the_generator_decides_the_scales(tiny: Tiny) -> None:
     put_config(tiny, "tokenizer", v_patch_nums=[1, 2, 4])
     model = load_checkpoint(tiny.folder).model

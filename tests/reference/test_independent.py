@@ -147,6 +147,7 @@ def agree(found: torch.Tensor, expected: np.ndarray, tolerance: float, least_spr
     assert np.abs(found.numpy() - expected).max() < tolerance
 
 
+@pytest.mark.long
 def test_teacher_forced_logits(pair: Pair) -> None:
     count = sum(side * side for side in pair.tiny.llm["patch_nums"][1:])
     shape = (len(pair.context), count, pair.tiny.tokenizer["z_channels"])
@@ -159,6 +160,7 @@ def test_teacher_forced_logits(pair: Pair) -> None:
     agree(found, np.array(expected), 1e-4, 1.0)
 
 
+@pytest.mark.long
 def test_generation(pair: Pair) -> None:
     sides, Z, V = pair.model.patch_nums, pair.tiny.tokenizer["z_channels"], pair.tiny.tokenizer["vocab_size"]
     batch, steps = len(pair.context), int(pair.tiny.llm["num_sampling_steps"])
@@ -194,6 +196,7 @@ def test_generation(pair: Pair) -> None:
     agree(image, expected["image"], 1e-4, 0.1)
 
 
+@pytest.mark.long
 def test_tokenizer(pair: Pair) -> None:
     side = pair.model.image_size
     images = np.random.default_rng(8).uniform(-1, 1, (2, 3, side, side)).astype(np.float32)
@@ -212,6 +215,7 @@ def test_tokenizer(pair: Pair) -> None:
             agree(found[2][b], rest, 1e-4, 0.1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pair", [CASES[1], CASES[3]], ids=lambda case: case.name, indirect=True)
 def test_every_weight_shows(pair: Pair) -> None:
     """A tensor that the comparison above could not notice would not be compared by it: each changes some output."""

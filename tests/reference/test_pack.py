@@ -86,6 +86,7 @@ def test_the_source_is_recorded(tiny: Tiny, tmp_path: Path) -> None:
     assert found == {"format": "pt", "packed_from": "ema_model.bin", "packed_from_sha256": digest}
 
 
+@pytest.mark.long
 def test_packing_again_gives_the_same_bytes_and_keeps_the_readme(tiny: Tiny, tmp_path: Path) -> None:
     packed, again = tmp_path / "packed", tmp_path / "again"
     pack(tiny.folder, packed)
@@ -155,6 +156,7 @@ def test_refused_destinations(tiny: Tiny, tmp_path: Path) -> None:
         pack(tiny.folder, home / "thesis.tex")
 
 
+@pytest.mark.long
 def test_the_text_model_goes_along(tiny: Tiny, tmp_path: Path) -> None:
     shutil.copytree(SHIPPED / "text_model", tiny.folder / "text_model")
     (tiny.folder / "text_model" / "prompt.txt").write_text("draw", "utf-8")

@@ -39,6 +39,7 @@ def make(patch_nums: tuple[int, ...] = (1, 2, 3, 5), share: int = 4, seed: int =
     return quantizer.requires_grad_(False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("side", "final"), SIZES)
 def test_bicubic_matrix(side: int, final: int) -> None:
     x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(side))

@@ -44,6 +44,7 @@ def test_the_same_bytes_in_a_fresh_process(shipped: Pipeline, int8_bundle: Path)
     assert done.stdout.split() == [digest(shipped.generate(PROMPTS[0], seed=7))]  # and neither torch nor onnx
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
 def test_one_and_two_threads_agree(request: pytest.FixtureRequest, precision: str) -> None:
     bundle = request.getfixturevalue(f"{precision}_bundle")

@@ -49,6 +49,7 @@ def picture(pipeline: Pipeline) -> bytes:
     return image.tobytes()
 
 
+@pytest.mark.long
 def test_a_child_draws_the_same_picture(drawn: Pipeline) -> None:
     expected = picture(drawn)
 
@@ -85,6 +86,7 @@ def test_a_child_drops_a_pipeline_that_it_has_drawn_with(words: Path) -> None:
     assert forked(work) == 0
 
 
+@pytest.mark.long
 def test_a_child_unloads_and_goes_on_with_a_stream(words: Path) -> None:
     pipeline = load(words, threads=2, low_memory=True)
     expected = picture(pipeline)
@@ -103,6 +105,7 @@ def test_a_child_unloads_and_goes_on_with_a_stream(words: Path) -> None:
     assert last.image is not None and last.image.tobytes() == expected
 
 
+@pytest.mark.long
 def test_an_interpreter_that_ends_in_a_child(words: Path) -> None:
     """`python -c` forks and both come to their end, where everything is freed."""
     program = (
@@ -139,6 +142,7 @@ def answer(method: str, work: Callable[..., None], argument: Any) -> bytes:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_generate_works_in_processes_of_multiprocessing(words: Path, method: str) -> None:
     expected = hart_edge.generate("w1 w2", seed=3, bundle=words)
@@ -146,6 +150,7 @@ def test_generate_works_in_processes_of_multiprocessing(words: Path, method: str
     assert answer(method, draw_by_name, words) == expected.tobytes()
 
 
+@pytest.mark.long
 def test_a_pipeline_is_passed_to_a_process(drawn: Pipeline) -> None:
     assert answer("spawn", draw_with, drawn) == picture(drawn)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
+
 from hart_edge.reference.presets import SHIPPED_MODEL
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 
@@ -11,6 +13,7 @@ from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 IDS = "6cae03bb7695762b072f6467fd88376afd580ef730a82ff58ce9bbc91bccdb9c"
 
 
+@pytest.mark.long
 def test_every_letter_has_the_ids_that_the_admitted_packages_give() -> None:
     """A package that fails here brings tables of another Unicode.
 

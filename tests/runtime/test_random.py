@@ -240,6 +240,7 @@ def test_normals_are_normal() -> None:
     assert np.abs(cdf - ((np.arange(n) + 0.5) / n)[every]).max() < 1.95 / math.sqrt(n)
 
 
+@pytest.mark.long
 def test_streams_are_independent() -> None:
     """Neighbours in any coordinate share no number and do not correlate; the coordinates do not alias."""
     n = 20_000

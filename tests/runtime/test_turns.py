@@ -48,6 +48,7 @@ def in_threads(work: Callable[[int], int]) -> list[int]:
         return list(pool.map(begin, range(THREADS), timeout=600))
 
 
+@pytest.mark.long
 def test_eight_threads_draw_with_one_pipeline(words: Path, alone: list[bytes]) -> None:
     pipeline = load(words, threads=1)  # nothing is open: they come to every graph's first run together
 
@@ -57,6 +58,7 @@ def test_eight_threads_draw_with_one_pipeline(words: Path, alone: list[bytes]) -
     assert in_threads(work) == [PICTURES] * THREADS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["low_memory", "device"])
 def test_a_pipeline_that_draws_one_at_a_time_says_so(
     words: Path, alone: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

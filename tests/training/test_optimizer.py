@@ -65,6 +65,7 @@ def test_the_rate_is_set_for_both(tmp_path: Path) -> None:
     assert counted == len(list(task.model.parameters()))
 
 
+@pytest.mark.long
 def test_resumed_is_uninterrupted(tmp_path: Path) -> None:
     recipe = changed(steps=4, optimizer="muon")
     whole, first, second = (tiny_transformer.task(tmp_path, recipe) for _ in range(3))

@@ -35,6 +35,7 @@ def test_percentile_leaves_one_in_10000_beyond_each_end() -> None:
     assert (low, high) == pytest.approx((np.quantile(values, 1e-4), np.quantile(values, 1 - 1e-4)), abs=0.03)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spread", ["normal", "outlier", "one side"])
 def test_mse_is_the_least_error_of_all_shares(spread: str) -> None:
     values = normal()

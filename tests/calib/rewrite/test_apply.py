@@ -285,6 +285,7 @@ def test_largest_fp16_fits() -> None:
     assert initializer(reduced, "first:fp16").max() == 65504
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_built_graphs_are_valid(request: pytest.FixtureRequest, precision: str) -> None:
     folder = request.getfixturevalue(f"{precision}_bundle")

@@ -47,6 +47,7 @@ def test_an_engine_for_three_architectures(tmp_path: Path) -> None:
     assert [progress.seconds for progress in seen] == sorted(progress.seconds for progress in seen)
 
 
+@pytest.mark.long
 def test_turing_takes_products_in_fp16_and_none_in_float32(tmp_path: Path) -> None:
     settings = RTX.prepare(EngineSettings(architectures=("sm_75",)))
     out = tmp_path / "small.engine"

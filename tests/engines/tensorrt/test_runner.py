@@ -184,6 +184,7 @@ def test_loading_ahead_opens_every_engine_once(engines: Path, fake: FakeTensorRT
     assert runner_of(pipeline).memory() == {"buffers": 5120, "activations": 1000}
 
 
+@pytest.mark.long
 def test_memory_goes_back_with_the_runner(engines: Path, fake: FakeTensorRT) -> None:
     pipeline = load(engines)
     pictures(pipeline, 1)

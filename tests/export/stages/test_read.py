@@ -50,6 +50,7 @@ def test_contexts_that_are_none(tmp_path: Path, make: Any, message: str) -> None
         read_contexts(path, 12, 48)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("content", "message"),
     [

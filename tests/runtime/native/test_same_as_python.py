@@ -42,7 +42,7 @@ class Watched:
             self.indices.append(outputs["indices"].ravel().tolist())
 
 
-@pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
+@pytest.mark.parametrize("precision", [pytest.param(Precision.FP32, marks=pytest.mark.slow), Precision.INT8])
 def test_twenty_prompts_and_seeds(native: Any, precision: Precision, request: pytest.FixtureRequest) -> None:
     bundle: Path = request.getfixturevalue(f"{precision}_bundle")
     python = load(bundle, threads=THREADS)

@@ -75,6 +75,7 @@ def test_pictures_are_moved_and_their_borders_repeated() -> None:
 # A run.
 
 
+@pytest.mark.long
 def test_it_learns_colours() -> None:
     task = tiny_evaluator.task(changed(steps=80, batch=4, warmup=5), count=16)
     before = task.figures()
@@ -90,6 +91,7 @@ def test_it_learns_colours() -> None:
     assert after["retrieval_1"] == 1.0  # eight pictures, four captions: a caption of the same words is no better one
 
 
+@pytest.mark.long
 def test_a_stopped_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
     whole = tiny_evaluator.task()
     assert run_task(whole, tmp_path / "whole") == 6
@@ -131,6 +133,7 @@ def test_the_command_leaves_an_evaluator(command: Any, tmp_path: Path) -> None:
     assert (status, said) == (1, "") and "run: expected no run here, found step-00000002.pt" in error
 
 
+@pytest.mark.slow  # the loop of several processes is tested with the image tokenizer (tests/cli/test_train.py)
 def test_two_processes_have_the_gradients_of_one(command: Any, tmp_path: Path) -> None:
     """Every picture is told from those of both processes. Adam's first moments are 0.09 g0 + 0.1 g1."""
     recipe = {"warmup": 0, "clip": 1e9}

@@ -52,6 +52,7 @@ class StopAfter:
 # Identical continuation.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("r", "stops"), [(RECIPE, (2,)), (RECIPE, (4,)), (WITH_CRITIC, (1, 3))], ids=["plain-2", "plain-4", "critic-1-3"]
 )
@@ -80,6 +81,7 @@ def test_another_seed_gives_other_weights() -> None:
 # What is written.
 
 
+@pytest.mark.long
 def test_published_weights_are_the_average(tmp_path: Path) -> None:
     run(task(), tmp_path)
     state = load_state(states(tmp_path)[-1])
@@ -88,6 +90,7 @@ def test_published_weights_are_the_average(tmp_path: Path) -> None:
     assert not torch.equal(published["quantizer.codebook.weight"], state["model"]["quantizer.codebook.weight"])
 
 
+@pytest.mark.long
 def test_lines_sheets_and_states_come_in_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         run(task(), tmp_path, Habits(log_seconds=0, save_seconds=0, look_steps=3, keep=2))
@@ -106,6 +109,7 @@ def test_lines_sheets_and_states_come_in_time(tmp_path: Path, caplog: pytest.Log
 # Bad turns.
 
 
+@pytest.mark.long
 def test_a_gradient_that_is_not_finite_stops_the_run_and_keeps_the_state(tmp_path: Path) -> None:
     t = task()
     poisoned = t.losses
@@ -134,6 +138,7 @@ def test_a_batch_that_processes_cannot_share_is_refused(tmp_path: Path) -> None:
 # What it learns.
 
 
+@pytest.mark.long
 def test_it_learns(tmp_path: Path) -> None:
     t = task(recipe(steps=40, learning_rate=5e-3), 16)
     before = measure(t.model.autoencoder, t.model.quantizer, t.train)
@@ -144,6 +149,7 @@ def test_it_learns(tmp_path: Path) -> None:
     assert after.discrete.psnr > before.discrete.psnr + 4
 
 
+@pytest.mark.long
 def test_codes_that_died_come_back(tmp_path: Path) -> None:
     """Codes 4 to 15 begin where no latent will ever be; after three steps all of them lie among the tokens."""
     t = task(dataclasses.replace(recipe(steps=3), codebook=CodebookCare(start=0, every=1, dead_below=0.9, memory=0.5)))

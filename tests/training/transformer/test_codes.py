@@ -84,6 +84,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptu
     assert "so the pictures are encoded at every start" in caplog.text
 
 
+@pytest.mark.long
 def test_pictures_of_another_size(tmp_path: Path) -> None:
     model = tiny_transformer.tokenizer()
     quantizer = Quantizer(model.config, (1, 2, 3))
@@ -92,6 +93,7 @@ def test_pictures_of_another_size(tmp_path: Path) -> None:
         codes_of(Accelerator(cpu=True), model.autoencoder, quantizer, IMAGES, tmp_path)
 
 
+@pytest.mark.long
 def test_tokenizers_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(
         TrainingError, match="tokenizer: expected at most 65536 codes, found 65537; train a smaller one"

@@ -39,6 +39,7 @@ def command(tmp_path: Path, run: Run) -> Any:
     return call
 
 
+@pytest.mark.long
 def test_from_data_to_a_higher_resolution(command: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     status, said, _ = command()
     assert (status, said) == (0, f"{tmp_path}/run: 2 steps\n")
@@ -58,6 +59,7 @@ def test_from_data_to_a_higher_resolution(command: Any, tmp_path: Path, caplog: 
     assert text[0] == text[1]
 
 
+@pytest.mark.long
 def test_what_is_refused(command: Any, tmp_path: Path) -> None:
     status, _, error = command("--set", "transformer.patch_nums=[1, 2, 3]")
     assert status == 1 and "side: expected 48, which is 16 times the last of transformer.patch_nums, found 32" in error
@@ -71,6 +73,7 @@ def test_what_is_refused(command: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_run_belongs_to_its_tokenizer_and_recipe(command: Any, tmp_path: Path) -> None:
     assert command()[0] == 0
     status, _, error = command()
@@ -86,6 +89,7 @@ def test_a_run_belongs_to_its_tokenizer_and_recipe(command: Any, tmp_path: Path)
     assert "use the tokenizer of the checkpoint, or begin without --init" in error
 
 
+@pytest.mark.slow  # the loop of several processes is tested with the image tokenizer (tests/cli/test_train.py)
 def test_two_processes_have_the_gradients_of_one(command: Any, tmp_path: Path) -> None:
     """They share the encoding too. Adam's first moments are 0.09 g0 + 0.1 g1, its second say the same of g^2."""
     recipe = {"warmup": 0, "clip": 1e9, "cond_drop_rate": 0.5}

@@ -142,6 +142,7 @@ def test_later_scales_mend_what_went_wrong(tmp_path: Path) -> None:
 # In a run.
 
 
+@pytest.mark.long
 def test_a_batch_with_mistakes_differs_in_nothing_else(tmp_path: Path) -> None:
     plain = tiny_transformer.task(tmp_path).batch(np.arange(8), slice(0, 8), 3)
     recipe = changed(self_correction=SelfCorrection((1.0,), pictures=1.0, near=4))
@@ -156,6 +157,7 @@ def test_a_batch_with_mistakes_differs_in_nothing_else(tmp_path: Path) -> None:
         assert torch.equal(tensor, torch.cat([getattr(half, name) for half in halves])), name
 
 
+@pytest.mark.long
 def test_figures_are_of_true_codes(tmp_path: Path) -> None:
     recipe = changed(self_correction=SelfCorrection((1.0,), pictures=1.0))
     assert tiny_transformer.task(tmp_path, recipe).figures() == tiny_transformer.task(tmp_path).figures()

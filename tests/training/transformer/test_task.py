@@ -39,6 +39,7 @@ def batch_of(task: TransformerTask, share: slice, step: int = 3) -> Batch:
 # Batches.
 
 
+@pytest.mark.long
 def test_a_batch_follows_from_seed_and_step(tmp_path: Path) -> None:
     task = tiny_transformer.task(tmp_path, changed(cond_drop_rate=0.5))
     one, again, other = (batch_of(task, slice(0, 8), step) for step in (3, 3, 4))
@@ -130,6 +131,7 @@ def test_groups_and_weights_belong_to_the_fingerprint(tmp_path: Path) -> None:
 # Runs.
 
 
+@pytest.mark.long
 def test_pictures_are_learned(tmp_path: Path) -> None:
     task = tiny_transformer.task(tmp_path, changed(steps=80, learning_rate=1e-2, cond_drop_rate=0.0))
     task.validation = task.train
@@ -141,6 +143,7 @@ def test_pictures_are_learned(tmp_path: Path) -> None:
     assert after["right"] > 0.25 > before["right"]
 
 
+@pytest.mark.long
 def test_resumed_is_uninterrupted(tmp_path: Path) -> None:
     """Weights, average, optimiser: after two steps, and two more of another process's making, bit for bit."""
     whole, first, second = (tiny_transformer.task(tmp_path, changed(steps=4)) for _ in range(3))
@@ -160,6 +163,7 @@ def test_resumed_is_uninterrupted(tmp_path: Path) -> None:
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.long
 def test_a_resume_from_another_configuration(tmp_path: Path) -> None:
     task = tiny_transformer.task(tmp_path)
     run(task, tmp_path / "run", stop=lambda: True)
@@ -218,6 +222,7 @@ def test_a_sheet_is_drawn_by_the_reference(tmp_path: Path) -> None:
 # What is published.
 
 
+@pytest.mark.long
 def test_a_checkpoint_that_can_be_used(tmp_path: Path) -> None:
     task = tiny_transformer.task(tmp_path, changed(steps=3, cond_drop_rate=0.25))
     run(task, tmp_path / "run")
@@ -244,6 +249,7 @@ def test_a_checkpoint_that_can_be_used(tmp_path: Path) -> None:
     assert {file.path.split("/")[0] for file in packed} == {"llm", "text_model", "tokenizer"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "flavour",
     [
@@ -262,6 +268,7 @@ def test_every_flavour_is_read_back(tmp_path: Path, flavour: dict[str, bool]) ->
         assert name.startswith("text.") or torch.equal(model.state_dict()[name], tensor), name
 
 
+@pytest.mark.long
 def test_a_frozen_text_model_stays(tmp_path: Path) -> None:
     """It is published as it was taken, and the optimiser leaves it alone."""
     first = tiny_transformer.task(tmp_path)
