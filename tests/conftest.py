@@ -1,4 +1,4 @@
-"""Bundles that many tests share: built once a run, every graph traced once, whatever process of the run asks first."""
+"""Bundles that many tests share: built once per run, each graph traced once, whichever process needs it first."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from tests.cli.command_line import Run
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
-FOLDERS = ("hart_edge", "export", "engines", "runtime", "calib")  # what the wheel is made of
-NOT_OURS = (  # of the checkout: what no clone has
+FOLDERS = ("hart_edge", "export", "engines", "runtime", "calib")  # the wheel is built from them
+NOT_OURS = (  # in the checkout, but in no clone
     ".git", ".venv", "bundles", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", "demo.png", "gpu-check.json",
 )  # fmt: skip
 FLAVOURS = ("adaln", "shared-adaln", "plain")
@@ -42,7 +42,7 @@ FLAVOURS = ("adaln", "shared-adaln", "plain")
 BuildOnce = Callable[[Path, Precision], Path]
 BuildCommand = Callable[..., int]  # arguments, tools -> exit status
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as jobs that a script puts into the background have it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background jobs of a script
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
@@ -60,14 +60,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all processes of this run see."""
+    """A folder that all processes of this run share."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
 def tools(shared: Path) -> Tools:
-    """Within a run, tracing a graph with the same weights again gives a copy of the first result."""
+    """Tools that trace a graph once per run: the same graph with the same weights again gives a copy of the first."""
     folder = shared / "traced"
     folder.mkdir(exist_ok=True)
 
@@ -88,7 +88,7 @@ def tools(shared: Path) -> Tools:
 
 @pytest.fixture(scope="session")
 def build_once(tools: Tools, shared: Path) -> BuildOnce:
-    """Build a checkpoint at a precision for the cpu, once a run. Tests must not change the folder."""
+    """Build a checkpoint at a precision for the CPU, once per run. Tests must not change the folder."""
     root = shared / "bundles"
     root.mkdir(exist_ok=True)
 
@@ -96,7 +96,8 @@ def build_once(tools: Tools, shared: Path) -> BuildOnce:
         out = root / f"{checkpoint.name}-{precision}"
         with FileLock(f"{out}.lock"):
             if not out.is_dir():
-                options = BuildOptions(checkpoint, out, precision, int8_scheme=Int8Scheme.STATIC)  # as on every machine
+                # the static scheme: the fastest one differs between machines
+                options = BuildOptions(checkpoint, out, precision, int8_scheme=Int8Scheme.STATIC)
                 build(options, tools=tools)
         return out
 
@@ -105,7 +106,7 @@ def build_once(tools: Tools, shared: Path) -> BuildOnce:
 
 @pytest.fixture
 def build_command(tools: Tools) -> BuildCommand:
-    """`python -m export.build` in this process, with graphs that are traced once."""
+    """`python -m export.build` in this process, tracing every graph once per run."""
 
     def call(arguments: Sequence[str], tools: Tools = tools) -> int:
         a = build_parser().parse_args(arguments)
@@ -147,7 +148,7 @@ def plain_bundle(build_once: BuildOnce) -> Path:
 
 @pytest.fixture(scope="session")
 def source_distribution(shared: Path) -> Path:
-    """Built once a run, from a copy of the tree where no earlier build can leak into it."""
+    """The source distribution, built once per run from a copy of the tree, so that no earlier build leaks into it."""
     folder = shared / "sdist"
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
@@ -160,7 +161,7 @@ def source_distribution(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def unpacked(source_distribution: Path, shared: Path) -> Path:
-    """The folder in the source distribution. What is built of it has all that it needs in there."""
+    """The unpacked source distribution. Whatever is built from it finds all that it needs there."""
     folder = shared / "unpacked"
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
@@ -172,7 +173,7 @@ def unpacked(source_distribution: Path, shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def wheel(unpacked: Path, shared: Path) -> Path:
-    """The wheel of a workstation, built once a run."""
+    """The wheel of a workstation, built once per run."""
     folder = shared / "wheel"
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
@@ -183,7 +184,7 @@ def wheel(unpacked: Path, shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def device_wheel(unpacked: Path, int8_bundle: Path, shared: Path) -> Path:
-    """The wheel of a device, which has the INT8 bundle in the place of the checkpoint, as `make wheel` builds it."""
+    """The wheel of a device, which has the INT8 bundle instead of the checkpoint, as `make wheel` builds it."""
     folder = shared / "device-wheel"
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
@@ -204,7 +205,7 @@ def package(*arguments: object, cwd: Path, **environment: str) -> None:
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The command line in an empty folder: (exit status, standard output, standard error).
 
-    by: a command's run() with other parts than its own.
+    by: a run() to call instead of the command's own, for tests that pass other parts to it.
     """
     monkeypatch.chdir(tmp_path)
 
@@ -218,7 +219,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
                 a = parser().parse_args(words)
                 a.typed = ["hart-edge", *words]
                 status = guarded(by, a)
-        except SystemExit as ended:  # arguments that make no sense
+        except SystemExit as ended:  # how argparse ends on wrong arguments
             assert isinstance(ended.code, int)
             status = ended.code
         said = capsys.readouterr()

@@ -2,9 +2,9 @@
 
     python -m tests.draw_architecture
 
-A square on the diagonal is a room, a number below the diagonal says how many imports the room of that row has from the
-room of that column. Nothing stands above the diagonal, so there is no circle. The numbers are counted in the source;
-tests/test_imports.py fails while the committed drawing shows others.
+A square on the diagonal is a room; a number below the diagonal says how often the room of its row imports from the room
+of its column. Nothing stands above the diagonal, so there is no cycle. The numbers are counted in the source;
+tests/test_imports.py fails while the committed drawing shows other numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.import_graph import imports_by_room
 ROOT = Path(__file__).parents[1]
 DRAWING = ROOT / "docs" / "images" / "architecture.svg"
 
-# Rooms in the order of the directions, and what each holds.
+# Rooms in the order of the directions, and what each has.
 ROOMS = {
     "errors": "every error: what was expected, what was found, what to do",
     "units": "sizes in bytes, read and printed",
@@ -38,7 +38,7 @@ ROOMS = {
     "checks": "golden records, engines on a GPU, speed, arithmetic",
     "cli": "the commands, one file each",
 }
-CELL, LEFT, TOP, TEXT = 64, 14, 44, 390  # pixels; TEXT: for the words right of the last square
+CELL, LEFT, TOP, TEXT = 64, 14, 44, 390  # pixels; TEXT: for the text to the right of the last square
 STYLE = """
 text{font:13px sans-serif;fill:#1f2328}.name{font-weight:bold;text-anchor:middle}.count{text-anchor:middle}
 .words{fill:#57606a}.room{fill:#ddf4ff;stroke:#0969da}.cell{fill:#f6f8fa;stroke:#d0d7de}.some{fill:#fff8c5}
@@ -48,7 +48,7 @@ text{font:13px sans-serif;fill:#1f2328}.name{font-weight:bold;text-anchor:middle
 
 
 def draw(imports: Mapping[tuple[str, str], int]) -> str:
-    """The drawing as SVG. imports: of imports_by_room.
+    """The drawing as SVG. imports: the result of imports_by_room.
 
     Raises ValueError for a room that ROOMS does not name, and for an import that would stand above the diagonal.
     """

@@ -1,4 +1,4 @@
-"""Work in a forked child, which can neither hang nor end the tests."""
+"""Run work in a forked child, so that it can neither hang nor end the test process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECONDS = 60
 
 
 def forked(work: Callable[[], object]) -> int:
-    """The exit status of a forked child that does the work; negative: the signal that ended it, SIGALRM a hang."""
+    """Exit status of a forked child that does the work; negative: the signal that ended it, SIGALRM after a hang."""
     child = os.fork()
     if child == 0:
         signal.alarm(SECONDS)

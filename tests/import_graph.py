@@ -1,6 +1,6 @@
 """Who imports whom: every import of the package, by room. A room is a folder of hart_edge/, or a file that lies in it.
 
-In: the checkout. Out: what tests/test_imports.py holds against the directions, and tests/draw_architecture.py draws.
+In: the checkout. Out: what tests/test_imports.py compares with the directions, and tests/draw_architecture.py draws.
 Imports inside functions count, and so do importlib.import_module("...") and __import__("...") of a literal.
 """
 
@@ -18,7 +18,7 @@ DOORS = (
 
 
 def rooms(root: Path) -> Iterator[tuple[str, Path]]:
-    """(room, file) of every Python file of the package but its own __init__ and __main__, and the doors."""
+    """(room, file) of every Python file of the package, but for its __init__ and __main__, and of export/build.py."""
     doors = {root / PACKAGE / name for name in DOORS}
     for path in sorted((root / PACKAGE).glob("*")):
         if path.is_dir():
@@ -51,7 +51,7 @@ def is_module(path: Path) -> bool:
 
 
 def room_of(module: str) -> str | None:
-    """The room that a module belongs to; None for the package itself and for what is not ours."""
+    """The room that a module belongs to; None for the package itself and for other packages."""
     top, _, inner = module.partition(".")
     return inner.split(".")[0] if top == PACKAGE and inner else None
 

@@ -1,4 +1,4 @@
-"""One thread for tiny models: more only wait for each other, minutes of it where the machine has other work."""
+"""Limit torch to one thread: with tiny models more threads only wait for each other, for minutes on a busy machine."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(pristine: Path, tmp_path: Path) -> Path:
-    """A copy to change"""
+    """A copy that a test may change"""
     return Path(shutil.copytree(pristine, tmp_path / "tiny"))
 
 

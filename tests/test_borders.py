@@ -1,4 +1,4 @@
-"""Borders: what libraries and the machine raise becomes one line; a fault of the program keeps its traceback."""
+"""Borders: errors of libraries and of the machine become one line; a fault of the program keeps its traceback."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ BORDERS = (read_checkpoint, read_data, read_bundle, write, open_engine, draw)
 @pytest.mark.long
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("error", FOREIGN, ids=lambda error: str(getattr(error, "errno", type(error).__name__)))
-def test_what_is_foreign_is_one_line(
+def test_errors_of_libraries_and_of_the_machine_are_one_line(
     border: Callable[[Exception, Path], None], error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(_: Namespace) -> int:
@@ -124,7 +124,7 @@ def test_what_is_foreign_is_one_line(
 @pytest.mark.parametrize(
     "error", [AssertionError("no"), NameError("x"), KeyboardInterrupt(), DeprecationWarning("old")]
 )
-def test_faults_of_the_program_pass(
+def test_a_border_lets_faults_of_the_program_through(
     border: Callable[[BaseException, Path], None], error: BaseException, tmp_path: Path
 ) -> None:
     with pytest.raises(type(error)) as caught:
@@ -176,7 +176,7 @@ def test_generators_are_guarded_while_they_run() -> None:
         next(numbers)
 
 
-def test_a_memory_that_ends_outside_of_borders(capsys: pytest.CaptureFixture[str]) -> None:
+def test_running_out_of_memory_outside_of_borders(capsys: pytest.CaptureFixture[str]) -> None:
     def run(_: Namespace) -> int:
         raise MemoryError("Unable to allocate 8 GiB")
 

@@ -1,6 +1,6 @@
 """The commands of the documents parse; those of docs/jetson.md and docs/desktop.md marked `runs here` are run.
 
-CHECKPOINT of the pages is a small checkpoint here; everything else is run as it stands, in order, in an empty folder.
+CHECKPOINT in the pages is replaced by a small checkpoint; all else runs as written, in order, in an empty folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DOCS = ROOT / "docs"
 INDENTED = re.compile(r"^    ((?:hart-edge|python -m export\.build) .*)$", re.MULTILINE)
 PAGES = ("jetson.md", "desktop.md")
 BLOCK = re.compile(r"(<!-- runs here -->\n)?```sh\n(.*?)```", re.DOTALL)
-FOREIGN = {"rsync", "sudo", "pip", "python3", "python3.11", "make"}  # of other programs
+FOREIGN = {"rsync", "sudo", "pip", "python3", "python3.11", "make"}  # commands of other programs
 
 
 def commands(page: str, *, marked: bool) -> Iterator[list[str]]:
@@ -72,7 +72,7 @@ def test_all_other_commands_parse(page: str) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in DOCS.glob("*.md"))])
 def test_indented_commands_parse(page: str) -> None:
-    """As in README.md and docs/cli.md; with [options] or ... they are a pattern and no command."""
+    """README.md and docs/cli.md indent their commands; a line with [options] or ... is a pattern, not a command."""
     for line in INDENTED.findall((ROOT / page).read_text("utf-8").replace("\\\n", "")):
         words = shlex.split(line, comments=True)
         if any(mark in line.split(" #")[0] for mark in ("...", "[", "|")):

@@ -1,4 +1,4 @@
-"""Pages that are linked to, or named in the code, exist, with the headings that are asked for."""
+"""Pages that are linked to, or named in the code, exist, and have the headings that links name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMED = re.compile(r"\b((?:docs|benchmarks)/[\w/]+\.md)\b")
 
 
 def anchors(page: Path) -> set[str]:
-    """What a page's headings are called in links: lower case, words joined by -, nothing else kept."""
+    """Anchors of a page's headings: lower case, words joined by -, all other characters dropped."""
     headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

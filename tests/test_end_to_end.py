@@ -1,4 +1,4 @@
-"""The bundle against the reference, whole: one prompt and seed, two loops, the same picture."""
+"""The whole bundle against the reference: one prompt and seed, two loops, the same picture."""
 
 from __future__ import annotations
 

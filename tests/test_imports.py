@@ -1,9 +1,9 @@
-"""The import directions of docs/architecture.md, held against the source of every file.
+"""The import directions of docs/architecture.md, compared with the source of every file.
 
     errors <- bundle <- runtime <- engines <- calib <- export <- evaluation, training, checks <- cli
                                            <- server <- cli
 
-A room imports from those before it and from none after it (tests/import_graph.py says what counts as an import).
+A room may import from rooms before it and from none after it (tests/import_graph.py says what counts as an import).
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.import_graph import PACKAGE, imported_modules, imports_by_room, rooms
 ROOT = Path(__file__).parents[1]
 OURS = (PACKAGE, "export", "engines", "runtime", "calib", "tests", "benchmarks", "examples")
 
-# What a room may import of ours besides itself: a room or a module, and everything below it.
+# What a room may import of hart_edge besides itself: a room or a module, and everything below it.
 FORMAT = ("errors", "units", "staging", "bundle")
 DEVICE = (*FORMAT, "runtime", "engines")
 WORKSTATION = (*DEVICE, "reference", "calib", "export", "data")
@@ -34,11 +34,11 @@ ALLOWED = {
     "export": (*DEVICE, "reference", "calib"),
     "data": ("errors", "staging"),
     "evaluation": WORKSTATION,
-    "training": (*WORKSTATION, "evaluation"),  # it trains the judge of evaluation
+    "training": (*WORKSTATION, "evaluation"),  # it trains the evaluator of evaluation
     "checks": WORKSTATION,
     "cli": (*WORKSTATION, "api", "server", "evaluation", "training", "checks"),
 }
-# What runs on a device must not need what only a workstation has.
+# Code that runs on a device must not import packages that only a workstation has.
 SLIM = ("errors", "units", "staging", "bundle", "runtime", "engines", "api", "server")
 HEAVY = ("torch", "onnx", "transformers")
 
@@ -109,10 +109,10 @@ def test_a_violation_is_found(tmp_path: Path, file: str, source: str, found: str
         ("reference/a.py", "import torch\nfrom hart_edge.runtime.random import uniform"),
         ("training/a.py", "import torch, hart_edge\nfrom hart_edge.evaluation import judge"),
         ("cli/a.py", "import hart_edge.runtime.loop, hart_edge.export, torch"),
-        ("export/build.py", "from hart_edge.cli.main import main"),  # the door
+        ("export/build.py", "from hart_edge.cli.main import main"),  # the build command
     ],
 )
-def test_what_is_allowed_is_not_found(tmp_path: Path, file: str, source: str) -> None:
+def test_allowed_imports_are_no_violations(tmp_path: Path, file: str, source: str) -> None:
     make_tree(tmp_path, file, source)
     assert violations(tmp_path) == []
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "hart_edge"
-# Folder by folder, since a glob does not go through the links to runtime/, engines/, calib/ and export/.
+# Folder by folder, since a glob does not follow the links to runtime/, engines/, calib/ and export/.
 PACKAGES = [PACKAGE, *sorted(path.parent for folder in PACKAGE.iterdir() for path in folder.rglob("__init__.py"))]
 
 

@@ -1,6 +1,6 @@
-"""One root for imports: hart_edge installs no name that a user's own folders could have, and needs none of theirs.
+"""One root for imports: hart_edge installs no module name that a user's own folder may have, and imports none of it.
 
-The environment holds the wheel, and borrows what else the commands need from the environment of the tests.
+The environment has the wheel; the other packages that commands need come from the environment of the tests.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ print(json.dumps({"files": len(names), "twice": twice, "of": hart_edge.__file__}
 
 
 def every_module(root: Path, *folders: str) -> str:
-    """A program that imports every module, and prints which files of these folders belong to two."""
+    """A program that imports every module, and prints the files of these folders that two modules were loaded from."""
     return EVERY_MODULE.replace("sys.paths_of_ours", repr(tuple(f"{root / folder}{os.sep}" for folder in folders)))
 
 
 class Environment:
-    """A virtual environment with nothing of its own but what is put into it."""
+    """A virtual environment that has only what a test installs into it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,7 +76,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Enviro
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """A user's folder, whose modules have the names of ours and must not be imported by them."""
+    """A user's folder whose modules have the same names as hart_edge's, which must not import them."""
     for name in OWN:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise AssertionError(f'{__name__} is of the user')\n")
@@ -84,7 +84,7 @@ def own(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_nothing_at_the_top_level_but_the_package_and_its_door(environment: Environment) -> None:
+def test_nothing_at_the_top_level_but_the_package_and_its_build_command(environment: Environment) -> None:
     names = {path.name for path in environment.packages.iterdir() if not path.name.startswith("__pycache__")}
     assert {name for name in names if not name.endswith((".dist-info", ".pth"))} == {"hart_edge", "export"}
     assert [path.name for path in (environment.packages / "export").glob("*.py")] == ["build.py"]
@@ -96,7 +96,7 @@ def test_a_folder_with_modules_of_the_same_names(environment: Environment, own: 
     assert (drawn.returncode, drawn.stderr) == (0, "") and (own / "picture.png").is_file()
     module = environment.call("python", "-m", "hart_edge", "generate", "w1", "--bundle", bundle, cwd=own)
     assert (module.returncode, module.stderr) == (0, "")
-    for command in ("build", "calibrate"):  # as far as reading the checkpoint, when all is imported
+    for command in ("build", "calibrate"):  # they fail on reading the checkpoint, when all is imported
         done = environment.call("hart-edge", command, "--checkpoint", "nowhere", "--out", "x", cwd=own)
         assert done.returncode == 1 and done.stderr.startswith("error: nowhere: no such checkpoint folder"), done.stderr
     program = "import hart_edge; print(hart_edge.load(*__import__('sys').argv[1:]).manifest.name)"
@@ -104,14 +104,14 @@ def test_a_folder_with_modules_of_the_same_names(environment: Environment, own: 
     assert (loaded.returncode, loaded.stderr) == (0, "")
 
 
-def test_the_door_after_installation(environment: Environment, tmp_path: Path) -> None:
+def test_the_build_command_after_installation(environment: Environment, tmp_path: Path) -> None:
     shown = environment.call("python", "-m", "export.build", "--precision", "int8", "--help", cwd=tmp_path)
     assert (shown.returncode, shown.stderr) == (0, "") and shown.stdout.startswith("usage: python -m export.build ")
     done = environment.call("python", "-m", "export.build", "--checkpoint", "nowhere", cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.startswith("error: nowhere: no such checkpoint folder")
 
 
-def test_the_door_in_the_checkout() -> None:
+def test_the_build_command_in_the_checkout() -> None:
     command = [sys.executable, "-m", "export.build", "--precision", "int8", "--help"]
     shown = subprocess.run(command, cwd=ROOT, env=here(), capture_output=True, text=True)
     assert (shown.returncode, shown.stderr) == (0, "") and shown.stdout.startswith("usage: python -m export.build ")
@@ -136,7 +136,7 @@ def test_no_file_has_two_names_after_installation(environment: Environment, tmp_
 
 
 def test_beside_a_distribution_that_owns_runtime(wheel: Path, tmp_path: Path) -> None:
-    """Either can be installed first and uninstalled first; the other stays whole."""
+    """Either can be installed first and uninstalled first; the other keeps working."""
     made, other = Environment(tmp_path / "venv"), other_distribution(tmp_path)
 
     def works(name: str, value: str) -> bool:
@@ -158,7 +158,7 @@ def test_beside_a_distribution_that_owns_runtime(wheel: Path, tmp_path: Path) ->
 
 
 def other_distribution(folder: Path) -> Path:
-    """A wheel of somebody else's, with a top-level package runtime."""
+    """A wheel of another project, with a top-level package `runtime`."""
     wheel, info = folder / "runtime-0.1.0-py3-none-any.whl", "runtime-0.1.0.dist-info"
     files = {
         "runtime/__init__.py": '__version__ = "0.1.0"\n',

@@ -1,6 +1,6 @@
-"""What is shipped: a wheel that draws in a clean environment with [cpu] alone, and the source distribution.
+"""What is shipped: a wheel that draws in a clean environment with [cpu] only, and the source distribution.
 
-Needs what `pip install` needs: a package index or a cache with numpy, pillow, tokenizers and onnxruntime.
+Like `pip install`, this needs a package index or a cache with numpy, pillow, tokenizers and onnxruntime.
 """
 
 import json
@@ -40,7 +40,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="session")
 def installed(device_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of a clean environment that holds the wheel of a device with [cpu], and nothing else."""
+    """The bin folder of a clean environment that has the wheel of a device with [cpu], and nothing else."""
     folder = tmp_path_factory.mktemp("installed")
     run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
     bin_folder = folder / "venv" / "bin"
@@ -65,7 +65,7 @@ def code() -> set[str]:
     return expected
 
 
-def test_wheel_holds_one_package_its_data_and_a_door(wheel: Path) -> None:
+def test_the_wheel_has_one_package_its_data_and_the_build_command(wheel: Path) -> None:
     """hart_edge with the four folders that are linked into it, and export/build.py; no other name at the top level."""
     with zipfile.ZipFile(wheel) as archive:
         entries = archive.read(next(n for n in archive.namelist() if n.endswith("/entry_points.txt"))).decode()
@@ -98,7 +98,7 @@ def test_a_folder_that_is_no_bundle_makes_no_wheel(unpacked: Path, tmp_path: Pat
 
 
 def test_the_source_distribution_is_the_checkout(source_distribution: Path) -> None:
-    """Whatever a clone has is in it, and the links are links: its own tests pass as they do here."""
+    """It has every file of a clone, and the links are links, so that its own tests pass as they do here."""
     with tarfile.open(source_distribution) as archive:
         members = {member.name.split("/", 1)[-1]: member for member in archive.getmembers()}
     ours = [
@@ -115,7 +115,7 @@ def test_the_source_distribution_is_the_checkout(source_distribution: Path) -> N
 
 
 def every_file(folder: Path) -> list[Path]:
-    """Links to folders are not followed."""
+    """Every file below a folder; links to folders are not followed."""
     return [Path(root, name) for root, _, names in os.walk(folder) for name in names]
 
 
@@ -141,7 +141,7 @@ def test_a_picture_from_the_clean_environment(installed: Path, int8_bundle: Path
 
 
 def test_plan_and_bench_run_on_a_device(installed: Path, int8_bundle: Path, tmp_path: Path) -> None:
-    """Without torch and onnx: the bundle tells what its steps take."""
+    """They need neither torch nor onnx: costs.json of the bundle says what its steps take."""
     planned = json.loads(run(installed / "hart-edge", "plan", int8_bundle, "--memory", "1GiB", "--json", cwd=tmp_path))
     assert planned["fits"] and 100e6 < planned["peak"] < 250e6
     found = run(installed / "hart-edge", "bench", int8_bundle, "--pictures", "1", "--json", cwd=tmp_path)
@@ -164,7 +164,7 @@ def test_plan_and_bench_run_on_a_device(installed: Path, int8_bundle: Path, tmp_
         (("data", "emoji", "--out", "out"), "train"),
     ],
 )
-def test_what_needs_more_names_the_extra_in_one_line(
+def test_commands_that_need_more_packages_name_the_extra_in_one_line(
     installed: Path, int8_bundle: Path, tmp_path: Path, arguments: tuple[str, ...], extra: str
 ) -> None:
     names = {"DIR": tmp_path, "BUNDLE": int8_bundle.resolve()}

@@ -1,8 +1,8 @@
-"""INT8 end to end: its pictures find their prompts as often as those of fp32 do.
+"""INT8 end to end: its pictures are matched to their prompts as often as those of FP32.
 
-A stand-in for the trained evaluator of docs/evaluation.md, which does not travel with the project: a linear classifier
-of coarse shape and colour, fitted on what the fp32 bundle draws with other seeds. It knows seven prompts whose pictures
-the model that comes along draws alike with every seed.
+A stand-in for the trained evaluator of docs/evaluation.md, which is not shipped: a linear classifier of coarse shape
+and colour, fitted on pictures that the FP32 bundle draws with other seeds. It knows seven prompts whose pictures the
+shipped model draws alike with every seed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ PROMPTS = (
     "man: medium skin tone",
 )
 FITTED, HELD_OUT = range(100, 112), range(24)  # seeds
-FEW = range(4)  # of those that are held out, for damage that shows at once
-WITHIN = 0.03  # of what fp32 reaches
+FEW = range(4)  # of the held-out seeds, enough to show damage
+WITHIN = 0.03  # of the recall that FP32 reaches
 
 Pictures = NDArray[np.uint8]  # (prompts, seeds, H, W, 3)
 
@@ -41,7 +41,7 @@ def draw(bundle: Path, seeds: range) -> Pictures:
 
 
 def features(pictures: Pictures) -> NDArray[np.float64]:
-    """Mean colours of 8 x 8 fields, and how far from white the 16 x 16 fields are: (prompts, seeds, F)."""
+    """Mean colours of 8 x 8 fields, and the distance from white of 16 x 16 fields: (prompts, seeds, F)."""
     x = pictures / 255
     prompts, seeds, side, *_ = x.shape
     colours = x.reshape(prompts, seeds, 8, side // 8, 8, side // 8, 3).mean((3, 5))
@@ -50,7 +50,7 @@ def features(pictures: Pictures) -> NDArray[np.float64]:
 
 
 class Judge:
-    """Fisher's linear discriminant, with a covariance that is held away from singular."""
+    """Fisher's linear discriminant, with a covariance that is regularised."""
 
     def __init__(self, pictures: Pictures) -> None:
         found = features(pictures)
@@ -68,7 +68,7 @@ class Judge:
 
 
 def damage_decoder(bundle: Path, folder: Path) -> Path:
-    """A copy of a bundle whose decoder has noise in its last convolution."""
+    """Copy a bundle, and add noise to the weights of the decoder's last convolution."""
     shutil.copytree(bundle, folder)
     name = "graphs/decoder.onnx"
     model = onnx.load(folder / name)
@@ -86,8 +86,8 @@ def test_int8_pictures_find_their_prompts(fp32_bundle: Path, int8_bundle: Path, 
     judge = Judge(draw(fp32_bundle, FITTED))
     exact = draw(fp32_bundle, HELD_OUT)
     reached = judge.recall(exact)
-    assert reached >= 0.9  # by chance 0.143
-    assert judge.recall(np.roll(exact, 1, axis=0)) <= 0.1  # every picture under another prompt
+    assert reached >= 0.9  # chance level is 0.143
+    assert judge.recall(np.roll(exact, 1, axis=0)) <= 0.1  # every picture has another's prompt
     damaged = draw(damage_decoder(fp32_bundle, tmp_path / "damaged"), FEW)
     assert judge.recall(damaged) <= judge.recall(exact[:, : len(FEW)]) - 0.3
     assert judge.recall(draw(int8_bundle, HELD_OUT)) >= (1 - WITHIN) * reached

@@ -19,7 +19,7 @@ from hart_edge.reference.sampling import published_sampling
 from hart_edge.runtime.pipeline import Pipeline
 
 ROOT = Path(hart_edge.__file__).parent
-# Where one setting is meant and no other. A further setting touches the first group alone.
+# Files that may name single settings. A further setting needs changes in the first group only.
 DRAWING = {"bundle/settings.py", "export/graphs.py", "reference/sampling.py", "reference/hart.py"}
 OWN_USE = {
     "export/parity/quality.py": "figures are taken without guidance",
@@ -31,7 +31,7 @@ OWN_USE = {
 
 
 def names_in(path: Path) -> set[str]:
-    """Settings that a file's code has as a name, attribute, keyword, parameter or string of that name alone."""
+    """Settings that a file's code names: as a variable, attribute, keyword, parameter, or a string of just the name."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         words = [getattr(node, part, None) for part in ("id", "attr", "arg", "name", "value")]
@@ -50,7 +50,7 @@ def test_no_other_file_names_a_setting() -> None:
 
 
 def test_keywords_and_fields_are_the_same_settings() -> None:
-    """Settings is the type of what Sampling's fields declare: a table's entry stands for every scale."""
+    """Settings types the keywords as the fields of Sampling declare them: for a table, the value for every scale."""
     hints, keywords = typing.get_type_hints(Sampling), typing.get_type_hints(Settings)
     assert list(keywords) == list(SETTINGS)
     for name, hint in keywords.items():

@@ -1,4 +1,4 @@
-"""Hidden folders beside what is written: gone with the process that made them, found again where it was killed."""
+"""Hidden staging folders: removed by the process that made them, or by a later one if that process was killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hart_edge.errors import BuildError
 from hart_edge.staging import OWNER_FILE, REPLACED, claimed, hidden_name, staged_folder, sweep
 
 ROOT = Path(__file__).parents[1]
-# A run of the tests may have been started with signals ignored, by nohup or in the background.
+# The tests may have been started with signals ignored, by nohup or in the background.
 WRITER = """
 import signal, sys, time
 from pathlib import Path
@@ -44,7 +44,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a process that writes a bundle and does not end by itself."""
+    """Start a process that writes a bundle and never ends by itself."""
     begun: list[subprocess.Popen[str]] = []
 
     def call(out: Path, *more: str) -> subprocess.Popen[str]:
@@ -74,7 +74,7 @@ def test_a_signal_leaves_nothing(start: Start, tmp_path: Path, number: signal.Si
 
 
 @pytest.mark.long
-def test_what_was_killed_is_swept_and_what_lives_is_not(
+def test_folders_of_killed_processes_are_removed_and_those_of_running_ones_are_not(
     start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out = tmp_path / "bundle"
@@ -83,18 +83,18 @@ def test_what_was_killed_is_swept_and_what_lives_is_not(
     owner = json.loads((left / OWNER_FILE).read_text())
     assert owner["pid"] == dead.pid and owner.keys() == {"pid", "started", "boot"}
     living = start(out)
-    (lives,) = set(tmp_path.iterdir()) - {left}  # the second has left the first alone
+    (lives,) = set(tmp_path.iterdir()) - {left}  # the second process has left the folder of the first alone
     dead.kill()
     dead.wait()
     with caplog.at_level(logging.WARNING), staged_folder(out):
         assert not left.exists() and lives.is_dir()
     assert caplog.messages == [f"{left}: removed; a process that was killed had left it behind"]
-    living.send_signal(signal.SIGSTOP)  # it does nothing, and lives
+    living.send_signal(signal.SIGSTOP)  # stopped, but alive
     with staged_folder(out):
         assert lives.is_dir()
 
 
-def test_a_folder_of_an_earlier_boot_is_swept(tmp_path: Path) -> None:
+def test_a_folder_of_an_earlier_boot_is_removed(tmp_path: Path) -> None:
     left = tmp_path / hidden_name(tmp_path, "bundle", ".building-")
     left = left.with_name(left.name + "abc")
     left.mkdir()
@@ -103,7 +103,7 @@ def test_a_folder_of_an_earlier_boot_is_swept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_nobody_signed_and_other_names_are_left_alone(tmp_path: Path) -> None:
+def test_folders_without_an_owner_and_other_names_are_left_alone(tmp_path: Path) -> None:
     for name in (".bundle.building-abc", ".bundle.building-abc.old", ".bundle2.building-x", "bundle.building-x"):
         (tmp_path / name).mkdir()
     before = set(tmp_path.iterdir())
@@ -126,7 +126,7 @@ def test_a_bundle_that_was_moved_away_comes_back(tmp_path: Path, caplog: pytest.
 
 
 @pytest.mark.long
-def test_an_unfinished_folder_has_one_writer(start: Start, tmp_path: Path) -> None:
+def test_an_unfinished_folder_has_one_writer_at_a_time(start: Start, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     first = start(out, "resume")
     message = r"\.bundle\.engines: another process writes to it; wait until it has ended, or choose another --out"
@@ -135,12 +135,12 @@ def test_an_unfinished_folder_has_one_writer(start: Start, tmp_path: Path) -> No
     first.kill()
     first.wait()
     with pytest.raises(BuildError, match="stops here"), write_bundle(out, resume=True) as writer:
-        assert (writer.folder / "graphs/part.onnx").read_bytes() == b"half"  # and goes on where it stopped
+        assert (writer.folder / "graphs/part.onnx").read_bytes() == b"half"  # it continues the work of the first
         raise BuildError("stops here")
     assert not (unfinished_folder(out) / OWNER_FILE).exists()
 
 
-def test_a_claim_ends_with_its_block(tmp_path: Path) -> None:
+def test_a_claim_ends_with_its_with_block(tmp_path: Path) -> None:
     for _ in range(2):
         with claimed(tmp_path):
             assert (tmp_path / OWNER_FILE).is_file()
@@ -154,4 +154,4 @@ def test_hidden_names_are_ones_that_the_file_system_takes(tmp_path: Path, name: 
     with staged_folder(tmp_path / name) as folder:
         assert folder.name.startswith(hidden)
     other = hidden_name(tmp_path, name[:-1] + "x", ".building-")
-    assert other != hidden  # long names that begin alike stay apart
+    assert other != hidden  # long names that begin alike have different hidden names

@@ -24,7 +24,7 @@ from hart_edge.units import binary_size, byte_count, size
         ("1T", 10**12),
         ("1000B", 1000),
         ("0", 0),
-        ("9007199254740993B", 2**53 + 1),  # more than a float holds
+        ("9007199254740993B", 2**53 + 1),  # not exact as a float
     ],
 )
 def test_sizes_are_read(text: str, count: int) -> None:
@@ -32,13 +32,13 @@ def test_sizes_are_read(text: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "big", "8 gigs", "-1GiB", "GB", "1.GB", "1iB", "1e9", "0x10", "\u0663GB"])
-def test_sizes_that_make_no_sense(text: str) -> None:
+def test_malformed_sizes_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"^expected a size such as 2GiB, 512MiB or 4GB, found "):
         byte_count(text)
 
 
 @pytest.mark.parametrize("text", ["8", "1000", " 8 "])
-def test_a_number_alone_is_no_size(text: str) -> None:
+def test_a_number_without_a_unit_is_no_size(text: str) -> None:
     with pytest.raises(
         InputError, match=r"^expected a size with its unit, such as (8|1000)GiB, or \1B for bytes, found"
     ):

@@ -1,7 +1,7 @@
 """Ways to spoil the bundle of make_bundle.py, as data: what to do to the folder, and what the refusal must say.
 
-FILES: the folder. GRAPHS: an .onnx file whose listed size and hash are right, so that only a look inside can refuse
-it. CORRUPTIONS: all, with those of the manifest. For the tests of Python's reader and of the C runtime's.
+FILES: edits of the folder. GRAPHS: edits of an .onnx file whose listed size and hash are right, so that only its
+content can be refused. CORRUPTIONS: all of them and those of the manifest. The readers of Python and C are tested.
 """
 
 import os
@@ -73,7 +73,7 @@ def _dangling(folder: Path) -> None:
 
 
 def _false_blobs(folder: Path) -> None:
-    """A `blobs` folder beside the bundle is no reason to follow links: the bundle is in no `snapshots` folder."""
+    """A `blobs` folder beside the bundle does not allow links: the bundle is in no `snapshots` folder."""
     blobs = folder.parent.parent / "blobs"
     blobs.mkdir()
     (folder / "README.md").rename(blobs / "00")
@@ -81,7 +81,7 @@ def _false_blobs(folder: Path) -> None:
 
 
 def _false_snapshot(folder: Path) -> None:
-    """A folder `snapshots` without `blobs` beside it is no cache, whatever else is called blobs."""
+    """A folder `snapshots` without `blobs` beside it is no cache, even if another folder is called blobs."""
     blobs = folder.parent / "snapshots" / "0123abcd" / "blobs"
     blobs.mkdir(parents=True)
     (folder / "README.md").rename(blobs / "00")
@@ -132,7 +132,7 @@ def graph_edit(change: Callable[[onnx.ModelProto], None], name: str = "graphs/de
 
 
 def external(**entries: str) -> Edit:
-    """Set keys of the external data of text_model's table; an empty value removes the key."""
+    """Set keys of the external data of the table of text_model; an empty value removes the key."""
 
     def change(model: onnx.ModelProto) -> None:
         set_external(model.graph.initializer[0], **entries)

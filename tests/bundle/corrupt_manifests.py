@@ -1,7 +1,7 @@
 """Ways to spoil the manifest of make_bundle.py's bundle, as data: an edit of the folder, and what the refusal says.
 
-STRUCTURE: one key at a time; the JSON schema refuses these too. CONSISTENCY: keys that contradict each other. BYTES:
-no clean JSON. corrupt_bundles.py has the files and the graphs, and collects all of them.
+STRUCTURE: one wrong key at a time, which the JSON schema refuses too. CONSISTENCY: keys that contradict each other.
+BYTES: malformed JSON. corrupt_bundles.py has edits of files and graphs, and collects all of them.
 """
 
 import json
@@ -78,7 +78,7 @@ def list_file(name: str) -> Edit:
 
 
 def engine_edit(*edits: Edit) -> Edit:
-    """Edit the manifest of the bundle as give_engines leaves it."""
+    """Turn the bundle into one of engines with give_engines, then edit its manifest."""
     return both(give_engines, *edits)
 
 
@@ -235,7 +235,7 @@ def _unused_buffer(manifest: Any) -> None:
 
 
 def _wrong_noise(manifest: Any) -> None:
-    """One axis too many, everywhere it is named: only randomness.md says that it is wrong."""
+    """One axis too many in every place: consistent, but not what docs/randomness.md specifies."""
     manifest["plan"]["buffers"]["uniform.0"]["shape"] = ["B", 1, 4, 4]
     manifest["components"][2]["inputs"][1]["shape"] = ["B", "n", "a", "b"]
     manifest["plan"]["buffers"]["uniform.1"]["shape"] = ["B", 4, 4, 4]
@@ -258,7 +258,7 @@ def _decode_another(manifest: Any) -> None:
 
 
 def _f_hat_differs(manifest: Any) -> None:
-    """f_hat.0 is square to the graphs only where they leave it open."""
+    """f_hat.0 has another shape, which the graphs that write and read it accept, since they have symbols there."""
     manifest["plan"]["buffers"]["f_hat.0"].update(shape=["B", 4, 1, 4])
     manifest["components"][3]["inputs"][2]["shape"] = ["B", 4, "y", "x"]
     manifest["components"][3]["outputs"][0]["shape"] = ["B", 4, "h", "w"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.bundle.make_bundle import list_files
 
-# Where a repository may keep a bundle. A folder of a repository may be called snapshots too.
+# Where a repository may have a bundle. A folder inside a repository may be called snapshots too.
 DEPTHS = ("", "int8", "bundles/fp16/cpu", "snapshots/step100")
 
 
@@ -55,7 +55,7 @@ def _blobs_of_another_entry(entry: Path, snapshot: Path) -> None:
 
 
 def _blobs_around_the_entry(entry: Path, snapshot: Path) -> None:
-    """An entry that lies below a folder of the same names: its own blobs are the nearest, and the only ones."""
+    """A cache entry inside a folder with the same names: only its own blobs, the nearest, may be linked to."""
     around = entry.parent / "snapshots" / "0123abcd"
     around.mkdir(parents=True)
     (entry.parent / "blobs").mkdir()
@@ -69,7 +69,7 @@ def _blobs_are_a_link(entry: Path, snapshot: Path) -> None:
 
 
 def _blobs_are_elsewhere(entry: Path, snapshot: Path) -> None:
-    """What lies around the bundle is called neither snapshots nor blobs."""
+    """The folders around the bundle are called neither snapshots nor blobs."""
     moved = entry.parent / "elsewhere"
     (entry / "blobs").rename(moved)
     for link in [each for each in snapshot.rglob("*") if each.is_symlink()]:
@@ -79,7 +79,7 @@ def _blobs_are_elsewhere(entry: Path, snapshot: Path) -> None:
 
 
 def _folder_is_blobs(entry: Path, snapshot: Path) -> None:
-    """The last part is no link; the folder before it is, and leads to blobs."""
+    """The file is no link, but the folder that it lies in is a link to blobs."""
     for link in (snapshot / "graphs").iterdir():
         shutil.copy(link, entry / "blobs" / link.name)
     shutil.rmtree(snapshot / "graphs")
@@ -97,7 +97,7 @@ def _another_bundle_of_the_revision(entry: Path, snapshot: Path) -> None:
     other = entry / "snapshots" / "0123abcd" / "other"
     other.mkdir()
     shutil.copy(snapshot / "README.md", other / "README.md")
-    if snapshot == other.parent:  # inside the bundle it would be no way out
+    if snapshot == other.parent:  # there the link would stay inside the bundle
         other = shutil.move(other, entry / "snapshots" / "other")
     _relink(snapshot, Path(other) / "README.md")
 

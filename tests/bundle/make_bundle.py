@@ -1,4 +1,4 @@
-"""A tiny bundle that is whole: two scales, 32 pixels, graphs of a few nodes that ONNX Runtime runs.
+"""A tiny, complete bundle: two scales, 32 pixels, graphs of a few nodes that ONNX Runtime runs.
 
 `make_bundle(folder)` writes it (5 graphs, weights beside one of them, a tokenizer, constants, settings,
 noise), from the same dataclasses and `to_json` that the exporter uses. The numbers mean nothing; the shapes are
@@ -52,7 +52,7 @@ from hart_edge.bundle.settings import Sampling
 PATCH_NUMS = (1, 2)
 IMAGE = 16 * PATCH_NUMS[-1]
 TOKENS, DIM, VOCAB, Z, IDS = 4, 8, 16, 4, 32
-KEY = 32  # of both halves 256 bytes: engines take such addresses
+KEY = 32  # both branches together have 256 bytes, the alignment that engines need
 ONNX_DTYPES = {
     Dtype.FLOAT32: TensorProto.FLOAT,
     Dtype.INT64: TensorProto.INT64,
@@ -101,7 +101,7 @@ def make_bundle(folder: Path) -> Path:
 
 
 def give_engines(folder: Path) -> None:
-    """Make the bundle one of engines, which no library could open: a few bytes stand for each."""
+    """Turn the bundle into one of engines. A few bytes stand for each engine, so no library could open it."""
     manifest = parse((folder / "manifest.json").read_bytes())
     profiles: dict[ComponentName, tuple[int | None, ...]] = {}
     for step in manifest.plan.steps:
@@ -126,14 +126,14 @@ def give_engines(folder: Path) -> None:
 
 
 def narrow_rows(plan: Plan, width: int) -> Plan:
-    """The plan with keys of another width, which its graphs do not have."""
+    """The plan with keys of another width than the graphs have."""
     rows = {name: each for name, each in plan.buffers.items() if each.kind in (BufferKind.CACHE, BufferKind.ROWS)}
     changed = {name: dataclasses.replace(each, shape=(each.shape[0], "2B", width)) for name, each in rows.items()}
     return dataclasses.replace(plan, buffers=plan.buffers | changed)
 
 
 def list_files(folder: Path) -> list[str]:
-    """Every file of a bundle but its manifest, as the manifest names them."""
+    """Names of all files of a bundle except its manifest, as the manifest lists them."""
     files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in files if name != "manifest.json")
 
@@ -358,7 +358,7 @@ def _buffers(steps: tuple[Step, ...], constants: dict[str, Constant]) -> dict[st
 
 
 def make_no_bundle(folder: Path, kind: str) -> tuple[Path, str]:
-    """A folder or a file of somebody's in `folder`, and how writing a bundle over it is refused, as a pattern."""
+    """Make a folder or a file that is no bundle; return it, and the pattern of the error for writing over it."""
     out = folder / "holiday"
     if kind == "folder":
         out.mkdir()

@@ -1,4 +1,4 @@
-"""Places for buffers that are not all alive at once."""
+"""Offsets for buffers that are not all alive at the same time."""
 
 import random
 
@@ -7,7 +7,7 @@ import pytest
 from hart_edge.bundle.arena import ARENA_ALIGNMENT, Span, peak, place
 
 
-def test_buffers_that_never_meet_share_a_place() -> None:
+def test_buffers_that_are_never_alive_together_share_memory() -> None:
     offsets, size = place([Span("a", 1000, 0, 1), Span("b", 1000, 2, 3), Span("c", 10, 1, 2)])
     assert offsets == {"a": 0, "b": 0, "c": 1024} and size == 1280
 
@@ -18,13 +18,13 @@ def test_an_empty_buffer_has_an_address_of_its_own() -> None:
     assert place([]) == ({}, 0) and peak([]) == 0
 
 
-def test_the_last_step_counts_and_the_one_behind_it_does_not() -> None:
+def test_a_buffer_is_alive_to_its_last_step_and_not_after_it() -> None:
     assert peak([Span("a", 256, 0, 1), Span("b", 256, 1, 2)]) == 512
     assert peak([Span("a", 256, 0, 1), Span("b", 256, 2, 2)]) == 256
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_what_is_alive_together_never_overlaps(seed: int) -> None:
+def test_buffers_that_are_alive_together_never_overlap(seed: int) -> None:
     draw = random.Random(seed)
     spans = []
     for number in range(120):

@@ -1,4 +1,4 @@
-"""costs.json: what a bundle tells of its steps, and what is refused of it."""
+"""costs.json: the costs of a bundle's steps are read, and malformed files are refused."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def carry(folder: Path, value: object) -> None:
-    """Put costs.json into a bundle."""
+    """Put costs.json into a bundle and list it in the manifest."""
     data = value if isinstance(value, bytes) else json.dumps(value).encode()
     (folder / COSTS_FILE).write_bytes(data)
     relist(folder, COSTS_FILE)
 
 
-def test_what_was_counted_is_read(folder: Path) -> None:
+def test_counted_costs_are_read(folder: Path) -> None:
     bundle = open_bundle(folder)
     assert read_costs(bundle) is None
     counted = count_costs(bundle.manifest, folder)
@@ -39,7 +39,7 @@ def test_what_was_counted_is_read(folder: Path) -> None:
 
 
 def test_numbers_of_a_made_up_build(folder: Path) -> None:
-    """They are taken as they stand: nothing is counted again."""
+    """The numbers of the file are used as they are: nothing is counted again."""
     plan = open_bundle(folder).manifest.plan
     graphs = tuple(GraphCost(name, 10, 2) for name in dict.fromkeys(str(step.graph) for step in plan.steps))
     steps = tuple(StepCost(str(step.graph), step.scale, 100 + i, 1000 + i) for i, step in enumerate(plan.steps))
@@ -74,7 +74,7 @@ def negative(value: dict[str, Any]) -> object:
         (lambda _: b" " * (2**24 + 1), r"^costs\.json: expected at most 16777216 bytes, found 16777217"),
     ],
 )
-def test_costs_that_cannot_be(folder: Path, spoil: Callable[[dict[str, Any]], object], message: str) -> None:
+def test_impossible_costs_are_refused(folder: Path, spoil: Callable[[dict[str, Any]], object], message: str) -> None:
     value = json.loads(to_json(count_costs(open_bundle(folder).manifest, folder)))
     carry(folder, spoil(value))
     with pytest.raises(BundleError, match=message):

@@ -1,4 +1,4 @@
-"""The memory of this process: in a tree of the kernel's files that the tests write, with limits of any kind."""
+"""The memory of this process, read from a tree of kernel files that the tests write, with limits of every kind."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_machine_without_limits(machine: Path, tmp_path: Path) -> None:
     assert process_memory(tmp_path / "none", no_limit) == Memory(None, None, None)
 
 
-def test_version_2_and_the_groups_around(machine: Path) -> None:
+def test_version_2_and_the_groups_above(machine: Path) -> None:
     group = "sys/fs/cgroup/kubepods/pod1/box"
     write(
         machine,
@@ -55,7 +55,7 @@ def test_version_2_and_the_groups_around(machine: Path) -> None:
             "sys/fs/cgroup/kubepods/memory.current": 47 * MB,
         },
     )
-    assert process_memory(machine, no_limit) == Memory(16 * MB, MB, 64 * MB, GROUP)  # 1 is what the outermost has left
+    assert process_memory(machine, no_limit) == Memory(16 * MB, MB, 64 * MB, GROUP)  # the outermost group has 1 MB left
     write(machine, {f"{group}/memory.max": 4 * MB})
     assert process_memory(machine, no_limit) == Memory(4 * MB, MB, 64 * MB, GROUP)
     write(machine, {f"{group}/memory.current": 9 * MB})
@@ -64,7 +64,7 @@ def test_version_2_and_the_groups_around(machine: Path) -> None:
 
 @pytest.mark.parametrize("mounted", ["/", "/docker/0123"])
 def test_version_1_as_the_host_and_as_a_container_sees_it(machine: Path, mounted: str) -> None:
-    """Without a namespace of its own a container is told its path on the host, and sees its own group mounted alone."""
+    """Without its own cgroup namespace a container reads its path on the host, but has only its own group mounted."""
     folder = "sys/fs/cgroup/memory" + ("/docker/0123" if mounted == "/" else "")
     write(
         machine,
@@ -82,7 +82,7 @@ def test_version_1_as_the_host_and_as_a_container_sees_it(machine: Path, mounted
 
 def test_a_namespace_whose_group_lies_outside(machine: Path) -> None:
     write(machine, {"proc/self/cgroup": "0::/../other", "sys/fs/cgroup/memory.max": 2 * MB})
-    assert process_memory(machine, no_limit) == Memory(2 * MB, 2 * MB, 64 * MB, GROUP)  # no mountinfo: the usual place
+    assert process_memory(machine, no_limit) == Memory(2 * MB, 2 * MB, 64 * MB, GROUP)  # mountinfo is missing
 
 
 def test_a_limit_above_the_machines_memory_is_none(machine: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_limit_above_the_machines_memory_is_none(machine: Path) -> None:
     assert process_memory(machine, no_limit) == Memory(64 * MB, 32 * MB, 64 * MB)
 
 
-def test_files_that_are_odd(machine: Path) -> None:
+def test_malformed_files_of_the_kernel(machine: Path) -> None:
     write(machine, {"proc/self/cgroup": "what\n0::/a\n::", "proc/self/mountinfo": "1 2\n - cgroup2\n" + V2})
     write(machine, {"sys/fs/cgroup/a/memory.max": "many", "sys/fs/cgroup/memory.max": ""})
     assert process_memory(machine, no_limit) == Memory(64 * MB, 32 * MB, 64 * MB)

@@ -1,4 +1,4 @@
-"""manifest.json: the reader, the writer and the JSON schema say the same."""
+"""manifest.json: the reader, the writer and the JSON schema agree."""
 
 import dataclasses
 import json
@@ -66,7 +66,7 @@ def spoil(pristine: Path, tmp_path: Path, corruption: Corruption) -> bytes:
 
 
 def reordered(value: Any) -> Any:
-    """The same JSON with the keys of every object backwards."""
+    """The same JSON with the keys of every object in reverse order."""
     if isinstance(value, dict):
         return {key: reordered(value[key]) for key in reversed(value)}
     return [reordered(item) for item in value] if isinstance(value, list) else value
@@ -118,13 +118,13 @@ def test_equal_manifests_give_equal_bytes(either: bytes) -> None:
     assert to_json(parse(backwards)) == either
 
 
-def test_integers_are_numbers_and_come_back_as_such(data: bytes) -> None:
+def test_an_integer_is_accepted_where_a_number_is_expected(data: bytes) -> None:
     manifest = parse(data.replace(b'"cfg_scale": 4.5', b'"cfg_scale": 4'))
     assert manifest.sampling.cfg_scale == 4.0 and isinstance(manifest.sampling.cfg_scale, float)
     assert parse(to_json(manifest)) == manifest
 
 
-def test_a_manifest_that_no_reader_would_take_is_not_written(data: bytes) -> None:
+def test_a_manifest_that_no_reader_would_accept_is_not_written(data: bytes) -> None:
     manifest = dataclasses.replace(parse(data), residual=Residual((0, 999), 7))
     with pytest.raises(BundleError, match=r"residual\.noise_steps: expected 3, one more than timesteps, found 7"):
         to_json(manifest)
@@ -174,7 +174,7 @@ def test_a_manifest_beyond_the_size_limit_is_not_decoded() -> None:
         parse(b" " * (2**24 + 1))
 
 
-def test_the_version_is_looked_at_first() -> None:
+def test_the_version_is_checked_first() -> None:
     with pytest.raises(BundleError) as refusal:
         parse(b'{"format_version": 2, "everything": "else differs"}')
     assert str(refusal.value) == (
@@ -209,7 +209,7 @@ TABLES = ("/files", "/constants", "/plan/buffers", "/tools")  # their keys are n
 
 
 def one_of_each(manifest: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The objects of a manifest, but of those that a reader treats alike the first: the second step is as the third."""
+    """The objects of a manifest; of those that a reader treats alike, such as the steps, only the first."""
     kinds: dict[object, tuple[str, dict[str, Any]]] = {}
     for where, item in objects(manifest):
         table = next((each for each in TABLES if where.startswith(each + "/")), None)
@@ -245,7 +245,7 @@ def test_reader_and_schema_agree_on_every_key(either: bytes) -> None:
 
 @pytest.mark.long
 def test_reader_and_schema_agree_on_every_type(either: bytes) -> None:
-    """Every value replaced by one of each JSON type: both take it or both refuse its structure."""
+    """Every value replaced by one of each JSON type: both accept it or both refuse its structure."""
     whole = json.loads(either)
     validator = Draft202012Validator(SCHEMA)
     for where, item in one_of_each(whole):
@@ -255,7 +255,7 @@ def test_reader_and_schema_agree_on_every_type(either: bytes) -> None:
                 try:
                     parse(json.dumps(whole).encode())
                 except BundleError:
-                    continue  # the reader may be stricter: it also sees what the keys say of each other
+                    continue  # the reader may be stricter: it also checks the keys against each other
                 assert validator.is_valid(whole), f"{where}/{key} = {other!r}"
             item[key] = kept
 
@@ -280,7 +280,7 @@ def test_the_page_names_every_key_and_every_enum() -> None:
         assert f"`{compatibility}`" in PAGE
 
 
-def test_sizes_count_both_halves_of_the_guidance() -> None:
+def test_sizes_count_both_branches_of_guidance() -> None:
     assert bytes_per_image(Dtype.FLOAT16, ("2B", 3, 5)) == 60
     assert bytes_per_image(Dtype.INT64, ("B",)) == 8
     assert bytes_per_image(Dtype.BOOL, ()) == 1

@@ -1,4 +1,4 @@
-"""The arithmetic of the memory planner, on the tiny bundle: every number can be added up by hand."""
+"""The arithmetic of the memory planner on the tiny bundle, where every number can be added up by hand."""
 
 import dataclasses
 from pathlib import Path
@@ -49,7 +49,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 def weights_inside(folder: Path) -> Manifest:
-    """The tiny bundle's, without the file of weights beside a graph."""
+    """The manifest of the tiny bundle without the file of weights beside a graph."""
     whole = parse((make_bundle(folder / "tiny") / "manifest.json").read_bytes())
     inside = {name: entry for name, entry in whole.files.items() if not name.endswith(".data")}
     return dataclasses.replace(whole, files=inside)
@@ -60,12 +60,12 @@ def of_target(manifest: Manifest, target: Target) -> Manifest:
 
 
 def test_graphs_on_a_cpu_keep_weights_and_nodes_and_no_activations(manifest: Manifest) -> None:
-    """And the decoder is opened last, while all others are there."""
+    """The decoder is opened last, while all others are loaded."""
     found = forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=False)
     base = CPU.process + sum(HELD.values()) + make_program(manifest.plan, manifest.components).size
     opened = int(2.5 * 30 * MB) - HELD["decoder"]
     assert [each.total - base for each in found.scales] == [
-        int(2.5 * 60 * MB) - sum(HELD.values()),  # the text model, which is opened alone
+        int(2.5 * 60 * MB) - sum(HELD.values()),  # the text model, which is opened before the others
         HELD["text_model"] + int(2.5 * 40 * MB) - sum(HELD.values()),
         8 * MB,
         opened,
@@ -86,7 +86,7 @@ def test_weights_beside_a_graph_are_not_copied_while_it_is_opened(manifest: Mani
     assert inside.total - found.total == int(2.5 * 30 * MB) - HELD["decoder"] - 20 * MB
 
 
-def test_graphs_on_a_gpu_keep_the_most_of_each_twice(manifest: Manifest) -> None:
+def test_graphs_on_a_gpu_keep_the_largest_scale_of_each_twice(manifest: Manifest) -> None:
     found = forecast(of_target(manifest, Target.CUDA), CUDA, CONSTANTS, ACTIVATIONS, low_memory=False)
     held = CUDA.process + sum(WEIGHTS.values()) + found.buffers
     assert [each.total for each in found.scales] == [held + 2 * (5 + 8 + 3 + 1 + 20) * MB] * 4 and not found.measured
@@ -99,15 +99,15 @@ def test_graphs_on_a_gpu_keep_the_most_of_each_twice(manifest: Manifest) -> None
     }
 
 
-def test_low_memory_holds_what_a_moment_needs(manifest: Manifest) -> None:
+def test_low_memory_keeps_only_the_graphs_in_use(manifest: Manifest) -> None:
     found = forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=True)
     base = CPU.process + found.buffers
     loop = HELD["transformer"] + HELD["tokens"] + HELD["latent"]
     assert [each.total - base for each in found.scales] == [
         int(2.5 * 60 * MB),  # the text model, while it is opened
         int(2.5 * 40 * MB),  # the transformer
-        loop + 8 * MB,  # the three graphs of the loop are there until the last scale ends
-        int(2.5 * 30 * MB),  # the decoder, which is there alone
+        loop + 8 * MB,  # the three graphs of the loop stay loaded until the last scale ends
+        int(2.5 * 30 * MB),  # the decoder, when no other graph is loaded
     ]
     assert found.peak == max(each.total for each in found.scales)
 
@@ -119,13 +119,13 @@ def test_engines_share_one_block_of_activations(manifest: Manifest) -> None:
 
 
 def test_keys_and_values_are_counted_exactly(manifest: Manifest) -> None:
-    """Five rows of both halves from the first scale to the last, whole from the beginning."""
+    """Five rows of both branches, allocated as a whole from the first scale to the last."""
     cached = 5 * 2 * 32 * 4
     assert [cache_bytes(manifest.plan, index) for index in range(8)] == [0, *[cached] * 4, 0, 0, 0]
     assert cache_peak(manifest.plan) == cached
 
 
-def test_what_to_change_is_only_what_helps(manifest: Manifest) -> None:
+def test_only_changes_that_help_are_suggested(manifest: Manifest) -> None:
     usual = forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=False)
     low = forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=True)
     assert advice(manifest, usual, low, usual.peak) == []
@@ -158,14 +158,14 @@ def test_a_build_that_cannot_fit_is_refused_before_it_begins(manifest: Manifest)
     )
 
 
-def test_the_folder_is_not_needed(manifest: Manifest, tmp_path: Path) -> None:
-    """A forecast is arithmetic: the same numbers for the same manifest, wherever it lies."""
+def test_a_forecast_does_not_read_the_folder(manifest: Manifest, tmp_path: Path) -> None:
+    """A forecast is arithmetic on the manifest: the same numbers wherever the bundle lies."""
     assert forecast(weights_inside(tmp_path), CPU, CONSTANTS, ACTIVATIONS, low_memory=True) == forecast(
         manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=True
     )
 
 
-def test_refused_memory_is_told_with_needed_found_and_remedy(manifest: Manifest) -> None:
+def test_the_message_for_refused_memory_has_needed_found_and_remedy(manifest: Manifest) -> None:
     least = least_memory(manifest, CPU, low_memory=False)
     assert 86 * MB < least_memory(manifest, CPU, low_memory=True) <= least
 
@@ -184,7 +184,7 @@ def test_refused_memory_is_told_with_needed_found_and_remedy(manifest: Manifest)
     assert tell(Memory(None, None, None), None).startswith("not enough memory, found no more (std::bad_alloc); load")
 
 
-def test_memory_errors_of_libraries_are_told_and_a_gpus_is_left(manifest: Manifest) -> None:
+def test_memory_errors_of_libraries_are_explained_but_not_those_of_a_gpu(manifest: Manifest) -> None:
     said = "Unable to allocate 9 TiB"
     for raised in (MemoryError(said), OutOfMemoryError("short", reason=said)):
         told = pytest.raises(OutOfMemoryError, match=rf"^not enough memory: expected .* \({said}\); load")

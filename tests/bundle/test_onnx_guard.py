@@ -1,4 +1,4 @@
-"""The look into ONNX files: its table against the onnx package, what it takes, and how long it takes."""
+"""The check of ONNX files: its table against the onnx package, what it accepts, and how long it takes."""
 
 import random
 import time
@@ -49,7 +49,7 @@ def test_the_table_is_that_of_the_onnx_package() -> None:
     assert len(seen) > 25
 
 
-def test_every_kind_of_content_is_taken(tmp_path: Path) -> None:
+def test_every_kind_of_content_is_accepted(tmp_path: Path) -> None:
     """Packed and raw numbers, strings, sparse tensors, subgraphs, functions, types, metadata, external data."""
     inner = helper.make_graph([helper.make_node("Relu", ["a"], ["b"])], "inner", [], [])
     sparse = helper.make_sparse_tensor(
@@ -87,7 +87,7 @@ def test_every_kind_of_content_is_taken(tmp_path: Path) -> None:
         check_graph(save(model, tmp_path), allowed_external={"w.bin": 31})
 
 
-def test_the_list_of_operators_is_the_callers(tmp_path: Path) -> None:
+def test_the_caller_chooses_the_allowed_operators(tmp_path: Path) -> None:
     path = save(model_of(helper.make_node("FastGelu", ["a"], ["b"], "gelu", domain="com.microsoft")), tmp_path)
     with pytest.raises(BundleError, match=r"known operator of com\.microsoft, found 'FastGelu' in node 'gelu'; do not"):
         check_graph(path, allowed_external={})
@@ -106,7 +106,7 @@ def test_a_refusal_names_the_graph(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
-    """A cut at any byte: never another exception, and taken only where what is left is whole by itself."""
+    """A cut at any byte raises no other exception, and is accepted only where the rest is a complete model itself."""
     whole = make_bundle(tmp_path / "tiny") / "graphs" / "transformer.onnx"
     data, cut = whole.read_bytes(), tmp_path / "cut.onnx"
     for length in range(len(data)):
@@ -120,7 +120,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_random_damage_is_never_another_exception(tmp_path: Path) -> None:
-    """What the guard takes after damage, protobuf must be able to read too."""
+    """Damaged bytes that the guard accepts, protobuf must be able to read too."""
     source = (make_bundle(tmp_path / "tiny") / "graphs" / "tokens.onnx").read_bytes()
     damaged, dice, refused = tmp_path / "damaged.onnx", random.Random(7), 0
     for _ in range(2000):
@@ -136,8 +136,8 @@ def test_random_damage_is_never_another_exception(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_tensor_data_is_stepped_over(tmp_path: Path) -> None:
-    """120 MB of weights and 2,000 nodes in far less than the time of reading them byte by byte."""
+def test_tensor_data_is_skipped(tmp_path: Path) -> None:
+    """120 MB of weights and 2,000 nodes take far less time than reading them byte by byte would."""
     weights = [numpy_helper.from_array(np.zeros((3_000_000,), np.float32), f"w{i}") for i in range(10)]
     nodes = [helper.make_node("Add", [f"x{i}", "w0"], [f"x{i + 1}"], name=f"n{i}") for i in range(2000)]
     path = save(model_of(*nodes, initializer=weights), tmp_path)
@@ -147,5 +147,5 @@ def test_tensor_data_is_stepped_over(tmp_path: Path) -> None:
 
 
 def test_the_spoilt_graphs_are_many() -> None:
-    """test_bundle.py opens a bundle with each of them."""
+    """test_verify.py opens a bundle with each of them."""
     assert len(GRAPHS) >= 30

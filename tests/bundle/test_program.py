@@ -1,4 +1,4 @@
-"""A plan made ready for a device, on the tiny bundle and on one with a cache of keys and values."""
+"""A plan prepared for a device, for the tiny bundle and for one with a KV cache."""
 
 import dataclasses
 import itertools
@@ -19,7 +19,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 def with_output(manifest: Manifest, graph: str, spec: TensorSpec) -> Manifest:
-    """The manifest of a graph that has one more output, which the plan does not name."""
+    """The manifest with one more output of a graph, which the plan does not name."""
     changed = tuple(
         dataclasses.replace(each, outputs=(*each.outputs, spec)) if each.name == graph else each
         for each in manifest.components
@@ -27,7 +27,7 @@ def with_output(manifest: Manifest, graph: str, spec: TensorSpec) -> Manifest:
     return dataclasses.replace(manifest, components=changed)
 
 
-def test_groups_are_scales_and_what_stands_around_them(manifest: Manifest) -> None:
+def test_groups_are_the_scales_and_the_steps_before_and_after_them(manifest: Manifest) -> None:
     groups = make_program(manifest.plan, manifest.components).groups
     assert [(g.scale, g.first, g.last, g.ends_scale) for g in groups] == [
         (None, 0, 0, False),
@@ -38,7 +38,7 @@ def test_groups_are_scales_and_what_stands_around_them(manifest: Manifest) -> No
     assert [g.uploads for g in groups] == [
         ("input_ids",),
         ("cfg_scale", "top_k.0", "uniform.0"),
-        ("top_k.1", "uniform.1"),  # cfg_scale is there by then
+        ("top_k.1", "uniform.1"),  # cfg_scale was uploaded with the first group
         (),
     ]
 
@@ -73,7 +73,7 @@ def test_an_output_that_the_plan_does_not_name_gets_a_place(manifest: Manifest) 
     assert all(new.offset + new.size <= each.offset or each.offset + each.size <= new.offset for each in apart)
 
 
-def test_an_output_whose_size_nothing_tells_is_refused(manifest: Manifest) -> None:
+def test_an_output_of_unknown_size_is_refused(manifest: Manifest) -> None:
     changed = with_output(manifest, "tokens", TensorSpec("kept", Dtype.FLOAT32, ("k",)))
     with pytest.raises(
         BundleError, match="tokens: expected symbols of its other tensors in the shape of kept, found 'k'"
@@ -86,8 +86,8 @@ def test_extents_are_numbers_or_symbols() -> None:
     assert evaluate(7, {}, "g", "t") == 7
 
 
-def test_a_cache_is_handed_on_where_it_was_written(int8_bundle: Path) -> None:
-    """What a scale writes lies behind what it reads, and the next one reads both where they are."""
+def test_a_cache_is_read_where_it_was_written(int8_bundle: Path) -> None:
+    """A scale's new keys follow those that it reads, and the next scale reads both in place."""
     manifest = open_bundle(int8_bundle).manifest
     program = make_program(manifest.plan, manifest.components)
     runs = [i for i, step in enumerate(manifest.plan.steps) if step.graph == "transformer"]
@@ -95,7 +95,7 @@ def test_a_cache_is_handed_on_where_it_was_written(int8_bundle: Path) -> None:
         written, read = program.tensors(before), program.tensors(after)
         for part in ("key.0", "value.0", "null_key.0"):
             if (part, before) == ("null_key.0", runs[0]):
-                continue  # which has no unconditional half
+                continue  # scale 0 has no unconditional branch
             new, past, next_past = written[part], written[f"past_{part}"], read[f"past_{part}"]
             assert new.offset == past.offset + past.size
             assert (next_past.offset, next_past.size) == (past.offset, past.size + new.size)
@@ -104,7 +104,7 @@ def test_a_cache_is_handed_on_where_it_was_written(int8_bundle: Path) -> None:
     assert unaligned_rows(manifest.plan) == ""
 
 
-def test_rows_that_no_engine_could_take(manifest: Manifest) -> None:
-    """Of 192 bytes, while an address is a multiple of 256."""
+def test_misaligned_rows_are_found(manifest: Manifest) -> None:
+    """Rows of 192 bytes begin at addresses that are no multiples of 256."""
     assert unaligned_rows(manifest.plan) == ""
     assert unaligned_rows(narrow_rows(manifest.plan, 24)) == "key.0.1"

@@ -1,4 +1,4 @@
-"""Files of a bundle that are opened after it: the verified ones, or a BundleError, however they were changed."""
+"""Files that are opened after their bundle must be the verified ones; else BundleError, however they were changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def settle(folder: Path) -> Path:
-    """Long ago, as far as a program can say so; what the kernel says stays."""
+    """Date the files long ago, as far as a program can: the kernel's time of change cannot be set."""
     for path in folder.rglob("*"):
         os.utime(path, (1e9, 1e9))
     return folder
@@ -64,15 +64,15 @@ def whole_folder(path: Path) -> None:
     (bundle.parent / "new").rename(bundle)
 
 
-def test_what_has_not_changed_is_opened(folder: Path) -> None:
+def test_unchanged_files_are_opened(folder: Path) -> None:
     opened(open_bundle(folder))
     opened(open_bundle(folder), "tokenizer.json")
 
 
 @pytest.mark.parametrize("change", [in_place, in_place_with_its_times, by_a_rename, whole_folder])
 @pytest.mark.parametrize("name", [GRAPH, "graphs/text_model.onnx.data"])
-def test_another_file_is_refused(folder: Path, change: Change, name: str) -> None:
-    """Beside a graph too: its weights may lie there."""
+def test_a_changed_file_is_refused(folder: Path, change: Change, name: str) -> None:
+    """The same for a file beside a graph: its weights may lie there."""
     bundle = open_bundle(folder)
     change(folder / name)
     with pytest.raises(BundleError, match=f"^{name}: expected the file that was verified, found another; the bundle"):
@@ -95,14 +95,14 @@ def test_a_link_that_leads_out_is_refused(folder: Path) -> None:
 
 
 def test_a_change_while_it_is_opened_is_refused(folder: Path) -> None:
-    """Also where the engine stumbles over it first."""
+    """Also where the engine fails on it first."""
     for fault in (None, RuntimeError("the engine read half of it")):
         bundle = open_bundle(folder)
         with pytest.raises(BundleError, match="found another"), bundle.opened(GRAPH) as path:
             in_place(path)
             if fault is not None:
                 raise fault
-        in_place(folder / GRAPH)  # as it was
+        in_place(folder / GRAPH)  # flips the bit back
 
 
 def test_the_same_bytes_again_are_the_same_file(folder: Path) -> None:
@@ -113,7 +113,7 @@ def test_the_same_bytes_again_are_the_same_file(folder: Path) -> None:
     opened(bundle)
 
 
-def test_what_lies_elsewhere_may_change(folder: Path) -> None:
+def test_files_in_other_folders_may_change(folder: Path) -> None:
     bundle = open_bundle(folder)
     in_place(folder / "README.md")
     opened(bundle)
@@ -132,7 +132,7 @@ def test_mapped_files_may_be_replaced_but_not_written(folder: Path) -> None:
 
 
 def open_bundle_again(folder: Path) -> Bundle:
-    by_a_rename(folder / "constants.bin")  # the bit that was flipped, back
+    by_a_rename(folder / "constants.bin")  # flips the bit back
     return open_bundle(folder)
 
 

@@ -1,4 +1,4 @@
-"""Bundles from disk: a whole one opens from a folder and from a hub cache, every spoilt one says what is wrong."""
+"""Bundles on disk: a complete one opens from a folder and from a hub cache, a spoilt one says what is wrong."""
 
 import dataclasses
 import shutil
@@ -33,7 +33,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(pristine: Path, tmp_path: Path) -> Path:
-    """A copy to spoil. It lies two folders deep so that edits can put things around it."""
+    """A copy that a test may spoil, two folders deep so that edits can put files around it."""
     return shutil.copytree(pristine, tmp_path / "around" / "tiny")
 
 
@@ -45,7 +45,7 @@ def test_a_whole_bundle_opens(folder: Path) -> None:
 
 
 def test_a_bundle_of_engines_opens(folder: Path) -> None:
-    """Nothing looks into an engine but the library that made it; its bytes are verified like any other's."""
+    """Only the library that built an engine can read it; its bytes are verified like those of any file."""
     give_engines(folder)
     bundle = open_bundle(folder)
     assert {each.file for each in bundle.manifest.components} == {
@@ -74,8 +74,8 @@ def test_constants_are_read_only_views(folder: Path) -> None:
         bundle.constant("down")
 
 
-def test_every_step_runs_and_leaves_what_the_plan_says(folder: Path) -> None:
-    """The factory's promise to other tests: plan, buffers and graphs agree to the last dtype and extent."""
+def test_every_step_runs_and_writes_what_the_plan_says(folder: Path) -> None:
+    """Other tests rely on it: plan, buffers and graphs of make_bundle agree in every dtype and extent."""
     bundle = open_bundle(folder)
     images = {"B": 3, "2B": 6}
 
@@ -147,7 +147,7 @@ def _without_constants(manifest: Any) -> None:
 
 
 def test_a_bundle_without_constants_opens(folder: Path) -> None:
-    """An empty constants.bin is the hard case: zero bytes cannot be mapped."""
+    """An empty constants.bin is a special case, because zero bytes cannot be mapped."""
     manifest_edit(_without_constants)(folder)
     (folder / "constants.bin").write_bytes(b"")
     relist(folder, "constants.bin")
@@ -167,7 +167,7 @@ def test_a_hub_cache_opens_and_its_graphs_load(pristine: Path, tmp_path: Path, d
 
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("edit", WAYS_OUT, ids=lambda edit: edit.__name__)
-def test_a_hub_cache_is_no_way_out(
+def test_links_of_a_hub_cache_that_lead_out_are_refused(
     pristine: Path, tmp_path: Path, depth: str, edit: Callable[[Path, Path], None]
 ) -> None:
     entry = tmp_path / "models--hart--tiny"

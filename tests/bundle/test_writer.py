@@ -1,4 +1,4 @@
-"""The one writer of bundles: whole or not at all, what was there before survives, and every file is listed."""
+"""The one writer of bundles: it writes all or nothing, keeps what was there on failure, and lists every file."""
 
 import dataclasses
 import errno
@@ -54,7 +54,7 @@ def test_a_bundle_that_was_there_is_replaced(tiny: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_what_is_no_bundle_is_left_alone(tmp_path: Path, kind: str) -> None:
+def test_an_existing_folder_or_file_that_is_no_bundle_is_left_alone(tmp_path: Path, kind: str) -> None:
     out, message = make_no_bundle(tmp_path, kind)
     before = contents(tmp_path)
     with pytest.raises(BuildError, match=message), write_bundle(out):
@@ -85,7 +85,7 @@ def test_a_failing_disk_leaves_what_was_there(tiny: Path, tmp_path: Path, error:
     assert [path.name for path in tmp_path.iterdir()] == (["bundle"] if earlier else [])
 
 
-def test_other_errors_leave_nothing_either(tmp_path: Path) -> None:
+def test_other_errors_leave_no_files_either(tmp_path: Path) -> None:
     for error in (ZeroDivisionError, KeyboardInterrupt):
         with pytest.raises(error), write_bundle(tmp_path / "deep" / "bundle") as writer:
             writer.write("part", b"written")
@@ -107,7 +107,7 @@ def test_a_place_below_a_file_or_a_name_too_long(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failing", [1, 2])
 def test_an_earlier_bundle_survives_a_failing_rename(tmp_path: Path, failing: int) -> None:
-    """Between the two renames no bundle has the name; if the second fails, the earlier one gets it back."""
+    """Between the two renames no bundle has the name; if the second fails, the earlier bundle gets it back."""
     for name in ("new", "bundle"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text(name)
@@ -143,7 +143,7 @@ def test_a_build_that_resumes_finds_what_was_finished(tiny: Path, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_a_manifest_that_no_reader_would_take_is_no_bundle(tiny: Path, tmp_path: Path) -> None:
+def test_a_bundle_whose_manifest_no_reader_would_accept_is_not_written(tiny: Path, tmp_path: Path) -> None:
     manifest = parse((tiny / "manifest.json").read_bytes())
     with pytest.raises(BundleError, match="expected a path in files"), write_bundle(tmp_path / "bundle") as writer:
         writer.finish(manifest, "# Without a graph\n")
@@ -177,4 +177,4 @@ def test_names_come_from_the_folder() -> None:
     random = {"big": "big-random", "big-random": "big-random", "x" * 200: "x" * 93 + "-random", "..": "bundle-random"}
     for given, expected in random.items():
         assert bundle_name(Path(given), random=True) == expected, given
-        assert not bundle_name(Path(expected)).endswith("-random"), given  # of weights that mean something
+        assert not bundle_name(Path(expected)).endswith("-random"), given  # these weights are not random

@@ -1,4 +1,4 @@
-"""`hart-edge bench`: what it measures adds up, the arithmetic it counts is the model's, and what it refuses."""
+"""`hart-edge bench`: its figures add up, it counts the arithmetic of the model, and it refuses bad input."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def measured(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str
 
 
 @pytest.mark.long
-def test_what_is_measured_adds_up(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_figures_add_up(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = measured(
         capsys, words, words, "--reference", GOLDEN / "adaln", "--rounds", 2, "--pictures", 3, "--threads", 1
     )
@@ -60,7 +60,7 @@ def test_what_is_measured_adds_up(words: Path, capsys: pytest.CaptureFixture[str
     for subject in report["subjects"]:
         assert subject["loop_s"] > 0 and 0 < subject["decoder_s"] < subject["picture_s"] < subject["first_s"] * 1000
         assert subject["peak_bytes"] > 2**24
-    assert reference["peak_bytes"] > 2 * first["peak_bytes"]  # torch, in a process of its own
+    assert reference["peak_bytes"] > 2 * first["peak_bytes"]  # torch, measured in a process of its own
     assert set(first["peak_macs_per_second"]) == {"float32", "INT8"} and "peak_macs_per_second" not in reference
     assert all(0 <= graph["share_of_peak"] <= 1 for subject in (first, second) for graph in subject["graphs"])
     plan = open_bundle(words).manifest.plan
@@ -72,7 +72,7 @@ def test_what_is_measured_adds_up(words: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.long
-def test_for_people(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_text_report_explains_its_columns(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", str(words), "--pictures", "1", "--prompt", "w1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("one thread a core; medians of 1 x 1 pictures after a first, batch 1 with guidance")
@@ -85,9 +85,9 @@ def test_for_people(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_arithmetic_is_the_models(fp32_bundle: Path, int8_bundle: Path) -> None:
-    """Counted in graphs, as they are run, and on the reference, of which no step is run.
+    """Counts from the graphs, as they run, against counts from the reference, of which no step is run.
 
-    Of the unconditional branch a bundle does not compute scale 0; later scales read one key for its context tokens.
+    A bundle skips scale 0 of the unconditional branch; at later scales its context tokens are a single key.
     """
     loaded = load_checkpoint(SHIPPED_MODEL)
     config = loaded.model.config
@@ -112,7 +112,7 @@ def test_the_arithmetic_is_the_models(fp32_bundle: Path, int8_bundle: Path) -> N
 
 
 @pytest.mark.parametrize("scheme", [Scheme.U8S8, Scheme.DYNAMIC, Scheme.INT8_WEIGHTS])
-def test_products_count_alike_in_every_form(tmp_path: Path, scheme: Scheme) -> None:
+def test_matrix_products_count_alike_in_every_scheme(tmp_path: Path, scheme: Scheme) -> None:
     ranges = {"x": (-4.0, 4.0), "r": (0.0, 4.0)}
     counts = set()
     for each in (Scheme.FLOAT32, scheme):
@@ -121,8 +121,8 @@ def test_products_count_alike_in_every_form(tmp_path: Path, scheme: Scheme) -> N
     assert len(counts) == 1 and counts.pop() > 32 * 64
 
 
-def test_a_graph_above_the_products_raises_the_peak(words: Path) -> None:
-    """Products that a busy machine slowed down: no share is above 1, and the fastest graph is the peak."""
+def test_a_graph_faster_than_the_matrix_products_raises_the_peak(words: Path) -> None:
+    """A busy machine may slow the products down: then the fastest graph is the peak, so no share is above 1."""
     bundle = open_bundle(words)
     steps = tuple(0.001 for _ in bundle.manifest.plan.steps)
     slow = Measured(0.1, 0.1, (0.1,), (steps,), 2**25, {"float32": 1.0, "INT8": 1.0})
@@ -136,8 +136,8 @@ def test_a_graph_above_the_products_raises_the_peak(words: Path) -> None:
     assert max(graph["share_of_peak"] for graph in _bundle_row(bundle, [slow, fast], costs)["graphs"]) < 1e-3
 
 
-def test_the_products_are_models_that_onnx_reads() -> None:
-    """Our bytes against the library that devices lack."""
+def test_the_peak_models_are_valid_for_onnx() -> None:
+    """We write the bytes of these models ourselves, because devices lack the onnx package."""
     generator = np.random.default_rng(0)
     for weight, given, made in (
         (generator.standard_normal((3, 300), np.float32), "float32", "float32"),
@@ -177,6 +177,6 @@ def end(_: str) -> None:
 
 
 @pytest.mark.long
-def test_a_process_that_is_ended_from_outside_is_told() -> None:
+def test_a_killed_process_is_reported() -> None:
     with pytest.raises(EngineError, match=r"^a bundle: the process that measured it was ended from outside"):
         _apart(end, "a bundle")

@@ -1,4 +1,4 @@
-"""Every golden record, and what `hart_edge.golden` says when something is wrong with model or records."""
+"""Every golden record, and what hart_edge/checks/golden.py says when the model or the records are wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hart_edge.errors import CheckpointError
 from hart_edge.reference.checkpoint import load_checkpoint, read_tensors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-# Given rather than compared: what goes into the model.
+# Records that are inputs of the model, which are not compared.
 INPUTS = re.compile(r"context|context_mask|teacher\.input|tok\.input|resnet\.[xtc]|residual\.noise\d")
 LINE = re.compile(r"(\S+) +(\d\.\d{3}e[+-]\d\d)  tolerance (\de[+-]\d\d)  (ok|FAILED)")
 
@@ -56,7 +56,7 @@ def test_every_record(name: str) -> None:
             assert result.tolerance == LOGITS_TOLERANCE == 2e-4, record
         else:
             assert 0 < result.tolerance <= LATENT_TOLERANCE == 1e-4, record
-    assert results["image"].error > 0  # two implementations never agree to the last bit: something was compared
+    assert results["image"].error > 0  # two implementations never agree to the last bit, so something was compared
 
 
 def test_records_of_a_checkpoint_are_made_and_met(plain: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_perturbed_weight_fails(plain: Path, part: str, tensor: str, failing: 
 
 
 def test_the_raw_weights_would_fail(plain: Path) -> None:
-    (plain / "llm" / "ema_model.bin").unlink()  # what is left is model.safetensors
+    (plain / "llm" / "ema_model.bin").unlink()  # model.safetensors is left, with the raw weights
     assert load_checkpoint(plain).read[0].name == "model.safetensors"
     assert not all(result.ok for result in check_reference(plain))
 

@@ -44,7 +44,7 @@ def engines(words: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def others(words: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Engines that differ from those in a byte that means nothing, and in the precision their manifest names."""
+    """Engines that differ from those of `engines` in one unused byte, and in the precision of their manifest."""
     bundle = make_engine_bundle(words, tmp_path_factory.mktemp("check") / "fp16")
     manifest = parse((bundle / "manifest.json").read_bytes())
     components = tuple(dataclasses.replace(each, precision=Precision.FP16) for each in manifest.components)
@@ -98,7 +98,7 @@ def test_an_engine_that_computes_something_else_fails(
     status, found = checked(capsys, engines, "--reference", words)
     assert status == 1 and not found["ok"]
     wrong = [(each["graph"], each["scale"]) for each in found["graphs"] if not each["ok"]]
-    assert wrong == [("latent", 0), ("latent", 1)]  # the decoder is right about what it was given
+    assert wrong == [("latent", 0), ("latent", 1)]  # the decoder computes correctly from the inputs that it was given
     assert main(["doctor", "--gpu-check", str(engines), "--reference", str(words), "--prompt", "w1"]) == 1
     assert "FAILED: see the lines above" in capsys.readouterr().out
 
@@ -108,7 +108,7 @@ def timing(**graphs: float) -> Timing:
 
 
 @pytest.mark.long
-def test_int8_is_dropped_where_it_is_slower_and_that_is_said(
+def test_int8_is_dropped_where_it_is_slower_and_the_report_says_so(
     words: Path, engines: Path, others: Path, tmp_path: Path, fake: FakeTensorRT, run: Run
 ) -> None:
     manifest = parse((others / "manifest.json").read_bytes())
@@ -124,7 +124,7 @@ def test_int8_is_dropped_where_it_is_slower_and_that_is_said(
     assert "fp32 14.0 ms a picture, fp16 15.0 ms" in lines
     assert "fp32 is slower than fp16 in decoder: 9.00 ms against 7.00 ms" in lines
     assert f"{tmp_path / 'mixed'}: these graphs at fp16, the others at fp32" in lines
-    mixed = open_bundle(tmp_path / "mixed").manifest  # whole: every hash is right
+    mixed = open_bundle(tmp_path / "mixed").manifest  # opening it verifies every hash
     assert {each.name: each.precision for each in mixed.components if each.precision is Precision.FP16} == {
         "decoder": Precision.FP16
     }
@@ -150,7 +150,7 @@ def test_int8_that_is_faster_everywhere(
     assert "fp32 is faster in every graph" in command.verdict(found)
 
 
-def test_what_is_measured_leaves_pictures_as_they_are(words: Path, engines: Path, fake: FakeTensorRT) -> None:
+def test_measuring_does_not_change_pictures(words: Path, engines: Path, fake: FakeTensorRT) -> None:
     pipeline, free = command.open_engines(engines)
     found = gpu_timing.measure(pipeline, free, "w1", pictures=2)
     assert found.pictures == 2 and found.captured == (None, 0, 1, None)
@@ -170,7 +170,7 @@ def test_differences() -> None:
     assert difference(np.array([True]), np.array([False])) == 1
 
 
-def test_codes_agree_or_they_do_not() -> None:
+def test_codes_are_compared_by_the_share_that_agrees() -> None:
     logits = np.ones((1, 10, 4), np.float32)
     latent = np.zeros((1, 10, 2), np.float32)
     other = latent.copy()
@@ -179,10 +179,10 @@ def test_codes_agree_or_they_do_not() -> None:
     assert check == Check("tokens", 3, "logits", 0.0, 0.1, 0.9) and check.ok
     other[0, 1] = 1
     assert not compare("tokens", 3, {"latent": latent}, {"latent": other}, 0.1).ok
-    assert compare("latent", 3, {"latent": latent}, {"latent": other}, 0.1).error > 1  # no choice: an error
+    assert compare("latent", 3, {"latent": latent}, {"latent": other}, 0.1).error > 1  # latents by their error
 
 
-def test_pictures_are_the_same_or_they_failed() -> None:
+def test_a_picture_that_differs_too_much_or_is_missing_fails() -> None:
     assert PictureCheck(7, 25.0, None).ok
     assert not PictureCheck(7, 25.1, None).ok and not PictureCheck(7, 0.0, "no picture").ok
 

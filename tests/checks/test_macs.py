@@ -1,4 +1,4 @@
-"""Multiply-accumulates: counted on the reference, held against arithmetic on paper and against the paper's figures."""
+"""Multiply-accumulates: counted on the reference, compared with sums by hand and with the paper's figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def published() -> list[MacCount]:
 
 @pytest.mark.long
 def test_the_transformer_by_hand(published: list[MacCount]) -> None:
-    """Each token meets 4 C^2 of attention weights and 3 C * 4096 of the MLP's; each pair of tokens meets C twice."""
+    """Each token costs 4 C^2 in attention's layers and 3 C * 4096 in the MLP; each pair of tokens costs 2 C."""
     dim, hidden, depth, sides = 1536, 4096, 24, PRESETS["hart-0.7b-256"]
     lengths = [300, *(side * side for side in sides[1:])]
     found = by_component(published, "transformer")
@@ -50,15 +50,15 @@ def test_the_residual_by_hand(published: list[MacCount]) -> None:
 
 @pytest.mark.long
 def test_convolutions_by_hand() -> None:
-    """A decoder of one width, where every convolution is 9 W^2 a position."""
+    """A decoder of one width W, where every convolution costs 9 W^2 per position."""
     transformer, tokenizer = configs("hart-0.7b-256")
     tokenizer = replace(tokenizer, ch=32, ch_mult=(1, 1, 1, 1, 1))
     (found,) = by_component(count_macs(transformer, tokenizer), "decoder")
     width, z, positions = 32, 32, [256 << (2 * level) for level in range(5)]  # 16^2 to 256^2
     conv = 9 * width * width
-    blocks = sum(6 * conv * n for n in positions) + 4 * conv * positions[0]  # three a level, two in the middle
+    blocks = sum(6 * conv * n for n in positions) + 4 * conv * positions[0]  # three per level, two in the middle
     upsamples = sum(conv * n for n in positions[1:])
-    projections = 4 * 4 * width * width * positions[0]  # q, k, v, out: the middle's, the level's three
+    projections = 4 * 4 * width * width * positions[0]  # q, k, v, out of the middle block and of three in its level
     ends = (9 * z * z + 9 * z * width) * positions[0] + 9 * width * 3 * positions[-1]
     assert found.layers == blocks + upsamples + projections + ends
     assert found.attention == 4 * 2 * positions[0] ** 2 * width
@@ -67,12 +67,12 @@ def test_convolutions_by_hand() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize(("side", "paper"), [(512, 3.2e12), (1024, 12.5e12)])
 def test_the_papers_figures(side: int, paper: float) -> None:
-    """docs/macs.md: layers of every component, encoder included, one half, no attention products. 1 and 1.3 % above."""
+    """docs/macs.md: all layers, encoder included, of one branch without attention products, are 1 and 1.3 % above."""
     counted = totals(count_macs(*configs(f"hart-0.7b-{side}")))["layers of all components, one half"]
     assert paper < counted < 1.015 * paper
 
 
-def test_guidance_doubles_what_is_guided() -> None:
+def test_guidance_doubles_the_guided_components() -> None:
     counts = [MacCount("transformer", 0, 10, 5, True), MacCount("decoder", None, 7, 1, False)]
     counts.append(MacCount("encoder", None, 100, 0, False))
     assert totals(counts) == {
@@ -94,7 +94,7 @@ def test_the_command(run: Run) -> None:
     assert status == 0 and "picture, guided" in out
 
 
-def test_what_has_no_configuration(tmp_path: Path) -> None:
+def test_a_folder_without_a_configuration_is_refused(tmp_path: Path) -> None:
     for named in (tmp_path, tmp_path / "absent"):
         with pytest.raises(CheckpointError, match=r"expected a checkpoint folder .*, or one of hart-0\.7b-256, hart-0"):
             read_configs(named)

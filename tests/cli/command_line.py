@@ -1,4 +1,4 @@
-"""The command line in this process and in another, and the pictures it leaves."""
+"""Runs the command line in other processes, and reads the pictures that it writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -33,7 +33,7 @@ def process(*arguments: object, cwd: Path, **more: Any) -> subprocess.CompletedP
 
 
 def processes(count: int, *arguments: object, cwd: Path) -> list[subprocess.Popen[str]]:
-    """The command as so many processes that work together, as torchrun and accelerate launch start them."""
+    """Start the command as `count` processes that work together, as torchrun and accelerate launch do."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Tiny models here: one thread; and what the tests of builds share."""
+"""The models here are tiny, so one thread is enough. Also shares the fixtures of builds."""
 
 from tests import one_thread as threads
 from tests.export import conftest as builds

@@ -1,4 +1,4 @@
-"""`python -m export.build` as a user meets it: exit status, what goes where, names by default."""
+"""`python -m export.build` as a user sees it: exit status, standard output and error, default names."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def options(*arguments: str) -> BuildOptions:
     return build_options(parsed(*arguments), Path("bundle"))
 
 
-def test_quiet_when_not_a_terminal(
+def test_two_lines_without_a_terminal(
     build_command: BuildCommand, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Two lines: what was made, how large, how good."""
+    """The two lines say what was made, its size and its quality."""
     out = tmp_path / "bundle"
     assert build_command(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(out), "--top-p", "0.75"]) == 0
     said = capsys.readouterr()
@@ -84,7 +84,7 @@ def test_terminal_shows_every_step(build_command: BuildCommand, tmp_path: Path) 
         )
     lines = screen.getvalue().split("\n")
     assert re.fullmatch(r"  tracing transformer \.\.\.\r\033\[K +\d+\.\d s +\d+\.\d MB +tracing transformer", lines[2])
-    assert len(lines) == 14 + 3  # a line a step, two of the report, and nothing after it
+    assert len(lines) == 14 + 3  # one line per step, two for the report, and an empty one at the end
 
 
 def test_error_on_standard_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_interrupted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
 
 
 def test_error_ends_the_open_line(tmp_path: Path) -> None:
-    """On a terminal the message begins on a line of its own."""
+    """On a terminal the message begins on a new line."""
     with redirect_stdout(Terminal()) as screen:
         assert main(["--checkpoint", str(tmp_path / "absent"), "--out", str(tmp_path / "bundle")]) == 1
     assert screen.getvalue() == f"  reading {tmp_path / 'absent'} ...\n"
@@ -156,7 +156,7 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_default_name(arguments: list[str], name: str) -> None:
-    """bundles/NAME-PRECISION, with -TARGET unless it is the cpu, and -random at the end."""
+    """bundles/NAME-PRECISION, followed by -TARGET unless it is cpu, and by -random for random weights."""
     assert bundle_folder(parsed(*arguments)) == Path("bundles") / name
 
 
@@ -166,15 +166,15 @@ def test_limits_can_be_moved() -> None:
     assert options(*moved).effective_limits == Limits(0.9, 0.5, 30.0)
 
 
-def test_former_names_of_options() -> None:
+def test_the_former_names_of_options_still_work() -> None:
     now = options("--int8-scheme", "static", "--range-rule", "mse", "--exclude", "a.*", "--exclude", "b")
     then = options("--int8-form", "static", "--observer", "mse", "--keep", "a.*", "--keep", "b")
     assert replace(then, command="") == replace(now, command="")
     assert now.int8_scheme == "static" and now.range_rule == "mse" and now.excluded == ("a.*", "b")
 
 
-def test_the_command_and_the_door_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    """The same options, one another's names and defaults; each shows the name that it was called by."""
+def test_both_names_of_the_build_command_take_the_same_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """`hart-edge build` and `python -m export.build` have the same options and defaults; each shows its own name."""
     words = ["--precision", "fp16", "--workspace", "2GB"]
     by_door, by_command = build_parser().parse_args(words), parser().parse_args(["build", *words])
     assert {**vars(by_door), "command": "build", "refuse": None} == {**vars(by_command), "refuse": None}

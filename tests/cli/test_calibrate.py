@@ -1,4 +1,4 @@
-"""`hart-edge calibrate` as a user meets it: one file, whole or not at all, for as many builds as there are."""
+"""`hart-edge calibrate` as a user sees it: it writes one complete file or none, which any number of builds can use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Collect = Callable[..., int]
 
 @pytest.fixture
 def collect(tools: Tools) -> Collect:
-    """The command with graphs that are traced once: output file, contexts, further arguments -> exit status."""
+    """The command, tracing every graph once per run: output file, contexts, further arguments -> exit status."""
 
     def call(out: Path, contexts: Path, *further: str) -> int:
         a = parser().parse_args(["calibrate", *arguments(out, contexts), *further])

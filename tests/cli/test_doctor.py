@@ -1,4 +1,4 @@
-"""`hart-edge doctor` on machines that are made up."""
+"""`hart-edge doctor` on invented machines."""
 
 import functools
 import json
@@ -24,8 +24,8 @@ def fake_onnxruntime(*providers: str) -> Any:
     return types.SimpleNamespace(__version__="1.99.0", get_available_providers=lambda: list(providers))
 
 
-def numpy_alone(a: Namespace) -> int:
-    """doctor where numpy is installed and no other package."""
+def only_numpy(a: Namespace) -> int:
+    """`doctor` where numpy is installed and no other package."""
     return doctor.run(a, {"numpy": "2.0.0"}.get)
 
 
@@ -47,7 +47,7 @@ def test_this_machine(run: Run) -> None:
     assert found["build_packages"]["torch"] and found["build_packages"]["onnx"]
 
 
-def test_a_container_is_told_its_limit(run: Run) -> None:
+def test_the_limit_of_a_container_is_reported(run: Run) -> None:
     memory = Memory(512 * 10**6, 300 * 10**6, 16 * 10**9, "the control group's limit")
     by = functools.partial(doctor.run, memory=lambda: memory)
     _, found = report(run, by)
@@ -59,9 +59,9 @@ def test_a_container_is_told_its_limit(run: Run) -> None:
     )
 
 
-def test_a_device_with_onnxruntime_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_with_onnxruntime_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", fake_onnxruntime("CPUExecutionProvider"))
-    status, out, _ = run("doctor", by=numpy_alone)
+    status, out, _ = run("doctor", by=only_numpy)
     lines = out.splitlines()
     assert status == 0
     assert lines[0].startswith(f"hart-edge  {hart_edge.__version__}, Python 3.") and lines[0].endswith(", numpy 2.0.0")
@@ -90,7 +90,7 @@ def test_a_machine_with_a_gpu(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_machine_that_can_use_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("onnxruntime", "tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, module, None)
-    status, found = report(run, numpy_alone)
+    status, found = report(run, only_numpy)
     assert status == 1
     assert not any(each["usable"] for each in found["targets"])
     detail = {each["target"]: each["detail"] for each in found["targets"]}

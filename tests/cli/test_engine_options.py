@@ -1,4 +1,4 @@
-"""What engines are built for, as people type it."""
+"""Options of engine builds, as users type them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_architectures() -> None:
     ]
 
 
-def test_what_is_none() -> None:
+def test_malformed_settings_are_refused() -> None:
     for read, text, message in (
         (bytes_of, "big", "expected a size such as 2GiB, 512MiB or 4GB, found 'big'"),
         (bytes_of, "8", "expected a size with its unit, such as 8GiB, or 8B for bytes, found '8'"),

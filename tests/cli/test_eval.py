@@ -1,4 +1,4 @@
-"""`hart-edge eval` on a tiny checkpoint and a tiny bundle: figures against the parts by hand, and what is refused."""
+"""`hart-edge eval` on a tiny checkpoint and bundle: figures against calling the parts directly, and refusals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.training.transformer import tiny_transformer
 
 @pytest.fixture
 def call(tmp_path: Path, run: Run) -> Any:
-    """The command on made-up data: data/, evaluator/, checkpoint/, bundle/ in an empty folder."""
+    """The command on invented data: data/, evaluator/, checkpoint/, bundle/ in an empty folder."""
     tiny_evaluator.task().publish(tmp_path, 1)
     torch.manual_seed(0)
     task = tiny_transformer.task(tmp_path / "made")
@@ -68,7 +68,7 @@ def test_figures_of_a_checkpoint_and_a_bundle(call: Any, tmp_path: Path) -> None
     (row,) = [each for each in found["generation"] if (each["of"], each["split"]) == ("bundle", "validation")]
     assert row["frechet"] == pytest.approx(frechet_distance(real, features), rel=1e-4)
     assert (row["among"], row["groups"], row["pictures"]) == (6, 1, 6) and row["seconds_per_picture"] > 0
-    assert row["r@1_spread"] is None  # of one group
+    assert row["r@1_spread"] is None  # one group has no spread
     assert found["real"][0]["frechet"] == pytest.approx(frechet_distance(real[::2], real[1::2]), rel=1e-4)
 
     hart = load_checkpoint(tmp_path / "checkpoint").model
@@ -81,7 +81,7 @@ def test_figures_of_a_checkpoint_and_a_bundle(call: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.long
-def test_the_table_names_what_was_measured_with_what(call: Any, tmp_path: Path) -> None:
+def test_the_table_names_what_was_measured_and_with_which_evaluator(call: Any, tmp_path: Path) -> None:
     status, said, error = call("--checkpoint", "checkpoint", "--pictures", 4)
     assert status == 0, error
     lines = said.splitlines()
@@ -108,7 +108,7 @@ def test_same_seed_same_figures(call: Any) -> None:
 
 @pytest.mark.long
 def test_the_checkpoints_own_settings(call: Any, tmp_path: Path) -> None:
-    """What sampling.json says holds until it is asked for otherwise."""
+    """The settings of sampling.json apply unless options override them."""
 
     def figures(*more: object) -> list[float]:
         status, said, error = call("--checkpoint", "checkpoint", "--only", "generation", "--json", *more)
@@ -189,7 +189,7 @@ def test_inception_gives_a_second_distance(call: Any) -> None:
         (("--bundle", "bundle", "--data", "nowhere"), "nowhere/validation"),
     ],
 )
-def test_what_cannot_be_is_one_line(call: Any, more: tuple[object, ...], message: str) -> None:
+def test_bad_input_is_one_line(call: Any, more: tuple[object, ...], message: str) -> None:
     status, said, error = call(*more)
     assert (status, said) == (1, "")
     assert message in error and error.count("error: ") == 1

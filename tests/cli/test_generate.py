@@ -1,4 +1,4 @@
-"""`hart-edge generate`: the pictures it writes, the lines it prints, and what it refuses before it draws."""
+"""`hart-edge generate`: the pictures it writes, the lines it prints, and the errors before it draws."""
 
 import hashlib
 import io
@@ -30,7 +30,7 @@ from tests.conftest import GOLDEN
 
 def test_one_picture_and_one_line(run: Run, int8_bundle: Path, tmp_path: Path) -> None:
     status, out, err = run("generate", PROMPT, "--bundle", int8_bundle, "--seed", 7)
-    assert (status, err) == (0, "")  # quiet: standard error is no terminal here
+    assert (status, err) == (0, "")  # no progress: standard error is no terminal here
     assert re.fullmatch(r'picture\.png: "a grinning face", seed 7, \d+\.\d s\n', out)
     expected = hart_edge.generate(PROMPT, bundle=int8_bundle, seed=7)
     assert pixels(tmp_path / "picture.png") == expected.tobytes()
@@ -114,7 +114,7 @@ def test_a_bar_on_a_terminal(run: Run, int8_bundle: Path, monkeypatch: pytest.Mo
     assert first == f'[{"." * 24}]  "a grinning face"'
     assert [re.search(r"scale (\d) of 7", each).group(1) for each in scales] == list("1234567")
     assert [each.count("#") for each in scales] == [3, 6, 10, 13, 17, 20, 24]
-    assert max(map(len, (first, *scales))) <= 69  # or it would wrap
+    assert max(map(len, (first, *scales))) <= 69  # a longer line would wrap
 
 
 def test_an_existing_picture_is_replaced_as_a_whole(run: Run, int8_bundle: Path, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_an_existing_picture_is_replaced_as_a_whole(run: Run, int8_bundle: Path,
 
 
 class Unsaved(Image.Image):
-    """A picture for which the disk has no room."""
+    """A picture that cannot be saved because the disk is full."""
 
     def save(self, fp: Any, *_: Any, **__: Any) -> None:
         fp.write(b"\x89PNG half")
@@ -150,7 +150,7 @@ def test_a_disk_that_is_full_leaves_the_old_picture(tmp_path: Path) -> None:
 def test_a_long_prompt_warns_in_one_line(run: Run, int8_bundle: Path) -> None:
     prompt = "a red\nheart and " * 12
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # nothing of it may reach Python's own printing
+        warnings.simplefilter("error")  # a warning that reached Python would raise
         status, out, err = run("generate", prompt, prompt, "--bundle", int8_bundle, "--json")
     assert status == 0
     shown = '"a red heart and a red heart and a red heart and a red hea..."'
@@ -304,7 +304,7 @@ def test_names_are_checked_before_anything_is_drawn(tmp_path: Path) -> None:
             check_writable(tmp_path / name)
 
 
-def test_what_is_there_stays_when_it_is_checked(tmp_path: Path) -> None:
+def test_checking_names_leaves_existing_files_alone(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("mine")
     check_writable(tmp_path / "a.png")
     assert (tmp_path / "a.png").read_text() == "mine" and os.listdir(tmp_path) == ["a.png"]

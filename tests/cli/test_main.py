@@ -21,7 +21,7 @@ from hart_edge.errors import InputError, OutOfMemoryError
 from tests.cli.command_line import PROMPT, ROOT, Run, process
 from tests.conftest import GOLDEN
 
-# How it ends.
+# Exit statuses.
 
 
 def test_missing_bundles_name_the_command_that_builds_one(run: Run) -> None:
@@ -46,7 +46,7 @@ def test_missing_bundles_name_the_command_that_builds_one(run: Run) -> None:
         ("doctor", "now"),
     ],
 )
-def test_arguments_that_make_no_sense_exit_with_2(run: Run, arguments: tuple[str, ...]) -> None:
+def test_wrong_arguments_exit_with_2(run: Run, arguments: tuple[str, ...]) -> None:
     status, out, err = run(*arguments)
     command = f" {arguments[0]}" if arguments and arguments[0] != "draw" else ""
     assert (status, out) == (2, "") and err.startswith(f"usage: hart-edge{command} ")
@@ -69,7 +69,7 @@ def test_a_signal_ends_a_process_without_a_traceback(int8_bundle: Path, tmp_path
     working.send_signal(signal.SIGINT)
     _, err = working.communicate(timeout=30)
     assert (working.returncode, err) == (130, b"interrupted\n")
-    assert [name for name in os.listdir(tmp_path) if not name.endswith(".png")] == []  # nothing half written
+    assert [name for name in os.listdir(tmp_path) if not name.endswith(".png")] == []  # no half-written file
 
 
 def test_a_closed_pipe_is_no_error(int8_bundle: Path, tmp_path: Path) -> None:
@@ -98,14 +98,14 @@ def test_a_prompt_that_the_terminal_cannot_show(int8_bundle: Path, tmp_path: Pat
         (BrokenPipeError(), 141, ""),
     ],
 )
-def test_what_a_command_raises_is_an_exit_status(run: Run, error: BaseException, status: int, said: str) -> None:
+def test_exceptions_of_a_command_become_exit_statuses(run: Run, error: BaseException, status: int, said: str) -> None:
     def by(_: Namespace) -> int:
         raise error
 
     assert run("info", "bundle", by=by) == (status, "", said)
 
 
-def test_what_cannot_be_meant_ends_with_the_usage_of_the_command(run: Run) -> None:
+def test_a_usage_error_ends_with_the_usage_of_the_command(run: Run) -> None:
     def by(_: Namespace) -> int:
         raise InputError("seed: expected 0")
 
@@ -288,7 +288,7 @@ def test_help_is_quick(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_help_loads_neither_torch_nor_onnx_nor_an_engine_library(tmp_path: Path) -> None:
-    """Not even of the commands that need them: help is there on a device as well."""
+    """Not even the help of commands that need them: it must work on a device too."""
     heavy = {"torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "transformers", "accelerate"}
     program = (
         "import contextlib, sys\nfrom hart_edge.cli.main import main\n"
@@ -302,7 +302,7 @@ def test_help_loads_neither_torch_nor_onnx_nor_an_engine_library(tmp_path: Path)
     assert (done.returncode, done.stderr, done.stdout.splitlines()[-1]) == (0, "", "[]")
 
 
-def test_refused_memory_is_told_in_its_own_words(run: Run) -> None:
+def test_out_of_memory_is_printed_in_the_words_of_the_error(run: Run) -> None:
     def refused(a: Namespace) -> int:
         raise OutOfMemoryError(
             "not enough memory: expected 113 MiB or more in all, found 2 MiB free", reason="bad_alloc"

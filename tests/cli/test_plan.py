@@ -1,4 +1,4 @@
-"""`hart-edge plan`: what it prints, its exit status, and that its forecast is what ONNX Runtime really takes."""
+"""`hart-edge plan`: what it prints, its exit status, and its forecast against the memory that ONNX Runtime takes."""
 
 import dataclasses
 import functools
@@ -43,12 +43,12 @@ def planned(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
     return status, json.loads(capsys.readouterr().out)
 
 
-def test_what_fits_and_what_does_not(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bundles_that_fit_and_that_do_not(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, found = planned(capsys, words, "--memory", "1GiB")
     assert status == 0 and found["fits"] and found["changes"] == [] and found["memory"] == 2**30
     assert [each["scale"] for each in found["scales"]] == [None, 0, 1, None]
     weights = {each["name"]: each["weights"] for each in found["components"]}
-    assert weights["text_model"] == 32 * 8 * 4 + 5_000  # and a node
+    assert weights["text_model"] == 32 * 8 * 4 + 5_000  # 5,000 for its node
     status, found = planned(capsys, words, "--memory", "10MB")
     assert status == 1 and not found["fits"] and len(found["changes"]) >= 1
     capsys.readouterr()
@@ -68,7 +68,7 @@ def test_a_size_has_a_unit(words: Path, run: Run, option: str, size: str, messag
     assert err.endswith(f"hart-edge plan: error: argument {option}: {message}\n")
 
 
-def test_in_a_container_it_is_the_limit_that_is_planned_for(words: Path, run: Run) -> None:
+def test_the_limit_of_a_container_is_planned_for(words: Path, run: Run) -> None:
     memory = Memory(512 * 2**20, 300 * 2**20, 2**34, "the control group's limit")
     status, out, _ = run("plan", words, by=functools.partial(run_plan, here=lambda: memory))
     source = "free here, under the control group's limit of 512 MiB"
@@ -80,12 +80,12 @@ def test_in_a_container_it_is_the_limit_that_is_planned_for(words: Path, run: Ru
     assert status == 2 and "error: expected --memory SIZE, found none, and this system does not say" in err
 
 
-def test_for_people(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_text_report_explains_its_columns(words: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(words), "--memory", "2GiB"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{words}: peak 82 MiB, which fits into 2.00 GiB"
     assert lines[2].split() == ["component", "weights", "activations", "most", "at"]
-    told = "\n".join(lines)  # every column is explained, and nothing is said of engines that a cpu does not have
+    told = "\n".join(lines)  # every column is explained; a CPU has no engines to speak of
     for column in ("weights", "activations", "keys and values", "buffers", "in all"):
         assert f"{column}: " in told, column
     assert "`most at`" in told and "engine" not in told and "build" not in told

@@ -1,4 +1,4 @@
-"""Lines that change on a terminal, and what is left of them elsewhere."""
+"""Lines that change on a terminal, and what is printed instead of them elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
 
 
-def test_a_status_line_is_gone_at_the_end() -> None:
+def test_a_status_line_is_cleared_at_the_end() -> None:
     screen = Terminal()
     with StatusLine(screen) as line:
         line.say("loading")
@@ -41,7 +41,7 @@ def test_a_status_line_that_comes_too_soon_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("kind", [StatusLine, PictureLine])
-def test_nothing_where_there_is_no_terminal(kind: type[StatusLine]) -> None:
+def test_nothing_is_shown_without_a_terminal(kind: type[StatusLine]) -> None:
     stream = io.StringIO()
     with kind(stream) as line:
         line.say("loading")
@@ -55,11 +55,11 @@ def test_steps_of_a_build_on_a_terminal() -> None:
             show(event)
     assert screen.getvalue() == (
         f"  tracing decoder ...{CLEAR}     1.3 s       2.5 MB  tracing decoder\n"
-        f"{CLEAR}    12.3 s  engine decoder: optimizing 3 of 7  writing x ...\n"  # the step that did not end
+        f"{CLEAR}    12.3 s  engine decoder: optimizing 3 of 7  writing x ...\n"  # the step that was not finished
     )
 
 
-def test_steps_of_a_build_elsewhere() -> None:
+def test_steps_of_a_build_without_a_terminal() -> None:
     quiet, told = io.StringIO(), Terminal()
     for stream, as_json in ((quiet, False), (told, True)):
         with BuildLines(as_json=as_json, stream=stream) as show:
@@ -79,7 +79,7 @@ def test_engines_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "    12.3 s     3.2 MB  decoder, kept from before\n"
 
 
-def test_engines_elsewhere_say_where_they_are_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_of_engines_is_printed_now_and_then_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     stream = io.StringIO()
     with EngineLine(as_json=True, stream=stream) as line:
         line.progress(STARTING)

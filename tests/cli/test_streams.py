@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or left by their reader: for every command, and for both doors, alike."""
+"""Standard streams that are closed, full or abandoned by their reader, for every command and both entry points."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS)
-def test_output_that_goes_nowhere(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_closed_output_ends_a_command_quietly(tmp_path: Path, command: tuple[str, ...]) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     line = " ".join([sys.executable, *command]).replace("BUNDLE", str(bundle))
     for redirection, reason in ((">&-", CLOSED), ("> /dev/full", FULL)):
@@ -40,7 +40,7 @@ def test_output_that_goes_nowhere(tmp_path: Path, command: tuple[str, ...]) -> N
 
 
 @pytest.mark.long
-def test_errors_that_nobody_hears_keep_their_status(tmp_path: Path) -> None:
+def test_an_error_keeps_its_status_when_standard_error_is_closed(tmp_path: Path) -> None:
     for redirection in ("2>&-", "2> /dev/full", "2> >(true)", ">&- 2>&- <&-"):
         done = shell(f"{sys.executable} -m hart_edge info nowhere {redirection}", tmp_path)
         assert (done.returncode, done.stdout) == (1, ""), redirection
@@ -81,7 +81,7 @@ sys.exit(status)
         ("2>&1 > out | head -1 > err; exit ${PIPESTATUS[0]}", 141),
     ],
 )
-def test_the_work_is_done_all_the_same(tmp_path: Path, redirection: str, status: int) -> None:
+def test_the_work_is_done_although_its_output_is_lost(tmp_path: Path, redirection: str, status: int) -> None:
     (tmp_path / "work.py").write_text(WORK)
     done = shell(f"{sys.executable} work.py {redirection}", tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
@@ -92,8 +92,8 @@ def test_the_work_is_done_all_the_same(tmp_path: Path, redirection: str, status:
             assert "Traceback" not in (tmp_path / name).read_text()
 
 
-def test_a_reader_that_is_slow(tmp_path: Path) -> None:
-    """A pipe that does not block, as some programs hand it down, loses nothing."""
+def test_a_slow_reader_loses_nothing(tmp_path: Path) -> None:
+    """A non-blocking pipe, which some programs pass to their children, loses nothing."""
     program = (
         "import os, sys\nfrom hart_edge.cli.streams import standard_streams\nos.set_blocking(1, False)\n"
         "with standard_streams() as streams:\n    print('x' * 1_000_000)\n"

@@ -1,4 +1,4 @@
-"""`hart-edge train tokenizer`: what it writes and prints, going on, what it refuses, and several processes."""
+"""`hart-edge train tokenizer`: what it writes and prints, resuming, refusals, and several processes."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def newest(folder: Path) -> State:
 
 
 @pytest.mark.long
-def test_it_trains_and_goes_on(run: Run, data: Path, tmp_path: Path) -> None:
-    assert run(*arguments(data), "--resume")[:2] == (0, "run: 6 steps\n")  # nothing to resume: it begins
+def test_it_trains_and_resumes(run: Run, data: Path, tmp_path: Path) -> None:
+    assert run(*arguments(data), "--resume")[:2] == (0, "run: 6 steps\n")  # finds nothing to resume
     assert open_tokenizer(tmp_path / "run" / "tokenizer").quantizer.patch_nums == (1, 2)
 
     status, out, err = run(*arguments(data))
@@ -61,7 +61,7 @@ def test_it_trains_and_goes_on(run: Run, data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_it_stops_when_asked_and_goes_on_to_the_same_end(
+def test_a_stopped_run_resumes_to_the_same_end(
     run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(*arguments(data, "whole"))[0] == 0
@@ -102,7 +102,7 @@ def test_it_begins_with_the_weights_asked_for(run: Run, data: Path, tmp_path: Pa
         (("--resume", "nowhere.pt"), "nowhere.pt: expected the state of a run, found an unreadable file"),
     ],
 )
-def test_what_cannot_be_is_one_line(run: Run, data: Path, more: tuple[str, ...], message: str) -> None:
+def test_bad_input_is_one_line(run: Run, data: Path, more: tuple[str, ...], message: str) -> None:
     status, out, err = run(*arguments(data), *more)
     assert (status, out) == (1, "")
     assert message in err and err.count("error: ") == 1
@@ -121,7 +121,7 @@ def test_a_missing_package_is_named(run: Run, data: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.long
 def test_two_processes_have_the_gradients_of_one(run: Run, data: Path, tmp_path: Path) -> None:
-    """Two steps, the second with codes: Adam's first moments are 0.09 g0 + 0.1 g1, its second say the same of g^2."""
+    """Two steps, the second with codes. Adam's first moments are 0.09 g0 + 0.1 g1; its second check g^2 likewise."""
     two_steps = dataclasses.replace(
         recipe(steps=2, warmup=0, clip=1e9), codebook=dataclasses.replace(RECIPE.codebook, start=1)
     )
@@ -148,7 +148,7 @@ def test_two_processes_have_the_gradients_of_one(run: Run, data: Path, tmp_path:
     assert run(*arguments(data, "one"))[0] == 0  # meanwhile
     results = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], results
-    assert [out for out, _ in results] == ["two: 2 steps\n", ""]  # the first process speaks for both
+    assert [out for out, _ in results] == ["two: 2 steps\n", ""]  # only the first process prints
     assert re.search(r"10 pictures to train on, 4 to validate on", results[0][1])
 
     one, two = newest(tmp_path / "one"), newest(tmp_path / "two")

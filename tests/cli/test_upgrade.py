@@ -1,4 +1,4 @@
-"""`hart-edge upgrade`: what it asks of a build for bundles of earlier formats, and what it leaves alone."""
+"""`hart-edge upgrade`: the build that it starts for a bundle of an earlier format, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.cli.command_line import Run
 
 
 class Build:
-    """Notes what was asked for in the place of a build."""
+    """Stands in for a build, and records its options."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest, self.asked = manifest, list[BuildOptions]()
@@ -31,7 +31,7 @@ class Build:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """As format 2 had it, whose other keys differ too."""
+    """A bundle of format 2, whose other keys differ too."""
     made = make_bundle(tmp_path / "old")
     manifest = json.loads((made / "manifest.json").read_bytes())
     manifest |= {"format_version": FORMAT_VERSION - 1, "name": "hart-emoji-int8", "precision": "int8", "further": 1}
@@ -92,7 +92,7 @@ def test_a_preset_is_known_by_the_bundles_name(run: Run, folder: Path, build: Bu
         ("sampling", None, 1, "manifest.json: name and sampling: expected text and an object, found"),
     ],
 )
-def test_what_cannot_be_built_again(
+def test_bundles_that_cannot_be_built_again(
     run: Run, folder: Path, build: Build, key: str, value: object, status: int, message: str
 ) -> None:
     put(key, value=value)(folder)
@@ -100,7 +100,7 @@ def test_what_cannot_be_built_again(
     assert (ended, out) == (status, "") and message in err and build.asked == []
 
 
-def test_what_is_no_bundle(run: Run, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_bundle_is_refused(run: Run, tmp_path: Path) -> None:
     status, _, err = run("upgrade", "nowhere")
     assert status == 1 and err.startswith("error: nowhere: expected a bundle with manifest.json (")
     (tmp_path / "manifest.json").write_text("[1]")

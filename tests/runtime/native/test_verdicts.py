@@ -103,7 +103,7 @@ def test_a_hub_cache_opens(doors: Any, pristine: Path, tmp_path: Path, depth: st
 
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("edit", WAYS_OUT, ids=lambda edit: edit.__name__)
-def test_a_hub_cache_is_no_way_out(
+def test_links_of_a_hub_cache_that_lead_out_are_refused(
     doors: Any, pristine: Path, tmp_path: Path, depth: str, edit: Callable[[Path, Path], None]
 ) -> None:
     entry = tmp_path / "models--hart--tiny"
