@@ -47,7 +47,6 @@ def main(arguments: list[str] | None = None) -> None:
     rows = read_metadata(options.data).rows[: options.count]
     prompts = [row.captions[0] for row in rows]
     pictures = load(options.bundle).generate(prompts, seed=range(len(prompts)))
-    assert isinstance(pictures, list)  # one for each prompt
     options.out.parent.mkdir(parents=True, exist_ok=True)
     sheet(pictures, prompts).save(options.out)
     print(f"wrote {options.out}: {len(prompts)} pictures, seeds 0 to {len(prompts) - 1}")

@@ -29,9 +29,7 @@ MARGIN = 4
 
 
 def draw(bundle: Path) -> list[Image.Image]:
-    pictures = load(bundle).generate(PROMPTS, seed=range(len(PROMPTS)))
-    assert isinstance(pictures, list)  # one for each prompt
-    return pictures
+    return load(bundle).generate(PROMPTS, seed=range(len(PROMPTS)))
 
 
 def main() -> None:

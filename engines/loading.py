@@ -28,6 +28,9 @@ def load(
     unloaded after its last step, the text model before the first scale, and loaded again for the next picture: less
     memory, more time (docs/memory.md), and one picture at a time. registry: the engine libraries, by default those that
     come along. Raises BundleError, EngineError, OutOfMemoryError.
+
+        with hart_edge.load("bundles/mine", threads=2) as pipe:
+            pipe.generate("a red heart").save("heart.png")
     """
     threads = thread_count(threads)
     with shortage_told(low_memory=low_memory):

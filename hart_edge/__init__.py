@@ -1,6 +1,18 @@
-"""HART image generation at the edge: `hart_edge.generate("a red heart")`.
+"""HART image generation at the edge: a prompt becomes a picture, with numpy and one engine library.
 
-Importing this pulls in neither torch nor an engine library; names are loaded when first used.
+    import hart_edge
+
+    image = hart_edge.generate("a red heart", seed=7)  # a PIL.Image.Image, by the default bundle
+    image.save("heart.png")
+
+    with hart_edge.load("bundles/mine") as pipe:  # any bundle, kept loaded
+        first, second = pipe.generate(["a red heart", "a blue heart"], seed=[1, 2])
+        for event in pipe.stream("grinning face"):  # scale by scale
+            event.preview().save(f"scale{event.scale}.png")
+
+Every error is a HartEdgeError, which says what was expected, what was found and what to do; InputError is one about a
+prompt, a seed or a setting. help(hart_edge.generate) explains every setting. Importing this pulls in neither torch nor
+an engine library; names are loaded when first used.
 
 api.py       generate() and load()
 errors.py    what hart-edge raises on purpose
@@ -41,7 +53,7 @@ from hart_edge.errors import (
 
 if TYPE_CHECKING:
     from hart_edge.api import generate, load
-    from hart_edge.runtime.pipeline import Context, Event, Pipeline
+    from hart_edge.runtime.pipeline import Context, Event, Pipeline, RandomWeightsWarning, Reconstruction
     from hart_edge.runtime.prompt_tokenizer import PromptTruncatedWarning
 
 __version__ = "0.1.0"
@@ -61,6 +73,8 @@ __all__ = [
     "ParityError",
     "Pipeline",
     "PromptTruncatedWarning",
+    "RandomWeightsWarning",
+    "Reconstruction",
     "generate",
     "load",
 ]
@@ -71,6 +85,8 @@ _HOMES = {
     "Context": "hart_edge.runtime.pipeline",
     "Event": "hart_edge.runtime.pipeline",
     "Pipeline": "hart_edge.runtime.pipeline",
+    "RandomWeightsWarning": "hart_edge.runtime.pipeline",
+    "Reconstruction": "hart_edge.runtime.pipeline",
     "PromptTruncatedWarning": "hart_edge.runtime.prompt_tokenizer",
 }
 

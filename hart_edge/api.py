@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, overload
 
 import hart_edge
 from hart_edge.bundle.manifest import MANIFEST_FILE
@@ -24,6 +24,26 @@ DEFAULT_BUNDLE = Path("bundles/hart-emoji-int8")  # what `python -m export.build
 PACKAGED_BUNDLE = Path(hart_edge.__file__).parent / DEFAULT_BUNDLE  # what the wheel of a device carries
 
 
+@overload
+def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str too, and the first that fits is taken
+    prompt: str | Context,
+    *,
+    bundle: str | Path | None = None,
+    seed: int | Sequence[int] = 0,
+    **settings: Unpack[Settings],
+) -> Image.Image: ...
+
+
+@overload
+def generate(
+    prompt: Sequence[str | Context],
+    *,
+    bundle: str | Path | None = None,
+    seed: int | Sequence[int] = 0,
+    **settings: Unpack[Settings],
+) -> list[Image.Image]: ...
+
+
 @explained
 def generate(
     prompt: str | Context | Sequence[str | Context],
@@ -38,6 +58,9 @@ def generate(
     wheel of a device carries. The other arguments,
     the result and the errors are those of Pipeline.generate(). The last bundle used stays loaded; hold a pipeline
     from load() to use several.
+
+        image = hart_edge.generate("a red heart", seed=7, cfg_scale=3)
+        images = hart_edge.generate(["a red heart", "a blue heart"], seed=[1, 2])
 
     Settings, each by default the bundle's own:
     {settings}

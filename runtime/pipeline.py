@@ -7,20 +7,21 @@ equals the same prompt generated alone, byte for byte.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Unpack
+from types import TracebackType
+from typing import Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hart_edge.bundle.manifest import Tokenizer
+from hart_edge.bundle.manifest import ComponentName, Tokenizer
 from hart_edge.bundle.memory import MemoryRules, shortage_told
 from hart_edge.bundle.settings import Sampling, Settings
 from hart_edge.bundle.verify import Bundle
-from hart_edge.errors import EngineError, GenerationError, InputError, bordered
+from hart_edge.errors import BundleError, EngineError, GenerationError, InputError, bordered
 from hart_edge.runtime.fill import fill_with
 from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Pass, Runner
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
@@ -36,7 +37,10 @@ class RandomWeightsWarning(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """A text model's output, for bundles that hold none: tokens (T, D) float32, mask (T,) bool, True for words."""
+    """A text model's output, for bundles that hold none: tokens (T, D) float32, mask (T,) bool, True for words.
+
+    image = pipe.generate(hart_edge.Context(tokens, mask))
+    """
 
     tokens: NDArray[np.float32]
     mask: NDArray[np.bool_]
@@ -44,7 +48,10 @@ class Context:
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """A finished scale. `image` is there when `done`; preview() decodes what there is so far."""
+    """A finished scale, of stream(). `image` is there when `done`; preview() decodes what there is so far.
+
+    scale: 0 for the first to scales - 1 for the last, as in the names of preview files and in all tables.
+    """
 
     scale: int
     scales: int
@@ -64,8 +71,32 @@ class Event:
         return self._pipeline.decode(self._f_hat)
 
 
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """A picture that came back. given: what the encoder saw; continuous: from the latent itself; discrete: from codes
+    of all scales, which are all that a transformer predicts; codes: (sum of p*p,) int64, coarse to fine."""
+
+    given: Image.Image
+    continuous: Image.Image
+    discrete: Image.Image
+    codes: NDArray[np.int64]
+
+
+class _Closed:
+    """In the place of the runner of a pipeline that was closed."""
+
+    def run(self, graph: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        raise EngineError(
+            "expected an open pipeline, found one that was closed (close(), or the end of its with block); load the "
+            "bundle again"
+        )
+
+
 class Pipeline:
-    """A loaded bundle.
+    """A loaded bundle, from hart_edge.load().
+
+        with hart_edge.load("bundles/mine") as pipe:
+            pipe.generate("a red heart", seed=7).save("heart.png")
 
     Any number of threads may generate with it at a time, each picture with buffers of its own; with low_memory and on
     a GPU it draws one picture at a time, and raises BusyError for a second. In a child that was forked it opens its
@@ -98,6 +129,32 @@ class Pipeline:
             )
         return self._reopen, ()
 
+    def close(self) -> None:
+        """Give back what the graphs hold. From then on it draws nothing; closing it again does nothing.
+
+        A pipeline that is no longer referred to is closed as well; `with hart_edge.load(...) as pipe:` closes it at the
+        end of the block.
+        """
+        self.runner = _Closed()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @overload
+    def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str too, and the first that fits is taken
+        self, prompt: str | Context, *, seed: int | Sequence[int] = 0, **settings: Unpack[Settings]
+    ) -> Image.Image: ...
+
+    @overload
+    def generate(
+        self, prompt: Sequence[str | Context], *, seed: int | Sequence[int] = 0, **settings: Unpack[Settings]
+    ) -> list[Image.Image]: ...
+
     @explained
     def generate(
         self,
@@ -112,6 +169,9 @@ class Pipeline:
         each. Returns RGB images of image_size. Raises InputError for bad input, GenerationError rather than return a
         picture that holds NaN, BusyError as above, BundleError where the bundle changed meanwhile, OutOfMemoryError;
         warns with RandomWeightsWarning where the weights are random.
+
+            image = pipe.generate("a red heart", seed=7, top_k=50)
+            images = pipe.generate(["a red heart", "a blue heart"], seed=[1, 2])
 
         Settings, each by default the bundle's own:
         {settings}
@@ -139,12 +199,42 @@ class Pipeline:
 
         Arguments and errors as generate(); they are checked at once. Closing the iterator stops the work.
 
+            for event in pipe.stream("grinning face", seed=3):
+                event.preview().save(f"scale{event.scale}.png")
+            event.image.save("face.png")
+
         {settings}
         """
         self._warn_if_random()
         sampling = check_settings(self.manifest.sampling, settings)
         (own,) = check_seeds(seed, 1)
         return self._run(self._inputs(prompt), own, sampling, previews=True)
+
+    @drawing
+    def reconstruct(self, image: Image.Image) -> Reconstruction:
+        """A picture through the bundle's own tokenizer and back, which shows what it can express at best.
+
+        image: any size and mode; it is cut to a square in the middle, made image_size, and laid on white where it is
+        transparent. Raises BundleError for a bundle without an encoder, and what generate() raises.
+
+            back = pipe.reconstruct(Image.open("cat.png"))
+            back.discrete.save("codes.png")
+        """
+        m = self.manifest
+        if all(each.name != ComponentName.ENCODER for each in m.components):
+            raise BundleError(f"bundle {m.name!r} has no encoder, so it reads no picture; build it again")
+        side, final, count = m.image_size, m.patch_nums[-1], sum(side * side for side in m.patch_nums)
+        given = to_square(image, side)
+        pixels = np.asarray(given, np.float32).transpose(2, 0, 1)[None] / 127.5 - 1  # (1, 3, H, W)
+        latent, f_hat = (np.empty((1, m.z_channels, final, final), np.float32) for _ in range(2))
+        codes = np.empty((1, count), np.int64)
+        with self._at_work():
+            self.runner.run(
+                "encoder",
+                {"image": np.ascontiguousarray(pixels)},
+                {"latent": latent, "f_hat": f_hat, "indices": codes},
+            )
+        return Reconstruction(given, self.decode(latent), self.decode(f_hat), codes[0])
 
     @drawing
     def decode(self, f_hat: NDArray[np.float32]) -> Image.Image:
@@ -241,6 +331,15 @@ class Pipeline:
         image = [event for event in events][-1].image
         assert image is not None  # the last event of a stream is the finished one
         return image
+
+
+def to_square(image: Image.Image, side: int) -> Image.Image:
+    """The middle square of a picture as RGB of side x side pixels, on white where it is transparent."""
+    least = min(image.size)
+    left, top = ((extent - least) // 2 for extent in image.size)
+    square = image.convert("RGBA").crop((left, top, left + least, top + least))  # resize(box=) would see beyond it
+    square = square.resize((side, side), Image.Resampling.LANCZOS)
+    return Image.alpha_composite(Image.new("RGBA", square.size, "white"), square).convert("RGB")
 
 
 def check_context(context: Context, tokens: int, dim: int) -> dict[str, Array]:

@@ -19,7 +19,7 @@ static void cancel(int signal_number) {
 
 static int32_t show(void *user_data, const hart_edge_progress *progress) {
     (void)user_data;
-    fprintf(stderr, "scale %u of %u\n", progress->scale + 1, progress->scales);
+    fprintf(stderr, "%u of %u scales\n", progress->scale + 1, progress->scales);
     return 0; /* anything else cancels */
 }
 

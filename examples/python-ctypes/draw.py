@@ -52,7 +52,7 @@ class Picture(ctypes.Structure):  # hart_edge_image
 
 @ScaleCallback
 def show(_: int, progress: ctypes._Pointer[Progress]) -> int:
-    print(f"scale {progress.contents.scale + 1} of {progress.contents.scales}", file=sys.stderr)
+    print(f"{progress.contents.scale + 1} of {progress.contents.scales} scales", file=sys.stderr)
     return 0  # anything else cancels
 
 

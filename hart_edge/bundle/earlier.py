@@ -53,7 +53,7 @@ def read_earlier(folder: Path) -> EarlierBundle:
         version,
         name,
         Precision(precision),
-        Target(described["name"]),
+        Target(str(described["name"])),
         described.get("engines") is not None,
         cast(Settings, settings),
         ranges if ranges.is_file() else None,

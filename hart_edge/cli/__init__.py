@@ -11,6 +11,7 @@ plan.py              how much memory a bundle takes
 costs.py             what its steps take, for plan and bench
 bench.py             how fast bundles draw
 golden.py            a checkpoint or a bundle against golden records
+reconstruct.py       a picture in, the same through encoder and decoder out
 build.py             a checkpoint in, a bundle out; upgrade.py: the same for a bundle of an earlier format
 calibrate.py         a checkpoint in, its INT8 ranges out
 engines.py           a portable bundle in, a bundle of engines out

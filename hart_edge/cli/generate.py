@@ -269,7 +269,7 @@ def make_folder(folder: Path) -> None:
 
 
 def preview_files(folder: Path, file: Path, scales: int) -> list[Path]:
-    return [folder / f"{file.stem}-scale-{scale + 1}.png" for scale in range(scales)]
+    return [folder / f"{file.stem}-scale-{scale}.png" for scale in range(scales)]
 
 
 def part_of(target: Path) -> Path:

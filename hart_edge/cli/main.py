@@ -26,6 +26,7 @@ from hart_edge.cli import (
     golden,
     info,
     plan,
+    reconstruct,
     serve,
     train,
     upgrade,
@@ -37,21 +38,9 @@ from hart_edge.cli.streams import BROKEN_PIPE, standard_streams
 from hart_edge.errors import HartEdgeError, InputError, cause
 
 COMMANDS = (
-    generate,
-    serve,
-    info,
-    plan,
-    bench,
-    golden,
-    build,
-    upgrade,
-    calibrate,
-    engines,
-    doctor,
-    data,
-    train,
+    generate, serve, reconstruct, info, plan, bench, golden, build, upgrade, calibrate, engines, doctor, data, train,
     evaluate,
-)
+)  # fmt: skip
 PROGRAM, BUILD_DOOR = "hart-edge", "python -m export.build"
 
 

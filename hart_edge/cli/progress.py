@@ -73,7 +73,7 @@ class PictureLine(StatusLine):
     def step(self, done: int, scales: int) -> None:
         filled = BAR * done // scales
         bar = f"[{'#' * filled}{'.' * (BAR - filled)}]"
-        self.say(f"{bar}  scale {done} of {scales}  {time.perf_counter() - self._begun:5.1f} s  {self._title}")
+        self.say(f"{bar}  {done} of {scales} scales  {time.perf_counter() - self._begun:5.1f} s  {self._title}")
 
 
 class EngineLine(StatusLine):

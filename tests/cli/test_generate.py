@@ -112,7 +112,7 @@ def test_a_bar_on_a_terminal(run: Run, int8_bundle: Path, monkeypatch: pytest.Mo
     loading, first, *scales, last = screen.getvalue().split("\r\033[K")[1:]
     assert loading == "loading the bundle" and last == ""  # the line is cleared at the end
     assert first == f'[{"." * 24}]  "a grinning face"'
-    assert [re.search(r"scale (\d) of 7", each).group(1) for each in scales] == list("1234567")
+    assert [re.search(r"(\d) of 7 scales", each).group(1) for each in scales] == list("1234567")
     assert [each.count("#") for each in scales] == [3, 6, 10, 13, 17, 20, 24]
     assert max(map(len, (first, *scales))) <= 69  # a longer line would wrap
 

@@ -105,7 +105,7 @@ def test_the_example_draws_what_python_draws(
         run("cmake", "--build", tmp_path)
         program = tmp_path / "draw"
     done = draw(program, tiny, installed, engine, "ab", "7", "ab.png")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "scale 1 of 2\nscale 2 of 2\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "1 of 2 scales\n2 of 2 scales\n")
     with Image.open(tmp_path / "ab.png") as image:
         assert image.tobytes() == load_bundle(tiny).generate("ab", seed=7).tobytes()
     failed = draw(program, tiny, installed, engine, "", "7", "none.png")
@@ -124,10 +124,10 @@ def test_ctrl_c_cancels_the_example(installed: Path, int8_bundle: Path, engine: 
     command = [str(program), str(int8_bundle), "a red heart", "7", "heart.png"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path) as process:
         assert process.stderr is not None
-        assert process.stderr.readline() == "scale 1 of 7\n"
+        assert process.stderr.readline() == "1 of 7 scales\n"
         process.send_signal(2)
         rest = process.stderr.read()
-    assert process.returncode == 1 and rest.endswith("error: cancelled\n") and "scale 7" not in rest
+    assert process.returncode == 1 and rest.endswith("error: cancelled\n") and "7 of 7" not in rest
     assert not (tmp_path / "heart.png").exists()
 
 

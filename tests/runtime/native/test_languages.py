@@ -47,7 +47,7 @@ class Program:
         return done.returncode, done.stderr
 
     def draws_what_python_draws(self, bundle: Path) -> None:
-        assert self.draw(bundle, "ab") == (0, "scale 1 of 2\nscale 2 of 2\n")
+        assert self.draw(bundle, "ab") == (0, "1 of 2 scales\n2 of 2 scales\n")
         with Image.open(self.folder / self.picture) as image:
             assert image.tobytes() == load(bundle).generate("ab", seed=7).tobytes()
         (self.folder / self.picture).unlink()
@@ -64,10 +64,10 @@ class Program:
             command, stderr=subprocess.PIPE, text=True, env=self.environment, cwd=self.folder
         ) as process:
             assert process.stderr is not None
-            assert process.stderr.readline() == "scale 1 of 7\n"
+            assert process.stderr.readline() == "1 of 7 scales\n"
             process.send_signal(2)
             rest = process.stderr.read()
-        assert process.returncode == 1 and rest.endswith("error: cancelled\n") and "scale 7" not in rest
+        assert process.returncode == 1 and rest.endswith("error: cancelled\n") and "7 of 7" not in rest
         assert not (self.folder / self.picture).exists()
 
 
