@@ -1,4 +1,4 @@
-"""Prompts that the shipped model knows, and pictures as numbers."""
+"""Prompts that the shipped model knows, and pictures as arrays."""
 
 from __future__ import annotations
 

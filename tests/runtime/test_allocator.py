@@ -1,4 +1,4 @@
-"""Freed memory goes back to the system, which glibc alone puts off."""
+"""Freed memory goes back to the system, which glibc would delay."""
 
 import ctypes
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 from hart_edge.runtime.allocator import map_large_blocks, return_freed_memory
 
 ROOT = Path(__file__).parents[2]
-# Twelve blocks of 4 MiB with a small one behind each, freed: what stays resident of them, in MiB.
+# Twelve blocks of 4 MiB, a small one after each, are freed: prints how many MiB of them stay resident.
 FREED = """
 import ctypes, sys
 from pathlib import Path
@@ -48,13 +48,13 @@ def left(*arguments: str) -> float:
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
-def test_what_was_freed_goes_back() -> None:
-    assert left() > 30  # MiB: without this there would be nothing to do
+def test_freed_memory_goes_back_to_the_system() -> None:
+    assert left() > 30  # MiB, without our settings
     assert left("return") < 5
     assert left("map") < 5
 
 
-def test_other_systems_have_nothing_to_give_back() -> None:
+def test_systems_without_glibc_are_left_alone() -> None:
     def refused(name: None) -> Any:
         raise TypeError("Windows has no library of that name")
 

@@ -1,4 +1,4 @@
-"""The same bytes again: twice, in another process, with other threads; and INT8 beside fp32."""
+"""The same picture again: twice, in another process, with other thread counts; and INT8 against FP32."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hart_edge.engines.loading import load
 from hart_edge.runtime.pipeline import Pipeline
 from tests.runtime.pictures import PROMPTS, array
 
-# Between 1 and 2 threads, in steps of 0 to 255: the bound of docs/randomness.md, where the measured values are. It is
-# not zero because another order of a sum can turn a code.
+# Between 1 and 2 threads, in 8-bit steps: the limit of docs/randomness.md, which has the measured values. It is not
+# zero because another order of summation can change the choice of a code.
 MOST_MEAN_BETWEEN_THREADS = 1.0
 
 
@@ -41,7 +41,7 @@ def test_the_same_bytes_in_a_fresh_process(shipped: Pipeline, int8_bundle: Path)
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", program, str(int8_bundle), PROMPTS[0]]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [digest(shipped.generate(PROMPTS[0], seed=7))]  # and neither torch nor onnx
+    assert done.stdout.split() == [digest(shipped.generate(PROMPTS[0], seed=7))]  # and torch and onnx were not loaded
 
 
 @pytest.mark.long
@@ -54,9 +54,9 @@ def test_one_and_two_threads_agree(request: pytest.FixtureRequest, precision: st
         assert difference.mean() <= MOST_MEAN_BETWEEN_THREADS, (prompt, difference.mean(), difference.max())
 
 
-def test_int8_pictures_are_those_of_fp32(shipped: Pipeline, fp32_bundle: Path) -> None:
-    """Mean difference in steps of 0 to 255. Measured 5 to 20 on these; pictures of different prompts differ by 27 to
-    60. Each INT8 picture is nearer to its own fp32 picture than to any other."""
+def test_int8_pictures_are_near_those_of_fp32(shipped: Pipeline, fp32_bundle: Path) -> None:
+    """Mean difference in 8-bit steps: 5 to 20 as measured on these, while pictures of different prompts differ by 27 to
+    60. Each INT8 picture is nearer to its own FP32 picture than to any other."""
     whole = load(fp32_bundle)
     exact = [array(whole.generate(prompt, seed=seed)) for seed, prompt in enumerate(PROMPTS)]
     for seed, prompt in enumerate(PROMPTS):

@@ -1,4 +1,4 @@
-"""Processes: what a pipeline does in a child that was forked or spawned, and pickled. No child lives long."""
+"""Pipelines in forked and spawned children, and pickled. No child lives long."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def drawn(words: Path) -> Pipeline:
-    """A pipeline that has drawn, so that all its sessions are there, with threads."""
+    """A pipeline that has drawn, so that all its sessions are open and have threads."""
     pipeline = load(words, threads=2)
     pipeline.generate("w1 w2", seed=3)
     return pipeline
@@ -57,13 +57,13 @@ def test_a_child_draws_the_same_picture(drawn: Pipeline) -> None:
         assert isinstance(drawn.runner, OnnxRuntimeRunner)
         assert drawn.runner.open_graphs == frozenset()
         assert picture(drawn) == picture(drawn) == expected
-        assert forked(lambda: picture(drawn)) == 0  # a child of the child
+        assert forked(lambda: picture(drawn)) == 0  # in a child of the child
 
     assert forked(work) == 0
     assert picture(drawn) == expected
 
 
-def test_a_child_drops_what_it_inherited(words: Path) -> None:
+def test_a_child_drops_an_inherited_pipeline(words: Path) -> None:
     held = [load(words, threads=2)]
     expected = picture(held[0])
 
@@ -87,7 +87,7 @@ def test_a_child_drops_a_pipeline_that_it_has_drawn_with(words: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_child_unloads_and_goes_on_with_a_stream(words: Path) -> None:
+def test_a_child_unloads_a_pipeline_and_finishes_an_inherited_stream(words: Path) -> None:
     pipeline = load(words, threads=2, low_memory=True)
     expected = picture(pipeline)
     stream = pipeline.stream("w1 w2", seed=3)
@@ -96,7 +96,7 @@ def test_a_child_unloads_and_goes_on_with_a_stream(words: Path) -> None:
     def work() -> None:
         assert isinstance(pipeline.runner, OnnxRuntimeRunner)
         pipeline.runner.unload("decoder")
-        assert picture(pipeline) == expected  # the parent's drawing is not the child's
+        assert picture(pipeline) == expected  # not busy with the parent's stream
         (*_, last) = stream
         assert last.image is not None and last.image.tobytes() == expected
 
@@ -106,8 +106,8 @@ def test_a_child_unloads_and_goes_on_with_a_stream(words: Path) -> None:
 
 
 @pytest.mark.long
-def test_an_interpreter_that_ends_in_a_child(words: Path) -> None:
-    """`python -c` forks and both come to their end, where everything is freed."""
+def test_an_interpreter_ends_cleanly_in_a_child(words: Path) -> None:
+    """`python -c` forks, and both processes exit, which frees everything."""
     program = (
         "import os, signal, sys, hart_edge\n"
         "pipeline = hart_edge.load(sys.argv[1], threads=2)\n"
@@ -173,13 +173,13 @@ def test_events_pickle(drawn: Pipeline) -> None:
     assert np.asarray(first.preview()).shape == (32, 32, 3)
 
 
-def test_a_pipeline_of_parts_says_why_it_does_not_pickle(words: Path) -> None:
+def test_a_pipeline_made_from_parts_says_why_it_does_not_pickle(words: Path) -> None:
     bundle = open_bundle(words)
     with pytest.raises(TypeError, match=r"expected a pipeline from hart_edge\.load\(\), found one made of parts"):
         pickle.dumps(Pipeline(bundle, OnnxRuntimeRunner(bundle)))
 
 
-def test_a_gpu_is_refused_in_a_child_and_left_alone(
+def test_a_child_refuses_to_use_a_gpu_and_leaves_it_alone(
     words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = install(monkeypatch)

@@ -1,4 +1,4 @@
-"""The loop on the tiny bundle's plan: order, lifetimes to the step, and what closing it stops."""
+"""The loop on the plan of the tiny bundle: the order of steps, lifetimes of buffers, and closing it early."""
 
 import weakref
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 class Recorder:
-    """A runner that computes nothing: every output becomes the number of its step."""
+    """A runner that computes nothing: it fills every output with the number of its step."""
 
     def __init__(self, failing: int | None = None) -> None:
         self.graphs: list[str] = []
@@ -46,14 +46,14 @@ class Recorder:
         self.graphs.append(graph)
         if step == self.failing:
             raise EngineError(f"{graph}: broken")
-        self.alive.append(frozenset(name for name in self.names if held(self.buffers, name)))
+        self.alive.append(frozenset(name for name in self.names if is_alive(self.buffers, name)))
         self.shapes.append({name: array.shape for name, array in (*inputs.items(), *outputs.items())})
         self.inputs.append({name: array.copy() for name, array in inputs.items()})
         for array in outputs.values():
             array[...] = step
 
 
-def held(buffers: Buffers, name: str) -> bool:
+def is_alive(buffers: Buffers, name: str) -> bool:
     try:
         return isinstance(buffers[name], np.ndarray)
     except KeyError:
@@ -71,13 +71,13 @@ def start(bundle: Bundle, runner: Recorder, batch: int = 1, fill: Any = None) ->
     return runner.buffers
 
 
-def test_steps_run_in_order_and_every_scale_is_told(bundle: Bundle) -> None:
+def test_steps_run_in_order_and_every_scale_is_reported(bundle: Bundle) -> None:
     runner = Recorder()
     buffers = start(bundle, runner)
     seen = [(scale, list(runner.graphs)) for scale in execute(bundle.manifest.plan, runner, buffers)]
     assert seen == [(0, ORDER[:4]), (1, ORDER[:7])]
     assert runner.graphs == ORDER
-    assert (buffers["pixels"] == 7).all() and (buffers["finite"] == 1).all()  # step 7 left them
+    assert (buffers["pixels"] == 7).all() and (buffers["finite"] == 1).all()  # step 7 wrote them
 
 
 def test_a_buffer_lives_from_its_first_step_to_its_last(bundle: Bundle) -> None:
@@ -88,10 +88,10 @@ def test_a_buffer_lives_from_its_first_step_to_its_last(bundle: Bundle) -> None:
         pass
     for step, alive in enumerate(runner.alive):
         assert alive == {name for name, each in plan.buffers.items() if each.first <= step <= each.last}, step
-    assert {name for name in plan.buffers if held(buffers, name)} == RESULTS
+    assert {name for name in plan.buffers if is_alive(buffers, name)} == RESULTS
 
 
-def test_memory_is_given_back_at_the_last_step(bundle: Bundle) -> None:
+def test_memory_is_freed_after_the_last_step_of_a_buffer(bundle: Bundle) -> None:
     made: dict[str, weakref.ref[Array]] = {}
 
     def fill(name: str, buffer: Buffer) -> Array:
@@ -103,14 +103,14 @@ def test_memory_is_given_back_at_the_last_step(bundle: Bundle) -> None:
     runner = Recorder()
     loop = execute(bundle.manifest.plan, runner, start(bundle, runner, fill=fill))
     assert next(loop) == 0
-    assert made["input_ids"]() is None and made["uniform.0"]() is None  # read for the last time in steps 0 and 2
+    assert made["input_ids"]() is None and made["uniform.0"]() is None  # last read in steps 0 and 2
     assert made["cfg_scale"]() is not None  # step 5 reads it again
-    assert "uniform.1" not in made  # noise is made when it is needed, not before
+    assert "uniform.1" not in made  # noise is made only when it is needed
     assert next(loop) == 1
     assert made["cfg_scale"]() is None and made["uniform.1"]() is None
 
 
-def test_what_is_not_written_is_filled_once(bundle: Bundle) -> None:
+def test_buffers_that_no_step_writes_are_filled_once(bundle: Bundle) -> None:
     asked: list[str] = []
 
     def fill(name: str, buffer: Buffer) -> Array:
@@ -139,7 +139,7 @@ def test_shapes_follow_the_batch(bundle: Bundle, batch: int) -> None:
     assert runner.shapes[7] == {"f_hat": (batch, 4, 2, 2), "pixels": (batch, 32, 32, 3), "finite": (batch,)}
 
 
-def test_closing_half_way_runs_no_further_graph(bundle: Bundle) -> None:
+def test_closing_the_loop_early_runs_no_further_graph(bundle: Bundle) -> None:
     runner = Recorder()
     loop = execute(bundle.manifest.plan, runner, start(bundle, runner))
     assert next(loop) == 0
@@ -157,10 +157,11 @@ def test_a_failing_step_ends_the_loop_with_its_error(bundle: Bundle) -> None:
     assert runner.graphs == ORDER[:6] and next(loop, None) is None
 
 
-def test_a_real_bundle_holds_few_buffers_at_a_time(int8_bundle: Path) -> None:
-    """Peak of what the plan keeps alive, against everything that it ever touches: two scales' caches of six, above all.
+def test_a_real_bundle_has_few_buffers_alive_at_a_time(int8_bundle: Path) -> None:
+    """The peak of all buffers that are alive at a step, against the sum of all buffers.
 
-    The later a scale the larger its cache, so the last two that are kept make up half of the sum.
+    Most of it is KV caches, which grow with the scale: those of two scales are alive at a time, and the last two have
+    half of the sum.
     """
     plan = open_bundle(int8_bundle).manifest.plan
     sizes = {name: each.bytes_per_image for name, each in plan.buffers.items()}

@@ -1,4 +1,4 @@
-"""Low memory: graphs go after their last step and come back; the pictures are the same."""
+"""Low memory: graphs are unloaded after their last step and loaded again; the pictures are the same."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def test_the_same_pictures(words: Path) -> None:
         assert pair[0] == pair[1]
 
 
-def test_a_graph_is_there_from_its_first_step_to_its_last(words: Path) -> None:
+def test_a_graph_is_loaded_from_its_first_step_to_its_last(words: Path) -> None:
     pipeline = load(words, low_memory=True)
     runner = pipeline.runner
     assert isinstance(runner, OnnxRuntimeRunner)
@@ -48,7 +48,7 @@ def test_a_graph_is_there_from_its_first_step_to_its_last(words: Path) -> None:
 
 
 def test_the_library_keeps_no_memory_between_runs(words: Path) -> None:
-    """Small bundles have no arena, large ones one for each run. The picture is the same."""
+    """Small bundles have no arena, large ones have one that lasts for a run. The picture is the same."""
     pipeline = load(words)
     assert isinstance(pipeline.runner, OnnxRuntimeRunner)
     assert not pipeline.runner._options.enable_cpu_mem_arena and not pipeline.runner._options.enable_mem_pattern
@@ -59,7 +59,7 @@ def test_the_library_keeps_no_memory_between_runs(words: Path) -> None:
     setting = with_arena.runner._run_options.get_run_config_entry("memory.enable_memory_arena_shrinkage")
     assert setting == "cpu:0"
     apart = with_arena.runner._options.get_session_config_entry("session.use_device_allocator_for_initializers")
-    assert apart == "1"  # weights outlive a run
+    assert apart == "1"  # weights are not in the arena of a run
     assert with_arena.generate("w1").tobytes() == pipeline.generate("w1").tobytes()
 
 

@@ -1,4 +1,4 @@
-"""What a PNG says of how it was drawn: what is written, what is read back, and files that say nothing or nonsense."""
+"""How a PNG records how it was drawn: writing, reading back, and files whose metadata is missing or malformed."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def written(file: Path, metadata: PictureMetadata | None) -> Path:
     return file
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_metadata_is_read_back_as_written(tmp_path: Path) -> None:
     file = written(tmp_path / "heart.png", METADATA)
     assert read_metadata(file) == METADATA
     assert file.read_bytes() == written(tmp_path / "again.png", METADATA).read_bytes()
 
 
-def test_other_programs_find_it(tmp_path: Path) -> None:
+def test_other_programs_find_the_metadata(tmp_path: Path) -> None:
     with Image.open(written(tmp_path / "heart.png", METADATA)) as image:
         assert isinstance(image, PngImagePlugin.PngImageFile)
         told = json.loads(image.text[KEYWORD])
@@ -52,7 +52,7 @@ def test_other_programs_find_it(tmp_path: Path) -> None:
     assert second.endswith("Model: hearts, Model hash: ababababab, Version: hart-edge 0.1.0")
 
 
-def test_a_context_is_known_by_its_sum(tmp_path: Path) -> None:
+def test_a_context_is_identified_by_its_sha256(tmp_path: Path) -> None:
     tokens = np.arange(6, dtype=np.float64).reshape(3, 2)
     found = context_sha256(Context(tokens, np.array([True, True, False])))  # type: ignore[arg-type]
     assert found == context_sha256(Context(tokens.astype(np.float32), np.array([1, 1, 0], bool)))
@@ -87,7 +87,7 @@ def test_settings_that_were_used_can_be_asked_for() -> None:
         {"bundle_sha256": 3},
     ],
 )
-def test_notes_of_others(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_malformed_metadata_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     chunks = PngImagePlugin.PngInfo()
     chunks.add_itxt(KEYWORD, json.dumps({**json.loads(METADATA.to_json()), **change}))
     Image.new("RGB", (1, 1)).save(tmp_path / "odd.png", pnginfo=chunks)
@@ -95,7 +95,7 @@ def test_notes_of_others(tmp_path: Path, change: dict[str, Any]) -> None:
         read_metadata(tmp_path / "odd.png")
 
 
-def test_files_that_say_nothing(tmp_path: Path) -> None:
+def test_files_without_metadata(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="another program has saved it since"):
         read_metadata(written(tmp_path / "bare.png", None))
     Image.new("RGB", (1, 1)).save(tmp_path / "picture.jpg")

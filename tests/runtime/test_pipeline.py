@@ -1,6 +1,6 @@
-"""Prompts in, pictures out: the same bytes for the same seed however they are asked for, and no picture from a failure.
+"""Prompts in, pictures out: the same bytes for the same seed by every way of asking, and no picture from a failure.
 
-What needs no meaningful picture runs on the tiny bundle; what does runs on the shipped model.
+Tests that need meaningful pictures run on the shipped model, the others on the tiny bundle.
 """
 
 import shutil
@@ -35,7 +35,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(pristine: Path, tmp_path: Path) -> Path:
-    """A copy to change"""
+    """A copy that a test may change"""
     return Path(shutil.copytree(pristine, tmp_path / "tiny"))
 
 
@@ -51,7 +51,7 @@ def wordless(build_once: BuildOnce) -> Pipeline:
 
 
 class Watched:
-    """A runner that counts, and can spoil what another computes."""
+    """A runner that records the calls of another one, and can spoil its results."""
 
     def __init__(self, runner: Runner, *, finite: bool = True, failing: str = "") -> None:
         self.runner, self.finite, self.failing, self.graphs = runner, finite, failing, list[str]()
@@ -74,7 +74,7 @@ def test_a_prompt_gives_an_image_of_the_bundles_size(tiny: Pipeline) -> None:
     assert image.mode == "RGB" and image.size == (32, 32)
 
 
-def test_a_list_gives_a_list_and_each_equals_the_prompt_alone(shipped: Pipeline) -> None:
+def test_each_picture_of_a_list_equals_that_of_its_prompt(shipped: Pipeline) -> None:
     seeds = [5, 0, 2**64 - 1]
     together = shipped.generate(list(PROMPTS[:3]), seed=seeds)
     assert isinstance(together, list) and len(together) == 3
@@ -83,7 +83,7 @@ def test_a_list_gives_a_list_and_each_equals_the_prompt_alone(shipped: Pipeline)
         assert image.tobytes() == alone.tobytes(), prompt
 
 
-def test_one_seed_serves_a_whole_list(tiny: Pipeline) -> None:
+def test_one_seed_applies_to_a_whole_list(tiny: Pipeline) -> None:
     first, second = tiny.generate(("w1", "w1"), seed=3)
     assert first.tobytes() == second.tobytes()
     assert tiny.generate([]) == []
@@ -97,13 +97,13 @@ def test_seeds_settings_and_prompts_matter(shipped: Pipeline) -> None:
         assert np.abs(base - other).mean() > 0.5, change
     assert np.abs(base - array(shipped.generate(PROMPTS[1], seed=1))).mean() > 5
     named = shipped.generate(PROMPTS[0], seed=1, cfg_scale=4.5, top_p=0.5, smooth=True)
-    assert (array(named) == base).all()  # the bundle's defaults, said aloud
+    assert (array(named) == base).all()  # the bundle's defaults, given explicitly
 
 
 # The stream.
 
 
-def test_a_stream_tells_every_scale(shipped: Pipeline) -> None:
+def test_a_stream_reports_every_scale(shipped: Pipeline) -> None:
     events = list(shipped.stream(PROMPTS[1], seed=3))
     assert [(event.scale, event.scales, event.done) for event in events] == [(s, 7, s == 6) for s in range(7)]
     assert [event.image is None for event in events] == [True] * 6 + [False]
@@ -113,7 +113,7 @@ def test_a_stream_tells_every_scale(shipped: Pipeline) -> None:
     assert {preview.size for preview in previews} == {(128, 128)}
     assert previews[-1].tobytes() == final.tobytes() == digestless(shipped, 3)
     away = [np.abs(array(preview) - array(final)).mean() for preview in previews]
-    assert away[0] > away[5] > 0 and away[0] > 10  # scale by scale it becomes the picture
+    assert away[0] > away[5] > 0 and away[0] > 10  # previews approach the picture
 
 
 def digestless(pipeline: Pipeline, seed: int) -> bytes:
@@ -141,7 +141,7 @@ def test_closing_a_stream_stops_the_work(pristine: Path) -> None:
     pipeline = load(pristine)
     pipeline.runner = watched = Watched(pipeline.runner)
     stream: Iterator[Event] = pipeline.stream("w1 w2")
-    assert watched.graphs == []  # checked, not begun
+    assert watched.graphs == []  # the arguments were checked, but no graph was run
     assert next(stream).scale == 0
     done = list(watched.graphs)
     stream.close()
@@ -150,7 +150,7 @@ def test_closing_a_stream_stops_the_work(pristine: Path) -> None:
     assert pipeline.generate("w1 w2").size == (32, 32)
 
 
-def test_an_event_says_where_it_is(tiny: Pipeline) -> None:
+def test_an_event_says_which_picture_and_scale_it_is(tiny: Pipeline) -> None:
     first, last = tiny.stream("w1")
     assert repr(first) == "Event(scale=0, scales=2, image=None)"
     assert first != last and len({first, last}) == 2
@@ -175,7 +175,7 @@ def test_a_decoder_that_saw_nan_gives_no_picture(pristine: Path) -> None:
 
 
 def test_nan_in_the_weights_gives_no_picture(folder: Path) -> None:
-    """From a weight to the message: nothing is patched."""
+    """From a weight of NaN to the message, with nothing patched."""
 
     def spoil(model: onnx.ModelProto) -> None:
         (codebook,) = (each for each in model.graph.initializer if each.name == "codebook")
@@ -238,17 +238,17 @@ def test_everything_is_checked_before_the_first_picture(pristine: Path) -> None:
             pipeline.generate(prompt, **given)
         if isinstance(prompt, str):
             with pytest.raises(InputError, match=message):
-                pipeline.stream(prompt, **given)  # at once, not at the first event
+                pipeline.stream(prompt, **given)  # it raises at once, not at the first event
     assert watched.graphs == []
 
 
-def test_a_long_prompt_is_cut_and_says_so(tiny: Pipeline) -> None:
+def test_a_long_prompt_is_truncated_with_a_warning(tiny: Pipeline) -> None:
     with pytest.warns(PromptTruncatedWarning) as caught:
         long = tiny.generate("w1 w2 w3 w4 w5 w6", seed=1)
     assert str(caught[0].message) == "the prompt has 6 tokens, the model reads 4: the first 4 are kept"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cut = tiny.generate("w1 w2 w3 w4", seed=1)  # as long as the context: nothing to say
+        cut = tiny.generate("w1 w2 w3 w4", seed=1)  # exactly as long as the context: no warning
     assert (array(long) == array(cut)).all()
     assert np.abs(array(long) - array(tiny.generate("w3 w4 w5 w6", seed=1))).max() > 0
 
@@ -278,7 +278,7 @@ def test_a_context_gives_a_picture(wordless: Pipeline) -> None:
 
 
 def test_the_mask_matters(wordless: Pipeline) -> None:
-    """Padding is attended, as in the published model; the mask counts positions and weighs the pooled context."""
+    """Padding is attended to, as in the published model; the mask sets positions and weights of the pooled context."""
     other = context(mask=np.arange(10) < 2)
     assert np.abs(array(wordless.generate(other, seed=4)) - array(wordless.generate(context(), seed=4))).mean() > 0.5
 
@@ -322,7 +322,7 @@ def test_contexts_that_cannot_be_used(wordless: Pipeline, changed: dict[str, Any
         wordless.generate(context(**changed))
 
 
-# What cannot be loaded.
+# Bundles that cannot be loaded.
 
 
 def test_a_bundle_for_an_engine_that_is_not_here(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which ids a text becomes does not depend on which of the admitted tokenizers packages is installed."""
+"""The ids of a text do not depend on which of the supported versions of the tokenizers package is installed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 from hart_edge.reference.presets import SHIPPED_MODEL
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 
-# Of 0.22.2, 0.23.1 and 0.23.3, whose tables agree in every character. 0.22.1 and older have those of another Unicode.
+# Of versions 0.22.2, 0.23.1 and 0.23.3, whose tables agree in every character. 0.22.1 and older have an older Unicode.
 IDS = "6cae03bb7695762b072f6467fd88376afd580ef730a82ff58ce9bbc91bccdb9c"
 
 
 @pytest.mark.long
-def test_every_letter_has_the_ids_that_the_admitted_packages_give() -> None:
-    """A package that fails here brings tables of another Unicode.
+def test_every_letter_has_the_ids_of_the_supported_versions() -> None:
+    """A version that fails here has tables of another version of Unicode.
 
-    Then the C library's tables have to follow (python -m tests.runtime.native.tokenizer_tables), pyproject.toml has to
-    admit that package alone and later ones, and docs/randomness.md has to name it.
+    Then the tables of the C library must be made again (python -m tests.runtime.native.tokenizer_tables), and
+    pyproject.toml and docs/randomness.md must require that version or later.
     """
     definition = (SHIPPED_MODEL / "text_model" / "tokenizer.json").read_text(encoding="utf-8")
     tokenizer = PromptTokenizer(definition, length=24, pad_token_id=0, padding_side="right")

@@ -1,7 +1,7 @@
-"""Noise: docs/randomness.md, a scalar implementation of it, and runtime/random.py must agree bit by bit.
+"""Noise: docs/randomness.md, a scalar implementation of that page, and runtime/random.py must agree bit by bit.
 
-Everything below "The page" is written from the page (constants and coefficients are read out of its tables)
-and uses nothing of runtime/random.py.
+The section "The page" is written from docs/randomness.md, reads constants and coefficients out of its tables, and uses
+nothing of runtime/random.py.
 """
 
 import math
@@ -92,7 +92,7 @@ def page_normal(word: int) -> float:
     return float(np.float32(x))
 
 
-# --- The page holds --------------------------------------------------------------------------------
+# --- The page is right -----------------------------------------------------------------------------
 
 # Random123, tests/kat_vectors, "philox4x64 10": counter, key, result.
 KNOWN_ANSWERS = """
@@ -105,7 +105,7 @@ a528f45403e61d95 38c72dbd566e9788 a5a1610e72fd18b5 57bd43b5e52b7fe6
 """
 
 
-def test_philox_of_the_page_gives_the_published_answers() -> None:
+def test_philox_as_the_page_describes_it_gives_the_published_answers() -> None:
     values = [int(word, 16) for word in KNOWN_ANSWERS.split()]
     cases = [values[i : i + 10] for i in range(0, len(values), 10)]
     assert len(cases) == 3
@@ -184,7 +184,7 @@ def test_tails_equal_the_scalar_implementation() -> None:
 
 
 def test_long_arrays_are_the_same_stream() -> None:
-    """Chunks are an inner matter: words past the first chunks come from their own blocks."""
+    """Chunks are an implementation detail: words after the first chunks come from their own blocks too."""
     n = 2 * CHUNK + 5
     for make, convert in ((uniform, page_uniform), (normal, page_normal)):
         values = make(11, Purpose.RESIDUAL, 2, 3, (n,))
@@ -202,7 +202,7 @@ def test_shapes(shape: tuple[int, ...]) -> None:
     assert values.ravel().tolist() == [page_uniform(word) for word in flat]
 
 
-# --- The numbers are what they claim to be ---------------------------------------------------------
+# --- The numbers have their distributions ----------------------------------------------------------
 
 
 def test_inverse_normal_against_the_standard_library() -> None:
@@ -242,7 +242,7 @@ def test_normals_are_normal() -> None:
 
 @pytest.mark.long
 def test_streams_are_independent() -> None:
-    """Neighbours in any coordinate share no number and do not correlate; the coordinates do not alias."""
+    """Streams that differ in one coordinate share no number and are uncorrelated; coordinates do not alias."""
     n = 20_000
     coordinates = [
         (seed, purpose, scale, step)
@@ -255,7 +255,7 @@ def test_streams_are_independent() -> None:
     assert len({stream.tobytes() for stream in streams}) == len(coordinates)
     correlation = np.corrcoef(streams) - np.eye(len(coordinates))
     assert np.abs(correlation).max() < 5.5 / math.sqrt(n)
-    shifted = streams[:, :-4] @ streams[:, 4:].T / n  # one block later
+    shifted = streams[:, :-4] @ streams[:, 4:].T / n  # against the next block
     assert np.abs(shifted).max() < 5.5 / math.sqrt(n)
 
 

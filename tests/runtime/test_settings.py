@@ -1,4 +1,4 @@
-"""What a caller may set: taken over exactly, or refused with what was expected and what was found."""
+"""Settings of a caller: used exactly, or refused with what was expected and what was found."""
 
 import math
 import re
@@ -24,7 +24,7 @@ def check(**given: Any) -> Sampling:
     return check_settings(SAMPLING, cast(Settings, given))
 
 
-def test_none_takes_what_the_bundle_says() -> None:
+def test_none_takes_the_settings_of_the_bundle() -> None:
     assert check() == SAMPLING == check(**dict.fromkeys(SETTINGS))
 
 
@@ -45,7 +45,7 @@ def test_none_takes_what_the_bundle_says() -> None:
         ({"smooth": np.bool_(False)}, False),
     ],
 )
-def test_a_value_is_taken_as_a_plain_python_one(given: dict[str, Any], taken: Any) -> None:
+def test_a_value_becomes_a_plain_python_one(given: dict[str, Any], taken: Any) -> None:
     (name,) = given
     found = getattr(check(**given), name)
     assert found == taken and type(found) is type(taken)
@@ -93,7 +93,7 @@ def test_the_largest_top_k_of_the_table_is_the_limit() -> None:
     assert check_settings(SAMPLING, Settings(top_k=16), most=16).top_k == (16, 16)
 
 
-def test_what_is_no_setting_is_refused_as_python_refuses_a_keyword() -> None:
+def test_an_unknown_setting_is_refused_like_an_unknown_keyword() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'sharpness'; settings are cfg_scale, top_k, "):
         check(sharpness=1.0)
 

@@ -1,4 +1,4 @@
-"""One pipeline, many threads: side by side where each picture has its own buffers, else a BusyError."""
+"""One pipeline, many threads: they draw side by side where each picture has its own buffers, else get a BusyError."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(words: Path) -> list[bytes]:
-    """What each seed's picture is."""
+    """The picture of each seed, drawn without other threads."""
     pipeline = load(words, threads=1)
     return [picture(pipeline, seed) for seed in range(THREADS)]
 
@@ -37,7 +37,7 @@ def picture(pipeline: Pipeline, seed: int) -> bytes:
 
 
 def in_threads(work: Callable[[int], int]) -> list[int]:
-    """What every thread returns; all begin together, and whatever one raises fails the test."""
+    """What every thread returns; all begin together, and an exception of one fails the test."""
     start = threading.Barrier(THREADS)
 
     def begin(number: int) -> int:
@@ -50,7 +50,7 @@ def in_threads(work: Callable[[int], int]) -> list[int]:
 
 @pytest.mark.long
 def test_eight_threads_draw_with_one_pipeline(words: Path, alone: list[bytes]) -> None:
-    pipeline = load(words, threads=1)  # nothing is open: they come to every graph's first run together
+    pipeline = load(words, threads=1)  # no session is open yet: the threads open them together
 
     def work(number: int) -> int:
         return sum(picture(pipeline, number) == alone[number] for _ in range(PICTURES))
@@ -60,7 +60,7 @@ def test_eight_threads_draw_with_one_pipeline(words: Path, alone: list[bytes]) -
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["low_memory", "device"])
-def test_a_pipeline_that_draws_one_at_a_time_says_so(
+def test_a_pipeline_that_draws_one_picture_at_a_time_raises_busy_error(
     words: Path, alone: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     if kind == "device":
@@ -79,7 +79,7 @@ def test_a_pipeline_that_draws_one_at_a_time_says_so(
                 busy[number] += 1
         return right + busy[number]
 
-    assert in_threads(work) == [PICTURES] * THREADS  # every call drew the right picture or was told to wait
+    assert in_threads(work) == [PICTURES] * THREADS  # every call drew the right picture or got a BusyError
     assert 0 < sum(busy) < THREADS * PICTURES
     assert picture(pipeline, 0) == alone[0]
 
@@ -93,7 +93,7 @@ def test_a_stream_keeps_its_pipeline_until_it_is_closed(words: Path, alone: list
             BusyError, match=r"found it drawing a picture, .* wait for it or close its stream, or load an"
         ):
             call()
-    event.preview()  # of the picture itself: no second drawing
+    event.preview()  # reads the picture's own buffers, so is not busy
     (*_, last) = stream
     assert last.image is not None and last.image.tobytes() == alone[1]
     stream = pipeline.stream("w1 w2")
@@ -102,22 +102,22 @@ def test_a_stream_keeps_its_pipeline_until_it_is_closed(words: Path, alone: list
     assert picture(pipeline, 2) == alone[2]
 
 
-def test_streams_of_an_ordinary_pipeline_go_side_by_side(words: Path, alone: list[bytes]) -> None:
+def test_streams_of_an_ordinary_pipeline_run_side_by_side(words: Path, alone: list[bytes]) -> None:
     pipeline = load(words, threads=1)
     streams = [pipeline.stream("w1 w2", seed=seed) for seed in range(3)]
     *_, last = zip(*streams, strict=True)
     assert [event.image and event.image.tobytes() for event in last] == alone[:3]
 
 
-def test_a_picture_that_fails_leaves_the_pipeline_free(words: Path, alone: list[bytes]) -> None:
+def test_a_failed_picture_releases_the_pipeline(words: Path, alone: list[bytes]) -> None:
     pipeline = load(words, threads=1, low_memory=True)
     run = pipeline.runner.run
 
     def fail(*_: object) -> None:
         raise MemoryError("made up")
 
-    pipeline.runner.run = fail  # type: ignore[method-assign]  # this object alone
+    pipeline.runner.run = fail  # type: ignore[method-assign]  # only of this object
     with pytest.raises(MemoryError, match=r"^not enough memory: expected .* or more in all, found .* \(made up\)"):
         picture(pipeline, 0)
-    pipeline.runner.run = run  # type: ignore[method-assign]  # as above
+    pipeline.runner.run = run  # type: ignore[method-assign]  # only of this object
     assert picture(pipeline, 0) == alone[0]

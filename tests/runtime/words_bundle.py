@@ -1,4 +1,4 @@
-"""The tiny bundle with a tokenizer that works: its words are w1 to w31."""
+"""The tiny bundle with a working prompt tokenizer, whose words are w1 to w31."""
 
 import json
 from pathlib import Path

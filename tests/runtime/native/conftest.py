@@ -1,4 +1,4 @@
-"""The C library, built once a run, incrementally, in build/native-tests; a compiler that is missing fails the tests."""
+"""The C library, built incrementally, once per run, in build/native-tests. Without a compiler the tests fail."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INSTALL = "runtime/native/requirements.sh lists what to install, and installs it
 
 @dataclass(frozen=True)
 class Build:
-    """A build folder and what is in it."""
+    """A build folder and the files in it."""
 
     folder: Path
 
@@ -43,7 +43,7 @@ class Build:
 
 
 def run(*command: str | Path, **more: Any) -> str:
-    """What a command prints; it must succeed."""
+    """The output of a command, which must succeed."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **more)
     assert done.returncode == 0, f"{command} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout
@@ -61,7 +61,7 @@ def compile_library(folder: Path, *settings: str) -> Build:
 
 @pytest.fixture(scope="session")
 def built() -> Build:
-    """Built with -O1: half the time of a release, and the same arithmetic. With TensorRT, through headers of ours."""
+    """Built with -O1, in half the time of a release, with the same arithmetic; with TensorRT, by stand-in headers."""
     tensorrt = ("-DHART_EDGE_TENSORRT=ON", f"-DTENSORRT_ROOT={ROOT / 'tests' / 'runtime' / 'native' / 'tensorrt'}")
     folder = ROOT / "build" / "native-tests"
     return compile_library(folder, "-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1", *tensorrt)
@@ -69,7 +69,7 @@ def built() -> Build:
 
 @pytest.fixture(scope="session")
 def installed(built: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that `cmake --install` filled."""
+    """The prefix of `cmake --install`."""
     prefix = tmp_path_factory.mktemp("prefix")
     run("cmake", "--install", built.folder, "--prefix", prefix)
     return prefix
@@ -89,7 +89,7 @@ def engine() -> Path:
 
 @pytest.fixture(scope="session")
 def native(built: Build, engine: Path) -> Any:
-    """The library, finding Python's engine through the environment as a program would."""
+    """The library. It finds the ONNX Runtime of Python through the environment, as in a program."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HART_EDGE_ONNXRUNTIME", str(engine))
         yield library.load(built.library)

@@ -1,4 +1,4 @@
-"""A bundle whose engines are those of tensorrt/fake_tensorrt.cpp: graphs behind a few bytes."""
+"""A bundle with engines as tensorrt/fake_tensorrt.cpp reads them: ONNX graphs after a header of a few bytes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def with_engines(graphs: Path, folder: Path, **needs: Any) -> Path:
     shutil.copytree(graphs, folder)
     manifest = parse((folder / "manifest.json").read_bytes())
     profiles: dict[ComponentName, list[int | None]] = {each.name: [] for each in manifest.components}
-    for step in reversed(manifest.plan.steps):  # an order that is not the steps' own
+    for step in reversed(manifest.plan.steps):  # profiles in another order than the steps
         profiles[step.graph].append(step.scale)
     (folder / "engines").mkdir()
     components = []
     for component in manifest.components:
         graph, file = folder / component.file, f"engines/{component.name}.engine"
-        served = profiles[component.name] or [None]  # the encoder runs in no plan
-        inside = onnx.load(graph).SerializeToString()  # with the weights that lie beside it
+        served = profiles[component.name] or [None]  # no plan runs the encoder
+        inside = onnx.load(graph).SerializeToString()  # external weights included
         (folder / file).write_bytes(b"fake" + bytes([len(served)]) + inside)
         components.append(dataclasses.replace(component, file=file, engine=Engine(tuple(served))))
     shutil.rmtree(folder / "graphs")

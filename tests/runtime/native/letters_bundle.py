@@ -1,4 +1,4 @@
-"""The tiny bundle with a tokenizer that both runtimes read: byte-level BPE of the letters a to z."""
+"""The tiny bundle with a prompt tokenizer that both runtimes read: byte-level BPE of the letters a to z."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def make_letters_bundle(folder: Path) -> Path:
-    """Write the bundle of make_bundle.py into `folder`; a letter is a token, everything else is none."""
+    """Write the bundle of make_bundle.py into `folder`; every letter is a token, other characters are dropped."""
     make_bundle(folder)
     vocabulary = {"<pad>": 0, **{letter: index for index, letter in enumerate(LETTERS, 1)}}
     definition = {

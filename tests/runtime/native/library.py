@@ -1,6 +1,6 @@
-"""hart_edge.h for ctypes: the structures as the header has them, and a handle that raises what a call reports.
+"""hart_edge.h for ctypes: the structures of the header, and a handle whose calls raise on failure.
 
-A program of its own could be written like this; docs/embedding.md points here.
+Other programs may use the library like this; docs/embedding.md points here.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class Handle:
 
 
 def every_scale(function: Callable[[Any], int | None]) -> Any:
-    """A callback that hands `function` each Progress; what it returns but None and 0 cancels."""
+    """A callback that passes each Progress to `function`, which cancels by returning anything but None and 0."""
     return ScaleCallback(lambda _, progress: function(progress.contents) or 0)
 
 

@@ -24,8 +24,8 @@ from tests.runtime.native.robustness.conftest import need
 log = logging.getLogger(__name__)
 FOLDER = ROOT / "build" / "native-aarch64"
 ASKED = "7 man astronaut\n0 red heart\n18446744073709551615 grinning face\n"
-# qemu before 8.1 shows programs /proc/cpuinfo of the machine below it, at which ONNX Runtime fails: files of the
-# sysroot come first. A Cortex-A72, as in a Raspberry Pi 4.
+# qemu before 8.1 shows programs the host's /proc/cpuinfo, on which ONNX Runtime fails; a file in the sysroot overrides
+# it. The CPU is a Cortex-A72, as in a Raspberry Pi 4.
 CPU = "cortex-a72"
 CPUINFO = """processor\t: {}
 Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid
@@ -82,7 +82,7 @@ def program(sysroot: Path, built: Build) -> Path:
 
 @pytest.fixture(scope="module")
 def arm_engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library out of ONNX Runtime's wheel for 64-bit ARM, of the version that this machine has."""
+    """The library in ONNX Runtime's wheel for 64-bit ARM, of the version that is installed here."""
     folder = tmp_path_factory.mktemp("engine")
     wanted = ["--platform", "manylinux_2_28_aarch64", "--only-binary=:all:", f"onnxruntime=={onnxruntime.__version__}"]
     run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, *wanted)

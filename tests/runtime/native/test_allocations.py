@@ -1,4 +1,4 @@
-"""Nothing is allocated inside the loop: every malloc of a picture is counted, by who asked for it."""
+"""Nothing is allocated inside the loop: every malloc of a picture is counted, by the library that asked for it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ print(*found)
 
 
 def test_a_picture_costs_one_allocation(built: Build, engine: Path, int8_bundle: Path) -> None:
-    """The image itself, which goes to the caller. What ONNX Runtime allocates while a graph runs is its own."""
+    """The one is the image, which goes to the caller. Allocations of ONNX Runtime while a graph runs do not count."""
     environment = {**os.environ, "LD_PRELOAD": str(built.counter), "HART_EDGE_ONNXRUNTIME": str(engine)}
     command = [sys.executable, "-c", PROGRAM, str(built.library), str(built.counter), str(int8_bundle)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     ours, of_the_engine = map(int, done.stdout.split())
     assert ours == 1
-    assert of_the_engine > 1000  # they were seen, so ours would have been
+    assert of_the_engine > 1000  # so the counter works

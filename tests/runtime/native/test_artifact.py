@@ -1,4 +1,4 @@
-"""What is shipped: a header that compiles alone, a small library of hart_edge_* and no more, and how to build on it."""
+"""What is shipped: a header that compiles by itself, a small library that exports only hart_edge_*, and the example."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STRICT = ("-Wall", "-Wextra", "-Werror", "-pedantic")
 
 
 @pytest.mark.parametrize("compiler", [("cc", "-std=c99", "-xc"), ("c++", "-std=c++17", "-xc++")], ids=["c99", "c++17"])
-def test_the_header_compiles_alone(tmp_path: Path, compiler: tuple[str, ...]) -> None:
+def test_the_header_compiles_by_itself(tmp_path: Path, compiler: tuple[str, ...]) -> None:
     source = tmp_path / "program.c"
     source.write_text('#include "hart_edge.h"\nint main(void) { return hart_edge_abi_version() == 0; }\n')
     run(*compiler, *STRICT, f"-I{HEADER.parent}", "-c", source, "-o", tmp_path / "program.o")
@@ -33,9 +33,9 @@ def test_the_header_names_no_engine() -> None:
     assert re.findall(r"^#include .*", text, re.M) == ["#include <stdint.h>"]
     for line in re.findall(r"^HART_EDGE_API[^;]*;", text, re.M):
         before = text[: text.index(line)].rstrip()
-        assert before.endswith("*/"), line  # every function has its sentence
+        assert before.endswith("*/"), line  # every function has a comment
         comment = before[before.rindex("/*") :]
-        assert "hread" in comment, line  # and says from which one it may be called
+        assert "hread" in comment, line  # which says from which thread it may be called
 
 
 def exported(library: Path) -> list[str]:
@@ -50,7 +50,7 @@ def test_only_our_functions_are_exported(built: Build) -> None:
 
 
 def test_the_library_is_small(built: Build, tmp_path: Path) -> None:
-    """Under 1 MB without symbols; no engine among what it is linked with."""
+    """Under 1 MB without symbols, and linked with no engine library."""
     run("strip", "-o", tmp_path / "stripped.so", built.library.resolve())
     assert (tmp_path / "stripped.so").stat().st_size < 1_000_000
     needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "--dynamic", built.library))
@@ -58,7 +58,7 @@ def test_the_library_is_small(built: Build, tmp_path: Path) -> None:
     assert all(re.fullmatch(allowed, name) for name in needed), needed
 
 
-def test_a_compiler_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         AssertionError, match=r"needs cmake, and it is not installed; runtime/native/requirements\.sh lists"
@@ -66,10 +66,10 @@ def test_a_compiler_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.
         compile_library(tmp_path / "build")
 
 
-# Installed: found by pkg-config and by CMake, and the example draws.
+# The installed library is found by pkg-config and by CMake, and the example draws.
 
 
-def test_what_is_installed(installed: Path) -> None:
+def test_installed_files(installed: Path) -> None:
     files = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if not path.is_dir()}
     folder = library_folder(installed).relative_to(installed).as_posix()
     assert files == {
@@ -116,7 +116,7 @@ def test_the_example_draws_what_python_draws(
 
 
 def test_ctrl_c_cancels_the_example(installed: Path, int8_bundle: Path, engine: Path, tmp_path: Path) -> None:
-    """An interrupt after the first scale: no file, and the message says why."""
+    """An interrupt after the first scale leaves no file, and the message says why."""
     program = tmp_path / "draw"
     linked = ["-L", library_folder(installed), "-lhart_edge", "-lpng"]
     run("cc", EXAMPLE / "draw.c", f"-I{installed}/include", *linked, "-o", program)
@@ -133,7 +133,7 @@ def test_ctrl_c_cancels_the_example(installed: Path, int8_bundle: Path, engine: 
 
 @pytest.mark.slow
 def test_a_release_with_everything_linked_in(tmp_path: Path) -> None:
-    """The release is small too; with PCRE2 and utf8proc inside it needs nothing but the C++ library."""
+    """A release with PCRE2 and utf8proc linked in is small too, and needs only the C++ library."""
     release = compile_library(tmp_path / "release", "-DCMAKE_BUILD_TYPE=Release", "-DHART_EDGE_TENSORRT=OFF")
     run("strip", "-o", tmp_path / "release.so", release.library.resolve())
     assert (tmp_path / "release.so").stat().st_size < 1_000_000

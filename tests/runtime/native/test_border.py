@@ -1,4 +1,4 @@
-"""hart_edge.h as a caller meets it: wrong calls, callbacks, cancelling, two threads, what is told of a failure."""
+"""hart_edge.h from a caller's side: handles, structures of other versions, wrong input, and messages of failures."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def failure(call: Any, *arguments: Any, **more: Any) -> NativeError:
     return caught.value
 
 
-# What a handle is.
+# Handles.
 
 
 def test_versions_and_statuses(native: Any) -> None:
@@ -83,7 +83,7 @@ def test_info(shipped: Handle, int8_bundle: Path) -> None:
     assert 15e6 < info.memory < sum(each.stat().st_size for each in int8_bundle.rglob("*") if each.is_file()) + 12e6
 
 
-def test_a_closed_door_is_no_crash(native: Any) -> None:
+def test_null_handles_do_not_crash(native: Any) -> None:
     native.hart_edge_close(None)
     native.hart_edge_image_free(None)
     native.hart_edge_cancel(None)
@@ -138,7 +138,7 @@ def test_structures_of_other_versions(native: Any, tiny: Handle, pristine: Path,
         native.hart_edge_close(pointer)
         return status
 
-    assert call() == Status.OK  # what this version does not know is as it was left
+    assert call() == Status.OK  # members that this version does not know are zero
     newer.unknown = 1
     assert call() == Status.INVALID_ARGUMENT
     newer.known.struct_size = 8
@@ -150,7 +150,7 @@ def test_structures_of_other_versions(native: Any, tiny: Handle, pristine: Path,
         )
 
 
-# What cannot be drawn: the words are those of Python.
+# Input that cannot be drawn: the messages are those of Python.
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_contexts_that_cannot_be_used(native: Any, build_once: BuildOnce) -> Non
     handle.close()
 
 
-def test_a_long_prompt_is_cut_and_says_so(native: Any, tiny: Handle) -> None:
+def test_a_long_prompt_is_truncated_with_a_warning(native: Any, tiny: Handle) -> None:
     images = (POINTER(Image) * 1)()
     for prompt, tokens in ((b"abcdef", 6), (b"abcd", 4)):
         assert native.hart_edge_generate(tiny.pointer, tiny.params(prompt=prompt, seed=3), images) == Status.OK
@@ -250,7 +250,7 @@ def _unknown_operator(model: onnx.ModelProto) -> None:
 
 
 def test_a_graph_that_the_engine_refuses(native: Any, folder: Path) -> None:
-    """One that the first scale needs fails opening; a later one fails the picture, or opening on request."""
+    """A graph that the first scale needs fails the opening; a later one the picture, or on request the opening."""
     graph_edit(_unknown_operator)(folder)
     handle = Handle(native, folder)
     for _ in range(2):
@@ -265,7 +265,7 @@ def test_a_graph_that_the_engine_refuses(native: Any, folder: Path) -> None:
 
 
 def test_a_graph_that_fails_while_running(native: Any, folder: Path) -> None:
-    """An id beyond the table of the text model."""
+    """A token id beyond the table of the text model."""
     definition = (folder / "tokenizer.json").read_text().replace('"z": 26', '"z": 99')
     (folder / "tokenizer.json").write_text(definition)
     from tests.bundle.corrupt_bundles import relist
@@ -276,7 +276,7 @@ def test_a_graph_that_fails_while_running(native: Any, folder: Path) -> None:
     assert refused.status == Status.ENGINE_ERROR
     assert refused.message.startswith("text_model: ONNX Runtime failed while running (")
     assert refused.message.endswith("; inputs were input_ids (1, 4)") and "\n" not in refused.message
-    assert handle.generate("a").shape == (32, 32, 3)  # the handle is good for other prompts
+    assert handle.generate("a").shape == (32, 32, 3)  # the handle still works for other prompts
     handle.close()
 
 

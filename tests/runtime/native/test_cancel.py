@@ -1,4 +1,4 @@
-"""Callbacks, cancelling from wherever it may come, and one handle in the hands of two threads."""
+"""Callbacks, cancelling from every place that may do it, and one handle used by two threads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def failure(call: Any, *arguments: Any, **more: Any) -> NativeError:
     return caught.value
 
 
-def test_callbacks_tell_every_scale(shipped: Handle) -> None:
+def test_callbacks_report_every_scale(shipped: Handle) -> None:
     seen: list[tuple[int, ...]] = []
 
     def keep(each: Any) -> None:
@@ -64,7 +64,7 @@ def test_a_callback_cancels(shipped: Handle, at: int) -> None:
 
 
 def test_another_thread_cancels(shipped: Handle) -> None:
-    """Wherever in a picture it comes; the next picture is whole, and a cancel that comes too late does nothing."""
+    """At any point of a picture. The next picture is complete, and a cancel that comes too late does nothing."""
     whole = shipped.generate("a red heart", seed=1)
     cancelled = 0
     for trial in range(8):
@@ -85,14 +85,14 @@ def test_cancelling_from_a_callback_and_from_a_signal(shipped: Handle) -> None:
     assert failure(shipped.generate, "ab", on_scale=every_scale(lambda _: shipped.cancel())).status == Status.CANCELLED
     before = signal.signal(signal.SIGALRM, lambda *_: shipped.cancel())
     try:
-        # Python runs its handlers between two callbacks, C would at once.
+        # Python runs a signal handler between two callbacks, where a C program would run it at once.
         cancelled = failure(shipped.generate, "ab", on_scale=every_scale(lambda _: signal.raise_signal(signal.SIGALRM)))
     finally:
         signal.signal(signal.SIGALRM, before)
     assert cancelled.status == Status.CANCELLED
 
 
-def test_a_busy_handle_says_so_and_goes_on(native: Any, tiny: Handle) -> None:
+def test_a_busy_handle_returns_busy_and_finishes_its_picture(native: Any, tiny: Handle) -> None:
     inside: list[int] = []
     images = (POINTER(Image) * 1)()
 
@@ -106,7 +106,7 @@ def test_a_busy_handle_says_so_and_goes_on(native: Any, tiny: Handle) -> None:
 
 
 def test_two_threads_on_one_handle_and_on_two(native: Any, shipped: Handle, int8_bundle: Path) -> None:
-    """On one handle: a picture or BUSY, never a mixture. On two: both go on at once."""
+    """With one handle each call gives a whole picture or BUSY; with two handles both draw at the same time."""
     expected = {seed: shipped.generate("a red heart", seed=seed).tobytes() for seed in (1, 2)}
     other = Handle(native, int8_bundle)
     for handles in ((shipped, shipped), (shipped, other)):

@@ -1,4 +1,4 @@
-"""Handles in a child that was forked: closed without harm, drawn with, or refused with a word. No child lives long."""
+"""Handles in a forked child, which may close them, draw with them, or gets an error. No child lives long."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def drawn(native: Any, pristine: Path) -> Handle:
-    """With sessions that have threads."""
+    """A handle that has drawn, so that its sessions have threads."""
     handle = Handle(native, pristine, threads=2, wait_for_all=1)
     handle.generate("ab")
     return handle
 
 
-def test_a_child_closes_what_it_inherited(drawn: Handle) -> None:
+def test_a_child_closes_an_inherited_handle(drawn: Handle) -> None:
     expected = drawn.generate("ab").tobytes()
     assert forked(drawn.close) == 0
     assert drawn.generate("ab").tobytes() == expected
@@ -43,11 +43,11 @@ def test_a_child_draws_the_same_picture_and_closes(drawn: Handle) -> None:
     before = drawn.info().name
 
     def work() -> None:
-        drawn.cancel()  # nothing of this process is running
+        drawn.cancel()  # nothing runs in this process
         for _ in range(2):
             assert drawn.generate("ab", seed=5).tobytes() == expected
         assert drawn.info().name == before
-        assert forked(lambda: drawn.generate("ab")) == 0  # a child of the child
+        assert forked(lambda: drawn.generate("ab")) == 0  # in a child of the child
         drawn.close()
 
     assert forked(work) == 0
@@ -55,8 +55,8 @@ def test_a_child_draws_the_same_picture_and_closes(drawn: Handle) -> None:
     drawn.close()
 
 
-def test_a_child_of_a_callback_is_told_and_then_draws(drawn: Handle) -> None:
-    """The parent's picture is under way: the child's copy of it ends with an error, and its handle is free."""
+def test_a_child_forked_in_a_callback_gets_an_error_and_then_draws(drawn: Handle) -> None:
+    """The fork happens during a picture: the child's copy of that call ends with an error, and frees its handle."""
     children: list[int] = []
 
     def fork(progress: Any) -> int:
@@ -93,5 +93,5 @@ def test_a_bundle_that_was_rebuilt_is_refused_in_the_child(native: Any, pristine
         handle.close()
 
     assert forked(work) == 0
-    assert handle.generate("ab").shape == (32, 32, 3)  # all of it is open here
+    assert handle.generate("ab").shape == (32, 32, 3)  # this process has everything open
     handle.close()

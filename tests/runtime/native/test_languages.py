@@ -1,4 +1,4 @@
-"""The same program in other languages draws what Python draws: ctypes, and the Go and Rust of docs/languages.md."""
+"""The same program in other languages draws what Python draws: ctypes, and Go and Rust from docs/languages.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_every_program_of_the_page_is_compiled() -> None:
 
 @dataclass(frozen=True)
 class Program:
-    """A command that draws, where to and in what environment."""
+    """A command that draws, the file that it writes, and its environment."""
 
     command: list[str]
     folder: Path
@@ -58,7 +58,7 @@ class Program:
         assert not (self.folder / self.picture).exists()
 
     def stops_at_ctrl_c(self, bundle: Path) -> None:
-        """After the first scale."""
+        """An interrupt after the first scale stops it."""
         command = [*self.command, str(bundle), "a red heart", "7", self.picture]
         with subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, env=self.environment, cwd=self.folder
@@ -94,7 +94,7 @@ def test_ctypes(tiny: Path, int8_bundle: Path, tmp_path: Path, environment: dict
 
 
 def source(language: str, file: Path) -> Path:
-    """The page's program of a language, in a file of its own."""
+    """Write the program that the page shows for a language into a file."""
     (text,) = re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
     file.write_text(text)
     return file

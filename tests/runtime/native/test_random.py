@@ -1,4 +1,4 @@
-"""The noise of docs/randomness.md: its vectors, and Python's arrays bit by bit."""
+"""The noise of docs/randomness.md in C: the test vectors of the page, and Python's arrays, bit by bit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def native_array(doors: Any, kind: str, stream: tuple[int, ...], n: int) -> NDAr
     out = np.full(n + 1, np.nan, np.float32)
     arguments = [ctypes.c_uint64(word) for word in stream]
     getattr(doors, f"door_{kind}")(*arguments, out.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(n))
-    assert np.isnan(out[n])  # nothing beyond the end
+    assert np.isnan(out[n])  # nothing is written past the end
     return out[:n]
 
 
@@ -32,7 +32,7 @@ def test_stream_vectors(doors: Any) -> None:
 
 
 def test_single_word_vectors(doors: Any) -> None:
-    """Every branch: central, near and far tail, both signs."""
+    """They reach every branch: centre, near and far tail, both signs."""
     doors.door_uniform_of.restype = doors.door_normal_of.restype = ctypes.c_float
     assert len(SINGLE_WORDS) >= 10
     for word, uniform_hex, normal_hex, _ in SINGLE_WORDS:
@@ -54,7 +54,7 @@ def test_a_million_normals_and_uniforms(doors: Any) -> None:
 
 
 def test_tails(doors: Any) -> None:
-    """Words down to 1e-17 of the range and up to 1 less that: far rarer than any array reaches."""
+    """Words within 1e-17 of both ends of the range, far rarer than in any array."""
     from hart_edge.runtime.random import inverse_normal
 
     doors.door_normal_of.restype = ctypes.c_float
@@ -66,7 +66,7 @@ def test_tails(doors: Any) -> None:
 
 
 def test_settings_in_every_dtype(doors: Any) -> None:
-    """As numpy converts: float16 to the nearest, ties to even."""
+    """Converted as numpy does: to the nearest FP16 number, ties to even."""
     values = [0.0, 1.0, 4.5, 100.0, 1e-6, 6e-8, 2.98e-8, 3.0e-8, 1 / 3, 0.1, 2**-14, 2**-15 * 1.5, 99.97, 1 + 2**-11]
     values += np.random.default_rng(3).uniform(0, 100, 300).tolist()
     for place, dtype in enumerate(("float32", "float16", "int64", "int32", "uint8", "int8", "bool")):
@@ -78,7 +78,7 @@ def test_settings_in_every_dtype(doors: Any) -> None:
             assert out.tobytes() == np.array([value], dtype).tobytes(), (dtype, value)
 
 
-def test_a_setting_that_a_dtype_cannot_hold(doors: Any) -> None:
+def test_a_setting_that_does_not_fit_into_a_dtype(doors: Any) -> None:
     out, message = np.zeros(1, np.uint8), ctypes.create_string_buffer(4096)
     given = out.ctypes.data_as(ctypes.c_void_p)
     assert doors.door_setting(4, ctypes.c_double(256), given, message) == 3

@@ -31,7 +31,7 @@ SEEDS = [(2**64 - 1) // 19 * k for k in range(20)]  # from 0 to the largest
 
 
 class Watched:
-    """A runner that keeps the token ids that it computes."""
+    """A runner that records the token ids that it computes."""
 
     def __init__(self, runner: Any) -> None:
         self.runner, self.indices = runner, list[list[int]]()
@@ -76,7 +76,7 @@ def test_settings(native: Any, int8_bundle: Path, changed: dict[str, Any]) -> No
 
 @pytest.mark.filterwarnings("ignore:the prompt has")
 def test_a_list_of_prompts_and_its_previews(native: Any, tmp_path: Path) -> None:
-    """The k-th of a list equals it alone, in C as in Python; so do the previews."""
+    """Picture k of a list equals that of its prompt and seed, in C as in Python; so do the previews."""
     bundle = make_letters_bundle(tmp_path / "tiny")
     python, handle = load(bundle), Handle(native, bundle)
     prompts, seeds = ["ab", "zebra crossing", "ab"], [5, 0, 2**64 - 1]
@@ -101,15 +101,15 @@ def test_a_list_of_prompts_and_its_previews(native: Any, tmp_path: Path) -> None
     handle.close()
 
 
-@pytest.mark.parametrize("halved", [False, True])
-def test_a_context_array(native: Any, build_once: BuildOnce, tools: Tools, halved: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fp16_cache", [False, True])
+def test_a_context_array(native: Any, build_once: BuildOnce, tools: Tools, fp16_cache: bool, tmp_path: Path) -> None:
     """A bundle without a text model: T 10, D 56; at fp32, and at int8 with its KV cache in FP16."""
     random = np.random.default_rng(0)
     tokens = random.standard_normal((2, 10, 56)).astype(np.float32)
     mask = np.stack([np.arange(10) < 6, np.arange(10) < 3])
     bundle = build_once(GOLDEN / "plain", Precision.FP32)
-    if halved:
-        contexts, bundle = tmp_path / "contexts.npz", tmp_path / "halved"
+    if fp16_cache:
+        contexts, bundle = tmp_path / "contexts.npz", tmp_path / "fp16-cache"
         np.savez(contexts, context=tokens, context_mask=mask)
         options = BuildOptions(GOLDEN / "plain", bundle, contexts=contexts, int8_scheme=Int8Scheme.STATIC)
         build(replace(options, fp16_cache_from=0), tools=tools)

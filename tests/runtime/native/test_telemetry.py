@@ -1,4 +1,4 @@
-"""Drawing a picture talks to nobody, although ONNX Runtime's official builds would (1.29 and later)."""
+"""Drawing a picture contacts no machine, although ONNX Runtime's official builds would (1.29 and later)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.runtime.native.conftest import ROOT, Build, run
 from tests.runtime.native.letters_bundle import make_letters_bundle
 
-SECONDS = 12  # the first call comes after two to four
+SECONDS = 12  # ONNX Runtime connects after two to four
 PYTHON = """
 import sys, time
 from hart_edge.engines.loading import load
@@ -25,7 +25,7 @@ handle = Handle(load(sys.argv[2]), sys.argv[1])
 handle.generate("ab", seed=7)
 """
 
-# What hart-edge plan and bench count graphs with.
+# How hart-edge plan and bench open graphs to count them.
 COUNTING = """
 import sys
 from pathlib import Path
@@ -36,7 +36,7 @@ Graph(Path(sys.argv[1]) / "graphs" / "decoder.onnx")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("program", [PYTHON, C], ids=["python", "c"])
-def test_nobody_is_called(built: Build, engine: Path, tmp_path: Path, program: str) -> None:
+def test_no_connection_is_attempted(built: Build, engine: Path, tmp_path: Path, program: str) -> None:
     watch = tmp_path / "watch.so"
     run("cc", "-shared", "-fPIC", Path(__file__).with_name("name_lookups.c"), "-o", watch)
     bundle = make_letters_bundle(tmp_path / "letters")
@@ -50,14 +50,14 @@ def test_nobody_is_called(built: Build, engine: Path, tmp_path: Path, program: s
         return done.stderr.splitlines()
 
     assert lookups(program, bundle, built.library) == []
-    # The watch does see: the same library, asked as a program of nobody's would.
+    # The same library in a program without hart-edge is seen to connect, so the check works.
     plain = "import onnxruntime, sys, time\nonnxruntime.InferenceSession(sys.argv[1])"
     assert any("lookup of" in line for line in lookups(plain, bundle / "graphs" / "decoder.onnx"))
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0")])
 @pytest.mark.parametrize("program", [PYTHON, C, COUNTING], ids=["python", "c", "counting"])
-def test_a_choice_of_the_users_stands(
+def test_a_telemetry_setting_of_the_user_is_kept(
     built: Build, engine: Path, tmp_path: Path, program: str, given: str | None, expected: str
 ) -> None:
     bundle = make_letters_bundle(tmp_path / "letters")

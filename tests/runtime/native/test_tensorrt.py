@@ -1,7 +1,7 @@
-"""Bundles of engines in the C library: the same plan on a device's buffers, held against ONNX Runtime's pictures.
+"""Bundles of engines in the C library: the same plan on buffers of a device, compared with ONNX Runtime's pictures.
 
-There is no GPU: a CUDA whose device memory is this process's, and a TensorRT whose engines are graphs that ONNX Runtime
-computes (tensorrt/). All that is not a call into the two is the library's own.
+There is no GPU. Two fakes stand in for the libraries (tensorrt/): a CUDA whose device memory is memory of this process,
+and a TensorRT whose engines are graphs that ONNX Runtime computes. All other code is the library's own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REMEDY = "; build the engines for this machine with hart-edge engines BUNDLE --t
 
 @dataclasses.dataclass(frozen=True)
 class Fakes:
-    """The loaded driver, for its counters, and how to open a bundle with the fake TensorRT."""
+    """The fake driver with its counters, and a way to open a bundle with the fake TensorRT."""
 
     cuda: Any
     open: Callable[..., Handle]
@@ -67,7 +67,7 @@ def refusal(function: Callable[..., Any], *arguments: Any, **more: Any) -> tuple
 
 
 def test_the_shipped_model_draws_what_onnx_runtime_draws(fakes: Fakes, int8_bundle: Path, tmp_path: Path) -> None:
-    """Token ids, pixels and every preview; twice with one handle, so nothing of a picture stays for the next."""
+    """Token ids, pixels and every preview; twice with one handle, since nothing of a picture may affect the next."""
     python = load(int8_bundle, threads=1)
     handle = fakes.open(with_engines(int8_bundle, tmp_path / "engines"))
     for prompt, seed in (("man astronaut", 7), ("red heart", 2**64 - 1)):
@@ -87,8 +87,8 @@ def test_the_shipped_model_draws_what_onnx_runtime_draws(fakes: Fakes, int8_bund
     handle.close()
 
 
-def test_only_what_the_host_has_or_wants_is_copied(fakes: Fakes, engines: Path) -> None:
-    """Prompt, noise, settings and zeros go up; pixels, `finite` and the token ids come down. Nothing else."""
+def test_only_inputs_and_results_are_copied(fakes: Fakes, engines: Path) -> None:
+    """Prompt, noise, settings and zeros are uploaded; pixels, `finite` and token ids are downloaded. Nothing else."""
     manifest: Manifest = parse((engines / "manifest.json").read_bytes())
     buffers = manifest.plan.buffers.values()
     filled = (BufferKind.INPUT, BufferKind.SETTING, BufferKind.NOISE, BufferKind.ZERO)
@@ -103,7 +103,7 @@ def test_only_what_the_host_has_or_wants_is_copied(fakes: Fakes, engines: Path) 
     handle.close()
 
 
-def test_closing_gives_all_memory_of_the_device_back(fakes: Fakes, engines: Path) -> None:
+def test_closing_frees_all_memory_of_the_device(fakes: Fakes, engines: Path) -> None:
     assert fakes.cuda.fake_cuda_in_use() == 0
     handle = fakes.open(engines)
     in_use = fakes.cuda.fake_cuda_in_use()
@@ -122,7 +122,7 @@ def test_a_picture_is_cancelled_between_two_runs(fakes: Fakes, engines: Path) ->
     handle.close()
 
 
-# Refusals: before an engine is opened, from the manifest
+# Refusals from the manifest, before an engine is opened
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_engines_of_another_machine(
         ({"hardware_compatibility": HardwareCompatibility.AMPERE_PLUS}, {"ARCHITECTURE": "120"}),
     ],
 )
-def test_engines_that_say_they_run_here(
+def test_engines_that_are_compatible_with_this_machine(
     fakes: Fakes,
     graphs: Path,
     tmp_path: Path,
@@ -188,7 +188,7 @@ def test_engines_that_say_they_run_here(
     handle.close()
 
 
-def test_graphs_for_tensorrt_are_no_engines(fakes: Fakes, graphs: Path, tmp_path: Path) -> None:
+def test_a_portable_tensorrt_bundle_is_refused(fakes: Fakes, graphs: Path, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(graphs, tmp_path / "portable"))
     manifest = parse((bundle / "manifest.json").read_bytes())
     portable = dataclasses.replace(manifest, target=TargetSpec(Target.TENSORRT, None))

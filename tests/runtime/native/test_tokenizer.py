@@ -1,4 +1,4 @@
-"""The C tokenizer gives the ids of the tokenizers package: texts of all scripts, long ones, and what is no text."""
+"""The C tokenizer gives the ids of the tokenizers package: texts of all scripts, long texts, and invalid ones."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def llama3() -> str:
 
 
 def whole_words() -> str:
-    """ignore_merges, and both patterns after each other."""
+    """ignore_merges, and both patterns one after the other."""
     file = qwen2(pre_tokenizer=sequence(split(), byte_level(use_regex=True)))
     file["model"]["ignore_merges"] = True
     return json.dumps(file)
 
 
 def spaced_merges() -> str:
-    """Merges as "a b", and no pattern at all: words as long as texts."""
+    """Merges as "a b", and no pattern, so that a text is a single word."""
     file = qwen2(pre_tokenizer=byte_level())
     file["model"]["merges"] = ["#version: 0.2", *(" ".join(pair) for pair in file["model"]["merges"])]
     return json.dumps(file)
@@ -93,7 +93,7 @@ def test_ids_equal_python_on_200000_texts(doors: Any, definition: Callable[[], s
 
 
 def test_known_ids(doors: Any) -> None:
-    """In numbers, so that a change of both sides shows: the shipped file, and the small one by hand."""
+    """Written out, so that a change of both sides is noticed: ids of the shipped file, and of the small one by hand."""
     prompts = ["a red heart", "man astronaut", "It's \u0130STANBUL"]
     expected = [[270, 498, 402], [300, 843], [221, 278, 7, 83, 221, 73, 137, 230, 313, 261, 66, 409]]
     assert CTokenizer(doors, shipped()).encode(prompts) == expected
@@ -103,7 +103,7 @@ def test_known_ids(doors: Any) -> None:
 
 
 def random_definition(source: random.Random) -> tuple[str, list[str]]:
-    """A file with few merges, and holes in its alphabet, ids and added tokens; and contents of its added tokens."""
+    """A file with few merges and gaps in its alphabet, ids and added tokens; and the texts of its added tokens."""
     atoms = [
         "a",
         "b",
@@ -133,7 +133,7 @@ def random_definition(source: random.Random) -> tuple[str, list[str]]:
         tokens += [f"<0x{byte:02X}>" for byte in range(256) if source.random() < source.choice([1, 0.9])]
     tokens = list(dict.fromkeys(tokens))
     ids = range(len(tokens))
-    if source.random() < 0.3:  # holes, and ids of two tokens
+    if source.random() < 0.3:  # gaps, and ids that two tokens share
         ids = [source.randrange(3 * len(tokens)) for _ in tokens]
     model = {
         "type": "BPE",
@@ -163,7 +163,7 @@ def random_definition(source: random.Random) -> tuple[str, list[str]]:
 
 @pytest.mark.filterwarnings("ignore")
 def test_random_definitions(doors: Any) -> None:
-    """Unknown bytes, fallbacks, ids in disorder, added tokens of spaces that overlap."""
+    """Unknown bytes, byte fallbacks, ids out of order, added tokens whose spaces overlap."""
     source = random.Random(5)
     compared = 0
     for _ in range(150):
@@ -171,7 +171,7 @@ def test_random_definitions(doors: Any) -> None:
         probes = ["".join(source.choices(pieces, k=source.randrange(12))) for _ in range(20)]
         try:
             tokenizer = CTokenizer(doors, definition)
-        except RefusedError as refused:  # which of the two Python takes, depends on the run
+        except RefusedError as refused:  # which of the two tokens Python uses depends on the run
             assert "expected every token once, as it is normalised" in refused.message
             continue
         python = PythonTokenizer(definition)
@@ -207,7 +207,7 @@ LONG: dict[str, Callable[[int], str]] = {
 
 @pytest.mark.parametrize("kind", LONG)
 def test_long_texts(doors: Any, kind: str) -> None:
-    """10 kB as in Python, and 400 kB in a few tenths of a second: quadratic time would be minutes."""
+    """10 kB give Python's ids, and 400 kB take a few tenths of a second, where quadratic time would be minutes."""
     definition = json.dumps(qwen2(added_tokens=[*qwen2()["added_tokens"], *FLAGGED[:7]]))
     assert differences(doors, definition, [LONG[kind](10_000)]) == []
     tokenizer = CTokenizer(doors, definition)
@@ -216,8 +216,8 @@ def test_long_texts(doors: Any, kind: str) -> None:
     assert time.monotonic() - start < 10
 
 
-def test_spaces_that_every_token_takes(doors: Any) -> None:
-    """A token of two spaces that takes the spaces behind it: each would measure the whole rest."""
+def test_runs_of_spaces_around_many_added_tokens(doors: Any) -> None:
+    """The token is two spaces and takes the spaces after it; if each scanned the rest, time would be quadratic."""
     tokenizer = CTokenizer(doors, with_flags())
     start = time.monotonic()
     assert tokenizer.encode([" " * 400_000]) == [[tokenizer.token_id("  ")] * 200_000]
@@ -239,7 +239,7 @@ def test_spaces_that_every_token_takes(doors: Any) -> None:
         ("\ud83d".encode("utf-16", "surrogatepass"), 0),
     ],
 )
-def test_no_utf8(doors: Any, text: bytes, at: int) -> None:
+def test_invalid_utf8_is_refused(doors: Any, text: bytes, at: int) -> None:
     with pytest.raises(RefusedError) as refused:
         CTokenizer(doors, json.dumps(small())).encode([text])
     assert refused.value.status == Status.INPUT_ERROR
@@ -249,7 +249,7 @@ def test_no_utf8(doors: Any, text: bytes, at: int) -> None:
 
 
 def test_random_bytes(doors: Any) -> None:
-    """What Python decodes is taken, what it does not is refused."""
+    """Bytes that Python decodes are accepted, all others are refused."""
     source, tokenizer = random.Random(3), CTokenizer(doors, json.dumps(small()))
     taken = 0
     for _ in range(4000):
@@ -285,5 +285,5 @@ def test_token_ids_equal_python(doors: Any, definition: Callable[[], str]) -> No
 def test_threads_share_a_tokenizer(doors: Any) -> None:
     tokenizer, probes = CTokenizer(doors, as_qwen2()), list(texts(2000, seed=9))
     alone = tokenizer.encode(probes)
-    with ThreadPoolExecutor(4) as pool:  # ctypes lets the others run during a call
+    with ThreadPoolExecutor(4) as pool:  # ctypes releases the GIL during a call
         assert list(pool.map(tokenizer.encode, [probes] * 8)) == [alone] * 8

@@ -1,4 +1,4 @@
-"""tokenizer.json files that the C tokenizer refuses, and why; files that were broken at random."""
+"""tokenizer.json files that the C tokenizer refuses, with the reasons, and files with random damage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ File = dict[str, Any]
 
 
 def refusal(doors: Any, definition: str | bytes) -> str:
-    """Why a file is refused; that it is a bundle error, and one line."""
+    """The message with which a file is refused, which must be a bundle error of one line."""
     with pytest.raises(RefusedError) as refused:
         CTokenizer(doors, definition)
     assert refused.value.status == Status.BUNDLE_ERROR
@@ -227,8 +227,8 @@ def test_refused(doors: Any, kind: str) -> None:
     assert refusal(doors, json.dumps(file)) == expected
 
 
-def test_unknown_token_that_no_byte_needs(doors: Any) -> None:
-    """Published files name one that is not there; with all 256 bytes in the vocabulary it is never missed."""
+def test_a_missing_unknown_token_that_no_byte_needs(doors: Any) -> None:
+    """Published files name an unknown token that is missing; with all 256 bytes in the vocabulary none is needed."""
     file = small()
     file["model"]["unk_token"] = "<unk>"
     definition = json.dumps(file)
@@ -272,7 +272,7 @@ NO_JSON: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("kind", NO_JSON)
-def test_no_json(doors: Any, kind: str) -> None:
+def test_malformed_json_is_refused(doors: Any, kind: str) -> None:
     data, expected = NO_JSON[kind]
     assert refusal(doors, data).startswith(expected)
 
@@ -283,7 +283,7 @@ def test_token_twice(doors: Any) -> None:
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Of everything in a file but decoder, padding and truncation, which have no part in encoding."""
+    """Paths of all values in a file, but for decoder, padding and truncation, which encoding does not use."""
     if path[:1] in [("decoder",), ("padding",), ("truncation",)]:
         return
     if path:
@@ -305,7 +305,7 @@ VALUES = [
 
 
 def test_broken_values(doors: Any) -> None:
-    """One value replaced, removed or added: what C takes, Python takes too, and gives the same ids."""
+    """One value replaced, removed or added: files that C accepts, Python accepts too, with the same ids."""
     source, where = random.Random(6), list(paths(small()))
     seldom = [path for path in where if path[:2] == ("model", "vocab")]
     where = [path for path in where if path[:2] != ("model", "vocab")] + source.sample(seldom, 8)
@@ -337,7 +337,7 @@ def test_broken_values(doors: Any) -> None:
 
 
 def test_broken_bytes(doors: Any) -> None:
-    """Bytes changed, removed, repeated and inserted: a tokenizer or an error, and a message of UTF-8."""
+    """Bytes changed, removed, repeated and inserted: the result is a tokenizer, or an error with a message in UTF-8."""
     source, whole = random.Random(8), json.dumps(small(), ensure_ascii=False).encode()
     bits = [
         b"[",

@@ -1,6 +1,6 @@
-"""Every code point: the C tokenizer has the classes, NFC and small letters that the tokenizers package has.
+"""Every code point: the C tokenizer has the classes, NFC and lower case of the tokenizers package.
 
-A package with tables of a newer Unicode fails here; `python -m tests.runtime.native.tokenizer_tables` takes them over.
+A package with tables of a newer Unicode fails here; `python -m tests.runtime.native.tokenizer_tables` adopts them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.runtime.native.tokenizer_door import CTokenizer, differences
 from tests.runtime.native.tokenizer_files import ALPHABET, GPT2, LOWER, NFC, QWEN2, added, byte_level, of_bytes, split
 
 EVERY = [*range(0xD800), *range(0xE000, 0x110000)]
-# The alphabets, wherever the category changes, and some of all the others.
+# All alphabets, the code points at which the category changes, and a sample of the others.
 CATEGORY = {c: unicodedata.category(chr(c)) for c in EVERY}
 SOME = [c for c in EVERY if c < 0x2000 or c % 32 == 0 or CATEGORY.get(c - 1) != CATEGORY[c] != CATEGORY.get(c + 1)]
 CODE_POINTS = [pytest.param(SOME, id="some"), pytest.param(EVERY, id="every", marks=pytest.mark.slow)]
@@ -39,13 +39,13 @@ def test_classes(doors: Any, code_points: list[int], regex: str) -> None:
 
 
 @pytest.mark.parametrize("code_points", CODE_POINTS)
-def test_small_letters(doors: Any, code_points: list[int]) -> None:
+def test_lower_case(doors: Any, code_points: list[int]) -> None:
     assert differences(doors, of_bytes(LOWER), list(contexts(code_points, "*"))) == []
 
 
 @pytest.mark.parametrize("code_points", CODE_POINTS)
 def test_nfc(doors: Any, code_points: list[int]) -> None:
-    """Alone, behind a letter, before marks, and among marks of the first and the last class."""
+    """By itself, after a letter, before marks, and among marks of the first and the last combining class."""
     texts = list(contexts(code_points, "*e*\u0301*\u0327\u0301*\u0334\u0345\n"))
     assert differences(doors, of_bytes(NFC), texts) == []
 
@@ -71,7 +71,7 @@ def composing() -> tuple[list[int], list[int]]:
 
 @pytest.mark.parametrize("count", [20_000, pytest.param(500_000, marks=pytest.mark.slow)])
 def test_nfc_of_random_characters(doors: Any, count: int) -> None:
-    """Runs of characters that compose, of every script that has some, also younger ones than the package's tables."""
+    """Runs of characters that compose, of every script that has any, and some newer than the package's tables."""
     source = random.Random(4)
     any_of, marks = composing()
     texts = [
@@ -82,7 +82,7 @@ def test_nfc_of_random_characters(doors: Any, count: int) -> None:
 
 
 def bytes_as_ids(text: str) -> list[int]:
-    """What of_bytes gives for a text that needs no normalising."""
+    """The ids that of_bytes gives for a text which normalisation does not change."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     characters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}

@@ -1,4 +1,4 @@
-"""A bundle that changes while it is open in C: what is open goes on, what is opened later must be what was verified."""
+"""A bundle that changes while C has it open: open files keep working, files opened later must be the verified ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_an_open_bundle_outlives_its_folder(native: Any, folder: Path) -> None:
     handle.close()
 
 
-def test_a_file_that_is_written_in_place_is_told(native: Any, folder: Path) -> None:
+def test_a_file_that_is_written_in_place_is_reported(native: Any, folder: Path) -> None:
     handle = Handle(native, folder, wait_for_all=1)
     handle.generate("ab")
     data = (folder / "constants.bin").read_bytes()
@@ -111,7 +111,7 @@ def test_available_memory_is_the_limit_of_a_group(doors: Any, tmp_path: Path) ->
         ("No Op registered for NoSuchOperator", 0),
     ],
 )
-def test_what_engines_say_of_memory(doors: Any, message: str, memory: int) -> None:
+def test_out_of_memory_messages_of_engines(doors: Any, message: str, memory: int) -> None:
     from hart_edge.engines.onnxruntime.session import is_out_of_memory
 
     assert doors.door_is_out_of_memory(message.encode()) == memory == is_out_of_memory(RuntimeError(message))

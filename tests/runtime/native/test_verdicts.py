@@ -1,4 +1,4 @@
-"""Malformed bundles: the lists of the Python tests, and the same verdicts with the same words from C."""
+"""Malformed bundles: C gives the same verdicts on the lists of the Python tests, in the same words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from tests.bundle.hub_cache import DEPTHS, WAYS_OUT, hub_cache
 from tests.bundle.make_bundle import make_bundle
 from tests.runtime.native.library import Handle, NativeError, Status
 
-# What C says in other words than Python. Its JSON reader is another, and stops at some of what Python refuses later.
+# Messages of C that differ from Python's. Its JSON reader is another one, and stops at some things that Python refuses
+# later.
 OTHER_WORDS = {
     "structure-integer_of_1000_digits": "expected JSON, found number overflow",
     "structure-path_surrogate": "expected JSON, found",
@@ -48,7 +49,7 @@ def folder(pristine: Path, tmp_path: Path) -> Path:
 
 
 def ask(door: Any, *arguments: Any) -> str:
-    """What the door says: "" where it accepts, else the message of a bundle error."""
+    """Call a test entry point: "" where it accepts, else the message of a bundle error."""
     message = ctypes.create_string_buffer(4096)
     status = door(*arguments, message)
     assert status in (Status.OK, Status.BUNDLE_ERROR), message.value
@@ -69,7 +70,7 @@ def test_a_spoilt_bundle_is_refused(doors: Any, folder: Path, name: str) -> None
     assert "\n" not in message and len(message) < 1200
 
 
-def test_there_are_more_than_forty(doors: Any) -> None:
+def test_there_are_more_than_forty_corruptions(doors: Any) -> None:
     assert len(CORRUPTIONS) > 150 and OTHER_WORDS.keys() <= CORRUPTIONS.keys()
 
 
@@ -84,7 +85,7 @@ def test_most_refusals_are_word_for_word_those_of_python(doors: Any, pristine: P
     assert same / len(CORRUPTIONS) > 0.9
 
 
-# Hugging Face caches, links, and what is no bundle.
+# Hugging Face caches, links, and paths that are no bundle.
 
 
 def test_links_inside_and_to_the_folder_are_followed(doors: Any, folder: Path) -> None:
@@ -127,9 +128,10 @@ def test_a_bundle_without_constants_opens(doors: Any, folder: Path) -> None:
     assert ask(doors.door_open_bundle, str(folder).encode()) == ""
 
 
-TABLES = ("files", "constants", "buffers", "inputs", "outputs", "tools")  # entries alike: two of each are tried
+# Tables whose entries are alike: two of each are tried.
+TABLES = ("files", "constants", "buffers", "inputs", "outputs", "tools")
 
-# Every key, every type, every damage: what one reader takes the other takes.
+# Every key, every type, random damage: both readers accept the same.
 
 
 def python_takes(data: bytes) -> bool:
@@ -188,7 +190,7 @@ def test_both_readers_agree_on_every_type(doors: Any, pristine: Path) -> None:
         b"\x0c{}",
     ],
 )
-def test_json_that_is_none(doors: Any, data: bytes) -> None:
+def test_malformed_json_gets_the_same_verdict(doors: Any, data: bytes) -> None:
     message = ask(doors.door_parse, data, len(data))
     assert not python_takes(data)
     assert message.startswith("manifest.json: top level: expected ") and "this key" not in message
@@ -226,8 +228,8 @@ def test_damaged_graphs_get_the_same_verdict(doors: Any, pristine: Path, tmp_pat
     assert taken > 40
 
 
-def test_the_guard_takes_what_pythons_takes(doors: Any, tmp_path: Path) -> None:
-    """Numbers at the edges of external data: 19 digits twice would wrap around in 64 bits."""
+def test_the_onnx_guard_accepts_what_pythons_accepts(doors: Any, tmp_path: Path) -> None:
+    """Numbers at the limits of external data: the sum of two numbers of 19 digits would overflow 64 bits."""
     for offset, length, size, good in [
         ("0", "64", 64, True),
         ("64", "0", 64, True),
@@ -255,7 +257,7 @@ def test_the_guard_takes_what_pythons_takes(doors: Any, tmp_path: Path) -> None:
 
 
 def test_a_refusal_reaches_the_caller(native: Any, folder: Path) -> None:
-    """From the file to hart_edge_last_error."""
+    """The message gets from the reader to hart_edge_last_error."""
     CORRUPTIONS["files-file_altered"].edit(folder)
     with pytest.raises(
         NativeError, match=r"README\.md: expected sha256 4cc72c0b90fc\.\.\., found .*: the file was"

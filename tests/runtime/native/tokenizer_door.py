@@ -1,4 +1,4 @@
-"""The C tokenizer and the tokenizers package behind one face, to be held against each other."""
+"""The C tokenizer and the tokenizers package with one interface, so that tests can compare them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MESSAGE = 4096
 
 
 class RefusedError(Exception):
-    """A call that threw."""
+    """A call that threw in C."""
 
     def __init__(self, status: int, message: bytes) -> None:
         self.status, self.message = Status(status), message.decode("utf-8")
@@ -69,7 +69,7 @@ class CTokenizer:
 
 
 class PythonTokenizer:
-    """The package's, as runtime/prompt_tokenizer.py has it."""
+    """The tokenizers package, as runtime/prompt_tokenizer.py uses it."""
 
     def __init__(self, definition: str) -> None:
         self._tokenizer = tokenizers.Tokenizer.from_str(definition)
@@ -85,7 +85,7 @@ class PythonTokenizer:
 
 
 def differences(doors: Any, definition: str, texts: Sequence[str]) -> list[tuple[str, list[int], list[int]]]:
-    """(text in ASCII, ids in C, ids in Python) where they differ: at most ten."""
+    """(text in ASCII, ids in C, ids in Python) where they differ, at most ten of them."""
     in_c, in_python = CTokenizer(doors, definition).encode(texts), PythonTokenizer(definition).encode(texts)
     assert len(in_c) == len(in_python) == len(texts)
     rows = zip(texts, in_c, in_python, strict=True)

@@ -1,4 +1,4 @@
-"""tokenizer.json files to test with: as Qwen2 has it, in variants, and one whose ids are the bytes of the text."""
+"""tokenizer.json files for tests: that of Qwen2, variants of it, and one whose ids are the bytes of the text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def added(content: str, id: int = 0, **flags: bool) -> dict[str, Any]:
     return {"id": id, "content": content, **{name: flags.get(name, False) for name in names}}
 
 
-# Special tokens as Qwen2 has them, and tokens with every flag: words, parts of words, spaces, one that NFC changes.
+# Qwen2's special tokens; below, tokens with every flag: words, parts of words, spaces, one that NFC changes.
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 FLAGGED = [
     added("<l>", lstrip=True),
@@ -61,7 +61,7 @@ FLAGGED_TEXTS = [token["content"] for token in FLAGGED] + ["norm", "e\u0301", "E
 
 @functools.cache
 def trained_model() -> str:
-    """A BPE model of 2,500 tokens, trained on 8,000 texts of all scripts; half a second, once a run."""
+    """A BPE model of 2,500 tokens, trained once per run on 8,000 texts of all scripts, in half a second."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -77,7 +77,7 @@ def trained_model() -> str:
 
 
 def qwen2(**changed: Any) -> dict[str, Any]:
-    """A tokenizer.json with Qwen2's keys and values, and another model; `changed` replaces keys of the file."""
+    """A tokenizer.json with Qwen2's keys and values but another model; `changed` replaces keys of the file."""
     file = {
         "version": "1.0",
         "truncation": None,
@@ -89,7 +89,7 @@ def qwen2(**changed: Any) -> dict[str, Any]:
         "decoder": byte_level(),
     }
     model = {} if "model" in changed else {"model": json.loads(trained_model())}
-    return copy.deepcopy(file | model | changed)  # free to be edited
+    return copy.deepcopy(file | model | changed)  # callers may edit it
 
 
 def small(**changed: Any) -> dict[str, Any]:
@@ -123,8 +123,8 @@ def small(**changed: Any) -> dict[str, Any]:
 
 
 def of_bytes(normalizer: Any, pre_tokenizer: Any = None, added_tokens: Any = ()) -> str:
-    """The ids are the bytes of the normalised text. With a Split and add_prefix_space behind it, every word that does
-    not begin with a space gets one, so that they show where it was cut."""
+    """The ids are the bytes of the normalised text. With a Split, followed by add_prefix_space, every word that does
+    not begin with a space gets one, so that the ids show where the text was split."""
     model = {"type": "BPE", "vocab": {character: i for i, character in enumerate(ALPHABET)}, "merges": []}
     return json.dumps(
         {

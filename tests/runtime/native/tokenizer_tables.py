@@ -1,9 +1,9 @@
-"""The tokenizers package -> runtime/native/src/text/tokenizer_tables.h: letters, numbers, spaces, words, small letters.
+"""The tokenizers package -> runtime/native/src/text/tokenizer_tables.h: classes, NFC and lower case.
 
-Every Unicode library has tables of some version of Unicode, and the package has three (its regular expressions, its
-normaliser, its cases). The C tokenizer has to give its ids, so its tables are measured here, code point by code point,
-through the package's public functions. Takes a minute; run it again when a release of the package changes its tables,
-which test_tokenizer_unicode.py finds:
+Every Unicode library has tables of some version of Unicode, and the package has three (for regular expressions, for
+normalisation, for lower case). The C tokenizer must give the same ids, so the tables are measured here, code point by
+code point, through the package's public functions. Takes a minute; run it again when a release of the package changes
+its tables, which test_tokenizer_unicode.py finds:
 
     python -m tests.runtime.native.tokenizer_tables
 """
@@ -28,7 +28,7 @@ lower = normalizers.Lowercase().normalize_str
 
 
 def matched(pattern: str) -> set[int]:
-    """Code points that a class of the package's regular expressions (Split, ByteLevel) takes."""
+    """Code points that match a class in the package's regular expressions (Split, ByteLevel)."""
     split = pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
     text = "".join(map(chr, CODE_POINTS))
     return {CODE_POINTS[i] for _, (start, end) in split.pre_tokenize_str(text) for i in range(start, end)}
@@ -55,12 +55,12 @@ def composing() -> set[int]:
         # Marks of the last (240) and of the first (1) combining class, on the side where c would have to move.
         elif nfd("\u0345" + character) != "\u0345" + character or nfd(character + "\u0334") != character + "\u0334":
             found.add(c)
-    # The vowels and final consonants of Hangul compose by arithmetic; NFD above has named them, and their syllables.
+    # Vowels and final consonants of Hangul compose by arithmetic; NFD above has found them and their syllables.
     return found
 
 
 def runs(value: Callable[[int], int], fill: Callable[[int], int]) -> Iterator[tuple[int, int]]:
-    """(first code point, its class) wherever the class changes; bits of fill(c) may be either, and stay as they are."""
+    """(first code point, its class) wherever the class changes. Bits of fill(c) may have any value."""
     current = 0
     for c in range(0x110000):
         free = fill(c)
@@ -71,7 +71,7 @@ def runs(value: Callable[[int], int], fill: Callable[[int], int]) -> Iterator[tu
 
 
 def cases() -> Iterator[tuple[int, int, int, int]]:
-    """(first, last, step, distance): every step-th code point from first to last has its small letter at distance."""
+    """(first, last, step, distance): every step-th code point from first to last has its lower case `distance` on."""
     row: list[int] = []
     for c in CODE_POINTS:
         small = lower(chr(c))
@@ -114,8 +114,8 @@ def main() -> None:
         return sum(bit for bit, members in sets.items() if c in members)
 
     def free(c: int) -> int:
-        # A character that was there in Unicode 3.2 and composes with nothing never will (Unicode's stability policy):
-        # it may pass through any library's NFC, which saves runs.
+        # A character of Unicode 3.2 that composes with nothing never will (Unicode's stability policy), so the NFC of
+        # every library leaves it as it is. Its bit may have either value, which saves runs.
         old = unicodedata.ucd_3_2_0.category(chr(c)) != "Cn"
         return COMPOSES if old and c not in sets[COMPOSES] else 0
 

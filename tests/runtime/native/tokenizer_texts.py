@@ -1,11 +1,11 @@
-"""Seeded texts of every script, for holding the C tokenizer against the tokenizers package."""
+"""Seeded texts of every script, to compare the C tokenizer with the tokenizers package."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
 
-# First and last character of blocks of every kind of script, cased and not, with digits, marks and unassigned ones.
+# First and last character of blocks of every kind of script: with and without case, digits, marks, unassigned ones.
 BLOCKS = [
     (0x20, 0x7E), (0x20, 0x7E), (0x20, 0x7E), (0xA0, 0x24F), (0x250, 0x2FF), (0x370, 0x3FF), (0x400, 0x52F),
     (0x531, 0x58F), (0x591, 0x5F4), (0x600, 0x6FF), (0x700, 0x74F), (0x7C0, 0x7FF), (0x8A0, 0x8FF), (0x900, 0x97F),
@@ -27,7 +27,7 @@ MARKS = [
 BASES = [
     *map(ord, "aeiouncsAEIOUNCSK"), 0x3B1, 0x3A9, 0x415, 0x9C7, 0x1100, 0xAC00, 0x304B, 0x1D158, 0x212A, 0x1E9B,
 ]  # fmt: skip
-# With a selector, a family joined, a skin colour, a flag of two, a keycap, a flag of tags, a recent one, a plain one.
+# Emoji with a selector, joiners, a skin tone, of two letters (a flag), a keycap, of tags; a recent one, a plain one.
 EMOJI = [
     "\u2764\ufe0f", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f44b\U0001f3fd", "\U0001f1e9\U0001f1ea",
     "1\ufe0f\u20e3", "\U0001f3f4\U000e0067\U000e007f", "\U0001fae8", "\u263a",
@@ -36,8 +36,8 @@ SPACES = [
     " ", " ", "  ", "   ", "\n", "\r\n", "\n\n ", "\t", " \n", "\u00a0", "\u3000", "\u2028", "\x85", "\x0b", "\x1c",
     "\u200b",
 ]  # fmt: skip
-# Where patterns, cases and added tokens are decided: contractions, also with the long s; numbers; small forms of two
-# characters or of none; words of the shipped model.
+# Texts on which patterns, lower case and added tokens depend: contractions, also with the long s; numbers; characters
+# whose lower case is special; words of the shipped model.
 HINGES = [
     "'s", "'S", "'\u017f", "'t", "'re", "'RE", "'ve", "'m", "'ll", "'LL", "'d", "'", "''s", "I'm", "don't", "\u2019s",
     "'K", "'\u212a", "123", "1234567", "3.14", "\u0663\u0664", "\u00bd", "\u2167", "...", "!?", "/\n", ".\r\n\n", "#$%",
@@ -47,7 +47,7 @@ HINGES = [
 
 
 def texts(count: int, seed: int, tokens: Sequence[str] = ()) -> Iterator[str]:
-    """`count` texts of 0 to about 60 characters; some hold one of `tokens`, whole or cut."""
+    """`count` texts of 0 to about 60 characters; some contain one of `tokens`, whole or in part."""
     source = random.Random(seed)
     for _ in range(count):
         yield "".join(_piece(source, tokens) for _ in range(source.randrange(8)))

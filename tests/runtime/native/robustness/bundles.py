@@ -1,4 +1,4 @@
-"""What the programs of this folder are run on: two whole bundles, and every spoilt one of corrupt_bundles.py."""
+"""Bundles for the programs of this folder: two complete ones, and every spoilt one of corrupt_bundles.py."""
 
 import shutil
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tests.runtime.native.robustness.context_bundle import make_context_bundle
 class Bundles:
     prompts: Path
     contexts: Path
-    corrupt: Path  # NAME/around/bundle each: some of them are spoilt beside their folder
+    corrupt: Path  # each is NAME/around/bundle, since some edits put files beside the bundle
 
 
 def make_bundles(folder: Path) -> Bundles:

@@ -1,4 +1,4 @@
-"""The programs of this folder: plain beside the library that the other tests build, and under sanitizers."""
+"""The programs of this folder, built plain with the library of the other native tests, and under sanitizers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Runner:
         return self.folder / "libhart_edge_failing_engine.so"
 
     def __call__(self, name: str, *arguments: object, before: tuple[str, ...] = ()) -> str:
-        """What hart_edge_NAME prints; it must succeed, and say nothing else: sanitizers speak on standard error."""
+        """The output of hart_edge_NAME, which must succeed and leave standard error, where sanitizers report, empty."""
         command = [*before, str(self.folder / f"hart_edge_{name}"), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=self.environment)
         assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-8000:]}"
@@ -47,7 +47,7 @@ class Runner:
 
 @pytest.fixture(scope="session")
 def plain(built: Build, engine: Path) -> Runner:
-    """Beside the library of the other native tests."""
+    """The programs with the library of the other native tests."""
     targets = [*COMPILED, *(f"hart_edge_replay_{name}" for name in FUZZERS)]
     run("cmake", "--build", built.folder, "--parallel", "2", "--target", *targets)
     return Runner(built.folder, engine)
@@ -55,12 +55,12 @@ def plain(built: Build, engine: Path) -> Runner:
 
 @pytest.fixture(scope="session")
 def sanitized(built: Build, engine: Path) -> Callable[..., Runner]:
-    """A build under sanitizers, in build/native-check-SANITIZER; what stands in the environment, and what is built."""
+    """A function that builds targets under a sanitizer, in build/native-check-SANITIZER, and runs them."""
 
     def build(sanitizer: str, targets: list[str], *settings: str, **environment: str) -> Runner:
         folder = ROOT / "build" / f"native-check-{sanitizer.split(',')[0]}"
         flags = f"-O1 -g -fno-omit-frame-pointer -fsanitize={sanitizer} -fno-sanitize-recover=all"
-        # PCRE2 and utf8proc linked in: their allocations are made to fail like the library's own.
+        # PCRE2 and utf8proc are linked in, so that their allocations can be made to fail like the library's own.
         run("cmake", "-S", SOURCE, "-B", folder, "-DHART_EDGE_TESTING=ON", "-DHART_EDGE_STATIC_DEPENDENCIES=ON",
             f"-DONNXRUNTIME_ROOT={built.folder / 'onnxruntime'}", "-DCMAKE_BUILD_TYPE=None",
             f"-DCMAKE_C_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={flags}", *settings)  # fmt: skip
@@ -90,14 +90,14 @@ def address(sanitized: Callable[..., Runner]) -> Runner:
 
 @pytest.fixture(scope="session")
 def thread(sanitized: Callable[..., Runner]) -> Runner:
-    """The thread sanitizer. ONNX Runtime is not built for it, so what it calls is not looked at."""
+    """The thread sanitizer. ONNX Runtime is not built with it, so its calls are not checked."""
     options = f"suppressions={HERE / 'threads.supp'}:halt_on_error=1:report_mutex_bugs=0"
     return sanitized("thread", COMPILED, TSAN_OPTIONS=options)
 
 
 @pytest.fixture(scope="session")
 def fuzzers(sanitized: Callable[..., Runner]) -> Runner:
-    """What libFuzzer drives, under the address and undefined-behaviour sanitizers."""
+    """The libFuzzer targets, under the address and undefined-behaviour sanitizers."""
     c, cxx = (
         next(filter(None, map(shutil.which, names)), "") for names in (("clang", "clang-14"), ("clang++", "clang++-14"))
     )

@@ -1,4 +1,4 @@
-"""The tiny bundle without its text model: the plan takes a context (4, 8) and a mask (4,)."""
+"""The tiny bundle without its text model: it takes a context (4, 8) and a mask (4,)."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Writes the seeds of the fuzzers into corpus/ beside the findings that are kept there; `python -m` this module.
+"""Writes the seeds of the fuzzers into corpus/, beside the findings that are kept there; run with `python -m`.
 
-A seed's name begins with `seed-`; a finding's is what libFuzzer called it.
+The name of a seed begins with `seed-`; a finding keeps the name that libFuzzer gave it.
 """
 
 import json
@@ -26,7 +26,7 @@ TEXTS = {
 
 
 def seeds() -> dict[str, bytes]:
-    """FUZZER/NAME and the bytes."""
+    """FUZZER/NAME -> the bytes of the seed."""
     with tempfile.TemporaryDirectory() as folder:
         prompts = make_bundle(Path(folder) / "prompts")
         contexts = make_context_bundle(Path(folder) / "contexts")

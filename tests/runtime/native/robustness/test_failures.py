@@ -1,4 +1,4 @@
-"""Every allocation and every engine call made to fail in turn: an error, no image, no leak, a handle that lasts."""
+"""Every allocation and engine call fails in turn: the result is an error, no image, no leak, a usable handle."""
 
 import logging
 import re
@@ -14,7 +14,7 @@ TRIED = ("open and generate, that one", "generate alone, that one", "open and ge
 
 
 def fail(runner: Runner, kind: str, bundles: Bundles, stride: int) -> list[dict[str, int]]:
-    """How many failures ended in which status, for each of TRIED."""
+    """How many failures ended in each status, for each of TRIED."""
     said = runner("failures", bundles.prompts, runner.failing_engine, kind, stride).splitlines()
     assert [line.split(":")[0] for line in said] == list(TRIED)
     for line in said:
@@ -23,15 +23,15 @@ def fail(runner: Runner, kind: str, bundles: Bundles, stride: int) -> list[dict[
 
 
 def check_memory(statuses: list[dict[str, int]], stride: int) -> None:
-    """Some are overcome (a thread that cannot be had); nothing ends otherwise than in `out of memory`."""
+    """The library can do without some (such as a thread); all others end in `out of memory`."""
     assert all(counts.keys() <= {"out of memory", "no error"} for counts in statuses), statuses
     assert all(counts.get("no error", 0) <= 4 for counts in statuses), statuses
     assert sum(statuses[0].values()) * stride > 2000 and sum(statuses[1].values()) > 30, statuses
 
 
 def check_engine(statuses: list[dict[str, int]]) -> None:
-    """One call may fail: RunOptionsUnsetTerminate, where nothing was told to stop. Which place it has depends on how
-    far the loader's thread is, so a few places may hit it.
+    """One call may fail without an error: RunOptionsUnsetTerminate, when nothing was told to stop. Its number depends
+    on how far the loader's thread is, so a few numbers may meet it.
     """
     assert all(counts.keys() <= {"engine failure", "no error"} for counts in statuses), statuses
     assert all(counts.get("no error", 0) <= 3 for counts in statuses), statuses

@@ -1,7 +1,7 @@
-"""The corpus through the readers in the default suite; libFuzzer for a minute each in `make native-check`.
+"""The default suite feeds the corpus to the readers; `make native-check` runs libFuzzer for a minute on each.
 
-A failure shows the finding; its file is kept in corpus/NAME once it is mended, and `hart_edge_replay_NAME FOLDER` runs
-a folder of such files again.
+A failure shows the finding. Once the fault is fixed, its file is kept in corpus/NAME; `hart_edge_replay_NAME FOLDER`
+runs a folder of such files again.
 """
 
 import logging
@@ -26,14 +26,14 @@ def test_the_corpus(plain: Runner, name: str) -> None:
     assert plain(f"replay_{name}", CORPUS / name) == f"{len(files)} inputs\n"
 
 
-def test_the_seeds_are_of_every_fuzzer() -> None:
+def test_every_fuzzer_has_seeds() -> None:
     assert {name.split("/")[0] for name in seeds()} == set(FUZZERS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FUZZERS)
 def test_a_minute_of_fuzzing(fuzzers: Runner, name: str, tmp_path: Path) -> None:
-    """On a copy of the corpus, with the words of its files to put together."""
+    """It starts from a copy of the corpus, with a dictionary of the words in its files."""
     corpus = Path(shutil.copytree(CORPUS / name, tmp_path / "corpus"))
     options = [f"-max_total_time={SECONDS}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=20000", "-seed=1"]
     options += ["-print_final_stats=1", f"-artifact_prefix={tmp_path}/", *write_words(corpus, tmp_path / "words")]
@@ -45,7 +45,7 @@ def test_a_minute_of_fuzzing(fuzzers: Runner, name: str, tmp_path: Path) -> None
 
 
 def write_words(corpus: Path, into: Path) -> list[str]:
-    """The option that names what stands in quotes in the corpus; none where nothing does."""
+    """Write the quoted words of the corpus as a dictionary; return libFuzzer's option for it, or none without words."""
     words = {word for path in corpus.iterdir() for word in re.findall(rb'"[\w./-]{1,40}"', path.read_bytes())}
     into.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in sorted(words)))
     return [f"-dict={into}"] if words else []

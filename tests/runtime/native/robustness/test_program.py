@@ -1,4 +1,4 @@
-"""The whole public API and its threads, plain in the default suite and under sanitizers in `make native-check`."""
+"""The whole public API and its use by threads, plain in the default suite, under sanitizers in `make native-check`."""
 
 import logging
 import re
