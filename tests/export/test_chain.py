@@ -48,6 +48,7 @@ def test_sizes(fp32_bundle: Path, fp16_bundle: Path, int8_bundle: Path) -> None:
     assert 0.45 * whole <= folder_bytes(fp16_bundle) <= 0.6 * whole
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", list(Precision))
 def test_manifest_and_card(request: pytest.FixtureRequest, precision: Precision) -> None:
     folder = request.getfixturevalue(f"{precision}_bundle")
