@@ -45,7 +45,7 @@ function useBundle() {
   for (const style of ["", ...styles]) {
     const label = document.createElement("label"), input = document.createElement("input"), text = document.createElement("span");
     Object.assign(input, { type: "radio", name: "style", value: style, checked: !style });
-    text.textContent = style || "as it comes";
+    text.textContent = style || "any";
     label.append(input, text);
     home.append(label);
   }
@@ -216,6 +216,7 @@ function thumbs(entry, at) {
   $("thumbs").replaceChildren(...sides.map((side, number) => {
     const cell = document.createElement("div"), there = entry?.scales[number];
     const picture = document.createElement(there ? "img" : "i");
+    picture.style.setProperty("--cells", side);
     if (there) Object.assign(picture, { src: there.url, alt: "" });
     cell.append(picture, `${side}×${side}`);
     cell.classList.toggle("now", number === at);
