@@ -28,6 +28,7 @@ data/        training sets
 evaluation/  figures of checkpoints and bundles
 training/    trains the parts of a checkpoint
 checks/      golden records, engines on a GPU, speed, arithmetic
+batch/       files of prompts, in this process or on Ray
 server/      bundles over HTTP, and a page
 cli/         the command line, which __main__.py calls
 door/        the file behind `python -m export.build` where hart-edge is installed

@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hart_edge.bundle.manifest import ComponentName, Tokenizer
+from hart_edge.bundle.manifest import ComponentName
 from hart_edge.bundle.memory import MemoryRules, shortage_told
 from hart_edge.bundle.settings import Sampling, Settings
 from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import BundleError, EngineError, GenerationError, InputError, bordered
 from hart_edge.runtime.fill import fill_with
 from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Pass, Runner
-from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer, tokenizer_of
 from hart_edge.runtime.settings import check_seeds, check_settings, explained
 from hart_edge.runtime.turns import Turns
 
@@ -269,19 +269,10 @@ class Pipeline:
         if isinstance(prompt, Context):
             raise InputError(f"bundle {m.name!r} holds a text model: expected a prompt, found a Context; pass the text")
         with shortage_told(m, self._memory, low_memory=self.low_memory):
-            return {"input_ids": self._prompt_tokenizer(m.tokenizer).encode(prompt)}
-
-    def _prompt_tokenizer(self, found: Tokenizer) -> PromptTokenizer:
-        if self._tokenizer is None:
-            with self.bundle.opened(found.file) as path:
-                definition = path.read_text(encoding="utf-8")
-            self._tokenizer = PromptTokenizer(
-                definition,
-                length=self.manifest.context_tokens,
-                pad_token_id=found.pad_token_id,
-                padding_side=found.padding_side,
-            )
-        return self._tokenizer
+            if self._tokenizer is None:
+                self._tokenizer = tokenizer_of(self.bundle)
+            assert self._tokenizer is not None  # the manifest has one
+            return {"input_ids": self._tokenizer.encode(prompt)}
 
     def fill(self, prompt: str | Context, seed: int) -> Fill:
         """What makes the arrays of a picture's inputs, settings and noise, for callers that run the plan themselves."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import BundleError, InputError
 
 
@@ -76,6 +77,21 @@ class PromptTokenizer:
         start = self.length - len(ids) if self.padding_side == "left" else 0
         padded[0, start : start + len(ids)] = ids
         return padded
+
+
+def tokenizer_of(bundle: Bundle) -> PromptTokenizer | None:
+    """The tokenizer of a bundle; None for one that takes a context array. Raises BundleError."""
+    found = bundle.manifest.tokenizer
+    if found is None:
+        return None
+    with bundle.opened(found.file) as path:
+        definition = path.read_text(encoding="utf-8")
+    return PromptTokenizer(
+        definition,
+        length=bundle.manifest.context_tokens,
+        pad_token_id=found.pad_token_id,
+        padding_side=found.padding_side,
+    )
 
 
 def _parse(definition: str) -> Any:

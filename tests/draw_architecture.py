@@ -33,6 +33,7 @@ ROOMS = {
     "calib": "INT8 and FP16: schemes, ranges, rewriting, selection",
     "export": "traced graphs, plan, parity, the stages of a build",
     "data": "folders of pictures with captions; the emoji set",
+    "batch": "files of prompts, here or on Ray",
     "evaluation": "figures of pictures, by a judge of our own",
     "training": "tokenizer, transformer and judge are trained",
     "checks": "golden records, engines on a GPU, speed, arithmetic",

@@ -1,7 +1,7 @@
 """The import directions of docs/architecture.md, compared with the source of every file.
 
     errors <- bundle <- runtime <- engines <- calib <- export <- evaluation, training, checks <- cli
-                                           <- server <- cli
+                                           <- server, batch <- cli
 
 A room may import from rooms before it and from none after it (tests/import_graph.py says what counts as an import).
 """
@@ -33,10 +33,11 @@ ALLOWED = {
     "calib": DEVICE,
     "export": (*DEVICE, "reference", "calib"),
     "data": ("errors", "staging"),
+    "batch": (*DEVICE, "data"),
     "evaluation": WORKSTATION,
     "training": (*WORKSTATION, "evaluation"),  # it trains the evaluator of evaluation
     "checks": WORKSTATION,
-    "cli": (*WORKSTATION, "api", "server", "evaluation", "training", "checks"),
+    "cli": (*WORKSTATION, "api", "server", "batch", "evaluation", "training", "checks"),
 }
 # Code that runs on a device must not import packages that only a workstation has.
 SLIM = ("errors", "units", "staging", "bundle", "runtime", "engines", "api", "server")

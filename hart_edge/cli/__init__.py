@@ -5,6 +5,7 @@ streams.py           standard output and error, whatever they are connected to
 signals.py           SIGTERM and SIGHUP, which end a command as Ctrl-C does
 command.py           how every command begins
 generate.py          prompts in, PNG files out
+batch.py             a file of prompts in, a folder of pictures out
 serve.py             bundles in, a server out
 info.py              what a bundle holds; macs.py: the arithmetic of a checkpoint, by its option --macs
 plan.py              how much memory a bundle takes

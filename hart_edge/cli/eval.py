@@ -8,7 +8,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ from hart_edge.cli.setting_options import add_setting_arguments, settings_of
 from hart_edge.errors import InputError
 
 if TYPE_CHECKING:
+    from hart_edge.bundle.settings import Settings
     from hart_edge.cli.eval_report import Report
     from hart_edge.evaluation.evaluate import Evaluation, Split
     from hart_edge.evaluation.frechet import Inception
-    from hart_edge.evaluation.subjects import BundleSubject, Reference
+    from hart_edge.evaluation.subjects import Subject
     from hart_edge.reference.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ def add(commands: Commands) -> None:
     add_setting_arguments(p, "the checkpoint's or bundle's own")
     p.add_argument("--inception", type=Path, metavar="FILE", help="your Inception weights, for the usual FID as well")
     p.add_argument("--threads", type=int, metavar="N", help="threads (default: torch's choice)")
+    p.add_argument("--address", metavar="ADDRESS", help="draw bundles on a Ray cluster: auto, HOST:PORT, or local")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
@@ -58,7 +61,8 @@ def run(a: argparse.Namespace, open_inception: Callable[[Path], Inception] | Non
     from hart_edge.cli.eval_report import as_json, as_text
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    report = evaluate(a, open_inception)
+    with cluster(a.address):
+        report = evaluate(a, open_inception)
     print(json.dumps(as_json(report)) if a.json else "\n".join(as_text(report)))
     return 0
 
@@ -88,7 +92,7 @@ def evaluate(a: argparse.Namespace, open_inception: Callable[[Path], Inception] 
     from hart_edge.evaluation import frechet
     from hart_edge.evaluation.evaluate import Evaluation
     from hart_edge.evaluation.evaluator import open_evaluator
-    from hart_edge.evaluation.subjects import open_bundle, reference_of
+    from hart_edge.evaluation.subjects import reference_of
     from hart_edge.reference.checkpoint import load_checkpoint
 
     if a.threads is not None:
@@ -98,10 +102,10 @@ def evaluate(a: argparse.Namespace, open_inception: Callable[[Path], Inception] 
     settings = settings_of(a)
     report = Report(judge.sha256, inception.sha256 if inception else None, a.seed, settings)
     checkpoints = [load_checkpoint(folder) for folder in a.checkpoint]
-    subjects: list[Reference | BundleSubject] = []
+    subjects: list[Subject] = []
     if a.only != RECONSTRUCTION:
         subjects = [reference_of(checkpoint, settings) for checkpoint in checkpoints]
-        subjects += [open_bundle(folder, settings, a.threads) for folder in a.bundle]
+        subjects += [bundle_subject(folder, settings, a) for folder in a.bundle]
     sides = {subject.side for subject in subjects} | {checkpoint.model.image_size for checkpoint in checkpoints}
     splits = {side: read_splits(a, side) for side in sorted(sides)}
     report.splits.extend(split for each in splits.values() for split in each)
@@ -113,6 +117,30 @@ def evaluate(a: argparse.Namespace, open_inception: Callable[[Path], Inception] 
         report.real.extend((split, evaluation.natural(split, a.seed)) for each in splits.values() for split in each)
         draw(evaluation, subjects, splits, report)
     return report
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """Around an evaluation whose bundles are drawn on Ray; nothing without an address."""
+    if address is None:
+        yield
+        return
+    with needs_extra("an evaluation on Ray", "ray"):
+        from hart_edge.batch.on_ray import connected
+    with connected(address):
+        yield
+
+
+def bundle_subject(folder: Path, settings: Settings, a: argparse.Namespace) -> Subject:
+    """A bundle to be judged, drawn in this process or on the cluster. Both draw the same pictures."""
+    from hart_edge.evaluation.subjects import open_bundle
+
+    if a.address is None:
+        return open_bundle(folder, settings, a.threads)
+    from hart_edge.batch.drawing import BatchPlan
+    from hart_edge.batch.on_ray import BundleOnRay
+
+    return BundleOnRay(BatchPlan(folder, settings, a.threads))
 
 
 def read_splits(a: argparse.Namespace, side: int) -> list[Split]:
@@ -143,7 +171,7 @@ def rebuild(evaluation: Evaluation, checkpoint: Checkpoint, split: Split, report
 
 def draw(
     evaluation: Evaluation,
-    subjects: list[Reference | BundleSubject],
+    subjects: list[Subject],
     splits: dict[int, list[Split]],
     report: Report,
 ) -> None:

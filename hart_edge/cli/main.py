@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from hart_edge import __version__
 from hart_edge.cli import (
+    batch,
     bench,
     build,
     calibrate,
@@ -38,8 +39,8 @@ from hart_edge.cli.streams import BROKEN_PIPE, standard_streams
 from hart_edge.errors import HartEdgeError, InputError, cause
 
 COMMANDS = (
-    generate, serve, reconstruct, info, plan, bench, golden, build, upgrade, calibrate, engines, doctor, data, train,
-    evaluate,
+    generate, batch, serve, reconstruct, info, plan, bench, golden, build, upgrade, calibrate, engines, doctor, data,
+    train, evaluate,
 )  # fmt: skip
 PROGRAM, BUILD_DOOR = "hart-edge", "python -m export.build"
 

@@ -105,13 +105,13 @@ def _unfit(text: str) -> str | None:
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
     """The rows as they were written; file_name is a string."""
     try:
-        text = _text(file, file.read_bytes())
+        text = utf8_text(file, file.read_bytes())
     except OSError as error:
         raise DataError(f"{file}: expected UTF-8 text, found {error}; write it anew") from error
     yield from _csv_rows(file, text) if file.name == CSV_FILE else _jsonl_rows(file, text)
 
 
-def _text(file: Path, contents: bytes) -> str:
+def utf8_text(file: Path, contents: bytes) -> str:
     """The contents as UTF-8, with or without a mark at the beginning. Other encodings are refused by name."""
     excel = 'save it as UTF-8 (Excel: "CSV UTF-8")'
     if contents.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):

@@ -20,7 +20,7 @@ from hart_edge.bundle.settings import SETTINGS, Settings, kind, range_of
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.errors import InputError
 from hart_edge.runtime.picture_metadata import PictureMetadata, used_settings
-from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
+from hart_edge.runtime.prompt_tokenizer import PromptTokenizer, tokenizer_of
 from hart_edge.runtime.random import check_seed
 from hart_edge.runtime.settings import check_settings
 from hart_edge.server.encoding import Encoding
@@ -141,7 +141,8 @@ def open_catalogue(folders: Sequence[Path]) -> Catalogue:
     for folder in folders:
         bundle = open_bundle(folder)
         m = bundle.manifest
-        if m.tokenizer is None:
+        tokenizer = tokenizer_of(bundle)
+        if tokenizer is None:
             raise InputError(
                 f"{folder}: expected a bundle with a text model, found one that takes a context array, which no client "
                 "of a server has; build from a checkpoint with text_model/"
@@ -150,13 +151,5 @@ def open_catalogue(folders: Sequence[Path]) -> Catalogue:
             raise InputError(
                 f"{folder}: expected bundles of different names, found {m.name!r} twice; serve one of them"
             )
-        with bundle.opened(m.tokenizer.file) as path:
-            definition = path.read_text("utf-8")
-        tokenizer = PromptTokenizer(
-            definition,
-            length=m.context_tokens,
-            pad_token_id=m.tokenizer.pad_token_id,
-            padding_side=m.tokenizer.padding_side,
-        )
         served[m.name] = Served(bundle.folder, m, bundle.sha256, read_styles(bundle.folder), tokenizer)
     return Catalogue(list(served.values()))

@@ -107,6 +107,18 @@ def test_same_seed_same_figures(call: Any) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.slow
+def test_a_cluster_gives_the_same_figures(call: Any) -> None:
+    """Half a minute: python -m pytest -m slow tests/cli/test_eval.py"""
+    pytest.importorskip("ray", reason="needs pip install 'hart-edge[ray]'")
+    only = ("--only", "generation", "--bundle", "bundle", "--seed", 3, "--json")
+    here, there = (json.loads(call(*only, *more)[1]) for more in ((), ("--address", "local")))
+    for found in (here, there):
+        for drawn in found["generation"]:
+            drawn.pop("seconds_per_picture", None)
+    assert here == there
+
+
 def test_the_checkpoints_own_settings(call: Any, tmp_path: Path) -> None:
     """The settings of sampling.json apply unless options override them."""
 

@@ -28,7 +28,7 @@ def draw(page: Any, prompt: str, style: str, seed: int) -> None:
     if page.locator(f"input[name=style][value='{style}']").count():
         page.check(f"input[name=style][value='{style}']", force=True)
     page.press("#prompt", "Enter")
-    page.wait_for_function("document.getElementById('status').textContent.startsWith('Done')", timeout=300_000)
+    page.wait_for_function("() => document.getElementById('status').textContent.startsWith('Done')", timeout=300_000)
     page.wait_for_selector("#draw:not([hidden])")
 
 
@@ -39,10 +39,10 @@ def main(bundle: str = "bundles/hart-emoji-int8", folder: str = "docs/images") -
         for name, view in VIEWS.items():
             page = program.new_context(**view).new_page()
             page.goto(server.address)
-            page.wait_for_function("document.getElementById('facts').textContent")
+            page.wait_for_function("() => document.getElementById('facts').textContent")
             for picture in PICTURES:
                 draw(page, *picture)
-            page.evaluate("document.activeElement.blur()")
+            page.evaluate("() => document.activeElement.blur()")
             page.wait_for_timeout(700)
             page.screenshot(path=out / f"{name}.png")
             if name == "page":
