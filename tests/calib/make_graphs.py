@@ -1,4 +1,4 @@
-"""Small ONNX graphs with seeded weights, and running them in ONNX Runtime."""
+"""Small ONNX graphs with seeded weights, and a function that runs them in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make_model(
     outputs: dict[str, tuple] | None = None,
     dtype: int = FLOAT,
 ) -> onnx.ModelProto:
-    """A graph named `small`, x -> y unless said otherwise."""
+    """A graph named `small`, by default x -> y."""
     values = [
         [helper.make_tensor_value_info(name, kind, shape) for name, shape in given.items()]
         for given, kind in ((inputs or {"x": ("B", 64)}, dtype), (outputs or {"y": ("B", 64)}, FLOAT))
@@ -67,7 +67,7 @@ def run_model(folder: Path, model: onnx.ModelProto, inputs: Arrays) -> Arrays:
 
 
 def write_model(folder: Path, model: onnx.ModelProto) -> dict[str, Path]:
-    """The model as a file: its path by the graph's name."""
+    """Write the model to a file; return its path by the graph's name."""
     path = folder / f"{model.graph.name}.onnx"
     onnx.save_model(model, path)
     return {model.graph.name: path}

@@ -1,4 +1,4 @@
-"""Which nodes can hold INT8."""
+"""Which nodes are quantizable, that is, can have INT8 weights."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_conv_with_bias() -> None:
 
 @pytest.mark.parametrize(("attributes", "axis"), [({}, 1), ({"transB": 0}, 1), ({"transB": 1}, 0)])
 def test_gemm(attributes: dict[str, int], axis: int) -> None:
-    """A linear layer's weight is (outputs, inputs) behind transB; its channels are the outputs."""
+    """With transB a weight is (outputs, inputs); its channels are the outputs."""
     shape = (96, 64) if attributes.get("transB") else (64, 96)
     node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], **attributes)
     model = make_model([node], [weight("w", *shape), weight("b", 96)], outputs={"y": ("B", 96)})
     assert summary(find_quantizable_nodes(model.graph)) == [(NodeKind.LINEAR, "x", "w", "b", axis)]
 
 
-def test_gemm_of_a_transposed_activation_is_none() -> None:
+def test_gemm_of_a_transposed_activation_is_not_quantizable() -> None:
     node = helper.make_node("Gemm", ["x", "w"], ["y"], transA=1)
     model = make_model([node], [weight("w", 64, 64)], {"x": (64, "B")})
     assert find_quantizable_nodes(model.graph) == []

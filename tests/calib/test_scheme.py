@@ -1,4 +1,4 @@
-"""Which scheme each component takes, on each target."""
+"""The scheme of each component at each precision, on each target."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hart_edge.calib.quantizable_nodes import NodeKind
 from hart_edge.calib.scheme import Scheme, scheme_of, specs_in
 from hart_edge.engines.registry import REGISTRY
 
-CONTRACT = ("tokens", "latent", "embed")  # float32 everywhere
+CONTRACT = ("tokens", "latent", "embed")  # always float32
 
 
 @pytest.mark.parametrize("target", list(Target))
@@ -34,7 +34,7 @@ def test_fp16_of_engines_is_arithmetic(target: Target) -> None:
 
 
 def test_turing_has_no_products_in_float32() -> None:
-    """With TensorRT-RTX; classic TensorRT has them."""
+    """On TensorRT-RTX; classic TensorRT has them."""
     traits = REGISTRY[Target.TENSORRT_RTX].graphs
     found = {str(name): scheme_of(name, Precision.FP16, traits, ("sm_75",)) for name in ComponentName}
     throughout = (*CONTRACT, "encoder")
@@ -79,7 +79,7 @@ def test_u8s8_is_for_cpus_only() -> None:
         assert scheme_of(name, Precision.INT8, REGISTRY[Target.TENSORRT].graphs) is not Scheme.U8S8
 
 
-def test_what_a_scheme_says() -> None:
+def test_properties_of_schemes() -> None:
     assert {scheme: scheme.precision for scheme in Scheme} == {
         Scheme.FLOAT32: Precision.FP32,
         Scheme.FLOAT16_WEIGHTS: Precision.FP16,

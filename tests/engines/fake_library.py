@@ -1,6 +1,6 @@
-"""An engine library of the tests, as a further one would be added: a builder, a runner and an entry in the registry.
+"""An engine library for tests, added as any further library would be: a builder, a runner and a registry entry.
 
-Its engines are graphs in one file, packed, which ONNX Runtime runs; it knows no GPU and no TensorRT.
+Its engines are ONNX graphs packed into one file, which ONNX Runtime runs; it needs no GPU and no TensorRT.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ VERSION, ARCHITECTURE = "3.1", "sm_42"
 
 
 class PackingBuilder:
-    """Engines of a target."""
+    """Builds engines for a target."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -55,7 +55,7 @@ class PackingBuilder:
 
 
 class PackedRunner:
-    """Runs such engines. Arrays are copied in and out."""
+    """Runs engines of PackingBuilder. Arrays are copied in and out."""
 
     def __init__(self, bundle: Bundle) -> None:
         engines = bundle.manifest.target.engines
@@ -75,7 +75,7 @@ class PackedRunner:
             array[...] = result
 
 
-# Figures that nobody measured.
+# Invented figures.
 MEMORY = MemoryRules(100_000_000, 0, 1.0, 1.0, retained=False, shared=False, measured=False)
 
 
@@ -84,6 +84,6 @@ def open_runner(bundle: Bundle, *, threads: int | None, low_memory: bool) -> Run
 
 
 def entry(target: Target) -> Entry:
-    """Target is an enum, which no test can add to: the library stands in for one that the enum has."""
+    """The registry entry of a target. Tests cannot extend the enum of targets, so it takes over an existing one."""
     traits = GraphTraits(fp16_tensors=False, int8_activations=False)
     return Entry(target, traits, MEMORY, open_runner, builder=PackingBuilder(target))

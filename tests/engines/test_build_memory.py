@@ -1,4 +1,4 @@
-"""A build of engines that this machine's memory cannot hold ends before it begins."""
+"""A build of engines that needs more memory than this machine has is refused before it begins."""
 
 import dataclasses
 from pathlib import Path
@@ -27,7 +27,7 @@ class Untouched:
         raise AssertionError("a build has begun")
 
 
-def test_refused_before_it_begins(tmp_path: Path) -> None:
+def test_a_build_without_enough_memory_is_refused_before_it_begins(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path / "graphs")
     manifest = parse((folder / "manifest.json").read_bytes())
     portable = dataclasses.replace(manifest, target=TargetSpec(Target.TENSORRT_RTX, None))

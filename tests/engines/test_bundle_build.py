@@ -1,4 +1,4 @@
-"""A portable bundle becomes one of engines: complete or not at all, and continued where it was interrupted."""
+"""A portable bundle becomes one of engines: complete or not at all; an interrupted build can be resumed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTINGS = EngineSettings(architectures=("sm_86",), images_at_once=2)
 
 
 class FakeBuilder:
-    """Engines of a few bytes; stops before the one named `stops_at`."""
+    """Builds engines of a few bytes; raises before the one named `stops_at`."""
 
     def __init__(self, stops_at: str = "", error: BaseException | None = None) -> None:
         self.stops_at, self.error, self.built = stops_at, error or KeyboardInterrupt(), list[str]()
@@ -51,7 +51,7 @@ class FakeBuilder:
 
 @pytest.fixture
 def portable(tmp_path: Path) -> Path:
-    """The tiny bundle, as if its graphs had been written for tensorrt-rtx."""
+    """The tiny bundle with the target tensorrt-rtx, as if its graphs had been written for it."""
     folder = make_bundle(tmp_path / "portable")
     manifest = open_bundle(folder).manifest
     changed = replace(manifest, target=TargetSpec(Target.TENSORRT_RTX, None))
@@ -119,7 +119,7 @@ def test_a_component_that_no_step_runs(portable: Path) -> None:
         profiles_of(manifest, open_ended, 2)
 
 
-def test_an_interrupted_build_goes_on(portable: Path, tmp_path: Path) -> None:
+def test_an_interrupted_build_is_resumed(portable: Path, tmp_path: Path) -> None:
     out = tmp_path / "engines"
     with pytest.raises(KeyboardInterrupt):
         run(job(portable, out), FakeBuilder("tokens"))
@@ -139,7 +139,7 @@ def test_engines_of_other_settings_or_graphs_or_bytes_are_made_again(portable: P
     with pytest.raises(KeyboardInterrupt):
         run(job(portable, out), FakeBuilder("decoder"))
     kept = tmp_path / ".engines.engines" / "engines"
-    (kept / "tokens.engine").write_bytes(b"half")  # a disk that lost its end
+    (kept / "tokens.engine").write_bytes(b"half")  # a truncated file
     (kept / "latent.json").write_text("{")
     with pytest.raises(KeyboardInterrupt):
         run(job(portable, out), builder := FakeBuilder("decoder"))
@@ -168,7 +168,7 @@ def test_another_folder_is_left_alone(portable: Path, tmp_path: Path) -> None:
         run(job(portable, tmp_path / "mine"), FakeBuilder())
 
 
-def test_what_cannot_become_engines(portable: Path, tmp_path: Path) -> None:
+def test_bundles_that_cannot_become_engines(portable: Path, tmp_path: Path) -> None:
     manifest = open_bundle(portable).manifest
     with pytest.raises(BuildError, match=r"^tiny-2: its graphs were written for target tensorrt-rtx, and engines"):
         check_portable(manifest, Target.TENSORRT, SETTINGS, RTX)

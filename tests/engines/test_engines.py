@@ -1,4 +1,4 @@
-"""Engine libraries: which there are, what they say when they cannot, and errors that name the graph."""
+"""Engine libraries: which are usable, the reasons why others are not, and errors that name the graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a machine is called, whatever the system calls itself."""
+"""Names of platforms and processors on every system."""
 
 from pathlib import Path
 
@@ -47,15 +47,15 @@ def test_the_first_core_of_an_x86_processor(tmp_path: Path) -> None:
     assert str(found) == "Some Processor @ 2.00GHz, AVX2, AVX-512, AVX-512 VNNI, AMX INT8"
 
 
-def test_arm_has_no_name_and_other_words(tmp_path: Path) -> None:
+def test_arm_processors(tmp_path: Path) -> None:
     found = processor(written(tmp_path, ARM))
     assert found.name and found.instructions == ("NEON", "dot product")
 
 
-def test_a_processor_with_none_of_them_is_told_so(tmp_path: Path) -> None:
+def test_a_processor_without_any_of_the_instructions(tmp_path: Path) -> None:
     assert str(processor(written(tmp_path, "model name: Old\nflags: fpu\n"))).startswith("Old, none of AVX2, ")
 
 
-def test_where_nothing_tells(tmp_path: Path) -> None:
+def test_a_machine_without_cpu_information(tmp_path: Path) -> None:
     for found in (processor(tmp_path / "absent"), processor(written(tmp_path, "uptime: 3"))):
         assert found.name and found.instructions is None and str(found) == found.name

@@ -1,4 +1,4 @@
-"""The registry: which library serves which target, and that a further library needs no more than an entry in it."""
+"""The registry: which library serves which target, and that a further library needs only an entry in it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CPU = REGISTRY.library(Target.CPU)
 def test_every_target_has_one_entry() -> None:
     assert [entry.target for entry in REGISTRY] == list(Target)
     for target in (Target.TENSORRT, Target.TENSORRT_RTX):
-        assert REGISTRY.library(target) is CPU  # which checks the graphs that engines are made of
+        assert REGISTRY.library(target) is CPU  # it checks the graphs from which engines are built
         assert REGISTRY.builder(target) is REGISTRY[target].builder
     for target in (Target.CPU, Target.CUDA):
         assert REGISTRY.library(target) is REGISTRY[target].library
@@ -56,7 +56,7 @@ def test_the_survey_names_every_target_once() -> None:
     assert found[0].usable
 
 
-# A further library: its folder would be tests/engines/fake_library.py, and the registry is told of it here.
+# A further library: tests/engines/fake_library.py stands for its folder, and its registry entries are made here.
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def context(pipeline: Pipeline) -> Context:
 
 
 def test_a_further_library_builds_a_bundle_and_draws(build_once: BuildOnce, tmp_path: Path, further: Registry) -> None:
-    """From a checkpoint to a picture, the very one that ONNX Runtime draws: its engines hold the same graphs."""
+    """From a checkpoint to the same picture that ONNX Runtime draws, since its engines contain the same graphs."""
     seen: list[object] = []
     options = BuildOptions(GOLDEN / "adaln", tmp_path / "packed", Precision.FP32, Target.TENSORRT)
     manifest = build(options, seen.append, tools=Tools(registry=further))
@@ -93,7 +93,7 @@ def test_a_further_library_refuses_a_precision_before_anything_is_read(tmp_path:
 
 
 def test_a_further_library_that_runs_graphs(tmp_path: Path) -> None:
-    """Bundles of graphs are opened by the entry of their target, and checked by its library."""
+    """The entry of a target opens its bundles of graphs, and the entry's library checks them."""
     opened: list[str] = []
 
     def open_runner(bundle: object, **options: object) -> object:

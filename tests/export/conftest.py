@@ -1,4 +1,4 @@
-"""What tests of builds share; one thread for their tiny models."""
+"""Fixtures that tests of builds share. Their models are tiny, so one thread is enough."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ one_thread = threads.one_thread
 
 @pytest.fixture(scope="session")
 def small_bundle(build_once: BuildOnce) -> Path:
-    """A golden checkpoint at fp32; its graphs are traced by now, so building it again takes a second."""
+    """A golden checkpoint at fp32. Now that its graphs have been traced, building it again takes a second."""
     return build_once(CHECKPOINT, Precision.FP32)
 
 

@@ -1,4 +1,4 @@
-"""Both ways through a model in torch, for one seed an image: the plan with its graph modules, and the plain loop."""
+"""Two ways to run a model in torch, with one seed per image: the plan with its graph modules, and the plain loop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tiny_model(folder: Path, seed: int, *, llm: dict | None = None, tokenizer: d
 
 
 def tiny_inputs(model: HART, lengths: tuple[int, ...]) -> dict[str, Tensor]:
-    """A context of as many prompts as lengths, padded on the right."""
+    """A context with one prompt of each length, padded on the right."""
     config = {"context_token": model.config.context_token, "context_dim": model.config.context_dim}
     context, mask = tiny_context(config, "right", lengths, seed=5)
     return {"context": torch.from_numpy(context), "context_mask": torch.from_numpy(mask)}
@@ -52,7 +52,7 @@ def walk_plan(model: HART, inputs: dict[str, Tensor], seeds: list[int], settings
 def run_reference(
     model: HART, inputs: dict[str, Tensor], seeds: list[int], settings: Settings
 ) -> tuple[list[ScaleResult], Tensor]:
-    """Every scale's results and the image (B, 3, H, W) of HART.scales with the same noise."""
+    """The results of every scale, and the image (B, 3, H, W), of HART.scales with the same noise."""
     scales, tokens = len(model.patch_nums), model.patch_nums[-1] ** 2
     draws = residual_normal(
         seeds, scales - 1, model.config.num_sampling_steps + 1, tokens, model.tokenizer_config.z_channels

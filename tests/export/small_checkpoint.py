@@ -1,4 +1,4 @@
-"""A golden checkpoint that builds in a second once its graphs are traced, and what its folders hold."""
+"""A golden checkpoint that builds in a second once its graphs are traced, and functions to compare folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHECKPOINT = GOLDEN / "adaln"  # 12 context tokens of 48, no text model
 
 
 def small_configs(preset: str) -> tuple[TransformerConfig, TokenizerConfig]:
-    """The shape of that checkpoint for any preset's name."""
+    """The configurations of that checkpoint, whatever the preset."""
     return read_configs(CHECKPOINT)
 
 
@@ -22,6 +22,6 @@ def folder_bytes(folder: Path) -> int:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file of a folder, hidden ones too, and its hash."""
+    """Hashes of all files of a folder, hidden ones too."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

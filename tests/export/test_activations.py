@@ -1,4 +1,4 @@
-"""What a graph holds while it runs, counted by hand."""
+"""The memory that a graph needs while it runs, compared with sums by hand."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def save(path: Path, dtype: type = np.float32) -> Path:
                for name, shape in (("w", (256, 512)), ("v", (512, 256)))]  # fmt: skip
     held = ["w", "v"]
     nodes = []
-    if dtype is np.float16:  # as a CPU holds FP16 weights: cast once, when the graph is loaded
+    if dtype is np.float16:  # as on a CPU: FP16 weights are cast once, at loading
         nodes = [helper.make_node("Cast", [name], [f"{name}.32"], to=TensorProto.FLOAT) for name in held]
         held = ["w.32", "v.32"]
     nodes += [
@@ -45,13 +45,13 @@ def memory(graph: Graph, shapes: dict[str, tuple[int, ...]], provided: list[str]
 
 def test_tensors_are_freed_computed_in_place_and_reshaped_without_a_copy(tmp_path: Path) -> None:
     graph = Graph(save(tmp_path / "graph.onnx"))
-    # h, s and r are one buffer of 8 kB; y takes 4 kB beside it, z 4 kB beside y
+    # h, s and r share one buffer of 8 kB; y needs 4 kB beside it, later z needs 4 kB beside y
     assert memory(graph, {"x": (4, 256)}, []).activations == 12 * KB
     assert memory(graph, {"x": (8, 256)}, []).activations == 24 * KB
     assert memory(graph, {"x": (4, 256)}, ["y", "z"]).activations == 8 * KB
 
 
-def test_attention_is_held_whole_and_counted(tmp_path: Path) -> None:
+def test_attention_needs_its_whole_result_and_is_counted(tmp_path: Path) -> None:
     """Queries (1, 4, 6), keys (1, 9, 6) and values (1, 9, 8), two heads: a result of 4 x 8, and no scores."""
     taken = {"q": (1, 4, 6), "k": (1, 9, 6), "v": (1, 9, 8)}
     nodes = [
@@ -71,8 +71,8 @@ def test_attention_is_held_whole_and_counted(tmp_path: Path) -> None:
     assert multiplies(graph.resolve(taken)) == 4 * 9 * (6 + 8)
 
 
-def test_weights_count_as_they_are_held(tmp_path: Path) -> None:
+def test_weights_count_in_the_type_they_are_kept_in(tmp_path: Path) -> None:
     products = 2 * 256 * 512 * 4
     for dtype in (np.float32, np.float16):
         found = memory(Graph(save(tmp_path / f"{dtype.__name__}.onnx", dtype)), {"x": (4, 256)}, ["z"])
-        assert found == GraphMemory(12 * KB, products, 0, 16, nodes=5), dtype  # 16: the two numbers of shape
+        assert found == GraphMemory(12 * KB, products, 0, 16, nodes=5), dtype  # 16: two integers of a shape

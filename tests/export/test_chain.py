@@ -1,4 +1,4 @@
-"""Whole builds: what a bundle holds at each precision, and that its own statements agree."""
+"""Whole builds: the content of a bundle at each precision, and that its manifest and card agree with it."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def test_manifest_and_card(request: pytest.FixtureRequest, precision: Precision)
 
 
 def test_parameters_are_the_weights(fp32_bundle: Path, int8_bundle: Path) -> None:
-    """The count is of the model, whatever the precision holds it in."""
+    """The count is that of the model's parameters, independent of the precision."""
     counts = [{c.name: c.parameters for c in open_bundle(f).manifest.components} for f in (fp32_bundle, int8_bundle)]
     assert counts[0] == counts[1]
     assert 8_000_000 < counts[0][ComponentName.TRANSFORMER] < 9_000_000
 
 
-def test_calibration_is_stated(int8_bundle: Path, fp16_bundle: Path) -> None:
+def test_the_manifest_describes_the_calibration(int8_bundle: Path, fp16_bundle: Path) -> None:
     manifest = open_bundle(int8_bundle).manifest
     data = (int8_bundle / "calibration.json").read_bytes()
     assert manifest.calibration is not None
@@ -104,7 +104,7 @@ def test_calibration_is_stated(int8_bundle: Path, fp16_bundle: Path) -> None:
 
 
 def test_ranges_can_be_used_again(tools: Tools, contexts: Path, tmp_path: Path) -> None:
-    """--ranges: no calibration, the same graphs byte for byte."""
+    """With --ranges there is no calibration, and the graphs are the same byte for byte."""
     first, again = tmp_path / "first", tmp_path / "again"
     options = BuildOptions(CHECKPOINT, first, contexts=contexts, int8_scheme=Int8Scheme.STATIC)
     calibrated = build(options, tools=tools)
@@ -124,7 +124,7 @@ def test_int8_without_text_model_asks_for_contexts(tools: Tools, tmp_path: Path)
     labels: list[str | StepDone] = []
     with pytest.raises(BuildError, match=r"this checkpoint has no text_model/; name a file with --contexts \(npz with"):
         build(BuildOptions(CHECKPOINT, tmp_path / "bundle"), labels.append, tools=tools)
-    assert not [label for label in labels if "tracing" in str(label)]  # said at once, not after minutes
+    assert not [label for label in labels if "tracing" in str(label)]  # refused at once, not after minutes
     assert list(tmp_path.iterdir()) == []
 
 
@@ -152,7 +152,7 @@ def test_int8_with_contexts(small_bundle: Path, tools: Tools, contexts: Path, tm
 
 
 def test_a_large_cache_is_fp16(tools: Tools, contexts: Path, tmp_path: Path) -> None:
-    """Keys and values alone, in the graphs and in the plan's buffers; the picture is that of a cache in float32."""
+    """Only keys and values are FP16, in graphs and plan; the picture is near that with a float32 cache."""
     context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
     pictures, caches = [], []
     for least, dtype in ((FP16_CACHE_FROM, Dtype.FLOAT32), (0, Dtype.FLOAT16)):
@@ -175,7 +175,7 @@ def test_a_large_cache_is_fp16(tools: Tools, contexts: Path, tmp_path: Path) -> 
 def test_large_pictures_attend_by_one_operator_on_a_cpu(
     tools: Tools, contexts: Path, tmp_path: Path, precision: Precision
 ) -> None:
-    """The gate of a build holds it against the reference; here its pictures against those of products and a softmax."""
+    """A build compares it with the reference; this compares its pictures with those of products and a softmax."""
     context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
     pictures = []
     for fused_from in (0, FUSED_FROM):
@@ -209,7 +209,7 @@ def test_ranges_of_another_checkpoint(tools: Tools, int8_bundle: Path, tmp_path:
 
 
 def test_external_weights(small_bundle: Path, tools: Tools, tmp_path: Path) -> None:
-    """As for models past 2 GB: weights beside the graphs, the same picture."""
+    """Weights in files beside the graphs, as models above 2 GB need, give the same picture."""
     out = tmp_path / "external"
     build(BuildOptions(CHECKPOINT, out, Precision.FP32, external_from=500_000), tools=tools)
     beside = sorted(path.name for path in (out / "graphs").glob("*.data"))
@@ -226,15 +226,15 @@ def test_external_weights(small_bundle: Path, tools: Tools, tmp_path: Path) -> N
     assert pictures[0].tobytes() == pictures[1].tobytes()
 
 
-def test_no_licences_is_said(small_bundle: Path) -> None:
+def test_missing_licences_are_stated(small_bundle: Path) -> None:
     assert open_bundle(small_bundle).manifest.licences == ()
     assert "The checkpoint states none (licences.json)" in (small_bundle / "README.md").read_text("utf-8")
 
 
-def test_random_weights_are_said(
+def test_random_weights_are_stated(
     build_command: BuildCommand, tools: Tools, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the name, the card, the builder and the pipeline."""
+    """By the name of the bundle, its card, the build and the pipeline."""
     out = tmp_path / "shape"
     arguments = ["--preset", "hart-0.7b-256", "--random-weights", "--precision", "fp32", "--out", str(out)]
     assert build_command(arguments, replace(tools, configs=small_configs)) == 0
@@ -262,7 +262,7 @@ def test_random_weights_are_said(
     )
 
 
-def test_no_other_weights_are_called_random(small_bundle: Path) -> None:
+def test_other_weights_are_not_called_random(small_bundle: Path) -> None:
     assert not open_bundle(small_bundle).manifest.random
     assert "andom" not in (small_bundle / "README.md").read_text("utf-8")
     context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
@@ -279,8 +279,8 @@ def test_guidance_out_of_range(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_how_codes_are_drawn(tmp_path: Path) -> None:
-    """Asked for, or else the checkpoint's own."""
+def test_sampling_settings_of_a_build(tmp_path: Path) -> None:
+    """Those asked for, or else those of the checkpoint."""
     checkpoint = Path(shutil.copytree(CHECKPOINT, tmp_path / "checkpoint"))
     (checkpoint / "sampling.json").write_text('{"top_p": 0.5, "cfg_scale": 3, "smooth": false}', "utf-8")
     source = read_source(checkpoint)

@@ -1,4 +1,4 @@
-"""Builds that fail or replace something: nothing half-written keeps the name, and what was there survives."""
+"""Builds that fail, or replace a bundle: nothing incomplete gets the name, and an earlier bundle survives."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_bundle_is_replaced(small_bundle: Path, tools: Tools, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_what_is_not_a_bundle_is_left_alone(tmp_path: Path, kind: str) -> None:
+def test_an_out_path_that_is_no_bundle_is_left_alone(tmp_path: Path, kind: str) -> None:
     out, message = make_no_bundle(tmp_path, kind)
     before = contents(tmp_path)
     with pytest.raises(BuildError, match=message):
@@ -67,7 +67,7 @@ def half_saved(fail: Fail) -> Fail:
 
 
 def unfinished(method: str, fail: Fail) -> Callable[[Path], AbstractContextManager[BundleWriter]]:
-    """A bundle whose writer fails in a method."""
+    """A write_bundle whose writer fails in the given method."""
 
     @contextmanager
     def write(final: Path) -> Iterator[BundleWriter]:
@@ -77,7 +77,7 @@ def unfinished(method: str, fail: Fail) -> Callable[[Path], AbstractContextManag
     return write
 
 
-FAILING: dict[str, Callable[[Fail], dict[str, Fail]]] = {  # what fails, and the tools that do
+FAILING: dict[str, Callable[[Fail], dict[str, Fail]]] = {  # what fails -> the tools that make it fail
     "the first traced graph": lambda fail: {"trace": fail},
     "the first graph": lambda fail: {"save": fail},
     "half of a graph": lambda fail: {"save": half_saved(fail)},

@@ -1,4 +1,4 @@
-"""Builds for TensorRT and TensorRT-RTX: portable bundles, engines for real, and the command that makes them."""
+"""Builds for TensorRT and TensorRT-RTX: portable bundles, real engines, and the command that builds them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Portable = Callable[[Target, Precision], Path]
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint whose keys and values of a token are 256 bytes in FP16, as engines take them."""
+    """A small checkpoint whose keys and values have 256 bytes per token in FP16, the alignment that engines need."""
     llm = {"embed_dim": 128, "patch_nums": [1, 2, 3, 4], "context_token": 12, "context_dim": 48, "disable_aln": False}
     return tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "wide", 10, llm=llm).folder
 
@@ -69,7 +69,7 @@ def portable(tools: Tools, wide: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def require_whole(folder: Path) -> Manifest:
-    """A complete bundle of engines whose reports lose no node."""
+    """Check that a bundle of engines is complete, and that its reports account for every node."""
     manifest = open_bundle(folder).manifest
     reports = engine_reports(folder, manifest)
     for component in manifest.components:
@@ -108,7 +108,7 @@ def test_a_portable_bundle_holds_fp16_tensors(portable: Portable) -> None:
 def test_the_graphs_draw_on_a_cpu(
     portable: Portable, wide: Path, build_once: BuildOnce, tmp_path: Path, target: Target, precision: Precision
 ) -> None:
-    """The graphs that become engines, run by the loop of the CPU: buffers, dtypes and numbers fit together."""
+    """The graphs from which engines are built, run on the CPU: buffers, dtypes and numbers fit together."""
     folder = tmp_path / "here"
     for name in contents(source := portable(target, precision)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -120,10 +120,10 @@ def test_the_graphs_draw_on_a_cpu(
     pictures = [np.asarray(load(path).generate(given, seed=3)) for path in paths]
     assert pictures[0].shape == pictures[1].shape == (64, 64, 3) and pictures[1].std() > 5
     if precision is Precision.FP16:
-        assert np.abs(pictures[0].astype(int) - pictures[1]).mean() < 12  # steps of 255; ties turn some codes
+        assert np.abs(pictures[0].astype(int) - pictures[1]).mean() < 12  # in 8-bit steps; some codes differ
 
 
-def test_int8_forms(portable: Portable) -> None:
+def test_int8_schemes(portable: Portable) -> None:
     forms = {
         target: {c.name: c.scheme for c in open_bundle(portable(target, Precision.INT8)).manifest.components}
         for target in (Target.TENSORRT, Target.TENSORRT_RTX)
@@ -133,10 +133,10 @@ def test_int8_forms(portable: Portable) -> None:
     for found in forms.values():
         assert found["decoder"] == found["encoder"] == "float16, float32 statistics"
     ranges = [(portable(target, Precision.INT8) / "calibration.json").read_bytes() for target in forms]
-    assert ranges[0] == ranges[1]  # one set serves every form
+    assert ranges[0] == ranges[1]  # the same ranges for every scheme
 
 
-def test_without_the_library_the_bundle_is_portable_and_says_so(
+def test_without_the_library_the_bundle_is_portable_and_the_build_says_so(
     build_command: BuildCommand,
     tools: Tools,
     monkeypatch: pytest.MonkeyPatch,
@@ -165,7 +165,7 @@ def test_without_the_library_the_bundle_is_portable_and_says_so(
         (Precision.INT8, ("sm_86", "sm_75"), "TensorRT-RTX supports no INT8 weights on sm_75; use --precision fp16"),
     ],
 )
-def test_what_cannot_be_built_is_said_before_anything_is_read(
+def test_impossible_builds_are_refused_before_anything_is_read(
     tmp_path: Path, precision: Precision, architectures: tuple[str, ...], message: str
 ) -> None:
     events: list[object] = []
@@ -179,7 +179,7 @@ def test_what_cannot_be_built_is_said_before_anything_is_read(
 
 
 def test_the_command_needs_neither_torch_nor_onnx(portable: Portable, tmp_path: Path) -> None:
-    """As on a device: numpy and the engine library."""
+    """A device has only numpy and the engine library."""
     out = tmp_path / "engines"
     block = "import sys; sys.modules.update(torch=None, onnx=None, onnxruntime=None, transformers=None); "
     call = "from hart_edge.cli.main import main; raise SystemExit(main(sys.argv[1:]))"
@@ -213,7 +213,7 @@ def test_refusals_of_the_command(portable: Portable, tmp_path: Path, capsys: pyt
 
 
 def test_all_graphs_take_the_path_of_classic_tensorrt(portable: Portable, tmp_path: Path) -> None:
-    """S8S8 graphs through the code, the parser and the builder that tensorrt's share with tensorrt-rtx."""
+    """S8S8 graphs through the code, parser and builder that tensorrt shares with tensorrt-rtx."""
     folder, out = portable(Target.TENSORRT, Precision.INT8), tmp_path / "engines"
     settings = CLASSIC.prepare(EngineSettings(timing_cache=tmp_path / "timings"))
     job = EngineJob(folder, open_bundle(folder).manifest, Target.TENSORRT, out, "e", settings, lambda *_: "# e\n")
@@ -226,7 +226,7 @@ def test_all_graphs_take_the_path_of_classic_tensorrt(portable: Portable, tmp_pa
     assert len(done) == 8
 
 
-# --- the model that comes along
+# --- the shipped model
 
 
 def shipped(tools: Tools, out: Path, precision: Precision, *architectures: str) -> tuple[Manifest, dict[str, dict]]:
@@ -251,7 +251,7 @@ def shipped(tools: Tools, out: Path, precision: Precision, *architectures: str) 
 def test_the_shipped_model_keeps_the_limits(
     tools: Tools, tmp_path: Path, target: Target, precision: Precision, architectures: tuple[str, ...]
 ) -> None:
-    """In the forms that a GPU takes. Engines of it are built by the tests below, which are slow."""
+    """In the schemes for GPUs. The slow tests below build engines of it."""
     settings = EngineSettings(architectures=architectures)
     options = BuildOptions(SHIPPED_MODEL, tmp_path / "bundle", precision, target, engines=settings, portable=True)
     quality = build(options, tools=tools).quality
@@ -272,7 +272,7 @@ def test_the_shipped_model_for_three_architectures(tools: Tools, tmp_path: Path)
     transformer = reports["transformer"]["layers_by_precision"]
     assert transformer["Half"] > 3 * transformer["Float"]
     weights = reports["transformer"]["weight_bytes"]
-    assert 2 * 8.5e6 < weights < 2.6 * 8.6e6  # the weights once, in two bytes each, for all seven profiles
+    assert 2 * 8.5e6 < weights < 2.6 * 8.6e6  # all seven profiles share the weights, of two bytes each
     card = (tmp_path / "bundle" / "README.md").read_text("utf-8")
     assert "for sm_86, sm_89, sm_120, which take up to 1 images at once" in card
     components = json.loads((tmp_path / "bundle" / "manifest.json").read_bytes())["components"]
@@ -281,7 +281,7 @@ def test_the_shipped_model_for_three_architectures(tools: Tools, tmp_path: Path)
 
 @pytest.mark.slow
 def test_the_shipped_model_for_turing(tools: Tools, tmp_path: Path) -> None:
-    """Every matrix product in FP16, because there are none in float32."""
+    """Every matrix product is in FP16, because Turing has none in float32."""
     manifest, _ = shipped(tools, tmp_path / "bundle", Precision.FP16, "sm_75")
     forms = {str(component.name): component.scheme for component in manifest.components}
     assert {name for name, form in forms.items() if form == "float16 products, float32 elsewhere"} == {
@@ -303,7 +303,7 @@ def test_the_shipped_model_in_int8(tools: Tools, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_published_transformer(tmp_path: Path) -> None:
-    """The 0.7B shape with random weights, FP16: one engine, a profile per scale over the same weights."""
+    """The 0.7B shape with random weights in FP16: one engine, with a profile per scale over the same weights."""
     source = random_source("hart-0.7b-256")
     graph, (plan, _) = source.graphs["transformer"], build_plan(source.model, source.graphs)
     parameters = sum(parameter.numel() for parameter in source.model.transformer.blocks.parameters())

@@ -1,4 +1,4 @@
-"""The plan, walked with the graph modules in torch, draws what the plain reference loop draws."""
+"""The plan, run with the graph modules in torch, draws what the plain reference loop draws."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def test_walk_is_the_reference_loop(tmp_path: Path, flavour: str) -> None:
             assert largest(update["next"], result.next.flatten(2).transpose(1, 2)) <= 1e-4, scale
     assert largest(seen["residual"][0]["residual"].flatten(0, 1), results[-1].residual) <= 1e-4
     assert largest(image, expected) <= 1e-4
-    assert expected.std() > 0.05  # a flat picture would agree with anything
+    assert expected.std() > 0.05  # a flat picture would hide differences
 
 
-def test_two_images_at_once_are_two_alone(tmp_path: Path) -> None:
+def test_two_images_at_once_equal_two_single_ones(tmp_path: Path) -> None:
     model = tiny_model(tmp_path, 4, llm=SHARED)
     both, seeds = tiny_inputs(model, (6, 1)), [5, 6]
     together = walk_plan(model, both, seeds, SMOOTH, lambda *_: None)
@@ -98,7 +98,7 @@ def test_pixels_are_the_rounded_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_finite_is_false_for_the_image_that_is_not(tmp_path: Path, value: float) -> None:
+def test_finite_is_false_for_an_image_with_nan_or_infinity(tmp_path: Path, value: float) -> None:
     decoder = build_graphs(tiny_model(tmp_path, 4, llm={"patch_nums": [1, 2]}), None)["decoder"]
     f_hat = torch.zeros(3, 8, 2, 2)
     f_hat[1, 2, 0, 1] = value

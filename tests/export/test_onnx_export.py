@@ -1,4 +1,4 @@
-"""The ONNX files of fp32 bundles against the torch modules, at shapes that no trace has seen."""
+"""The ONNX files of fp32 bundles against the torch modules, at other shapes than the traced ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DTYPES = {
     onnx.TensorProto.UINT8: Dtype.UINT8,
     onnx.TensorProto.BOOL: Dtype.BOOL,
 }
-# Symbols of each graph, away from the traced ones: B 4, U 2, n 9, t 11, N 14, M 7, p 3, q 5.
+# Values of each graph's symbols. None is that of the trace: B 4, U 2, n 9, t 11, N 14, M 7, p 3, q 5.
 SIZES = {
     "context": [{"B": 1}, {"B": 3}],
     "transformer": [  # the first two as at scale 0
@@ -52,7 +52,7 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def flavour(golden_bundle: Path) -> tuple[Path, Mapping[str, GraphModule]]:
-    """The graphs' folder of a golden checkpoint at fp32, and the modules."""
+    """The folder of graphs of a golden checkpoint at fp32, and its graph modules."""
     model = load_checkpoint(GOLDEN / golden_bundle.name.removesuffix("-fp32")).model
     return golden_bundle / "graphs", build_graphs(model, None)
 
@@ -65,7 +65,7 @@ def text_graph() -> GraphModule:
 
 
 def make_inputs(graph: GraphModule, sizes: Mapping[str, int], generator: torch.Generator) -> list[Tensor]:
-    """Random inputs of a graph that mean something to it."""
+    """Random inputs that are valid for a graph."""
     known = sizes | {"2B": 2 * sizes["B"], "R": sizes["B"] + sizes.get("U", 0)}
     known["n"] = sizes.get("n", sizes.get("p", 0) ** 2)
 
@@ -140,7 +140,7 @@ def describe(values: list[onnx.ValueInfoProto]) -> list[tuple[str, Dtype, tuple[
 
 
 def check_file(graph: GraphModule, path: Path) -> onnx.ModelProto:
-    """Interface, operators, opset, and nothing of this machine."""
+    """Check the interface, operators and opset, and that the file does not mention this machine."""
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     for values, specification in ((model.graph.input, graph.inputs), (model.graph.output, graph.outputs)):
@@ -168,18 +168,18 @@ def test_text_model_file(fp32_bundle: Path, text_graph: GraphModule) -> None:
 
 
 def test_transformer_weights_exist_once(flavour: tuple[Path, Mapping[str, GraphModule]]) -> None:
-    """Every block's tensors are in the transformer's graph, and their values in no other."""
+    """The weights of the blocks are in the graph of the transformer, and in no other."""
     folder, graphs = flavour
     blocks = {name: p.numpy() for name, p in graphs["transformer"].transformer.blocks.named_parameters()}
-    modulation = {name for name in blocks if "modulation" in name or "scale_shift" in name}  # the context graph's
+    modulation = {name for name in blocks if "modulation" in name or "scale_shift" in name}  # in the context graph
     held = {path.stem: onnx.load(path).graph.initializer for path in sorted(folder.glob("*.onnx"))}
     assert set(held) == set(graphs)
     total = sum(len(tensor.raw_data) for tensor in held["transformer"])
     own = sum(value.nbytes for name, value in blocks.items() if name not in modulation)
-    assert own <= total <= own * 1.05 + 4096  # and some shapes and constants
+    assert own <= total <= own * 1.05 + 4096  # plus some shapes and constants
     large = {name: value for name, value in blocks.items() if value.size >= 1024}
     names = {f"transformer.blocks.{name}.T" for name in large if name not in modulation}
-    assert names <= {tensor.name for tensor in held["transformer"]}  # so that messages name them as the reference does
+    assert names <= {tensor.name for tensor in held["transformer"]}  # messages use the names of the reference
     assert len(large) >= 5 * len(graphs["transformer"].transformer.blocks)
     for name, value in large.items():
         homes = [

@@ -1,4 +1,4 @@
-"""The plan and constants.bin of a model: what runs when, how long a buffer lives, and what the constants hold."""
+"""The plan and constants.bin of a model: the order of steps, lifetimes of buffers, values of constants."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_last_scale_writes_no_cache(tiny) -> None:
     assert not [name for name in plan.buffers if name.startswith(("key.", "null_key.")) and name.endswith(".3")]
 
 
-def test_scale_0_has_no_unconditional_half(tiny) -> None:
-    """What it would leave comes from the context graph, which holds it as constants."""
+def test_scale_0_has_no_unconditional_branch(tiny) -> None:
+    """Its keys and values come from the context graph, which has them as constants."""
     _, plan, _ = tiny
     context, first = plan.steps[0], plan.steps[1]
     parts = [f"{part}.{i}" for part in ("key", "value") for i in (0, 1)]
@@ -68,11 +68,11 @@ def test_scale_0_has_no_unconditional_half(tiny) -> None:
 
 
 def test_every_scale_appends_its_rows_to_the_cache(tiny) -> None:
-    """It reads those of the scales before it, where they were written."""
+    """It reads the rows of the scales before it in place."""
     _, plan, _ = tiny
     runs = {step.scale: step for step in plan.steps if step.graph == "transformer"}
     for part in ("key", "null_value"):
-        held = 0 if part == "key" else 1  # one key for the 6 of the context
+        held = 0 if part == "key" else 1  # one key stands for 6 context tokens
         for scale, width in enumerate([6, 4, 9, 25]):
             if (part, scale) == ("null_value", 0):
                 continue
@@ -119,7 +119,7 @@ def test_settings_and_noise(tiny) -> None:
 
 
 def test_constants(tiny) -> None:
-    """Against torch's own resizing, the level embedding, and coordinates by hand."""
+    """Compared with torch's resizing, the level embedding, and coordinates by hand."""
     model, plan, constants = tiny
     assert set(constants) == {
         *(f"positions.{s}" for s in range(4)),
@@ -166,7 +166,7 @@ def test_constants_file(tmp_path: Path) -> None:
 
 
 def test_a_built_bundle_holds_this_plan_and_these_constants(build_once: BuildOnce) -> None:
-    """What is written is what was planned, as the runtime's own reader sees it; it has checked every step."""
+    """The runtime reads the plan and constants that were planned; its reader has checked every step."""
     checkpoint = GOLDEN / "adaln"
     model = load_checkpoint(checkpoint).model
     plan, constants = build_plan(model, build_graphs(model, None))

@@ -1,4 +1,4 @@
-"""Blocks that are stamped after the first are what tracing makes of all of them."""
+"""Blocks that are stamped out from the first equal those of a trace of the whole model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES = {"R": 4, "2B": 4, "B": 2, "U": 2, "n": 4, "N": 7, "M": 2}
 
 
 @pytest.mark.long
-def test_the_same_as_traced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stamped_blocks_equal_traced_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = TransformerGraph(tiny_model(tmp_path, 3, llm={"depth": 3})).eval()
     export_graph(graph, tmp_path / "stamped.onnx")
     monkeypatch.setattr(graph, "first_block", lambda: None)

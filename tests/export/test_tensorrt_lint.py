@@ -1,4 +1,4 @@
-"""The lint against TensorRT 10.x and 11.x: what each rule finds, and that all graphs of a bundle pass."""
+"""The lint for TensorRT 10.x and 11.x: what each rule finds, and that all graphs of a bundle pass."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def findings(
     opset: int = 20,
     domain: str = "",
 ) -> list[str]:
-    """Of a graph x (4, 8) -> y, in both major versions, which agree."""
+    """Findings for a graph x (4, 8) -> y, the same in both major versions."""
     values = [helper.make_tensor_value_info("x", dtype, [4, 8]), helper.make_tensor_value_info("y", out, None)]
     graph = helper.make_graph(list(nodes), "small", values[:1], values[1:], list(constants))
     opsets = [helper.make_opsetid("", opset), *([helper.make_opsetid(domain, 1)] if domain else [])]
@@ -193,7 +193,7 @@ def test_opsets_domains_and_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", [Target.TENSORRT, Target.TENSORRT_RTX])
 @pytest.mark.parametrize("precision", list(Precision))
 def test_the_shipped_model_is_clean(fp32_bundle: Path, tmp_path: Path, target: Target, precision: Precision) -> None:
-    """All nine graphs, in every scheme that they take; ranges are made up, for no rule looks at their values."""
+    """All nine graphs, in every scheme that they use, with invented ranges, since no rule reads their values."""
     components = open_bundle(fp32_bundle).manifest.components
     assert len(components) == 9
     for component in components:
@@ -206,7 +206,7 @@ def test_the_shipped_model_is_clean(fp32_bundle: Path, tmp_path: Path, target: T
         assert scheme is Scheme.FLOAT32 or precision is not Precision.FP32
 
 
-def test_what_x86_computes_with_is_not_for_tensorrt(fp32_bundle: Path, tmp_path: Path) -> None:
+def test_operators_for_x86_are_refused_for_tensorrt(fp32_bundle: Path, tmp_path: Path) -> None:
     model = read_graph(fp32_bundle / "graphs" / "context.onnx")
     ranges = {site.activation: (-1.0, 2.0) for site in find_quantizable_nodes(model.graph)}
     onnx.save_model(apply_scheme(model, Scheme.U8S8, ranges), tmp_path / "context.onnx")

@@ -1,4 +1,4 @@
-"""One constant key in place of the T context tokens of the unconditional half, against all T of them."""
+"""One constant key in place of the T context tokens of the unconditional branch, compared with all T of them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ FLAVOURS = {
 @pytest.mark.long
 @pytest.mark.parametrize("flavour", FLAVOURS)
 @pytest.mark.parametrize("context_tokens", [1, 6, 31])
-def test_every_context_token_is_that_one(tmp_path: Path, flavour: str, context_tokens: int) -> None:
-    """Scale 0 of the reference's unconditional half, whatever the prompt."""
+def test_every_context_token_equals_the_constant_key(tmp_path: Path, flavour: str, context_tokens: int) -> None:
+    """At scale 0 of the reference's unconditional branch, whatever the prompt."""
     model = tiny_model(tmp_path, 5, llm=FLAVOURS[flavour] | {"context_token": context_tokens})
     inputs = tiny_inputs(model, (min(4, context_tokens), 1))
     transformer, null = model.transformer, compute_unconditional_branch(model)
@@ -99,4 +99,4 @@ def test_the_loop_of_the_graphs_is_the_plain_loop(
     for result, tokens in zip(results, drawn, strict=True):
         assert torch.equal(tokens["indices"], result.indices)
         assert largest(tokens["logits"], result.logits) <= 1e-3
-    assert largest(image, expected) <= 5e-4  # guidance multiplies what rounding does in every denoising step
+    assert largest(image, expected) <= 5e-4  # guidance amplifies rounding in every denoising step

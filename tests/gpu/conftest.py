@@ -1,4 +1,4 @@
-"""A GPU and what to check on it, or the reason why not: `make gpu-check` names the bundles."""
+"""The GPU and the bundles to check on it, which `make gpu-check` names; without a GPU the tests are skipped."""
 
 from __future__ import annotations
 

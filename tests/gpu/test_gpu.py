@@ -1,4 +1,4 @@
-"""On a real GPU: the binding, engines against ONNX Runtime, and pictures that come out alike every time."""
+"""On a real GPU: the CUDA binding, engines against ONNX Runtime, and pictures that are the same every time."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_copies(gpu: Cuda) -> None:
     gpu.clear(address, 2048)
     graph = gpu.end_capture()
     gpu.download(address, found)
-    assert (found == given).all()  # captured work has not run
+    assert (found == given).all()  # captured work does not run before its launch
     gpu.launch(graph)
     gpu.download(address, found)
     assert (found[:512] == 0).all() and (found[512:] == given[512:]).all()
@@ -39,10 +39,10 @@ def test_engines_against_onnx_runtime(bundles: tuple[Path, Path], capsys: pytest
     assert status == 0, [each for each in (*found["graphs"], *found["pictures"]) if not each["ok"]]
 
 
-def test_captured_scales_draw_what_steps_draw(bundles: tuple[Path, Path]) -> None:
+def test_captured_scales_draw_the_same_as_single_steps(bundles: tuple[Path, Path]) -> None:
     pipeline = load(bundles[0])
     prompt = sample_prompt(pipeline.manifest, "man astronaut")
-    drawn = [np.asarray(pipeline.generate(prompt, seed=7)) for _ in range(3)]  # by steps, captured, launched
+    drawn = [np.asarray(pipeline.generate(prompt, seed=7)) for _ in range(3)]  # run by steps, captured, launched
     assert (drawn[0] == drawn[1]).all() and (drawn[1] == drawn[2]).all()
     low = load(bundles[0], low_memory=True)
     assert (np.asarray(low.generate(prompt, seed=7)) == drawn[0]).all()

@@ -1,4 +1,4 @@
-"""Statistics from the calls of a loop: each call of a prompt is kept apart, and what overflows is named."""
+"""Statistics from the calls of a loop: each call of a prompt has its own, and a tensor that overflows is named."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def constant_input(value: float) -> dict[str, np.ndarray]:
 
 def test_calibrated_tensors() -> None:
     assert calibrated_tensors(linear_model(), Scheme.U8S8) == ["x", "r"]
-    assert calibrated_tensors(conv_model(), Scheme.U8S8) == ["x", "h", "y"]  # what a convolution writes as well
+    assert calibrated_tensors(conv_model(), Scheme.U8S8) == ["x", "h", "y"]  # outputs of convolutions too
     for scheme in (Scheme.FLOAT32, Scheme.FLOAT16_WEIGHTS, Scheme.INT8_WEIGHTS):
         assert calibrated_tensors(linear_model(), scheme) == []
 
 
-def test_calls_of_a_prompt_are_kept_apart(tmp_path: Path) -> None:
-    """Two calls a prompt, three prompts: each call's extremes are averaged, and the widest of the two counts."""
+def test_statistics_of_each_call_of_a_prompt_are_separate(tmp_path: Path) -> None:
+    """Two calls per prompt, three prompts: the extremes of each call are averaged over prompts, the widest count."""
     model = linear_model()
     calls = [[(-1.0), (4.0)], [(-3.0), (2.0)], [(-2.0), (6.0)]]
     paths = write_model(tmp_path, model)
@@ -43,7 +43,7 @@ def test_calls_of_a_prompt_are_kept_apart(tmp_path: Path) -> None:
         for prompt in calls:
             for value in prompt:
                 given = constant_input(value)
-                for graph in ("small", "other"):  # the loop goes on with what both compute; one holds no INT8
+                for graph in ("small", "other"):  # the loop uses the outputs of both; `other` has no INT8
                     expected = exact.run(given)["y"]
                     y = np.empty_like(expected)
                     collector.run(graph, given, {"y": y})

@@ -1,4 +1,4 @@
-"""Range outputs of a graph, against numpy on the tensors themselves."""
+"""Range outputs of a graph, compared with numpy on the tensors themselves."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.calib.make_graphs import conv_model, initializer, linear_model, run_m
 EVEN = (np.arange(ROWS, dtype=np.float32) + 0.5) / ROWS
 
 
-def test_range_outputs_are_further_outputs() -> None:
+def test_range_outputs_are_added_to_the_outputs() -> None:
     model = linear_model()
     instrumented = with_range_outputs(model, ["x", "r"])
     parts = [f"{name}:{part}" for name in "xr" for part in PARTS]
     assert [value.name for value in instrumented.graph.output] == ["y", *parts]
-    assert [value.name for value in model.graph.output] == ["y"]  # the model itself is as it was
+    assert [value.name for value in model.graph.output] == ["y"]  # the given model is unchanged
 
 
 def test_rows_and_reductions_of_a_linear_layer(tmp_path: Path) -> None:
@@ -43,8 +43,8 @@ def test_fewer_rows_than_are_returned(tmp_path: Path) -> None:
     assert {int(row[0]) for row in found["x:rows"]} == {0, 64, 128}
 
 
-def test_both_halves_of_a_batch_get_the_same_number_of_rows(tmp_path: Path) -> None:
-    x = np.repeat(np.array([1.0, 2.0], np.float32), 7)[:, None] * np.ones(64, np.float32)  # two halves of 7 rows
+def test_both_branches_of_a_batch_get_the_same_number_of_rows(tmp_path: Path) -> None:
+    x = np.repeat(np.array([1.0, 2.0], np.float32), 7)[:, None] * np.ones(64, np.float32)  # two branches of 7 rows
     pick = ((np.arange(ROWS) + np.random.default_rng(0).random(ROWS)) / ROWS).astype(np.float32)
     found = run_model(tmp_path, with_range_outputs(linear_model(), ["x"]), {"x": x, PICK: pick})
     assert (found["x:rows"][:, 0] == 1).sum() == (found["x:rows"][:, 0] == 2).sum() == ROWS // 2

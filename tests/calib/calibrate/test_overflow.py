@@ -1,4 +1,4 @@
-"""Tensors that come near the end of FP16 in the loop are found and named."""
+"""Tensors whose values come near the largest FP16 number during the loop are found and named."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def paths(tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.parametrize("value", [100 * LARGEST_TRUSTED, 3e38, float("nan")])
 def test_large_and_undefined_values_are_named(paths: dict[str, Path], value: float) -> None:
     small = np.ones((1, 64), np.float32)
-    paths["other"] = paths["small"].with_name("other.onnx")  # has no tensors in FP16
+    paths["other"] = paths["small"].with_name("other.onnx")  # it has no FP16 tensors
     shutil.copyfile(paths["small"], paths["other"])
     exact = CPU.open(paths["small"]).run({"x": small})["y"]
     with OverflowWatch(paths, {"small": ["h", "y", "x:elsewhere"]}, CPU) as watch:

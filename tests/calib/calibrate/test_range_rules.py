@@ -1,4 +1,4 @@
-"""Ranges of a histogram: what each rule clips, against the error that it minimises."""
+"""Ranges from a histogram: what each rule clips, checked by the error that it minimises."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_min_max_clips_nothing() -> None:
     assert find_range(RangeRule.MIN_MAX, summary(values), "x") == (values.min(), 50.0)
 
 
-def test_percentile_leaves_one_in_10000_beyond_each_end() -> None:
+def test_percentile_clips_one_value_in_10000_at_each_end() -> None:
     values = np.append(normal(1_000_000), [50.0, -60.0])
     low, high = find_range(RangeRule.PERCENTILE, summary(values), "x")
     assert (low, high) == pytest.approx((np.quantile(values, 1e-4), np.quantile(values, 1 - 1e-4)), abs=0.03)
@@ -37,7 +37,7 @@ def test_percentile_leaves_one_in_10000_beyond_each_end() -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("spread", ["normal", "outlier", "one side"])
-def test_mse_is_the_least_error_of_all_shares(spread: str) -> None:
+def test_mse_has_the_smallest_error_of_all_clipped_shares(spread: str) -> None:
     values = normal()
     if spread == "outlier":
         values = np.append(normal(1_000_000), 30.0)
@@ -53,7 +53,7 @@ def test_mse_is_the_least_error_of_all_shares(spread: str) -> None:
         assert high < 15 and found < 0.5 * error(values, *ends)
 
 
-def test_entropy_gives_up_one_outlier_and_not_the_values() -> None:
+def test_entropy_clips_an_outlier_but_not_the_other_values() -> None:
     values = np.append(normal(1_000_000), 30.0)
     low, high = find_range(RangeRule.ENTROPY, summary(values), "x")
     assert 3 < high < 15 and -6 < low < -3
@@ -77,7 +77,7 @@ def test_a_constant_is_refused(rule: RangeRule, value: float) -> None:
         find_range(rule, summary(np.full(10, value)), "mlp.x")
 
 
-def test_nothing_is_refused() -> None:
+def test_an_empty_histogram_is_refused() -> None:
     with pytest.raises(BuildError, match=r"^x: calibration saw no value of it; please report it$"):
         find_range(RangeRule.MSE, Summary(0, 1, Histogram()), "x")
 

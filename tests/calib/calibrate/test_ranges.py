@@ -1,4 +1,4 @@
-"""calibration.json: written, read again, and refused where it is not what it should be."""
+"""calibration.json: written, read back, and refused where it is malformed or of another checkpoint."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     path.write_bytes(RANGES.to_json())
     found = read_ranges(path, OWNER)
-    assert found == RANGES  # floats to the last bit
+    assert found == RANGES  # every bit of the floats
     assert found.to_json() == RANGES.to_json()
     assert RANGES.sha256() == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -91,7 +91,7 @@ def test_misshapen(tmp_path: Path, changed: dict[str, Any]) -> None:
         {"prompts": 0},
     ],
 )
-def test_ranges_that_are_none(tmp_path: Path, changed: dict[str, Any]) -> None:
+def test_impossible_ranges_are_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
     with pytest.raises(BuildError, match=r"expected finite ranges, low before high, of at least one prompt; calibrate"):
         read_ranges(write(tmp_path, **changed), OWNER)
 

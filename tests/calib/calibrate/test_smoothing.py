@@ -1,4 +1,4 @@
-"""Ranges and smoothing per layer: the product stays the same, and its INT8 version comes nearer to it."""
+"""Ranges and smoothing per layer: the float product stays the same, and the INT8 product gets nearer to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMOOTHED = [Scheme.U8S8, Scheme.DYNAMIC, Scheme.S8S8]
 
 
 def outliers(rows: int = 200, seed: int = 0) -> Arrays:
-    """Normal values with four channels a hundred times as large, as in transformers."""
+    """Normal values with four channels a hundred times larger, as in transformers."""
     x = np.random.default_rng(seed).standard_normal((rows, 64)).astype(np.float32)
     x[:, [3, 17, 40, 41]] *= 100
     return {"x": x}
@@ -47,7 +47,7 @@ def error(folder: Path, model: onnx.ModelProto, reduced: onnx.ModelProto, inputs
 
 
 def one_layer(bias: bool = False, gemm: bool = False) -> onnx.ModelProto:
-    """y = x @ w (+ b). gemm: as one node, with the weight transposed."""
+    """y = x @ w (+ b); with `gemm` as one node, with the weight transposed."""
     weights = [weight("w", 64, 64), *([weight("b", 64, seed=1)] if bias or gemm else [])]
     if gemm:
         return make_model([helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)], weights)
@@ -56,7 +56,7 @@ def one_layer(bias: bool = False, gemm: bool = False) -> onnx.ModelProto:
 
 
 def test_nodes_that_share_an_activation_or_a_weight_are_one_layer() -> None:
-    """Two nodes that read x are one layer, and so are two that share a weight; convolutions belong to none."""
+    """Nodes that read the same tensor are one layer, and so are nodes that share a weight; convolutions are in none."""
     nodes = [
         helper.make_node("MatMul", ["x", "gate"], ["g"]),
         helper.make_node("MatMul", ["x", "up"], ["u"]),
@@ -72,7 +72,7 @@ def test_nodes_that_share_an_activation_or_a_weight_are_one_layer() -> None:
     assert find_layers(conv_model(), Scheme.U8S8) == find_layers(model, Scheme.INT8_WEIGHTS) == []
 
 
-def test_a_late_node_joins_two_layers() -> None:
+def test_a_later_node_merges_two_layers() -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "first"], ["g"]),
         helper.make_node("MatMul", ["g", "second"], ["h"]),
@@ -96,18 +96,18 @@ def test_outliers_are_moved_into_the_weight(tmp_path: Path) -> None:
         for scheme in SMOOTHED
     }
     assert errors[Scheme.U8S8][1] < 0.5 * errors[Scheme.U8S8][0] < 0.005
-    assert all(after < 1.01 * before for before, after in errors.values())  # symmetric: weights matter more
+    assert all(after < 1.01 * before for before, after in errors.values())  # symmetric ranges: weights matter more
 
 
-def test_where_nothing_stands_out_nothing_is_moved(tmp_path: Path) -> None:
+def test_without_outliers_nothing_is_smoothed(tmp_path: Path) -> None:
     x = np.random.default_rng(0).uniform(-1, 1, (200, 64)).astype(np.float32)
     assert chosen(tmp_path, one_layer(), {"x": x})["x"].exponents == ()
 
 
 @pytest.mark.parametrize("scheme", SMOOTHED)
 @pytest.mark.parametrize("make", [one_layer, lambda: one_layer(bias=True), lambda: one_layer(gemm=True), linear_model])
-def test_any_factors_leave_the_product(tmp_path: Path, scheme: Scheme, make) -> None:
-    """Factors that no search would choose: with matching ranges the product is as near as without them."""
+def test_any_factors_preserve_the_product(tmp_path: Path, scheme: Scheme, make) -> None:
+    """Even with factors that no search would choose the product stays as near as without, given matching ranges."""
     model = make()
     inputs = {"x": np.random.default_rng(0).uniform(-1, 1, (50, 64)).astype(np.float32)}
     exponents = tuple(int(k) for k in np.random.default_rng(1).integers(-8, 8, 64))
@@ -116,7 +116,7 @@ def test_any_factors_leave_the_product(tmp_path: Path, scheme: Scheme, make) -> 
 
 
 def test_the_mean_is_corrected_in_the_bias(tmp_path: Path) -> None:
-    """Activations far from zero and a weight of few levels: rounding the weight moves the output's mean."""
+    """With activations far from zero and a weight of few levels, rounding the weight shifts the mean of the output."""
     rng = np.random.default_rng(0)
     x = (rng.standard_normal((400, 64)) * 0.05 + 1).astype(np.float32)
     for model in (one_layer(bias=True), one_layer(gemm=True)):
@@ -158,7 +158,7 @@ def test_excluded_weights_stay_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", [Scheme.U8S8, Scheme.DYNAMIC])
-def test_weight_only_layers_lie_beside_layers_that_multiply_in_int8(tmp_path: Path, scheme: Scheme) -> None:
+def test_weight_only_layers_beside_layers_that_multiply_in_int8(tmp_path: Path, scheme: Scheme) -> None:
     model = linear_model()
     inputs = {"x": np.random.default_rng(0).uniform(-1, 1, (50, 64)).astype(np.float32)}
     ranges = {"x": ActivationRange(-2.0, 2.0, (3,) * 64), "r": ActivationRange(0.0, 8.0)}

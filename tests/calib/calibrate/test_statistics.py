@@ -1,4 +1,4 @@
-"""What calibration remembers: exact in its extremes, balanced over calls, of one size whatever the prompts."""
+"""Statistics of calibration: exact extremes, the same weight for each call, a size independent of the prompts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hart_edge.calib.calibrate.statistics import BINS, ROWS, Histogram, TensorSt
 
 
 def add(statistics: TensorStatistics, call: int, values: np.ndarray, seed: int = 0) -> None:
-    """Add a call with values (n, C), of which it returns the first ROWS."""
+    """Add a call with values (n, C), whose range outputs return the first ROWS."""
     lots = np.random.default_rng(seed).random(min(ROWS, len(values)))
     statistics.call(call).add(values.min(0), values.max(0), values.mean(0), values[:ROWS], lots)
 
@@ -20,13 +20,13 @@ def test_histogram_against_numpy() -> None:
     values = np.random.default_rng(0).standard_normal(10_000).astype(np.float32)
     histogram = Histogram()
     histogram.add(values)
-    assert histogram.reach == 4.0  # the power of two above the largest
+    assert histogram.reach == 4.0  # the next power of two above the largest value
     wanted, _ = np.histogram(values, BINS, (-4, 4))
-    assert np.abs(histogram.counts * len(values) - wanted).sum() < 5  # ends of bins, in float32
+    assert np.abs(histogram.counts * len(values) - wanted).sum() < 5  # values at bin edges, rounded in float32
     assert histogram.centres()[[0, -1]] == pytest.approx([-4 + 4 / BINS, 4 - 4 / BINS])
 
 
-def test_a_wider_reach_moves_what_is_there_to_the_bins_that_hold_it() -> None:
+def test_a_wider_reach_moves_counts_to_the_right_bins() -> None:
     histogram, whole = Histogram(), Histogram()
     small, large = np.linspace(-0.9, 0.9, 100, dtype=np.float32), np.linspace(-30, 30, 100, dtype=np.float32)
     histogram.add(small)
@@ -39,8 +39,8 @@ def test_a_wider_reach_moves_what_is_there_to_the_bins_that_hold_it() -> None:
     assert histogram.counts.sum() == pytest.approx(2)
 
 
-def test_every_call_counts_the_same() -> None:
-    """A call of 2 rows at 1 and one of 1000 rows at 3: half of the histogram each, and the mean between 1 and 3."""
+def test_every_call_has_the_same_weight() -> None:
+    """A call of 2 rows at 1 and one of 1000 rows at 3 each make half of the histogram, and the mean is 2."""
     statistics = TensorStatistics()
     for prompt in range(3):
         add(statistics, 0, np.full((2, 4), 1, np.float32), prompt)
@@ -57,7 +57,7 @@ def test_extremes_are_averaged_over_prompts_and_those_of_the_widest_call() -> No
         add(statistics, 0, np.array([[-first, first]], np.float32), prompt)
         add(statistics, 1, np.array([[-1, second]], np.float32), prompt)
     assert statistics.extremes() == pytest.approx((-2, 5))
-    low, high = statistics.channels()  # exact: of all prompts
+    low, high = statistics.channels()  # exact over all prompts
     assert low.tolist() == [-4, 0] and high.tolist() == [0, 7]
 
 

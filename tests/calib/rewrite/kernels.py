@@ -1,4 +1,4 @@
-"""Which kernels ONNX Runtime runs a graph with, after its optimiser."""
+"""The kernels with which ONNX Runtime runs a graph, after its own optimisation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import onnxruntime
 from hart_edge.calib.quantizable_nodes import SMALLEST_WEIGHT
 from hart_edge.engines.onnxruntime.library import session_options
 
-# Of each kernel: which input is its weight, and which the zero point of its activation (and of its type).
-# Another version of ONNX Runtime may choose other kernels.
+# For each kernel: which of its inputs is the weight, and which the zero point of the activation, which has its type.
+# Other versions of ONNX Runtime may choose other kernels.
 INTEGER_KERNELS = {
     "MatMulIntegerToFloat": (1, 4),
     "MatMulInteger": (1, 2),
@@ -25,9 +25,9 @@ FLOAT_KERNELS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv", "FusedCon
 
 
 def optimised_graph(folder: Path, model: onnx.ModelProto | Path) -> onnx.GraphProto:
-    """The graph after ONNX Runtime's own optimisation, with the options that a bundle is run with."""
+    """The graph after ONNX Runtime's own optimisation, with the session options of a runner."""
     options = session_options(onnxruntime, None)
-    options.log_severity_level = 4  # it warns that such a file is for this machine only
+    options.log_severity_level = 4  # no warning that the file is for this machine only
     options.optimized_model_filepath = str(folder / "optimised.onnx")
     source = model if isinstance(model, Path) else folder / "given.onnx"
     if isinstance(model, onnx.ModelProto):

@@ -1,4 +1,4 @@
-"""Schemes written into graphs: the errors, the order of nodes, and which kernels ONNX Runtime makes of them."""
+"""Schemes written into graphs: errors, the order of nodes, and the kernels that ONNX Runtime chooses for them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def collected(folder: Path, model: onnx.ModelProto, inputs: dict[str, np.ndarray
 
 
 def check(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Topological order, every name once, types and shapes."""
+    """Check topological order, unique names, types and shapes; return the model."""
     onnx.checker.check_model(model, full_check=True)
     names = [tensor.name for tensor in model.graph.initializer]
     assert len(names) == len(set(names))
@@ -89,7 +89,7 @@ def test_result_is_near(tmp_path: Path, scheme: Scheme, tolerance: float, make) 
 
 @pytest.mark.parametrize("make", [linear_model, conv_model])
 def test_the_largest_codes_do_not_saturate(tmp_path: Path, make) -> None:
-    """Neighbouring products of 255 x 127, whose sums need 17 bits: on a CPU without VNNI they were cut to 16."""
+    """Sums of two products of 255 x 127 need 17 bits, but saturate at 16 on a CPU without VNNI."""
     model = make()
     for tensor in model.graph.initializer:
         if len(tensor.dims) > 1:
@@ -100,8 +100,8 @@ def test_the_largest_codes_do_not_saturate(tmp_path: Path, make) -> None:
     assert np.abs(found - expected).max() <= 0.02 * np.abs(expected).max()
 
 
-def test_weights_only(tmp_path: Path) -> None:
-    """Restored by nodes that ONNX Runtime folds when it opens the graph, so that nothing is left to do at run time."""
+def test_weights_only_scheme(tmp_path: Path) -> None:
+    """Weights are dequantized by nodes that ONNX Runtime folds when it opens the graph, so a run does no extra work."""
     model = check(apply_scheme(linear_model(), Scheme.INT8_WEIGHTS, {}))
     assert ops(model) == {"MatMul": 2, "Relu": 1, "Cast": 2, "Mul": 2}
     assert initializer(model, "first:s8").dtype == np.int8
@@ -110,8 +110,8 @@ def test_weights_only(tmp_path: Path) -> None:
     assert optimised(tmp_path, model) == {"MatMul": 2, "Relu": 1}
 
 
-def test_large_kernels_stay_int8_in_memory(tmp_path: Path) -> None:
-    """Restored at every run by a node that ONNX Runtime does not fold; products with vectors are folded at any size."""
+def test_large_convolution_weights_stay_int8_in_memory(tmp_path: Path) -> None:
+    """A node that ONNX Runtime does not fold dequantizes them at every run; weights of products are always folded."""
     nodes = [helper.make_node("Conv", ["x", "large"], ["h"]), helper.make_node("Conv", ["h", "small"], ["y"])]
     kernels = [weight("large", 1024, 1024, 1, 1), weight("small", 32, 1024, 1, 1, seed=1)]
     model = make_model(nodes, kernels, {"x": ("B", 1024, 2, 2)}, {"y": ("B", 32, 2, 2)})
@@ -136,7 +136,7 @@ def test_u8s8_of_linear_layers() -> None:
 
 
 def test_gemm_bias_is_int32() -> None:
-    """With the product of the operands' scales, per channel along the outputs of a transposed weight."""
+    """Its scale is the product of the operands' scales, per output channel of a transposed weight."""
     node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)
     model = make_model([node], [weight("w", 96, 64), weight("b", 96, seed=1)], outputs={"y": ("B", 96)})
     reduced = check(apply_scheme(model, Scheme.U8S8, {"x": (-1.0, 1.55)}))
@@ -149,7 +149,7 @@ def test_gemm_bias_is_int32() -> None:
     assert [(attribute.name, attribute.i) for attribute in restoring.attribute] == [("axis", 0)]
 
 
-def test_bias_that_int32_cannot_hold_stays() -> None:
+def test_a_bias_that_does_not_fit_into_int32_stays_float() -> None:
     node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)
     model = make_model([node], [weight("w", 64, 64, spread=1e-6), weight("b", 64, spread=1e4)])
     reduced = check(apply_scheme(model, Scheme.U8S8, {"x": (0.0, 1e-4)}))
@@ -158,7 +158,7 @@ def test_bias_that_int32_cannot_hold_stays() -> None:
 
 
 def test_shared_weights_and_activations_are_quantised_once(tmp_path: Path) -> None:
-    """A weight of two layers, and an activation of three, are quantised once."""
+    """A weight that two layers share, and an activation that three read, are quantized once."""
     nodes = [
         helper.make_node("MatMul", ["x", "shared"], ["a"]),
         helper.make_node("MatMul", ["x", "shared"], ["b"]),
@@ -175,7 +175,7 @@ def test_shared_weights_and_activations_are_quantised_once(tmp_path: Path) -> No
 
 
 def test_one_bias_for_two_activations() -> None:
-    """The bias's scale follows the activation, so there is one INT32 bias for each."""
+    """The scale of a bias depends on the activation, so each activation has its own INT32 bias."""
     nodes = [
         helper.make_node("Gemm", ["x", "w", "b"], ["h"]),
         helper.make_node("Gemm", ["h", "w", "b"], ["y"]),
@@ -195,7 +195,7 @@ def test_missing_range_is_named() -> None:
 
 
 def test_chain_of_two_convolutions(tmp_path: Path) -> None:
-    """What the first writes is quantised once, as its integer kernel does, and the second reads that."""
+    """The output of the first is quantized once, as its integer kernel does, and the second reads that tensor."""
     model = conv_model()
     x = np.random.default_rng(3).standard_normal((2, 32, 8, 8)).astype(np.float32)
     reduced = check(apply_scheme(model, Scheme.U8S8, collected(tmp_path, model, {"x": x})))
@@ -208,7 +208,7 @@ def test_chain_of_two_convolutions(tmp_path: Path) -> None:
 
 
 def test_embedding_rows(tmp_path: Path) -> None:
-    """A row in INT8 with a scale of its own; ids stay ids."""
+    """Every row is INT8 with its own scale; token ids are not quantized."""
     node = helper.make_node("Gather", ["table", "x"], ["y"])
     model = make_model([node], [weight("table", 128, 64)], {"x": ("B",)}, {"y": ("B", 64)}, dtype=INT64)
     for scheme in (Scheme.INT8_WEIGHTS, Scheme.U8S8):
@@ -247,7 +247,7 @@ def test_the_codebook_stays_exact() -> None:
 # --- FP16
 
 
-def test_fp16_holds_large_weights_only() -> None:
+def test_only_large_weights_become_fp16() -> None:
     model = linear_model()
     model.graph.initializer.append(weight("small", 64, 63))
     model.graph.node.append(helper.make_node("MatMul", ["y", "small"], ["z"]))
@@ -306,11 +306,11 @@ def test_s8s8_quantises_the_inputs_of_matrix_products_only() -> None:
             assert tensor.data_type == TensorProto.INT8 and not numpy_helper.to_array(tensor).any()
     assert initializer(model, "x:scale") == pytest.approx(3.1 / 127, rel=1e-3)
     convolutions = check(apply_scheme(conv_model(), Scheme.S8S8, {}))
-    assert ops(convolutions) == {"Conv": 2, "Cast": 2}  # float16; no component that takes this scheme has convolutions
+    assert ops(convolutions) == {"Conv": 2, "Cast": 2}  # in FP16; components that use this scheme have no convolutions
 
 
 def test_weight_only_int8_is_restored_by_dequantize_linear() -> None:
-    """TensorRT fuses that node with the product, and takes INT8 weights in no other way."""
+    """TensorRT fuses that node with the product, and supports weight-only INT8 in no other way."""
     model = check(apply_scheme(linear_model(), Scheme.INT8_WEIGHTS_FLOAT16, {}))
     assert ops(model) == {"DequantizeLinear": 2, "MatMul": 2, "Relu": 1, "Cast": 4}
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}

@@ -1,4 +1,4 @@
-"""FP16 tensors in a graph: which tensors they are, that casts lie between the types, and that numbers stay near."""
+"""FP16 tensors in a graph: which tensors become FP16, where casts stand, and that values stay near."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def types(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def block() -> onnx.ModelProto:
-    """A residual block: y = x + (norm(x) @ up * sigmoid) @ down, with an epsilon and a softmax as they come."""
+    """A residual block: y = x + (norm(x) @ up * sigmoid) @ down, with the usual epsilon, and a softmax."""
     nodes = [
         helper.make_node("Mul", ["x", "x"], ["squares"]),
         helper.make_node("ReduceMean", ["squares", "last"], ["mean"]),
@@ -71,7 +71,7 @@ def test_casts_lie_between_types_only() -> None:
         ("shares", "shares:fp16"),
         ("silu", "silu:fp32"),
     ]
-    assert all(node.name for node in model.graph.node if node.op_type == "Cast")  # builders report nodes by name
+    assert all(node.name for node in model.graph.node if node.op_type == "Cast")  # reports of engines name nodes
     assert {tensor.name: tensor.data_type for tensor in model.graph.initializer} == {
         "up:fp16": FLOAT16,
         "down:fp16": FLOAT16,
@@ -104,7 +104,7 @@ def test_the_cache_joins_in_fp16(tmp_path: Path) -> None:
     assert np.allclose(result["y"][3:], -result["key.0"], rtol=1e-3)
 
 
-def test_what_follows_an_exact_tensor_stays() -> None:
+def test_tensors_after_an_exact_one_stay_float32() -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "first"], ["latent"]),
         helper.make_node("MatMul", ["latent", "second"], ["distance"]),
@@ -120,7 +120,7 @@ def test_what_follows_an_exact_tensor_stays() -> None:
     assert types(throughout)["distance"] == FLOAT16
 
 
-def test_wide_tensors_stay() -> None:
+def test_tensors_with_large_values_stay_float32() -> None:
     found = types(in_fp16(block(), wide=frozenset({"h"})))
     assert found["h"] == found["gate"] == found["silu"] == FLOAT and found["delta"] == FLOAT16
 
@@ -137,7 +137,7 @@ def test_constants_that_fp16_lacks_keep_their_node_in_float32() -> None:
         assert casts == ["x:fp16", "h:fp32"]
 
 
-def test_cast_like_of_floats_is_taken_out() -> None:
+def test_cast_like_between_floats_is_removed() -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "first"], ["h"]),
         helper.make_node("CastLike", ["factor", "h"], ["like"]),

@@ -1,4 +1,4 @@
-"""The numbers of INT8: how far integers are from the weights, and which activations they represent."""
+"""INT8 numbers: how far quantized weights are from the weights, and which activations can be represented."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from hart_edge.calib.rewrite.int8_numbers import activation_parameters, quantize
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_weight_is_at_most_half_a_step_away(axis: int) -> None:
+def test_a_weight_is_rounded_by_at_most_half_a_step(axis: int) -> None:
     value = np.random.default_rng(0).standard_normal((40, 50)).astype(np.float32)
     value *= np.logspace(-6, 6, value.shape[axis]).reshape((-1, 1) if axis == 0 else (1, -1)).astype(np.float32)
     quantized, scale = quantize_weight(value, axis)
     assert quantized.dtype == np.int8 and scale.shape == (value.shape[axis],) and scale.dtype == np.float32
-    assert np.abs(quantized.astype(int)).max(axis=1 - axis).tolist() == [127] * len(scale)  # each uses its whole range
+    assert np.abs(quantized.astype(int)).max(axis=1 - axis).tolist() == [127] * len(scale)  # all of the range
     steps = np.expand_dims(scale, 1 - axis)
     assert (np.abs(quantized * steps - value) <= steps * 0.5001).all()
 
 
 @pytest.mark.parametrize(("shape", "axis"), [((401, 50), 1), ((50, 400), 0), ((48, 8, 3, 3), 0)])
 def test_paired_neighbours_fit_into_16_bits_with_uint8(shape: tuple[int, ...], axis: int) -> None:
-    """Along the contraction for a matrix, any two for a convolution; and as finely as that allows."""
+    """Neighbours along the contraction of a matrix, any two of a convolution; with the finest scale that allows it."""
     value = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     quantized, scale = quantize_weight(value, axis, paired=True)
     slices = np.moveaxis(quantized, axis, 0).reshape(shape[axis], -1).astype(int)
@@ -49,21 +49,21 @@ def test_zero_channels_stay_zero() -> None:
 @pytest.mark.parametrize(
     ("low", "high"), [(-1.0, 3.0), (0.0, 5.0), (-7.0, 0.0), (2.0, 5.0), (-6.0, -1.0), (-1e-3, 1e4), (0.0, 0.0)]
 )
-def test_activations_hold_zero_exactly(low: float, high: float) -> None:
+def test_activations_represent_zero_exactly(low: float, high: float) -> None:
     scale, zero = activation_parameters(low, high)
     assert scale.dtype == np.float32 and zero.dtype == np.uint8 and scale > 0
     smallest, largest = (0 - int(zero)) * scale, (255 - int(zero)) * scale
     assert smallest <= 0 <= largest
-    assert smallest - scale <= min(low, 0) and max(high, 0) <= largest + scale  # within a step of the range
+    assert smallest - scale <= min(low, 0) and max(high, 0) <= largest + scale  # the range, within one step
     if (low, high) != (0.0, 0.0):
         assert largest - smallest == pytest.approx(max(high, 0) - min(low, 0), rel=1e-5)
 
 
-def test_symmetric_activations_hold_both_ends() -> None:
+def test_symmetric_activations_cover_both_ends() -> None:
     for low, high in ((-1.0, 3.0), (-5.0, 2.0), (0.0, 1e-9), (0.0, 0.0)):
         scale, zero = symmetric_parameters(low, high)
         assert zero == 0 and zero.dtype == np.int8 and scale.dtype == np.float32
-        assert np.float32(np.float16(scale)) == scale >= FP16_SMALLEST  # the same number in either type
+        assert np.float32(np.float16(scale)) == scale >= FP16_SMALLEST  # exact in FP16
         assert 127 * scale >= 0.999 * max(abs(low), abs(high))
 
 

@@ -1,4 +1,4 @@
-"""What ONNX Runtime makes of the shipped model's graphs, and of small ones in each scheme; what TensorRT is given."""
+"""Kernels that ONNX Runtime chooses for the shipped model's graphs and for small ones; the Q/DQ that TensorRT gets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.calib.rewrite.kernels import FLOAT_KERNELS, INTEGER_KERNELS, optimise
 
 @pytest.mark.parametrize("component", ["transformer", "text_model", "residual", "context"])
 def test_built_graphs_run_on_integer_kernels(int8_bundle: Path, tmp_path: Path, component: str) -> None:
-    """Only the products that the manifest names are computed in float."""
+    """Only the products that the manifest lists are computed in float."""
     path = int8_bundle / "graphs" / f"{component}.onnx"
     graph = onnx.load(path).graph
     quantized = {tensor.name for tensor in graph.initializer if tensor.name.endswith(":s8")}
@@ -39,7 +39,7 @@ def test_built_graphs_run_on_integer_kernels(int8_bundle: Path, tmp_path: Path, 
 
 @pytest.mark.parametrize("component", ["transformer", "text_model", "residual", "context"])
 def test_integer_kernels_multiply_uint8_by_int8(int8_bundle: Path, tmp_path: Path, component: str) -> None:
-    """INT8 by INT8 is no faster than float32 on x86, and full-range UINT8 weights are cut without VNNI."""
+    """INT8 by INT8 is no faster than float32 on x86, and full-range UINT8 weights saturate without VNNI."""
     graph = optimised_graph(tmp_path, int8_bundle / "graphs" / f"{component}.onnx")
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     for node in graph.node:
@@ -53,14 +53,14 @@ def test_integer_kernels_multiply_uint8_by_int8(int8_bundle: Path, tmp_path: Pat
 def test_weights_of_built_graphs_are_restored_once(
     int8_bundle: Path, fp32_bundle: Path, tmp_path: Path, component: str
 ) -> None:
-    """The convolutions get constants, and run on the same kernels as at fp32."""
+    """The convolutions get constant weights, and run on the same kernels as in FP32."""
     paths = [bundle / "graphs" / f"{component}.onnx" for bundle in (fp32_bundle, int8_bundle)]
     assert optimised(tmp_path, paths[0]) == optimised(tmp_path, paths[1])
 
 
 @pytest.mark.parametrize("smoothed", [False, True])
 def test_dynamic_products_are_integer_kernels(tmp_path: Path, smoothed: bool) -> None:
-    """Quantised at run time and multiplied by one kernel each; two products of one activation quantise it once."""
+    """Activations are quantized at run time, once even for two products; each product is one kernel."""
     exponents = (4,) * 64 if smoothed else ()
     ranges = {name: ActivationRange(-4.0, 4.0, exponents) for name in "xr"}
     found = optimised(tmp_path, apply_scheme(linear_model(), Scheme.DYNAMIC, ranges))
@@ -69,8 +69,8 @@ def test_dynamic_products_are_integer_kernels(tmp_path: Path, smoothed: bool) ->
 
 
 @pytest.mark.parametrize("component", [str(name) for name in ComponentName])
-def test_what_float32_is_fused_to(fp32_bundle: Path, tmp_path: Path, component: str) -> None:
-    """x * sigmoid(x) is one kernel, and norms that come as one operator stay one."""
+def test_fused_kernels_of_float32_graphs(fp32_bundle: Path, tmp_path: Path, component: str) -> None:
+    """x * sigmoid(x) becomes one kernel, and a norm that is one operator stays one."""
     path = fp32_bundle / "graphs" / f"{component}.onnx"
     source, graph = onnx.load(path).graph, optimised_graph(tmp_path, path)
     given, found = Counter(n.op_type for n in source.node), Counter(n.op_type for n in graph.node)
@@ -90,7 +90,7 @@ def is_sigmoid_of(graph: onnx.GraphProto, first: str, second: str, index: int) -
 
 @pytest.mark.parametrize("component", ["transformer", "text_model", "residual", "context"])
 def test_s8s8_reaches_tensorrt_as_pairs_on_both_operands(fp32_bundle: Path, component: str) -> None:
-    """TensorRT takes a product as INT8 where DequantizeLinear stands right before it, on the weight too."""
+    """TensorRT computes a product in INT8 where DequantizeLinear feeds both operands directly."""
     model = onnx.load(fp32_bundle / "graphs" / f"{component}.onnx")
     expected = sum(node.kind is NodeKind.LINEAR for node in find_quantizable_nodes(model.graph))
     ranges = dict.fromkeys(calibrated_tensors(model, Scheme.S8S8), ActivationRange(-3.0, 4.0))

@@ -1,4 +1,4 @@
-"""The KV cache in FP16 around arithmetic in float32, on a graph with every kind of node around a cache."""
+"""An FP16 KV cache with float32 arithmetic, on a graph with every kind of node that touches a cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAST, NEW = (RANDOM.standard_normal((tokens, 1, 2, 4)).astype(np.float32) for to
 
 
 def cache_model() -> onnx.ModelProto:
-    """What a block does with its keys, and a graph that makes the first one."""
+    """The operations of a block on its keys, and of the graph that makes the first key."""
     past, new, joined = ([tokens, 1, 2, 4] for tokens in ("N", "n", "N + n"))
     shapes = {"past_key.0": past, "new": new, "key.0": new, "null_key.0": new, "y": joined}
     values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
@@ -52,7 +52,7 @@ def test_only_the_cache_is_rounded(tmp_path: Path) -> None:
     assert np.array_equal(found["y"][3:], 2 * expected["key.0"])  # new keys are rounded only where they leave the graph
     assert found["tokens"].tolist() == [3, 1, 2, 4]
     names = [node.name for node in model.graph.node]
-    assert len(set(names)) == len(names)  # builders report by name
+    assert len(set(names)) == len(names)  # reports of engines name nodes
 
 
 def test_a_graph_without_a_cache_stays() -> None:

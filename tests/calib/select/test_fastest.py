@@ -1,4 +1,4 @@
-"""The fastest scheme by a clock that only the sessions move."""
+"""The choice of the fastest scheme, with a fake clock that only the sessions advance."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Clock:
 
 
 class Timed:
-    """A session whose runs take given seconds, one after another, and the last ever after."""
+    """A session whose runs take the given seconds in turn, and then the last value for ever."""
 
     def __init__(self, clock: Clock, *seconds: float) -> None:
         self.clock, self.seconds, self.runs = clock, list(seconds), 0
@@ -61,7 +61,7 @@ def choose(
     return choose_scheme(candidates, CALLS[:count], clock)
 
 
-def test_the_fastest(clock: Clock) -> None:
+def test_the_fastest_scheme_is_chosen(clock: Clock) -> None:
     sessions = {
         Scheme.U8S8: Timed(clock, 0.030),
         Scheme.DYNAMIC: Timed(clock, 0.020),
@@ -76,8 +76,8 @@ def test_the_fastest(clock: Clock) -> None:
     assert sessions[Scheme.DYNAMIC].runs == 2 * sessions[Scheme.U8S8].runs == 2 * sessions[Scheme.INT8_WEIGHTS].runs
 
 
-def test_of_equals_the_one_with_the_smaller_error(clock: Clock) -> None:
-    """A difference within the noise does not decide, one beyond it does."""
+def test_among_equally_fast_schemes_the_smaller_error_wins(clock: Clock) -> None:
+    """A difference of time within the noise does not decide, a larger one does."""
     for slower, errors, wanted in (
         (0.99 * NOISE, (0.1, 0.2), Scheme.U8S8),
         (0.99 * NOISE, (0.1, 0.1), Scheme.U8S8),
@@ -114,7 +114,7 @@ def test_two_are_open_at_a_time(clock: Clock) -> None:
 
 
 def test_the_median_of_rounds(clock: Clock) -> None:
-    """One interruption does not decide."""
+    """A single interruption does not decide."""
     quick = Timed(clock, 0.01, 0.01, 9, *[0.01] * 50)
     sessions = {Scheme.INT8_WEIGHTS: Timed(clock, 0.02), Scheme.U8S8: quick}
     assert choose(clock, sessions, 1).scheme is Scheme.U8S8
@@ -127,8 +127,8 @@ def test_few_rounds_where_a_round_is_long(clock: Clock) -> None:
     assert endless.runs == 2 and slow.runs == 2 * 3 and quick.runs == 2 * ROUNDS
 
 
-def test_a_clear_warm_up_stands_for_the_rounds(clock: Clock) -> None:
-    """A short one does not, since a first run does more than the next ones."""
+def test_a_clear_difference_of_warm_ups_needs_no_rounds(clock: Clock) -> None:
+    """Short warm-ups are measured again, since a first run does more work than later ones."""
     for warm_ups, rounds in (((24.0, 12.0), 0), ((16.0, 12.0), 1), ((1.9, 0.1), 1)):
         sessions = {Scheme.INT8_WEIGHTS: Timed(clock, 30.0), Scheme.U8S8: Timed(clock, 29.0)}
         choice = choose(clock, sessions, 1, warm_ups=dict(zip(sessions, warm_ups, strict=True)))
@@ -137,7 +137,7 @@ def test_a_clear_warm_up_stands_for_the_rounds(clock: Clock) -> None:
         assert choice.reason.startswith("12000.0 ms" if rounds == 0 else "29000.0 ms")
 
 
-def test_a_measured_time_is_kept_beside_a_warm_up(clock: Clock) -> None:
+def test_a_measured_time_is_kept_next_to_a_warm_up(clock: Clock) -> None:
     sessions = {scheme: Timed(clock, 3.0) for scheme in (Scheme.DYNAMIC, Scheme.U8S8, Scheme.INT8_WEIGHTS)}
     errors, warm_ups = {Scheme.U8S8: 0.01}, {Scheme.DYNAMIC: 4.0, Scheme.U8S8: 4.0, Scheme.INT8_WEIGHTS: 9.0}
     choice = choose(clock, sessions, 1, errors, warm_ups)

@@ -1,4 +1,4 @@
-"""Logits compared token by token, against the same figures computed one by one; sums over calls; means over scales."""
+"""Figures of logits against a naive computation token by token; their sums over calls and means over scales."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_logits_are_compared_token_by_token() -> None:
     assert (error.cosine / 60, error.largest, error.same / 60, error.kl / 60) == pytest.approx(
         (cosine, largest, top_1, kl), rel=1e-9
     )
-    assert kl == pytest.approx(0.0698, abs=0.03)  # half the variance of the differences, about
+    assert kl == pytest.approx(0.0698, abs=0.03)  # about half the variance of the differences
     same = compare_logits(torch.from_numpy(expected), torch.from_numpy(expected))
     assert (same.same, same.largest, same.kl) == (60, 0.0, 0.0)
 
@@ -30,5 +30,5 @@ def test_errors_add_up_over_calls() -> None:
     assert add_errors([first, second]) == LogitError(10, 9, 9.0, 0.5, pytest.approx(0.6))
 
 
-def test_every_scale_counts_the_same() -> None:
+def test_every_scale_has_the_same_weight() -> None:
     assert mean_kl([LogitError(2, 1, 1.5, 0.5, 0.2), LogitError(8, 8, 7.5, 0.25, 0.4)]) == pytest.approx(0.075)

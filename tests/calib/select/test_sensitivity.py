@@ -1,4 +1,4 @@
-"""Divergence of logits per layer, and how many layers are left out, against what can be computed by hand."""
+"""Divergence of logits per layer, and how many layers are excluded from INT8, compared with results by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHIFTS = {"wa": 0.1, "wb": 0.2, "wb2": 0.2, "wc": 0.02, "wd": 0.01}
 
 
 class Head:
-    """The logits are the hidden states. INT8 moves those of the first code."""
+    """Returns the hidden states as logits, so that a shift of the first channel shifts the first code's."""
 
     inputs = (TensorSpec("hidden", Dtype.FLOAT32, ("2B", "n", 16)), TensorSpec("cfg_scale", Dtype.FLOAT32, (1,)))
 
@@ -35,7 +35,7 @@ class Head:
 
 
 class Transformer:
-    """Returns the reference's hidden states, whose first channel is moved by every layer in INT8."""
+    """Returns the reference's hidden states, with the first channel shifted by every layer that is in INT8."""
 
     def __init__(self, without: Collection[str]) -> None:
         self.shift = sum(shift for weight, shift in SHIFTS.items() if weight not in without)
@@ -57,7 +57,7 @@ class Call:
 
 
 def calls() -> tuple[list[Call], list[Call]]:
-    """Of the transformer and of the head: two prompts of three scales."""
+    """Calls of the transformer and of the head, for two prompts of three scales."""
     generator = torch.Generator().manual_seed(0)
     hidden = [torch.randn(1, tokens, 16, generator=generator).numpy() for tokens in (1, 4, 9) * 2]
     heads = [Call({"hidden": each, "cfg_scale": np.ones(1, np.float32)}, ["indices"]) for each in hidden]
@@ -78,18 +78,18 @@ def test_scales_are_those_of_all_prompts_together(judge: LogitsJudge) -> None:
     assert [(scale.same, scale.largest, scale.kl) for scale in exact] == [(2, 0, 0), (8, 0, 0), (18, 0, 0)]
 
 
-def test_every_layer_alone_the_most_sensitive_first(judge: LogitsJudge) -> None:
+def test_each_layer_is_measured_by_itself_and_sorted_by_sensitivity(judge: LogitsJudge) -> None:
     said: list[str] = []
     found = measure_layers(LAYERS, open_with, judge, said.append)
     assert [layer.name for layer in found] == ["b", "a", "c", "d"]
     assert said[1] == "layer 2 of 4: b"
     alone = judge.errors(Transformer([w for w in SHIFTS if w not in ("wb", "wb2")]), first_prompt=True)
     assert found[0].kl == pytest.approx(np.mean([scale.kl / scale.tokens for scale in alone]))
-    assert found[0].kl > 10 * found[1].kl > 0  # the square of the shift, nearly
+    assert found[0].kl > 10 * found[1].kl > 0  # roughly the square of the shift
 
 
 @pytest.mark.parametrize("enough", [0, 1, 2, 3, 4, 9])
-def test_as_few_layers_are_left_out_as_are_enough(judge: LogitsJudge, enough: int) -> None:
+def test_no_more_layers_are_excluded_than_needed(judge: LogitsJudge, enough: int) -> None:
     layers = measure_layers(LAYERS, open_with, judge, lambda _: None)
     order = [{"wb", "wb2"}, {"wa"}, {"wc"}, {"wd"}]
     asked: list[set[str]] = []

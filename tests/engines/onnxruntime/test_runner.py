@@ -1,4 +1,4 @@
-"""The ONNX Runtime runner: results in place, every refusal an EngineError that names the graph."""
+"""The ONNX Runtime runner: it writes results in place, and every refusal is an EngineError that names the graph."""
 
 import os
 import shutil
@@ -49,7 +49,7 @@ def test_outputs_are_written_in_place(pristine: Path) -> None:
     assert finite.all() and outputs["finite"].all() and len(np.unique(pixels)) > 10
 
 
-def test_an_output_that_is_not_wanted_is_left_out(pristine: Path) -> None:
+def test_outputs_that_are_not_asked_for_are_left_out(pristine: Path) -> None:
     inputs, outputs = decoder_arrays()
     del outputs["pixels"]
     OnnxRuntimeRunner(open_bundle(pristine)).run("decoder", inputs, outputs)
@@ -125,12 +125,12 @@ def test_a_library_without_the_targets_provider(folder: Path, monkeypatch: pytes
 
 
 def test_threads_are_passed_on_and_sleep_when_idle(pristine: Path) -> None:
-    """Threads of one session that keep turning while the next runs made pictures five times slower."""
+    """Spinning threads of one session, while the next one runs, made pictures five times slower."""
     bundle = open_bundle(pristine)
     options = OnnxRuntimeRunner(bundle, threads=3)._options
     assert options.intra_op_num_threads == 3
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-    assert OnnxRuntimeRunner(bundle)._options.intra_op_num_threads == 0  # the library's own choice
+    assert OnnxRuntimeRunner(bundle)._options.intra_op_num_threads == 0  # 0: ONNX Runtime chooses
 
 
 @pytest.mark.parametrize("threads", [None, 1, 1024, np.int64(2)])
@@ -140,7 +140,7 @@ def test_thread_counts(threads: Any) -> None:
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1025, 2.0, "2", True, 10**12])
-def test_thread_counts_that_are_none(threads: Any) -> None:
+def test_wrong_thread_counts_are_refused(threads: Any) -> None:
     with pytest.raises(EngineError) as caught:
         thread_count(threads)
     assert str(caught.value) == f"threads: expected an integer from 1 to 1024, or None, found {threads!r}"
@@ -148,5 +148,5 @@ def test_thread_counts_that_are_none(threads: Any) -> None:
 
 def test_a_path_that_is_not_utf_8(pristine: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(pristine, tmp_path / os.fsdecode(b"odd \xff"))
-    for graph in ("decoder", "text_model"):  # the latter has its weights beside it
+    for graph in ("decoder", "text_model"):  # text_model has external weights
         OnnxRuntimeRunner(open_bundle(folder)).load(graph)

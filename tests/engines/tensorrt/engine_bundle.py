@@ -1,4 +1,4 @@
-"""A bundle of graphs becomes one of engines for the fake library, and the fakes take the libraries' places."""
+"""Makes bundles of engines for the fake TensorRT, and installs the fakes in place of the real libraries."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MODULES = {Target.TENSORRT: "tensorrt", Target.TENSORRT_RTX: "tensorrt_rtx"}
 
 
 def make_engine_bundle(graphs: Path, folder: Path, target: Target = Target.TENSORRT_RTX, **needs: Any) -> Path:
-    """Write into `folder` the bundle `graphs` with fake engines, which refer to the graphs where they are.
+    """Write into `folder` the bundle `graphs` with fake engines, which refer to the graphs by their paths.
 
     needs: fields of target.engines that differ from: this platform, sm_89, the version of VERSIONS, nothing compatible.
     """
@@ -58,7 +58,7 @@ def make_engine_bundle(graphs: Path, folder: Path, target: Target = Target.TENSO
 
 
 def profiles_of(manifest: Any, graph: ComponentName) -> tuple[tuple[int | None, ...], Profiles]:
-    """The scales whose steps run a graph, and its inputs' shapes there; last scale first, so that order matters."""
+    """Scales at which a graph runs, and its input shapes there; the last scale comes first, so that order is tested."""
     shapes = {}
     for step in manifest.plan.steps:
         if step.graph == graph:
@@ -74,7 +74,7 @@ def profiles_of(manifest: Any, graph: ComponentName) -> tuple[tuple[int | None, 
 def install(
     patch: pytest.MonkeyPatch, target: Target = Target.TENSORRT_RTX, cuda: FakeCuda | None = None, **options: Any
 ) -> FakeTensorRT:
-    """Put the fakes where runtime/ imports the libraries from."""
+    """Put the fakes into sys.modules, where engines/ imports the libraries from."""
     cuda = cuda or FakeCuda()
     library = FakeTensorRT(cuda, options.pop("version", VERSIONS[target]), **options)
     install_cuda(patch, cuda)

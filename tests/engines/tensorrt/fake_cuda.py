@@ -1,9 +1,9 @@
 # ruff: noqa: N802, N815
 # The names are those of CUDA's bindings.
-"""cuda.bindings.runtime whose device is this process's memory: what engines/tensorrt/cuda.py calls, and no more.
+"""A fake cuda.bindings.runtime, whose device is memory of this process, with what engines/tensorrt/cuda.py calls.
 
-Work is queued on the stream and runs when somebody waits, so that a missing wait shows. Captured work runs only when
-its graph is launched. `allocated` holds what was not freed.
+Work is queued on the stream and runs when somebody waits, so that a missing wait is noticed. Captured work runs only
+when its graph is launched. `allocated` has what was not freed.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class FakeCuda:
         self.allocated: dict[int, Any] = {}
         self.queue: list[Callable[[], None]] = []
         self.capturing: list[Callable[[], None]] | None = None
-        self.spoiled = False  # the capture that goes on has met something that cannot be captured
+        self.spoiled = False  # the current capture met something that cannot be captured
         self.log: list[str] = []
 
     def enqueue(self, name: str, work: Callable[[], None]) -> None:
-        """What a library does with the stream."""
+        """Queue work on the stream, as a library does."""
         if self.capturing is not None:
             self.capturing.append(work)
             self.log.append(f"captured {name}")
@@ -90,7 +90,7 @@ class FakeCuda:
         whole = (ctypes.c_char * (size + 256))()
         skipped = -ctypes.addressof(whole) % 256  # addresses are multiples of 256, as cudaMalloc's are
         block = (ctypes.c_char * size).from_buffer(whole, skipped)
-        ctypes.memset(block, 0xAB, size)  # nobody may count on zeros
+        ctypes.memset(block, 0xAB, size)  # code must not rely on zeros
         self.allocated[ctypes.addressof(block)] = block
         return Error.SUCCESS, ctypes.addressof(block)
 

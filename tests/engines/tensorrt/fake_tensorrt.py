@@ -1,8 +1,8 @@
-"""The part of TensorRT's Python module that engines/tensorrt/library.py calls, over ONNX Runtime.
+"""A fake of TensorRT's Python module, as far as engines/tensorrt/library.py calls it, which computes by ONNX Runtime.
 
 An "engine" is a header of 64 bytes and JSON that names the graph it stands for. Contexts read and write raw addresses
-when the stream of FakeCuda comes to them, and hold to TensorRT's rules: shapes inside the profile, an address for every
-tensor, device memory only (and inside one allocation), no work without a context's memory.
+when the stream of FakeCuda reaches them, and enforce TensorRT's rules: shapes inside the profile, an address for every
+tensor, only device memory (inside one allocation), and activation memory before any work.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Seek(Enum):
 
 
 class Logger:
-    """Derived from by callers; a method that they left out shows as an error."""
+    """A base class for callers; a method that they do not override raises."""
 
     Severity = Severity
 
@@ -62,7 +62,7 @@ class Logger:
 
 
 class StreamReader:
-    """Derived from by callers, as Logger."""
+    """A base class for callers, like Logger."""
 
     def read(self, num_bytes: int, stream: int) -> bytes:
         raise NotImplementedError
@@ -132,7 +132,7 @@ class Context:
             self._view(name, array.shape)[...] = array
 
     def _spill(self) -> None:
-        """Use the activations' memory, so that whoever else has put something there loses it."""
+        """Overwrite the activation memory, so that anything else that was put there is lost."""
         ctypes.memset(self.memory[0], 0xCD, self.engine.activations)
 
     def _view(self, name: str, shape: tuple[int, ...]) -> Any:
@@ -191,8 +191,8 @@ class Engine:
 
 
 class FakeTensorRT:
-    """The module. on_host: inputs whose values are shapes; not_capturable, spoils_capture: graphs that the library
-    says it cannot capture, and that it finds it cannot."""
+    """The module. on_host: inputs whose values are shapes. not_capturable: graphs that the library says it cannot
+    capture; spoils_capture: graphs whose capture fails."""
 
     ILogger = Logger
     EngineValidity = EngineValidity

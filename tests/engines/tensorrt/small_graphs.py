@@ -1,4 +1,4 @@
-"""Graphs of a few nodes that TensorRT builds in a second, and builders to build them with."""
+"""Graphs of a few nodes, which TensorRT builds in a second, and builders for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hart_edge.engines.tensorrt.builder import TensorRTBuilder
 from hart_edge.engines.tensorrt.facts import TENSORRT, TENSORRT_RTX
 
 RTX = TensorRTBuilder(TENSORRT_RTX)
-# The path of classic TensorRT, which can be installed nowhere without its vendor's index, on the library that can.
+# The code path of classic TensorRT, which only its vendor's index has, run with TensorRT-RTX, which is installed.
 CLASSIC_FACTS = replace(TENSORRT, module="tensorrt_rtx", package="tensorrt-rtx", majors=range(1, 2))
 CLASSIC = TensorRTBuilder(CLASSIC_FACTS, gpu=lambda: "sm_87")  # as on a Jetson Orin
 

@@ -1,4 +1,4 @@
-"""Engines for real, of small graphs: TensorRT-RTX as it is, and the path of classic TensorRT run on its library."""
+"""Real engines of small graphs: TensorRT-RTX itself, and the code path of classic TensorRT run with it."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def test_an_engine_for_three_architectures(tmp_path: Path) -> None:
     assert {node["fate"] for node in report["nodes"]} <= {"layer", "fused"}
     assert report["layers_by_precision"]["Half"] >= 1 and report["layers"] >= 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.engine", "small.onnx"]
-    phases = list(dict.fromkeys(progress.phase for progress in seen))  # a slow one is reported more than once
+    phases = list(dict.fromkeys(progress.phase for progress in seen))  # slow phases are reported repeatedly
     assert phases[:2] == ["starting", "parsing"] and len(phases) > 3
     assert all(0 <= progress.done <= progress.total and progress.component == "small" for progress in seen)
     assert [progress.seconds for progress in seen] == sorted(progress.seconds for progress in seen)
 
 
 @pytest.mark.long
-def test_turing_takes_products_in_fp16_and_none_in_float32(tmp_path: Path) -> None:
+def test_turing_builds_products_in_fp16_but_not_in_float32(tmp_path: Path) -> None:
     settings = RTX.prepare(EngineSettings(architectures=("sm_75",)))
     out = tmp_path / "small.engine"
     assert RTX.build(silu_graph(tmp_path), PROFILES, settings, out, lambda _: None)["architectures"] == ["sm_75"]
@@ -60,7 +60,7 @@ def test_turing_takes_products_in_fp16_and_none_in_float32(tmp_path: Path) -> No
 
 
 def test_the_path_of_classic_tensorrt(tmp_path: Path) -> None:
-    """The same graph and the same worker; the engine is for the GPU that is there, and timings are kept."""
+    """The same graph and worker, but the engine is for the GPU of this machine, and the timing cache is kept."""
     cache = tmp_path / "timings"
     settings = CLASSIC.prepare(EngineSettings(workspace=2**28, timing_cache=cache))
     assert settings.architectures == ("sm_87",)
@@ -85,7 +85,7 @@ def test_other_gpus_are_refused() -> None:
         RTX.prepare(EngineSettings(architectures=("sm_90",)))
 
 
-def test_options_that_a_library_has_not(tmp_path: Path) -> None:
+def test_options_that_a_library_does_not_support(tmp_path: Path) -> None:
     for settings, message in (
         (EngineSettings(version_compatible=True), "leave --version-compatible out"),
         (EngineSettings(hardware_compatibility=HardwareCompatibility.AMPERE_PLUS), "use --architectures instead"),
@@ -119,13 +119,13 @@ def test_a_missing_library_names_what_to_install(monkeypatch: pytest.MonkeyPatch
         TensorRTBuilder(TENSORRT).prepare(EngineSettings())
 
 
-def test_a_version_that_is_not_known() -> None:
+def test_an_unsupported_version() -> None:
     with pytest.raises(EngineError, match=r"^tensorrt_rtx \S+ is installed, this version of hart-edge knows 10\.x"):
         TensorRTBuilder(replace(TENSORRT_RTX, majors=range(10, 12))).version()
 
 
 def test_a_refused_graph_names_the_node(tmp_path: Path) -> None:
-    """UINT8 inside a graph: Cast to it, and only then move."""
+    """The graph has a UINT8 tensor inside, where TensorRT supports UINT8 only at inputs and outputs."""
     nodes = [
         helper.make_node("Cast", ["x"], ["levels"], to=TensorProto.UINT8),
         helper.make_node("Cast", ["levels"], ["y"], to=TensorProto.FLOAT),
@@ -137,7 +137,7 @@ def test_a_refused_graph_names_the_node(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
 
 
-def test_a_plan_that_feeds_other_inputs(tmp_path: Path) -> None:
+def test_profiles_with_other_inputs_than_the_graph(tmp_path: Path) -> None:
     profile = replace(PROFILES[0], shapes={"z": ((1, 1, 64),) * 3})
     with pytest.raises(BuildError, match=r"^small: the graph takes x, the plan feeds z; rebuild the bundle$"):
         RTX.build(silu_graph(tmp_path), [profile], RTX.prepare(EngineSettings()), tmp_path / "e", lambda _: None)

@@ -24,14 +24,14 @@ RTX = TargetSpec(
     ("target", "version", "architecture", "machine"),
     [
         (classic(), "10.13.3.9", "sm_87", "linux-aarch64"),
-        (classic(), "10.13.3", "sm_87", "linux-aarch64"),  # JetPack's module leaves the build number out
+        (classic(), "10.13.3", "sm_87", "linux-aarch64"),  # the module of JetPack omits the build number
         (classic("same-compute-capability"), "10.13.3.9", "sm_87", "linux-aarch64"),
         (classic("ampere-plus"), "10.13.3.9", "sm_120", "linux-aarch64"),
         (classic(compatible=True), "10.14.0", "sm_87", "linux-aarch64"),
         (RTX, "1.7.1.116", "sm_120", "linux-x86_64"),
     ],
 )
-def test_what_runs(target: TargetSpec, version: str, architecture: str, machine: str) -> None:
+def test_compatible_machines(target: TargetSpec, version: str, architecture: str, machine: str) -> None:
     check_machine(target, version, architecture, machine)
 
 
@@ -84,7 +84,7 @@ def test_what_runs(target: TargetSpec, version: str, architecture: str, machine:
         ),
     ],
 )  # fmt: skip
-def test_what_is_refused(target: TargetSpec, version: str, architecture: str, machine: str, message: str) -> None:
+def test_incompatible_machines(target: TargetSpec, version: str, architecture: str, machine: str, message: str) -> None:
     with pytest.raises(EngineError) as refused:
         check_machine(target, version, architecture, machine)
     assert str(refused.value) == message

@@ -1,4 +1,4 @@
-"""The binding's errors become messages; the rest of engines/tensorrt/cuda.py is used by every test of the runner."""
+"""Errors of the CUDA binding become messages; tests of the runner cover the rest of engines/tensorrt/cuda.py."""
 
 import sys
 
@@ -36,7 +36,7 @@ def test_without_a_driver_or_a_gpu(fake: FakeCuda, devices: int) -> None:
     )
 
 
-def test_what_the_device_is(fake: FakeCuda) -> None:
+def test_properties_of_the_device(fake: FakeCuda) -> None:
     found = Cuda("tensorrt")
     assert found.device() == Device("Fake GPU", "sm_89", 8 * 2**30, False)
     assert found.driver_version() == 13000 and found.free_memory() == 8 * 2**30
@@ -88,8 +88,8 @@ def test_the_real_binding_on_a_machine_without_a_driver() -> None:
         Cuda("tensorrt-rtx")
 
 
-def test_the_real_binding_has_all_that_is_called() -> None:
-    """The names and fields that engines/tensorrt/cuda.py and the fake agree on."""
+def test_the_real_binding_has_every_name_that_is_used() -> None:
+    """The binding has the names and fields that engines/tensorrt/cuda.py and the fake use."""
     runtime = pytest.importorskip("cuda.bindings.runtime")
     called = {name for name in dir(FakeCuda) if name.startswith("cuda")}
     assert len(called) > 20 and not [name for name in called if not hasattr(runtime, name)]

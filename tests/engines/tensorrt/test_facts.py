@@ -1,4 +1,4 @@
-"""What is known of TensorRT stands in one table; the C library and the documents say the same."""
+"""The facts about TensorRT are in one table; the C library and the documents agree with it."""
 
 import re
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_the_page_has_the_same_architectures() -> None:
         (TENSORRT, Precision.FP32, ("sm_75",), None),
     ],
 )
-def test_what_turing_lacks(
+def test_limits_of_turing(
     facts: Capabilities, precision: Precision, architectures: tuple[str, ...], reason: str | None
 ) -> None:
     assert facts.lacks(precision, architectures) == reason

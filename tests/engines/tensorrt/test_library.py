@@ -1,4 +1,4 @@
-"""Opening the library and engines: what is missing, too old, altered or refused, each with its message."""
+"""Opening the library and its engines: messages for what is missing, too old, altered or refused."""
 
 import sys
 import types
@@ -84,7 +84,7 @@ def test_the_librarys_own_check_refuses_before_the_engine_is_read(
     assert fake.opened == []
 
 
-def test_an_engine_that_runs_slower_than_it_could_is_told(
+def test_an_engine_that_runs_slower_than_it_could_is_reported(
     fake: FakeTensorRT, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "decoder.engine"
@@ -95,7 +95,7 @@ def test_an_engine_that_runs_slower_than_it_could_is_told(
 
 
 @pytest.mark.parametrize("streams", [True, False])
-def test_what_is_no_engine_is_refused_with_the_librarys_reason(
+def test_bytes_that_are_no_engine_are_refused_with_the_librarys_reason(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, streams: bool
 ) -> None:
     install(monkeypatch, streams=streams, validity=False)
@@ -119,7 +119,7 @@ def test_an_engine_with_other_tensors_than_the_manifest_says(fake: FakeTensorRT)
             library.check_tensors(engine, specs, "decoder")
 
 
-def test_the_real_library_refuses_what_is_no_engine(tmp_path: Path) -> None:
+def test_the_real_library_refuses_bytes_that_are_no_engine(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     (tmp_path / "x.engine").write_bytes(b"x" * 1000)
     with pytest.raises(
@@ -128,7 +128,7 @@ def test_the_real_library_refuses_what_is_no_engine(tmp_path: Path) -> None:
         TensorRT(Target.TENSORRT_RTX).open(tmp_path / "x.engine")
 
 
-def test_the_real_library_has_all_that_is_called() -> None:
+def test_the_real_library_has_every_name_that_is_used() -> None:
     library = pytest.importorskip("tensorrt_rtx")
     names = {
         library.ICudaEngine: (

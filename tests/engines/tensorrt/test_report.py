@@ -59,13 +59,13 @@ def test_nodes_and_what_they_read() -> None:
 def test_every_node_has_a_fate() -> None:
     found = {node.name: fate for node, fate in fates(LOG, read_layers([LAYERS]))}
     assert found == {
-        "shape": "folded",  # sizes are known for every profile
+        "shape": "folded",  # its size is known in every profile
         "one": "constant",
-        "twice": "folded",  # arithmetic on sizes alone
+        "twice": "folded",  # arithmetic on sizes only
         "product": "layer",
-        "turn": "folded",  # moves values, which a kernel may read in any order
-        "gate": "fused",  # inside the block, though no layer names it
-        "drop": "lost",  # computes with the input, and nothing speaks of it
+        "turn": "folded",  # only moves values, and kernels can read them in any order
+        "gate": "fused",  # inside a fused block, though no layer names it
+        "drop": "lost",  # it computes on the input, but the report does not mention it
     }
 
 

@@ -1,7 +1,7 @@
-"""Whole pictures through the TensorRT runner, on a device that is made of this machine's memory and ONNX Runtime.
+"""Whole pictures through the TensorRT runner, on a fake device made of this machine's memory and ONNX Runtime.
 
-What differs on a GPU is the arithmetic inside an engine; addresses, shapes, profiles, order, waits, captures and memory
-are those of the product.
+Only the arithmetic inside an engine would differ on a GPU; addresses, shapes, profiles, order, waits, captures and
+memory are handled by the real code.
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ def test_the_same_pictures_as_onnx_runtime(
 def test_the_same_pictures_of_a_transformer(
     build_once: BuildOnce, tmp_path: Path, fake: FakeTensorRT, flavour: str
 ) -> None:
-    """Caches, rotary tables, guidance, residual steps: every graph of a checkpoint, captured at the second picture."""
+    """Caches, rotary tables, guidance, residual steps: every graph of a checkpoint, captured in the second picture."""
     graphs = build_once(GOLDEN / flavour, Precision.FP32)
     expected, found = load(graphs, threads=1), load(make_engine_bundle(graphs, tmp_path / "engines"))
     m = found.manifest
@@ -83,13 +83,13 @@ def test_the_same_pictures_of_a_transformer(
     assert runner_of(found).captured() == [None, *range(len(m.patch_nums)), None]
 
 
-def test_previews_and_a_stream_that_is_left(words: Path, engines: Path, fake: FakeTensorRT) -> None:
+def test_previews_and_an_abandoned_stream(words: Path, engines: Path, fake: FakeTensorRT) -> None:
     device, host = load(engines), load(words, threads=1)
     left = device.stream("w3", seed=1)
     next(left)
     left.close()
     events, expected = list(device.stream("w1", seed=4)), list(host.stream("w1", seed=4))
-    device.generate("w5", seed=9)  # previews are of their own picture, whatever the device did since
+    device.generate("w5", seed=9)  # a preview shows its own picture, whatever was drawn since
     assert [event.preview().tobytes() for event in events] == [event.preview().tobytes() for event in expected]
 
 
@@ -123,11 +123,11 @@ def test_a_scale_that_cannot_be_captured_runs_step_by_step(
     pipeline = load(engines)
     with caplog.at_level("INFO", "hart_edge.engines.tensorrt.capture"):
         assert pictures(pipeline) == pictures(load(words, threads=1))
-    assert runner_of(pipeline).captured() == [None, None]  # what stands around the scales
+    assert runner_of(pipeline).captured() == [None, None]  # the steps before and after the scales
     assert ("cannot be a CUDA graph: " in caplog.text) == (how == "spoils_capture")
 
 
-def test_values_that_decide_shapes_are_read_on_the_processor(words: Path, engines: Path, fake: FakeTensorRT) -> None:
+def test_values_that_decide_shapes_are_read_on_the_host(words: Path, engines: Path, fake: FakeTensorRT) -> None:
     fake.on_host.add("top_k")
     pipeline = load(engines)
     expected = load(words, threads=1)
@@ -137,20 +137,18 @@ def test_values_that_decide_shapes_are_read_on_the_processor(words: Path, engine
     assert runner_of(pipeline).captured() == [None, None]
 
 
-def test_constants_that_decide_shapes_are_no_reason_not_to_capture(
-    words: Path, engines: Path, fake: FakeTensorRT
-) -> None:
-    """Each scale has its own, and no picture changes them."""
+def test_constants_that_decide_shapes_do_not_prevent_capture(words: Path, engines: Path, fake: FakeTensorRT) -> None:
+    """Each scale has its own constants, and no picture changes them."""
     fake.on_host.add("level")
     pipeline = load(engines)
     assert pictures(pipeline) == pictures(load(words, threads=1))
     assert runner_of(pipeline).captured() == [None, 0, 1, None]
 
 
-def test_a_value_for_the_processor_that_was_uploaded_before(engines: Path, fake: FakeTensorRT) -> None:
-    """As where a later graph is the first whose shapes depend on it."""
+def test_a_shape_value_that_was_uploaded_before(engines: Path, fake: FakeTensorRT) -> None:
+    """It happens where a later graph is the first whose shapes depend on the value."""
     pipeline = load(engines)
-    next(pipeline.stream("w1", cfg_scale=2.5))  # scale 1 has still to read it
+    next(pipeline.stream("w1", cfg_scale=2.5))  # scale 1 has yet to read it
     assert runner_of(pipeline)._host_value("later", "cfg_scale", "cfg_scale").tolist() == [2.5]
 
 
@@ -163,7 +161,7 @@ def test_a_value_that_another_engine_computes_cannot_decide_a_shape(engines: Pat
         load(engines).generate("w1")
 
 
-def test_low_memory_opens_engines_again_and_holds_fewer(engines: Path, fake: FakeTensorRT) -> None:
+def test_low_memory_opens_engines_again_and_keeps_fewer_open(engines: Path, fake: FakeTensorRT) -> None:
     pipeline = load(engines, low_memory=True)
     pictures(pipeline, 1)
     assert fake.opened == ["text_model", "transformer", "tokens", "latent", "decoder"]
@@ -185,7 +183,7 @@ def test_loading_ahead_opens_every_engine_once(engines: Path, fake: FakeTensorRT
 
 
 @pytest.mark.long
-def test_memory_goes_back_with_the_runner(engines: Path, fake: FakeTensorRT) -> None:
+def test_closing_the_runner_frees_its_memory(engines: Path, fake: FakeTensorRT) -> None:
     pipeline = load(engines)
     pictures(pipeline, 1)
     pipeline.decode(np.zeros((1, 4, 2, 2), np.float32))
@@ -195,8 +193,8 @@ def test_memory_goes_back_with_the_runner(engines: Path, fake: FakeTensorRT) -> 
     assert fake.cuda.used() == 0
 
 
-def test_activations_that_grow_keep_what_was_bound(words: Path, tmp_path: Path, fake: FakeTensorRT) -> None:
-    """A later engine needs more memory than all before it: contexts move to the new block."""
+def test_bindings_survive_a_larger_activation_block(words: Path, tmp_path: Path, fake: FakeTensorRT) -> None:
+    """A later engine needs more memory than those before it, so their contexts move to a new block."""
     bundle = make_engine_bundle(words, tmp_path / "engines")
     file = bundle / "engines" / "decoder.engine"
     shape = {"f_hat": [1, 4, 2, 2]}
@@ -207,7 +205,7 @@ def test_activations_that_grow_keep_what_was_bound(words: Path, tmp_path: Path, 
 
 
 def rewrite(bundle: Path, file: Path, data: bytes) -> None:
-    """Change an engine, and the manifest with it."""
+    """Replace an engine, and its entry in the manifest."""
     file.write_bytes(data)
     manifest = parse((bundle / "manifest.json").read_bytes())
     name = file.relative_to(bundle).as_posix()
@@ -311,7 +309,7 @@ def test_a_context_that_fails_says_where(engines: Path, fake: FakeTensorRT, monk
 
 
 def test_the_real_library_without_a_gpu(engines: Path) -> None:
-    """TensorRT-RTX and CUDA's binding as they are installed here: the refusal names what is missing."""
+    """With TensorRT-RTX and the CUDA binding that are installed here, the refusal names what is missing."""
     pytest.importorskip("tensorrt_rtx")
     runtime = pytest.importorskip("cuda.bindings.runtime")
     if int(runtime.cudaGetDeviceCount()[0]) == 0:

@@ -1,4 +1,4 @@
-"""What a build says of a graph that computes something else, and what counts as an error."""
+"""What counts as an error of a graph, and the message of a build for a graph with a large one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.export.small_checkpoint import CHECKPOINT
     ],
 )
 def test_altered_weight_fails_the_build(tools: Tools, tmp_path: Path, graph: str, weight: str, tensor: str) -> None:
-    """A weight that changes between reference and file: the build names where, and leaves nothing."""
+    """A weight differs between reference and file: the build names the graph, and leaves no files."""
 
     def trace_altered(module: GraphModule, path: Path) -> None:
         tools.trace(module, path)
@@ -69,7 +69,7 @@ def test_relative_to_the_largest_magnitude() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("both", [False, True])
 def test_nan_and_infinity_are_infinite_errors(value: float, both: bool) -> None:
-    """Even where the reference has them too: no picture may be made of that."""
+    """Even where the reference has them too, since no picture may be made from them."""
     good, bad = np.ones((2, 3), np.float32), np.ones((2, 3), np.float32)
     bad[1, 1] = value
     expected = {"x": good, "hidden": bad if both else good}
@@ -78,12 +78,12 @@ def test_nan_and_infinity_are_infinite_errors(value: float, both: bool) -> None:
 
 
 def test_another_shape_is_an_infinite_error() -> None:
-    """Although numpy would broadcast it."""
+    """Even where numpy would broadcast it."""
     expected, found = {"x": np.ones((4, 3), np.float32)}, {"x": np.ones((1, 3), np.float32)}
     assert compare("context", expected, found) == GraphError(math.inf, "x")
 
 
-def test_another_truth_is_an_infinite_error() -> None:
+def test_a_differing_boolean_is_an_infinite_error() -> None:
     expected, found = {"context_mask": np.array([[True, False]])}, {"context_mask": np.array([[True, True]])}
     assert compare("text_model", expected, found) == GraphError(math.inf, "context_mask")
     assert compare("text_model", expected, expected) == GraphError(0.0, "context_mask")
@@ -97,7 +97,7 @@ def test_levels_of_a_picture_may_differ_by_one() -> None:
 
 
 def choices(total: int, differing: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Outputs of the tokens graph; where another code was drawn, its vectors differ by 9."""
+    """Outputs of the tokens graph. Where another code was drawn, its vectors differ by 9."""
     expected = {
         "logits": np.zeros((1, total, 4), np.float32),
         "indices": np.zeros((1, total), np.int64),
@@ -119,7 +119,7 @@ def test_few_drawn_codes_may_differ() -> None:
         with pytest.raises(ParityError, match=message):
             compare("tokens", *choices(total, differing))
     expected, found = choices(64, 1)
-    found["latent"][0, 5] = 0.25  # of a token whose code is the same
+    found["latent"][0, 5] = 0.25  # a token with the same code
     assert compare("tokens", expected, found) == GraphError(0.25, "latent")
 
 
@@ -141,7 +141,7 @@ def test_encoder_may_choose_other_codes_that_are_as_near() -> None:
 
 
 class Fixed:
-    """A session that always answers the same."""
+    """A session that always returns the same outputs."""
 
     def __init__(self, answer: dict[str, np.ndarray]) -> None:
         self.answer = answer
@@ -164,7 +164,7 @@ def test_check_keeps_the_worst_call_and_stops_at_the_tolerance() -> None:
 
 
 def test_a_call_is_named_by_its_scale() -> None:
-    """Every graph by its own calls, image after image; what the graph takes is cast to what its session takes."""
+    """Calls of each graph are counted image after image; inputs are cast to the types of the session."""
     seen: list[tuple[str, int | None]] = []
 
     def explain(graph: str, exact: dict[str, np.ndarray], feeds: dict[str, np.ndarray]) -> str:
@@ -205,7 +205,7 @@ def test_a_head_in_fp16_may_move_the_smooth_latent_farther() -> None:
 def test_every_graph_must_have_been_compared() -> None:
     sessions = {name: Fixed({"x": np.zeros(1, np.float32)}) for name in ("embed", "latent", "encoder")}
     check = ParityCheck(sessions, dict.fromkeys(sessions, Scheme.FLOAT32))
-    check("latent", {}, {"x": np.zeros(1, np.float32)})  # exact to the last bit, and compared all the same
+    check("latent", {}, {"x": np.zeros(1, np.float32)})  # no error at all, but compared
     assert check.worst["latent"] == GraphError(0.0, "x")
     with pytest.raises(BuildError, match=r"^graphs embed, encoder were never compared with the reference; please"):
         require_observed(check)

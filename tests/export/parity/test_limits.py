@@ -1,4 +1,4 @@
-"""The limits of a build: what breaks them, what they are by default, and figures in words."""
+"""The quality limits of a build: breaches, default values, and figures as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hart_edge.bundle.quality import LIMITS, Limits, in_words, limits_for
 from hart_edge.errors import BuildError
 from hart_edge.export.parity.limits import Breach, find_breach
 
-SIDES = (1, 2, 5)  # of 10 prompts: 10, 40 and 250 tokens
+SIDES = (1, 2, 5)  # with 10 prompts: 10, 40 and 250 tokens
 GOOD = ScaleQuality(0.9999, 0.5, 0.98, 0.004, 0.9, 0.05)
 LIMIT = Limits(0.95, 0.02, 40.0)
 
@@ -29,18 +29,18 @@ def breach(found: Quality, *, logits: bool = True) -> Breach | None:
     return find_breach(found, LIMIT, SIDES, logits=logits)
 
 
-def test_defaults_are_those_of_the_issue() -> None:
+def test_default_limits() -> None:
     assert LIMITS[Precision.FP16].min_top_1 == 0.995 and LIMITS[Precision.FP16].min_psnr == 40
     assert LIMITS[Precision.INT8] == Limits(min_top_1=0.95, max_kl=0.02, min_psnr=40.0)
     for one, other in ((Precision.FP32, Precision.FP16), (Precision.FP16, Precision.INT8)):
         assert LIMITS[one].min_top_1 > LIMITS[other].min_top_1 and LIMITS[one].max_kl < LIMITS[other].max_kl
 
 
-def test_what_keeps_every_limit_is_no_breach() -> None:
+def test_figures_within_every_limit_are_no_breach() -> None:
     assert breach(quality()) is None
     assert breach(quality((2, "top_1", 0.95), (2, "kl", 0.02), psnr=40.0)) is None
-    assert breach(quality(psnr=None)) is None  # no pixel differs
-    assert breach(quality((2, "guided_top_1", 0.1), (2, "guided_kl", 9.0), (2, "cosine", 0.1))) is None  # shown only
+    assert breach(quality(psnr=None)) is None  # None: no pixel differs
+    assert breach(quality((2, "guided_top_1", 0.1), (2, "guided_kl", 9.0), (2, "cosine", 0.1))) is None  # only shown
 
 
 def test_a_breach_names_scale_figure_and_limit() -> None:
@@ -58,7 +58,7 @@ def test_one_token_of_a_scale_may_differ() -> None:
     assert diverging == Breach("transformer", 0, "KL divergence 5.00e-01, limit 0.02")
 
 
-def test_logits_that_mean_nothing_are_not_judged() -> None:
+def test_logits_of_random_weights_are_not_judged() -> None:
     poor = quality((1, "top_1", 0.1), (1, "kl", 3.0))
     assert breach(poor, logits=False) is None
     assert breach(replace(poor, decoder_psnr=20.0), logits=False) == Breach(
@@ -81,7 +81,7 @@ def test_single_limits_can_be_moved() -> None:
         ((0.9, 0.1, 1001.0), "min_psnr: expected 0 to 1000, found 1001.0"),
     ],
 )
-def test_limits_that_make_no_sense(given: tuple[float, float, float], message: str) -> None:
+def test_impossible_limits_are_refused(given: tuple[float, float, float], message: str) -> None:
     with pytest.raises(BuildError, match=f"^{message}$"):
         Limits(*given)
 

@@ -1,4 +1,4 @@
-"""Quality figures against the same computed naively, in numpy, token by token."""
+"""Quality figures compared with a naive computation in numpy, token by token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 
 class Tokens(GraphModule):
-    """A head of one matrix and guidance. A graph without an input for the unconditional half has it in `hidden`."""
+    """A head of one matrix, and guidance. Unless `apart`, `hidden` has the unconditional branch too."""
 
     name = "tokens"
 
@@ -44,8 +44,8 @@ class Tokens(GraphModule):
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_guided_and_unguided_figures_of_positions_that_predict(apart: bool) -> None:
-    """A scale with five tokens of which the last predicts, as the first has it; the halves together and apart."""
+def test_guided_and_unguided_figures_of_predicting_positions(apart: bool) -> None:
+    """Five tokens of which only the last predicts, as at scale 0; with the branches in one input or in two."""
     tokens, dice, positions = Tokens(apart), np.random.default_rng(5), np.array([4])
     figures = QualityFigures(tokens, 1)
     kept: list[tuple[Array, Array]] = []
@@ -53,7 +53,7 @@ def test_guided_and_unguided_figures_of_positions_that_predict(apart: bool) -> N
         expected = dice.standard_normal((2, 5, 4))
         found = (expected + 0.2 * dice.standard_normal(expected.shape)).astype(np.float32)
         inputs = {"positions": positions, "cfg_scale": np.array([3.0], np.float32)}
-        if apart:  # the transformer has not computed the unconditional half
+        if apart:  # the transformer does not compute the unconditional branch
             inputs |= {"hidden": expected[:1], "null_hidden": expected[1:, 4:]}
             made = {"hidden": found[:1]}
             found[1] = expected[1]
@@ -77,13 +77,13 @@ def test_guided_and_unguided_figures_of_positions_that_predict(apart: bool) -> N
     (scale,) = figures.quality().scales
     assert (scale.cosine, scale.largest_error, scale.top_1, scale.kl) == pytest.approx(naive(*alone), rel=1e-5)
     assert (scale.guided_top_1, scale.guided_kl) == pytest.approx(naive(*guided)[2:], rel=1e-4)
-    assert scale.guided_kl > 3 * scale.kl > 0  # guidance multiplies what differs
+    assert scale.guided_kl > 3 * scale.kl > 0  # guidance amplifies differences
     worst = [naive(expected[:1] @ head, found[:1] @ head)[3] for expected, found in kept]
     assert figures.worst_input(0) == int(np.argmax(worst))
 
 
 def walked(folder: Path, noise: float) -> tuple[Quality, list[tuple[Array, Array]]]:
-    """Figures of a tiny model whose hidden states are off by some noise, and the naive logits per scale."""
+    """Figures of a tiny model with noise in its hidden states, and the naive logits per scale."""
     model = tiny_model(folder, 3)
     tokens = build_graphs(model, None)["tokens"]
     figures, dice = QualityFigures(tokens, len(model.patch_nums)), np.random.default_rng(1)
@@ -91,7 +91,7 @@ def walked(folder: Path, noise: float) -> tuple[Quality, list[tuple[Array, Array
     kept: dict[str, NDArray] = {}
 
     def head(hidden: NDArray, inputs: Mapping[str, NDArray]) -> Array:
-        """Of the conditional half: RMS norm, modulation, one matrix."""
+        """The head on the conditional branch: RMS norm, modulation, one matrix."""
         x = hidden[0][inputs["positions"]].astype(np.float64)
         scale, shift = inputs["head_modulation"][0].astype(np.float64)
         norm, last = model.transformer.head_norm.norm, model.transformer.head

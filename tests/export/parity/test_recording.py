@@ -1,4 +1,4 @@
-"""What the reference made is given back as it was: in order, by graph, from memory or from files."""
+"""A recording of the reference's calls returns them unchanged: in order, by graph, from memory or from files."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_a_recording_gives_back_what_it_saw(tmp_path: Path, most: int) -> None:
 
 
 @pytest.mark.parametrize("most", [0, MOST_IN_MEMORY])
-def test_a_cache_is_kept_once(tmp_path: Path, most: int) -> None:
-    """What each scale read and wrote comes back, from a file of the whole that is as large as the cache alone."""
+def test_a_cache_is_stored_once(tmp_path: Path, most: int) -> None:
+    """Each scale's reads and writes of the cache come back, from a file no larger than one cache."""
     recorder, dice = Recorder(tmp_path / "calls", most), np.random.default_rng(0)
     seen, wrote = [], []
     for _ in range(2):
@@ -55,7 +55,7 @@ def test_a_cache_is_kept_once(tmp_path: Path, most: int) -> None:
             wrote.append(new.copy())
             rows += tokens
         recorder.end_prompt()
-        cache[:] = np.nan  # the loop's memory holds something else from now on
+        cache[:] = np.nan  # the loop reuses its memory
     calls = recorder.recording().calls("transformer")
     for call, array in zip(calls, seen, strict=True):
         assert np.array_equal(call.inputs["past_null_key.0"], array)

@@ -1,4 +1,4 @@
-"""Which graphs of a check are open at a time: those that take turns, and one other."""
+"""Which graphs a parity check has open at the same time: those of the loop, which alternate, and one other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CALLS = ["text_model", "context", "transformer", "tokens", "transformer", "token
 
 
 class Library:
-    """Opens nothing; keeps count of the sessions that are alive."""
+    """Opens nothing, but counts the sessions that are alive."""
 
     def __init__(self) -> None:
         self.opened, self.alive = list[str](), set[str]()

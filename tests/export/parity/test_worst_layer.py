@@ -1,4 +1,4 @@
-"""The layer that makes most of an error is found in every scheme, and nothing is left of the search."""
+"""The layer that causes most of an error is found in every scheme, and the search leaves no files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = ("first", "second", "third")
 
 
 def chain() -> onnx.ModelProto:
-    """y = three products with biases and rectifiers, 64 channels everywhere; weights as the tracer names them."""
+    """Three products with biases and ReLUs, 64 channels each; the weights have the names that a trace gives them."""
     nodes, initializers, x = [], [], "x"
     for seed, name in enumerate(NAMES):
         nodes += [
@@ -36,7 +36,7 @@ def chain() -> onnx.ModelProto:
 
 
 def alter(model: onnx.ModelProto, name: str, by: float) -> None:
-    """Add noise to an initialiser, whatever type it has."""
+    """Add noise to an initializer of any type."""
     (tensor,) = (each for each in model.graph.initializer if each.name == name)
     value = numpy_helper.to_array(tensor)
     noise = np.random.default_rng(2).standard_normal(value.shape) * by
@@ -77,7 +77,7 @@ def test_tensors_of_other_types_are_compared(tmp_path: Path, feeds: dict, scheme
 
 
 def test_int8_layers_are_compared(tmp_path: Path, feeds: dict) -> None:
-    """A range that cuts what one layer reads."""
+    """A range clips the input of one layer."""
     onnx.save_model(chain(), tmp_path / "traced.onnx")
     ranges = {"x": (-4.0, 4.0), "first.out": (0.0, 4.0), "second.out": (0.0, 0.1)}
     onnx.save_model(apply_scheme(chain(), Scheme.U8S8, ranges), tmp_path / "final.onnx")
@@ -104,7 +104,7 @@ def test_graphs_without_a_common_layer(tmp_path: Path, feeds: dict) -> None:
 
 
 def test_where_no_layer_adds_an_error_none_is_named(tmp_path: Path, feeds: dict) -> None:
-    """As at fp32, where the final graph is the traced one, and what it is refused for is older than both."""
+    """As at fp32, where the final graph is the traced one, so that its error is older than both."""
     for name in ("traced", "final"):
         onnx.save_model(chain(), tmp_path / f"{name}.onnx")
     assert worst_layer(tmp_path / "traced.onnx", tmp_path / "final.onnx", feeds, feeds, LIBRARY) is None

@@ -1,4 +1,4 @@
-"""Builds that are held to limits: what fails them, what the refusal says, and what is left of them."""
+"""The check of a build against its limits: what fails it, what the message says, and which files are left."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from tests.export.small_checkpoint import CHECKPOINT
 
 
 class Judge:
-    """Holds the small checkpoint, whose weights are random, to limits on logits too. Keeps what was judged."""
+    """Applies the limits on logits although the small checkpoint has random weights. Records the figures it judged."""
 
     def __init__(self) -> None:
         self.seen: list[Quality] = []
 
     def __call__(self, quality: Quality, limits: Limits, patch_nums: Sequence[int], *, logits: bool) -> Breach | None:
-        assert not logits  # noise stands in for prompts
+        assert not logits  # the contexts are noise
         self.seen.append(quality)
         return find_breach(quality, limits, patch_nums, logits=True)
 
 
 def spoilt(tools: Tools, graph: str, weight: str, by: float) -> Tools:
-    """Tools that let noise into a weight of a graph's final scheme, by a share of its own spread."""
+    """Tools that add noise to a weight of a graph's final scheme, as a share of the weight's own spread."""
 
     def rewrite(
         model: onnx.ModelProto, scheme: Any, ranges: Any, folder: Path, *more: Any, **named: Any
@@ -66,7 +66,7 @@ def test_parity_prompts_are_not_those_of_calibration() -> None:
 
 @pytest.mark.parametrize("external_from", [1, 2**30])
 def test_a_worse_graph_is_refused_with_scale_and_layer(tools: Tools, tmp_path: Path, external_from: int) -> None:
-    """Within the tolerance of single outputs, and beyond a limit on logits that the graph kept before."""
+    """The error is within the tolerance of single outputs, but breaches a limit on logits."""
     options = BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP16, external_from=external_from)
     judge = Judge()
     tools = replace(tools, judge=judge)
@@ -92,7 +92,7 @@ def test_a_worse_graph_is_refused_with_scale_and_layer(tools: Tools, tmp_path: P
 
 
 def test_a_worse_decoder_is_refused(tools: Tools, tmp_path: Path) -> None:
-    """Its limit holds for random weights as well."""
+    """The limit of the decoder applies to random weights too."""
     options = BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP16)
     worse = spoilt(tools, "decoder", "decoder.conv_in.weight", 0.001)
     build(options, tools=worse)

@@ -1,4 +1,4 @@
-"""What components become at INT8, on a small graph: by time, by error, by budget and by the user's word."""
+"""The choice of INT8 schemes on a small graph: by time, by error, by a budget, and by the user's options."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GOOD = {"x": ActivationRange(-4.0, 4.0), "r": ActivationRange(0.0, 4.0)}
 
 
 def choice(folder: Path, ranges: dict[str, ActivationRange], **functions: Any) -> tuple[Int8Choice, list[str]]:
-    """Of one graph, residual.onnx, and what it says. functions: as fields of Int8Choice."""
+    """An Int8Choice for one graph, residual.onnx, and the lines that it logs. functions: fields of Int8Choice."""
     model = linear_model()
     model.graph.name = "residual"
     onnx.save_model(model, folder / "residual.onnx")
@@ -35,7 +35,7 @@ def choice(folder: Path, ranges: dict[str, ActivationRange], **functions: Any) -
 
 
 def record(folder: Path) -> Recording:
-    """Two prompts of one call of the graph in a folder, with what it really makes of X."""
+    """A recording of two prompts with one call each of the graph in a folder, with its real outputs for X."""
     (path,) = folder.glob("*.onnx")
     y = REGISTRY.library(Target.CPU).open(path).run({"x": X})["y"]
     recorder = Recorder(folder / "calls")
@@ -61,16 +61,16 @@ def decide(
         (Int8Scheme.WEIGHTS, Scheme.INT8_WEIGHTS),
     ],
 )
-def test_what_is_asked_for_is_not_measured(tmp_path: Path, wanted: Int8Scheme, scheme: Scheme) -> None:
+def test_a_scheme_that_the_user_chose_is_not_measured(tmp_path: Path, wanted: Int8Scheme, scheme: Scheme) -> None:
     assert decide(tmp_path, GOOD, wanted) == Decision(scheme)
 
 
-def test_forms_of_other_targets_stay(tmp_path: Path) -> None:
+def test_schemes_of_other_targets_are_kept(tmp_path: Path) -> None:
     assert decide(tmp_path, GOOD, Int8Scheme.MEASURED, Scheme.S8S8) == Decision(Scheme.S8S8)
 
 
 @pytest.mark.parametrize("fastest", [Scheme.U8S8, Scheme.DYNAMIC, Scheme.INT8_WEIGHTS])
-def test_the_fastest_is_taken_and_said(tmp_path: Path, fastest: Scheme) -> None:
+def test_the_fastest_scheme_is_chosen_and_reported(tmp_path: Path, fastest: Scheme) -> None:
     def choose(candidates, calls) -> Choice:
         assert [each.scheme for each in candidates] == [Scheme.INT8_WEIGHTS, Scheme.DYNAMIC, Scheme.U8S8]
         assert len(calls) == 1  # of the first prompt
@@ -83,14 +83,14 @@ def test_the_fastest_is_taken_and_said(tmp_path: Path, fastest: Scheme) -> None:
     assert said == [f"residual: {fastest}: 1.0 ms; others: 2.0 ms"]
 
 
-def test_a_form_that_is_too_far_off_is_not_taken_however_fast(tmp_path: Path) -> None:
-    """Ranges that cut most of x: static products are useless, and those with ranges of run time are not."""
+def test_a_scheme_with_a_large_error_is_not_chosen_however_fast(tmp_path: Path) -> None:
+    """The ranges clip most of x, so static products are useless, but dynamic ones are not."""
     found = decide(tmp_path, {"x": ActivationRange(-0.1, 0.1), "r": ActivationRange(0.0, 0.01)}, Int8Scheme.MEASURED)
     assert found.scheme in (Scheme.DYNAMIC, Scheme.INT8_WEIGHTS)
     assert "static U8S8 Q/DQ: error " in found.reason
 
 
-def test_no_scheme_comes_near(tmp_path: Path) -> None:
+def test_no_scheme_has_a_small_enough_error(tmp_path: Path) -> None:
     message = (
         r"^graph residual: no INT8 scheme comes near the reference \(INT8 .*; dynamic .*; static .*\); calibrate on"
     )

@@ -1,4 +1,4 @@
-"""What a build reads before it traces anything, and what it says when that cannot be used."""
+"""What a build reads before it traces anything, and its messages for input that cannot be used."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write_npz(path: Path, **arrays: Any) -> None:
         ),
     ],
 )
-def test_contexts_that_are_none(tmp_path: Path, make: Any, message: str) -> None:
+def test_malformed_context_files(tmp_path: Path, make: Any, message: str) -> None:
     path = tmp_path / "contexts.npz"
     make(path)
     with pytest.raises(BuildError, match=f"^{re.escape(str(path))}: .*{message}"):
@@ -60,7 +60,7 @@ def test_contexts_that_are_none(tmp_path: Path, make: Any, message: str) -> None
         ("ein hübscher Fuchs".encode("latin-1"), r"not readable as UTF-8 text \(.*; name a file with one prompt a"),
     ],
 )
-def test_prompts_that_are_none(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_malformed_prompt_files(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "prompts.txt"
     if content is not None:
         path.write_bytes(content)
