@@ -158,7 +158,7 @@ def test_plan_and_bench_run_on_a_device(installed: Path, int8_bundle: Path, tmp_
         (("golden", "DIR"), "export"),
         (("golden", "DIR", "--record"), "export"),
         (("bench", "BUNDLE", "--reference", "hart-0.7b-256"), "export"),
-        (("upgrade", "BUNDLE"), "export"),
+        (("upgrade", "BUNDLE", "--anyway"), "export"),
         (("eval", "--data", "DIR", "--evaluator", "DIR", "--checkpoint", "DIR"), "train"),
         (("train", "tokenizer", "--data", "DIR", "--out", "out"), "train"),
         (("data", "emoji", "--out", "out"), "train"),

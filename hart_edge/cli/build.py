@@ -21,6 +21,7 @@ from hart_edge.cli.engine_options import add_engine_arguments, engine_settings
 from hart_edge.cli.progress import BuildLines
 from hart_edge.cli.setting_options import add_setting_arguments, settings_of
 from hart_edge.engines.registry import REGISTRY
+from hart_edge.errors import BuildError, InputError
 from hart_edge.reference.presets import PRESETS, SHIPPED_MODEL
 from hart_edge.runtime.allocator import map_large_blocks
 from hart_edge.units import size
@@ -87,9 +88,10 @@ def run(a: argparse.Namespace, build: Build | None = None) -> int:
         with BuildLines(as_json=a.json) as show:
             with needs_extra("building", "export"):
                 from hart_edge.export import chain
+            options = build_options(a, out)
             map_large_blocks()
             begin = time.monotonic()
-            manifest = (build or chain.build)(build_options(a, out), show)
+            manifest = (build or chain.build)(options, show)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"nothing was written to {out}") from None
     report(manifest, out, time.monotonic() - begin, as_json=a.json)
@@ -105,27 +107,30 @@ def bundle_folder(a: argparse.Namespace) -> Path:
 
 
 def build_options(a: argparse.Namespace, out: Path) -> BuildOptions:
-    """What was asked for. Raises BuildError for values out of range."""
+    """What was asked for. Raises InputError for values out of range."""
     from hart_edge.export.options import BuildOptions
 
-    return BuildOptions(
-        checkpoint=a.preset or a.checkpoint,
-        out=out,
-        precision=Precision(a.precision),
-        target=Target(a.target),
-        settings=settings_of(a, DEFAULTS),
-        prompts=a.prompts,
-        contexts=a.contexts,
-        ranges=a.ranges,
-        range_rule=a.range_rule,
-        int8_scheme=a.int8_scheme,
-        int8_budget=a.int8_budget,
-        excluded=tuple(a.exclude),
-        engines=engine_settings(a),
-        portable=a.portable,
-        limits=limits_for(Precision(a.precision), a.min_top1, a.max_kl, a.min_psnr),
-        command=shlex.join(a.typed),
-    )
+    try:
+        return BuildOptions(
+            checkpoint=a.preset or a.checkpoint,
+            out=out,
+            precision=Precision(a.precision),
+            target=Target(a.target),
+            settings=settings_of(a, DEFAULTS),
+            prompts=a.prompts,
+            contexts=a.contexts,
+            ranges=a.ranges,
+            range_rule=a.range_rule,
+            int8_scheme=a.int8_scheme,
+            int8_budget=a.int8_budget,
+            excluded=tuple(a.exclude),
+            engines=engine_settings(a),
+            portable=a.portable,
+            limits=limits_for(Precision(a.precision), a.min_top1, a.max_kl, a.min_psnr),
+            command=shlex.join(a.typed),
+        )
+    except BuildError as error:
+        raise InputError(str(error)) from error
 
 
 def report(manifest: Manifest, out: Path, seconds: float, *, as_json: bool) -> None:

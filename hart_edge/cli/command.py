@@ -24,13 +24,15 @@ def new_command(commands: Commands, name: str, summary: str, run: Run) -> argpar
     an InputError, and with options that the command does not have.
     """
     p = new_parser(commands, name, summary)
-    p.set_defaults(run=run, refuse=p.error)
+    p.set_defaults(run=run)
     return p
 
 
 def new_parser(commands: Commands, name: str, summary: str) -> argparse.ArgumentParser:
     """Add a parser that takes no abbreviated options, since a later option could change what they mean."""
-    return commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+    p = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+    p.set_defaults(refuse=p.error)
+    return p
 
 
 @contextmanager

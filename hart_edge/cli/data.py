@@ -63,7 +63,10 @@ def as_text(made: EmojiSet) -> list[str]:
     for split, pictures in made.pictures.items():
         count = count_styles(pictures)
         rows.append((split, f"{len(pictures):,}", *(f"{count[style]:,}" for style in STYLES)))
-    return table(("folder", "pictures", *STYLES), rows, frozenset({"pictures", *STYLES}))
+    return [
+        *table(("folder", "pictures", *STYLES), rows, frozenset({"pictures", *STYLES})),
+        f"folder: the split. pictures: in all, and of each style: {', '.join(STYLES)}.",
+    ]
 
 
 def count_styles(pictures: Sequence[Picture]) -> dict[str, int]:

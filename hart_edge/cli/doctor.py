@@ -112,6 +112,8 @@ def as_text(found: dict[str, Any]) -> list[str]:
         *(f"{name:10} {value}" for name, value in facts),
         "",
         *table(("target", "usable", "because"), rows),
+        "target: what bundles are built for. usable: whether this machine can draw with them. because: the library",
+        "that does, or what is missing and how to get it.",
         "",
         f"{'gpu':10} {found['gpu']['detail']}",
     ]

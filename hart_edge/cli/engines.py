@@ -93,6 +93,9 @@ def as_text(found: dict[str, Any]) -> list[str]:
         "",
         *table(head, rows, frozenset({"bytes", "weights", "scratch", "layers"})),
         "",
+        "bytes: of the engine's file. weights: of that, as the builder reports. scratch: the most that a run needs.",
+        "layers, precisions: of the engine. ONNX nodes: what became of the graph's nodes (docs/engines.md).",
+        "",
         f"{found['bundle']}: {found['target']} {found['version']} for {', '.join(found['architectures'])}, "
         f"{size(found['bytes'])} in {found['seconds']:.0f} s",
     ]

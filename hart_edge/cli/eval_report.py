@@ -13,6 +13,11 @@ from hart_edge.evaluation.evaluate import Distance, Drawn, Rebuilt, Split
 SHOWN = 16  # digits of a hash
 REBUILT_HEAD = ("reconstruction", "split", "pictures", "path", "PSNR dB", "SSIM", "Frechet", "FID", "codes used")
 DRAWN_HEAD = ("generation", "split", "pictures", "Frechet", "FID", "R@1 %", "R@5 %", "s/picture")
+REBUILT_NOTES = (
+    "path: decoded from the latent (continuous) or from the codes (discrete). PSNR, SSIM: means over pictures.",
+    "Frechet: of the judge's features from those of the pictures; FID: of Inception's. codes used: of the codebook.",
+)
+DRAWN_NOTES = ("Frechet, FID: of generated pictures from real ones, as above. s/picture: seconds that drawing took.",)
 NUMBERS = frozenset({*REBUILT_HEAD[4:], *DRAWN_HEAD[3:], "pictures"})
 
 
@@ -73,12 +78,13 @@ def as_text(report: Report) -> list[str]:
         lines.append(f"FID by Inception weights {report.inception[:SHOWN]}")
     if report.rebuilt:
         rows = [row for name, split, each in report.rebuilt for row in _rebuilt_rows(name, split, each)]
-        lines += ["", *_without_empty(REBUILT_HEAD, rows)]
+        lines += ["", *_without_empty(REBUILT_HEAD, rows), "", *REBUILT_NOTES]
     if report.drawn or report.real:
         rows = [_drawn_row("real pictures", split, each) for split, each in report.real]
         rows += [_drawn_row(name, split, each) for name, split, each in report.drawn]
         lines += ["", *_without_empty(DRAWN_HEAD, rows), ""]
         one = (report.drawn[0][2] if report.drawn else report.real[0][1]).retrieval
+        lines += DRAWN_NOTES
         lines.append(f"R@k: whether a picture's own prompt is among the k closest of {one.among}; mean of {one.groups}")
         lines.append("groups and their standard deviation. Real pictures: one half's Frechet distance from the other,")
         lines.append("of half as many pictures, which makes it larger, most where there are few.")

@@ -129,9 +129,15 @@ def as_text(found: dict[str, Any]) -> list[str]:
         f"{device['name']}, {device['architecture']}, {size(device['memory'])}; {found['library']}; CUDA driver "
         f"{found['driver'] // 1000}.{found['driver'] % 1000 // 10}; {found['bundle']} at {found['precision']}, batch 1",
         "",
-        *markdown(("graph", "scale", "error", "of", "tolerance", "same codes", ""), steps),
+        *markdown(("graph", "scale", "error", "of", "tolerance", "same codes", "verdict"), steps),
+        "",
+        "error: the largest difference from ONNX Runtime; of: the tensor. tolerance: what is allowed. same codes: the "
+        "share of tokens for which both choose the same one.",
         "",
         *markdown(("scale", "ms", "CUDA graph"), scales),
+        "",
+        "ms: median of all steps of a scale. CUDA graph: whether they were captured as one. around: before the first "
+        "scale and after the last.",
         "",
         f"a picture: {timing['picture']:.1f} ms, median of {timing['pictures']} after 3; memory on the device "
         f"{size(timing['memory'])}, of it buffers {size(timing['buffers'])}, activations {size(timing['activations'])}",

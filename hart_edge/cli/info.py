@@ -72,7 +72,8 @@ def as_text(bundle: Bundle) -> list[str]:
         "",
         *table(HEAD, rows, NUMBERS),
         "",
-        "error: the largest difference of an output from the reference at build time, and of which tensor",
+        "precision, scheme: how weights and arithmetic are held. parameters: of the checkpoint. bytes: of the file.",
+        "error: the largest difference of an output from the reference at build time; of: the tensor where it was.",
     ]
 
 

@@ -103,19 +103,21 @@ class EngineLine(StatusLine):
 
 
 class BuildLines(StatusLine):
-    """`hart-edge build` and `calibrate`: a line for each step on a terminal, JSON when asked for, nothing otherwise.
+    """`hart-edge build` and `calibrate`: a line for each step on standard error, or JSON on standard output.
 
-    The line of a step that ends in an error stays, so that one sees which step it was.
+    A terminal shows how far a step is. Elsewhere its name comes when it begins and its time when it has ended, since
+    some take minutes. The line of a step that ends in an error stays, so that one sees which step it was.
     """
 
     def __init__(self, *, as_json: bool, stream: TextIO | None = None) -> None:
-        super().__init__(sys.stdout if stream is None else stream)
-        self.as_json = as_json
+        super().__init__((sys.stdout if as_json else sys.stderr) if stream is None else stream)
+        self.as_json, self._label = as_json, ""
         self.terminal = self.terminal and not as_json
 
     def __call__(self, event: str | StepDone | BuildProgress) -> None:
         if isinstance(event, str):
-            if self.terminal:
+            if not self.as_json:
+                self._label = event
                 self.write(f"  {event} ...")
         elif isinstance(event, BuildProgress):
             self.say(f"  {event.seconds:6.1f} s  engine {engine_phase(event)}")
@@ -127,6 +129,14 @@ class BuildLines(StatusLine):
                 "" if event.size is None else f"{event.size / 1e6:9.1f} MB"
             )  # one unit, since they form a column
             self.write(f"{CLEAR}  {event.seconds:6.1f} s {megabytes:12}  {event.label}\n")
+            self._shown = False
+        elif self._shown and event.label == self._label:
+            written = "" if event.size is None else f", {size(event.size)}"
+            self.write(f" {event.seconds:.1f} s{written}\n")
+            self._shown = False
+        else:  # what a user should know, which is no step
+            self.clear()
+            self.write(f"  {event.label}\n")
             self._shown = False
 
     def clear(self) -> None:

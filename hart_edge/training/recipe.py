@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hart_edge.training.errors import TrainingError
+from hart_edge.training.errors import RecipeError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -67,7 +67,7 @@ def check(
     for name in names.split():
         if not holds(value := getattr(config, name)):
             part = part or type(config).__name__.lower()
-            raise TrainingError(f"{part}.{name}: expected {expected}, found {value!r}; {remedy}")
+            raise RecipeError(f"{part}.{name}: expected {expected}, found {value!r}; {remedy}")
 
 
 def to_json(recipe: Any) -> dict[str, Any]:
@@ -78,21 +78,21 @@ def to_json(recipe: Any) -> dict[str, Any]:
 def from_json(kind: type[R], raw: Any, where: str = "recipe") -> R:
     """The dataclass `kind` from a parsed JSON object; fields left out keep their defaults.
 
-    Raises TrainingError for unknown names, wrong types and values that the dataclass refuses.
+    Raises RecipeError for unknown names, wrong types and values that the dataclass refuses.
     """
     if not isinstance(raw, dict):
-        raise TrainingError(f"{where}: expected an object, found {raw!r}; see docs/training.md for the fields")
+        raise RecipeError(f"{where}: expected an object, found {raw!r}; see docs/training.md for the fields")
     hints = typing.get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind)]
     if unknown := sorted(set(raw) - set(known)):
-        raise TrainingError(f"{where}: expected the fields {', '.join(known)}, found {', '.join(unknown)}; remove it")
+        raise RecipeError(f"{where}: expected the fields {', '.join(known)}, found {', '.join(unknown)}; remove it")
     values = {name: _value(hints[name], value, f"{where}.{name}") for name, value in raw.items()}
     try:
         return kind(**values)
     except TypeError as error:  # a field without a default is missing
-        raise TrainingError(f"{where}: {str(error).split('__init__() ')[-1]}; add it to the recipe") from None
+        raise RecipeError(f"{where}: {str(error).split('__init__() ')[-1]}; add it to the recipe") from None
     except ValueError as error:  # the configuration of a network that is defined elsewhere
-        raise TrainingError(f"{where}.{error}; change the recipe") from None
+        raise RecipeError(f"{where}.{error}; change the recipe") from None
 
 
 def read_recipe(kind: type[R], base: R, file: Path | None = None, settings: Sequence[str] = ()) -> R:
@@ -102,12 +102,12 @@ def read_recipe(kind: type[R], base: R, file: Path | None = None, settings: Sequ
         try:
             read = json.loads(file.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise TrainingError(f"{file}: expected a recipe in JSON, found {error}; see docs/training.md") from None
+            raise RecipeError(f"{file}: expected a recipe in JSON, found {error}; see docs/training.md") from None
         raw = _merged(raw, read, str(file))
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
-            raise TrainingError(f"--set {setting}: expected GROUP.NAME=VALUE, as in optimisation.steps=1000")
+            raise RecipeError(f"--set {setting}: expected GROUP.NAME=VALUE, as in optimisation.steps=1000")
         try:
             value = json.loads(text)
         except ValueError:
@@ -132,7 +132,7 @@ def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") ->
 
 def _merged(base: dict[str, Any], change: Any, where: str) -> dict[str, Any]:
     if not isinstance(change, dict):
-        raise TrainingError(f"{where}: expected an object, found {change!r}; see docs/training.md for the fields")
+        raise RecipeError(f"{where}: expected an object, found {change!r}; see docs/training.md for the fields")
     merged = dict(base)
     for key, value in change.items():
         old = base.get(key)
@@ -147,7 +147,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         inner, *others = typing.get_args(hint)
         length = "" if others == [...] else f" of {1 + len(others)}"
         if not isinstance(value, list | tuple) or (length and len(value) != 1 + len(others)):
-            raise TrainingError(f"{where}: expected a list{length}, found {value!r}; change the recipe")
+            raise RecipeError(f"{where}: expected a list{length}, found {value!r}; change the recipe")
         return tuple(_value(inner, item, where) for item in value)
     if isinstance(hint, types.UnionType):  # `int | None`
         inner = typing.get_args(hint)[0]
@@ -159,5 +159,5 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         str: type(value) is str,
     }
     if not right[hint]:
-        raise TrainingError(f"{where}: expected {hint.__name__}, found {value!r}; change the recipe")
+        raise RecipeError(f"{where}: expected {hint.__name__}, found {value!r}; change the recipe")
     return float(value) if hint is float else value

@@ -194,7 +194,9 @@ def test_bundles_that_do_not_belong_together(
     words: Path, engines: Path, tmp_path: Path, fake: FakeTensorRT, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(*arguments: object) -> str:
-        assert main(["doctor", "--gpu-check", *map(str, arguments), "--prompt", "w1"]) == 1
+        with pytest.raises(SystemExit) as caught:
+            main(["doctor", "--gpu-check", *map(str, arguments), "--prompt", "w1"])
+        assert caught.value.code == 2
         return capsys.readouterr().err
 
     assert "--gpu-check: expected --reference GRAPHS, the bundle of graphs that the engines" in refused(engines)

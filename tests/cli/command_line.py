@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -46,6 +47,14 @@ def processes(count: int, *arguments: object, cwd: Path) -> list[subprocess.Pope
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, cwd=cwd, env=environment, **pipes))
     return started
+
+
+def usage_ends_with(err: str, command: str, message: str) -> bool:
+    """Whether standard error has the usage of the command, and behind it one error that matches a pattern."""
+    return (
+        re.fullmatch(rf"usage: hart-edge {command} .*\nhart-edge {command}: error: {message}\n", err, re.DOTALL)
+        is not None
+    )
 
 
 def pixels(file: Path) -> bytes:

@@ -60,12 +60,22 @@ def test_steps_of_a_build_on_a_terminal() -> None:
 
 
 def test_steps_of_a_build_without_a_terminal() -> None:
-    quiet, told = io.StringIO(), Terminal()
-    for stream, as_json in ((quiet, False), (told, True)):
-        with BuildLines(as_json=as_json, stream=stream) as show:
-            for event in ("tracing decoder", OPTIMIZING, StepDone("tracing decoder", 1.23456, None)):
-                show(event)
-    assert quiet.getvalue() == ""
+    """A line a step with its time; its name comes when it begins, so that a log shows where a build is."""
+    log, told = io.StringIO(), Terminal()
+    with BuildLines(as_json=False, stream=log) as show:
+        show("tracing decoder")
+        assert log.getvalue() == "  tracing decoder ..."
+        for event in (
+            OPTIMIZING,
+            StepDone("tracing decoder", 1.23456, 2_500_000),
+            StepDone("KL 0.1", 0.0, None),
+            "next",
+        ):
+            show(event)
+    assert log.getvalue() == "  tracing decoder ... 1.2 s, 2.5 MB\n  KL 0.1\n  next ...\n"
+    with BuildLines(as_json=True, stream=told) as show:
+        for event in ("tracing decoder", OPTIMIZING, StepDone("tracing decoder", 1.23456, None)):
+            show(event)
     assert json.loads(told.getvalue()) == {"step": "tracing decoder", "seconds": 1.235, "bytes": None}
 
 
