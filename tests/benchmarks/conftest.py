@@ -1,4 +1,4 @@
-"""Experiments on tiny models, one thread."""
+"""The experiments here have tiny models, so one thread is enough."""
 
 from tests import one_thread as threads
 

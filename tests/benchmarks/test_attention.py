@@ -1,4 +1,4 @@
-"""Both forms of benchmarks.attention compute the reference's attention."""
+"""Both graphs of benchmarks.attention compute the attention of the reference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONFIG = TransformerConfig((1, 2, 3), 32, 2, 2, 6, 10, diff_width=12, diff_depth
 
 
 @pytest.mark.long
-def test_the_forms_agree(tmp_path: Path) -> None:
+def test_both_forms_of_attention_agree(tmp_path: Path) -> None:
     assert shape_of(CONFIG) == (9, 6 + 4 + 9)
     generator = np.random.default_rng(0)
     feeds = {name: generator.standard_normal((19, 1, 2, 16), np.float32) for name in ("key", "value")}
@@ -32,6 +32,6 @@ def test_the_forms_agree(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_the_row_of_a_form(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_row_of_a_measurement(capsys: pytest.CaptureFixture[str]) -> None:
     main(["tiny", "--form", "one operator", "--rounds", "1"], lambda preset: (CONFIG, configs("hart-0.7b-256")[1]))
     assert capsys.readouterr().out.startswith("| tiny | 9 | 19 | one operator | ")

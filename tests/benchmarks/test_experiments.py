@@ -1,4 +1,4 @@
-"""The experiments at a tiny size: figures are the parts' own, interrupted runs go on, other questions are refused."""
+"""The experiments at a tiny size: their figures, resuming after an interruption, and changed options are refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def data(tmp_path: Path) -> Path:
     return tiny_evaluator.write_data(tmp_path / "data", {"train": 8, "validation": 5}, "picture {}")
 
 
-# What they share.
+# The parts that all experiments use.
 
 
 def test_mean_and_spread() -> None:
@@ -47,7 +47,7 @@ def test_mean_and_spread() -> None:
     assert markdown(["a", "b"], [["c", "1"]]) == "| a | b |\n| --- | --: |\n| c | 1 |\n"
 
 
-def test_a_notebook_measures_once(tmp_path: Path) -> None:
+def test_a_notebook_does_not_measure_again(tmp_path: Path) -> None:
     calls: list[int] = []
 
     def run() -> dict[str, float]:
@@ -141,7 +141,7 @@ def test_a_table_of_positions_is_kept_or_resized() -> None:
     assert torch.allclose(grid[:, 0], grid[:, 7]) and torch.allclose(grid[3:5, 0], torch.tensor([1.25, 1.75]), atol=0.1)
 
 
-def test_absolute_positions_tell_tokens_apart_and_rotary_angles_do_not() -> None:
+def test_absolute_positions_distinguish_tokens_and_rotary_angles_do_not() -> None:
     torch.manual_seed(0)
     model = AbsoluteTransformer(tiny_transformer.CONFIG, 16, 4).eval()
     tokens = tiny_transformer.CONFIG.context_token + 4
@@ -162,7 +162,7 @@ def test_absolute_positions_tell_tokens_apart_and_rotary_angles_do_not() -> None
 
 @pytest.mark.long
 def test_positions(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An experiment at once and one that is interrupted at the higher scales have the same curves."""
+    """An experiment gives the same curves whether or not it is interrupted at the higher scales."""
     tokenizer = tiny_transformer.publish(tmp_path, tiny_transformer.tokenizer())
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps(to_json(tiny_transformer.changed(steps=4, warmup=1, token_drop=0.0))), "utf-8")
@@ -220,7 +220,7 @@ def test_residual_steps(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.long
-def test_steps_change_the_residual_alone(tmp_path: Path) -> None:
+def test_steps_change_only_the_residual(tmp_path: Path) -> None:
     task = tiny_transformer.task(tmp_path / "made")
     tiny_transformer.filled(task.model, spread=0.05)
     task.publish(tmp_path / "checkpoint", 1)
@@ -228,7 +228,7 @@ def test_steps_change_the_residual_alone(tmp_path: Path) -> None:
     steps = residual_steps.Steps(reference)
     before = list(reference.draw(["a picture"], [3]))
     off, two = (list(steps.take(count).draw(["a picture"], [3])) for count in (0, 2))
-    assert np.array_equal(before[0], two[0]) and not np.array_equal(off[0], two[0])  # its configuration has two
+    assert np.array_equal(before[0], two[0]) and not np.array_equal(off[0], two[0])  # two is its own
     residual, picture = zip(*(residual_steps.macs(steps, count) for count in (0, 1, 2)), strict=True)
     assert residual[0] == 0 and picture[1] - picture[0] == residual[1] > 0
     assert picture[2] - picture[1] == residual[2] - residual[1] > 0

@@ -1,4 +1,4 @@
-"""The tables and the plot of benchmarks/int8.py, from figures that are given."""
+"""The tables and the plot of benchmarks/int8.py, made from given figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the model card shows: the sheet of samples and the curves of a run."""
+"""Pictures for the model card: the sheet of samples and the curves of a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_every_picture_of_a_sheet_has_its_place_and_its_prompt() -> None:
     assert (end == 255).all()  # the last prompt is empty, and no picture follows
 
 
-def test_curves_follow_a_run_that_was_taken_up_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_curves_of_a_run_that_was_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for first, values in ((0, {10: 1.0, 20: 2.0}), (10, {20: 4.0, 30: 5.0})):
         with Journal(tmp_path, first, 30, 1, True) as journal:
             for step, value in values.items():

@@ -1,4 +1,4 @@
-"""Made-up packages in the formats of the real ones: a few hundred emoji, each a patch of a colour of its own."""
+"""Invented packages in the formats of the real ones: a few hundred emoji, each a patch of its own colour."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def entry(code: str, name: str, group: int, tags: tuple[str, ...] = (), tones: b
 
 
 def emoji_data() -> list[dict[str, Any]]:
-    """data.json: roles of three genders and gestures with skin tones, coloured shapes, things, and what is no emoji."""
+    """data.json: roles of three genders, gestures with skin tones, coloured shapes, things, and other entries."""
     data = []
     for number, role in enumerate(ROLES):
         data += [entry(f"{p}-200D-1f6{number:02}", g + role, 1, ("job", role), tones=True) for p, g in PEOPLE.items()]
@@ -60,7 +60,7 @@ def all_codes(data: list[dict[str, Any]]) -> list[str]:
 
 
 def patch(code: str, style: str) -> tuple[str, tuple[int, int]]:
-    """(colour, place) that tell one drawing from every other."""
+    """The (colour, place) by which a drawing differs from every other."""
     digest = hashlib.sha256(f"{plain_code(code)}/{style}".encode()).digest()
     return f"#{digest[:3].hex()}", (digest[3] % 16, digest[4] % 16)
 
@@ -72,7 +72,7 @@ def body(code: str, style: str) -> str:
 
 
 def write_packages(folder: Path, data: list[dict[str, Any]] | None = None) -> dict[Package, Path]:
-    """Archives as npm pack writes them. The renderings lack the last thing, and two flags are one picture."""
+    """Archives as npm pack writes them. The renderings lack the last thing, and two flags are the same picture."""
     data = emoji_data() if data is None else data
     codes = all_codes(data)
     last = codes[-5]

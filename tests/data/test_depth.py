@@ -1,4 +1,4 @@
-"""Pictures of other depths: their range says what is white, or they are refused."""
+"""Pictures of other bit depths: white follows from their range; where that is unclear they are refused."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_every_depth_is_the_same_picture(tmp_path: Path, name: str, values: Any)
         (RAMP + np.inf, "inf to inf"),
     ],
 )
-def test_numbers_that_say_nothing_are_refused(tmp_path: Path, values: Any, found: str) -> None:
+def test_floats_of_an_unclear_range_are_refused(tmp_path: Path, values: Any, found: str) -> None:
     message = f"expected floating-point numbers from 0 to 1 or from 0 to 255, found {found}; save it with 8 bits"
     with pytest.raises(ValueError, match=message):
         read(tmp_path, "a.tif", values.astype(np.float32))
 
 
 @pytest.mark.parametrize(("high", "found"), [(70_000, "0 to 70,000"), (-1, "-1 to 0")])
-def test_integers_that_say_nothing_are_refused(tmp_path: Path, high: int, found: str) -> None:
+def test_integers_of_an_unclear_range_are_refused(tmp_path: Path, high: int, found: str) -> None:
     with pytest.raises(ValueError, match=f"expected integers from 0 to 255 or from 0 to 65,535, found {found}; "):
         read(tmp_path, "a.tif", (RAMP * high).astype(np.int32))
 

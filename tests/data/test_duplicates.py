@@ -28,7 +28,7 @@ def test_the_first_that_looks_the_same() -> None:
 
 
 def test_the_largest_difference_decides() -> None:
-    """One cell of 1024 is enough: a clock's hand."""
+    """One cell of 1024 is enough to differ, such as the hand of a clock."""
     views = pictures(3)
     views[1:] = views[0]
     views[1, 7, 9, 2] += LARGEST
@@ -36,7 +36,7 @@ def test_the_largest_difference_decides() -> None:
     assert first_alike(views).tolist() == [0, 0, 2]
 
 
-def test_small_steps_do_not_add_up() -> None:
+def test_duplicates_are_compared_with_the_first_only() -> None:
     views = np.full((4, CELLS, CELLS, 3), 100, np.uint8)
     views += np.arange(4, dtype=np.uint8)[:, None, None, None] * (LARGEST - 1)
     assert first_alike(views).tolist() == [0, 0, 2, 2]

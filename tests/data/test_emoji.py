@@ -1,4 +1,4 @@
-"""`hart-edge data emoji` on made-up packages: what is written, and what is not."""
+"""`hart-edge data emoji` on invented packages: what it writes, and what it refuses."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def built(archives: dict[Package, Path], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def few(tmp_path: Path) -> dict[Package, Path]:
-    """Six emoji: quick to build."""
+    """Packages of six emoji, which are quick to build."""
     (tmp_path / "packages").mkdir()
     names = ("sun", "moon", "star", "comet", "cloud", "rain")
     return write_packages(tmp_path / "packages", [entry(f"1f30{n}", name, 5) for n, name in enumerate(names)])
@@ -73,7 +73,7 @@ def read(folder: Path) -> Iterator[tuple[str, Pictures]]:
         yield split, read_pictures(folder / split, 32)
 
 
-def test_what_is_written(built: tuple[Path, EmojiSet], data: list[dict[str, Any]]) -> None:
+def test_files_and_their_contents(built: tuple[Path, EmojiSet], data: list[dict[str, Any]]) -> None:
     out, made = built
     assert sorted(path.name for path in out.iterdir()) == [
         "README.md", "licences.json", "sources.json", "test", "train", "validation",
@@ -81,7 +81,7 @@ def test_what_is_written(built: tuple[Path, EmojiSet], data: list[dict[str, Any]
     assert list(out.parent.iterdir()) == [out]  # no temporary folder is left
     codes = len(all_codes(data)) - 2  # without the component and the letter
     assert made.duplicates == 1
-    assert sum(map(len, made.pictures.values())) == (codes - 2) * 3 + 1  # the flags have one style, and are one picture
+    assert sum(map(len, made.pictures.values())) == (codes - 2) * 3 + 1  # flags have one style and look alike
     for split in Split:
         lines = (out / split / "metadata.jsonl").read_text("utf-8").splitlines()
         names = {json.loads(line)["file_name"] for line in lines}
@@ -89,7 +89,7 @@ def test_what_is_written(built: tuple[Path, EmojiSet], data: list[dict[str, Any]
         assert {path.name for path in (out / split).iterdir()} == names | {"metadata.jsonl"}
 
 
-def test_what_training_reads(built: tuple[Path, EmojiSet]) -> None:
+def test_training_reads_the_splits(built: tuple[Path, EmojiSet]) -> None:
     out, made = built
     for split, pictures in read(out):
         by_file = {picture.file: picture for picture in made.pictures[Split(split)]}
@@ -98,11 +98,11 @@ def test_what_training_reads(built: tuple[Path, EmojiSet]) -> None:
             picture = by_file[name]
             assert captions[0] == f"{picture.emoji.name}, {picture.style}"
             assert name == f"{picture.emoji.code}-{picture.style}.png"
-            assert (image[-1, -1] == 255).all() or (image[0, 0] == 255).all()  # the ground is white
+            assert (image[-1, -1] == 255).all() or (image[0, 0] == 255).all()  # the background is white
 
 
 def test_a_caption_without_a_style_means_3d(built: tuple[Path, EmojiSet]) -> None:
-    """Wherever an emoji is drawn in it, in whichever split that drawing is."""
+    """For every emoji that is drawn in 3d, whatever the split of that drawing."""
     out, made = built
     drawn = {(picture.emoji.code, picture.style) for pictures in made.pictures.values() for picture in pictures}
     for split, pictures in read(out):
@@ -114,7 +114,7 @@ def test_a_caption_without_a_style_means_3d(built: tuple[Path, EmojiSet]) -> Non
 
 
 def test_groups_and_weights(built: tuple[Path, EmojiSet], data: list[dict[str, Any]]) -> None:
-    """A group is an emoji in all tones and styles; 3d weighs twice, and no tone as much as the five tones."""
+    """A group is an emoji in all tones and styles; 3d has twice the weight, no tone that of the five together."""
     out, _ = built
     found = {}
     for _, pictures in read(out):
@@ -129,7 +129,7 @@ def test_groups_and_weights(built: tuple[Path, EmojiSet], data: list[dict[str, A
 
 
 def test_pictures(built: tuple[Path, EmojiSet]) -> None:
-    """256 pixels, RGB; every one shows the colour that its code and style have, at its place."""
+    """256 pixels, RGB; each picture shows the colour of its code and style in the right place."""
     out, made = built
     from_vector = 0
     for split, pictures in made.pictures.items():
@@ -169,7 +169,7 @@ def test_the_order_mixes_styles(built: tuple[Path, EmojiSet]) -> None:
     assert min(styles.count(style) for style in ("3d", "flat", "noto")) >= 8
 
 
-def test_papers(built: tuple[Path, EmojiSet], archives: dict[Package, Path]) -> None:
+def test_licences_and_the_readme(built: tuple[Path, EmojiSet], archives: dict[Package, Path]) -> None:
     out, made = built
     licences = json.loads((out / "licences.json").read_bytes())
     shipped = json.loads((SHIPPED / "licences.json").read_bytes())
@@ -266,7 +266,7 @@ def test_the_command(run: Run, few: dict[Package, Path]) -> None:
 
 
 class StandIn(dict[Package, Path]):
-    """find_archives, for packages whose bytes are not the pinned ones."""
+    """Stands in for find_archives, for packages whose hashes are not pinned."""
 
     def __init__(self, archives: dict[Package, Path], folder: Path | None) -> None:
         super().__init__(archives)

@@ -1,4 +1,4 @@
-"""Captions files: both forms, and everything that can be wrong with them."""
+"""Captions files: both formats, and all that can be wrong with them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_groups_and_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("weight", ['"heavy"', "0", "-1", "true", "[1]", '"inf"', "NaN", "1" + "0" * 400])
-def test_weights_that_cannot_be(tmp_path: Path, weight: str) -> None:
+def test_impossible_weights_are_refused(tmp_path: Path, weight: str) -> None:
     read = read_metadata(folder_with(tmp_path, jsonl=f'{{"file_name": "a.png", "text": "a", "weight": {weight}}}'))
     ((name, trouble),) = read.problems
     assert read.rows == () and name == "a.png" and trouble.startswith("expected a weight above 0, found ")
@@ -54,7 +54,7 @@ def test_a_name_may_begin_with_a_dot(tmp_path: Path) -> None:
     assert read.rows == (Row("./a.png", ("a",)),) and read.problems == ()
 
 
-def test_problems_are_told_by_name(tmp_path: Path) -> None:
+def test_problems_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / ".hidden").mkdir()
     for name in ("a.png", "lonely.PNG", "sub/deep.webp", ".hidden/x.png", "notes.txt"):
@@ -116,7 +116,7 @@ def test_no_folder_and_no_text(tmp_path: Path) -> None:
         read_metadata(tmp_path)
 
 
-def test_a_caption_that_commas_have_cut(tmp_path: Path) -> None:
+def test_an_unquoted_caption_with_commas(tmp_path: Path) -> None:
     text = 'file_name,text\na.png,a red, round heart\nb.png,"a blue, round heart"\nc.png,green,,\n'
     read = read_metadata(folder_with(tmp_path, csv=text))
     assert read.rows == (Row("b.png", ("a blue, round heart",)), Row("c.png", ("green",)))
@@ -134,8 +134,8 @@ def test_a_caption_that_commas_have_cut(tmp_path: Path) -> None:
         ('"a.png", "text": "red\\u0000"', "text holds a NUL character"),
     ],
 )
-def test_half_characters(tmp_path: Path, row: str, trouble: str) -> None:
-    whole = '{"file_name": "b.png", "text": "\\ud83d\\ude00"}'  # two halves that belong together
+def test_lone_surrogates(tmp_path: Path, row: str, trouble: str) -> None:
+    whole = '{"file_name": "b.png", "text": "\\ud83d\\ude00"}'  # the two surrogates of a pair
     read = read_metadata(folder_with(tmp_path, jsonl=f'{{"file_name": {row}}}\n{whole}\n'))
     assert read.rows == (Row("b.png", ("\U0001f600",)),) and [each for _, each in read.problems] == [trouble]
 

@@ -106,7 +106,7 @@ def test_colours_and_shapes(name: str, colour: str, shape: str) -> None:
             9,
             ("flag: Japan, flat", "flag: Japan", "flag of Japan, flat", "flag of Japan"),
         ),
-        # A tag's colour is not the drawing's, and signs are no words.
+        # The colour of a tag is not that of the drawing, and punctuation is not a word.
         (
             "1F630",
             "anxious face",
@@ -120,7 +120,7 @@ def test_colours_and_shapes(name: str, colour: str, shape: str) -> None:
                 "anxious face, cold, eek, nervous, flat",
             ),
         ),
-        # No sentence is certain to be right.
+        # No caption in a sentence is certain to be right.
         ("31-20E3", "keycap: 1", (), 8, ("keycap: 1, flat", "keycap: 1")),
         ("1F453", "glasses", (), 7, ("glasses, flat", "glasses")),
         ("264E", "Libra", (), 8, ("Libra, flat", "Libra")),

@@ -1,4 +1,4 @@
-"""Fetching packages with npm, here a stand-in for it, and checking what came."""
+"""Fetching packages with npm, for which a script stands in, and checking what it brings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pinned(path: Path, name: str = "@scope/small") -> Package:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Package:
-    """A package that lies in tmp_path/published."""
+    """A package whose archive is in tmp_path/published."""
     (tmp_path / "published").mkdir()
     path = write_archive(tmp_path / "published" / "scope-small-1.0.0.tgz", {"a.json": b"[1]", "b/c.txt": b"text"})
     package = pinned(path)
@@ -37,7 +37,7 @@ def small(tmp_path: Path) -> Package:
 
 
 def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Put a program `npm` on the path, and nothing but what it needs."""
+    """Make a path with only a program `npm` and what it needs."""
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "npm"
     program.write_text(f"#!/bin/sh\n{script}\n")
@@ -53,7 +53,7 @@ def test_the_pins() -> None:
         assert package.spdx in ("MIT", "Apache-2.0")
 
 
-def test_npm_brings_an_archive(small: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_npm_downloads_an_archive(small: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     npm(tmp_path, monkeypatch, f'echo "$@" > {tmp_path}/asked; cp {tmp_path}/published/*.tgz .')
     with find_archives(packages=[small]) as archives:
         path = archives[small]

@@ -1,4 +1,4 @@
-"""Reading a folder of pictures: what becomes of a file's pixels, what is left out, and the cache."""
+"""Reading a folder of pictures: how a file's pixels are converted, which files are left out, and the cache."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_transparent_and_not_square_is_padded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_opaque_and_not_square_is_cut(tmp_path: Path, mode: str) -> None:
+def test_opaque_and_not_square_is_cropped(tmp_path: Path, mode: str) -> None:
     picture = Image.new(mode, (6, 2), "red")
     picture.paste("blue", (2, 0, 4, 2))
     assert decode(save(tmp_path, "a.png", picture), 2).tolist() == [[[0, 0, 255]] * 2] * 2
@@ -83,7 +83,7 @@ def test_every_mode_becomes_rgb(tmp_path: Path) -> None:
     assert decode(tmp_path / "clear.png", 2).tolist() == [[WHITE] * 2] * 2
 
 
-def test_a_camera_that_was_turned(tmp_path: Path) -> None:
+def test_the_orientation_of_a_photograph_is_applied(tmp_path: Path) -> None:
     picture = Image.new("RGB", (2, 2), "black")
     picture.putpixel((0, 0), (255, 255, 255))
     exif = Image.Exif()
@@ -122,7 +122,7 @@ def test_pictures_in_the_order_of_the_captions(tmp_path: Path) -> None:
     assert read.images[:, 0, 0, 0].tolist() == [30, 10, 0, 20, *range(40, 200, 10)]
 
 
-def test_groups_and_weights_are_those_of_the_pictures_that_are_left(tmp_path: Path) -> None:
+def test_unusable_pictures_lose_their_groups_and_weights_too(tmp_path: Path) -> None:
     folder = plain_folder(tmp_path)
     rows = "".join(f"{i}.png,grey {i},{i // 2},{i + 1}\n" for i in range(20))
     (folder / "metadata.csv").write_text(f"file_name,text,group,weight\n{rows}", "utf-8")
@@ -143,7 +143,7 @@ def test_one_in_twenty_may_be_unusable(tmp_path: Path, caplog: pytest.LogCapture
     assert len(said) == 2 and said[0].startswith(f"{folder}/7.png: not readable as an image (")
     assert said[1] == f"{folder}: 1 of 20 pictures left out"
     caplog.clear()
-    assert read_pictures(folder, 8).names == read.names  # from the cache, and told again
+    assert read_pictures(folder, 8).names == read.names  # from the cache, with the same warnings
     assert [record.getMessage() for record in caplog.records] == said
 
 
@@ -202,7 +202,7 @@ def test_the_second_start_decodes_nothing(tmp_path: Path) -> None:
     assert read_pictures(folder, 4).captions[3] == ("dark",)  # captions are read every time
 
 
-def test_a_changed_file_is_read_anew_and_the_old_cache_goes(tmp_path: Path) -> None:
+def test_a_changed_file_is_read_again_and_the_old_cache_is_deleted(tmp_path: Path) -> None:
     folder = plain_folder(tmp_path)
     read_pictures(folder, 4)
     read_pictures(folder, 8)
@@ -258,8 +258,8 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     assert len(read_pictures(folder, 4)) == 20
 
 
-def test_another_process_was_quicker(tmp_path: Path) -> None:
-    """What it has written is taken, and what this one has written goes."""
+def test_another_process_wrote_the_cache_first(tmp_path: Path) -> None:
+    """The files of the other process are used, and those of this one are deleted."""
     folder = plain_folder(tmp_path)
 
     def overtaken(file: Path, side: int) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""The properties of the split, on the real rule and made-up emoji."""
+"""Properties of the splits, by the real rule on invented emoji."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def emoji() -> dict[str, Emoji]:
 
 @pytest.fixture(scope="module")
 def drawn(emoji: dict[str, Emoji]) -> list[Key]:
-    """Every emoji in every style, but that flags have one style, and one tone of one role too."""
+    """Every emoji in every style, except that flags, and one tone of one role, have a single style."""
     only = {code for code, each in emoji.items() if each.group == 9} | {"1f469-1f3fd-200d-1f603"}
     return [(code, style) for code in emoji for style in (STYLES[:1] if code in only else STYLES)]
 
@@ -62,7 +62,7 @@ def test_every_drawing_has_a_split_whatever_the_order(
     assert sizes[Split.TRAIN] > 0.8 * len(drawn)
 
 
-def test_a_combination_of_test_is_elsewhere_in_no_style(emoji: dict[str, Emoji], splits: dict[Key, Split]) -> None:
+def test_a_held_out_combination_is_in_no_other_split(emoji: dict[str, Emoji], splits: dict[Key, Split]) -> None:
     tested = {code for code, _ in of(splits, Split.TEST)}
     elsewhere = {code for code, _ in of(splits, Split.TRAIN) + of(splits, Split.VALIDATION)}
     assert tested & elsewhere == set()
@@ -71,7 +71,7 @@ def test_a_combination_of_test_is_elsewhere_in_no_style(emoji: dict[str, Emoji],
     assert all(not combinations(emoji[code]) & held for code in elsewhere)
 
 
-def test_every_part_of_a_combination_of_test_is_in_train(emoji: dict[str, Emoji], splits: dict[Key, Split]) -> None:
+def test_every_part_of_a_held_out_combination_is_in_train(emoji: dict[str, Emoji], splits: dict[Key, Split]) -> None:
     partners = defaultdict(set)
     for code, _ in of(splits, Split.TRAIN):
         for one, other in combinations(emoji[code]):
@@ -82,7 +82,7 @@ def test_every_part_of_a_combination_of_test_is_in_train(emoji: dict[str, Emoji]
     assert all(len(partners[part]) >= LEFT for pair in held for part in pair)
 
 
-def test_no_caption_of_train_says_what_test_asks_for(emoji: dict[str, Emoji], splits: dict[Key, Split]) -> None:
+def test_no_caption_of_train_names_a_held_out_combination(emoji: dict[str, Emoji], splits: dict[Key, Split]) -> None:
     trained = [words(caption) for key in of(splits, Split.TRAIN) for caption in captions(emoji[key[0]], key[1])]
     for code, _ in of(splits, Split.TEST):
         asked = words(emoji[code].name) - PEOPLE
@@ -92,14 +92,14 @@ def test_no_caption_of_train_says_what_test_asks_for(emoji: dict[str, Emoji], sp
 def test_how_many_combinations_are_held_out(emoji: dict[str, Emoji]) -> None:
     held = held_out_combinations(emoji.values())
     colours = {pair for pair in held if pair[0] in {each.colour for each in emoji.values()}}
-    # Roles, and of the gestures those that no other family's name contains.
+    # All roles, and the gestures whose names are not part of another family's name.
     families = len(ROLES) + len(GESTURES) - 1
     assert len(colours) == int(TEST_COLOURS * 18) == 4
     assert len(held - colours) == int(TEST_TONES * 5 * families) == 5
 
 
-def test_who_takes_no_part(emoji: dict[str, Emoji]) -> None:
-    """Pairs of people show half a combination; "biking: dark skin tone" is in "mountain biking: dark skin tone"."""
+def test_families_without_held_out_combinations(emoji: dict[str, Emoji]) -> None:
+    """Pairs of people show only part of a combination; "mountain biking: dark skin tone" contains that of "biking"."""
     held = {family for _, family in held_out_combinations(emoji.values())}
     by_name = {each.name: each.family for each in emoji.values()}
     assert by_name["handshake"] == "1faf1-1faf2" and not held & {by_name["handshake"], by_name["biking"]}
@@ -113,7 +113,7 @@ def test_a_drawing_of_validation_is_in_train_in_other_styles_only(
     assert not families & {(emoji[code].family, style) for code, style in train}
     trained = {code for code, _ in train}
     assert {code for code, _ in validation} <= trained
-    assert len({family for family, _ in families}) == len(families)  # of a family one style at most
+    assert len({family for family, _ in families}) == len(families)  # at most one style of a family
     assert all(emoji[code].group != 9 for code, _ in validation)  # drawn in one style
 
 
@@ -123,7 +123,7 @@ def test_every_word_of_a_prompt_is_in_train(emoji: dict[str, Emoji], splits: dic
     assert {word for code, style in asked for word in words(captions(emoji[code], style)[0])} <= known
 
 
-def test_a_style_that_alone_has_an_emoji_is_not_for_validation() -> None:
+def test_the_only_style_of_an_emoji_is_not_held_out_for_validation() -> None:
     chosen = next(name for name in (f"family {i}" for i in range(99)) if validation_style(name, {"a": {"3d", "flat"}}))
     assert validation_style(chosen, {"a": {"3d", "flat"}, "b": {"3d"}}) == "flat"
     assert validation_style(chosen, {"a": {"3d", "flat"}, "b": {"3d"}, "c": {"flat"}}) == ""
@@ -137,6 +137,6 @@ def test_the_share_of_validation() -> None:
 
 
 def test_the_numbers_never_change() -> None:
-    """Another hash would be another split: figures of models trained before would not compare any more."""
+    """Another hash would make other splits, so that figures of earlier models could not be compared."""
     assert fraction("validation/1f600") == pytest.approx(0.4898614548885938, abs=1e-12)
     assert min(map(fraction, THINGS)) >= 0 and max(map(fraction, THINGS)) < 1

@@ -1,4 +1,4 @@
-"""The judge's files: what is written is read back, hashed, and refused where it is not what was hashed."""
+"""Files of the evaluator: they are read back as written, hashed, and refused where they were altered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "evaluator"
 
 
-def test_what_is_read_back_judges_alike(folder: Path) -> None:
+def test_an_evaluator_read_back_gives_the_same_features(folder: Path) -> None:
     task, judge = tiny_evaluator.task(), open_evaluator(folder)
     pictures, captions = task.model.eval() and task.embed_validation()
     images = stacked(list(task.validation.images))
@@ -52,7 +52,7 @@ def test_the_hash_is_of_weights_and_tokenizer(folder: Path) -> None:
         open_evaluator(folder)
 
 
-def test_what_is_no_evaluator_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_files_that_are_no_evaluator_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=f"found the run that made it; name {tmp_path}/evaluator"):
         open_evaluator(tmp_path)
     with pytest.raises(CheckpointError, match=r"nowhere/config.json: missing"):

@@ -1,4 +1,4 @@
-"""Retrieval and Frechet distance against cases that are known, and Inception weights that are refused."""
+"""Retrieval and Frechet distance in cases with known results, and Inception weights that are refused."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def vectors(count: int, seed: int, width: int = 64) -> torch.Tensor:
     return normalize(torch.randn(count, width, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def test_pictures_that_are_their_prompts_find_them() -> None:
+def test_identical_features_are_all_retrieved() -> None:
     found = retrieval(vectors(250, 0), vectors(250, 0))
     assert found.at == {1: 1.0, 5: 1.0} and found.spread == {1: 0.0, 5: 0.0}
     assert (found.among, found.groups) == (100, 10)  # five permutations of two groups
 
 
-def test_pictures_that_have_nothing_to_do_with_them_find_one_in_a_hundred() -> None:
+def test_unrelated_features_are_retrieved_by_chance() -> None:
     found = retrieval(vectors(1000, 0), vectors(1000, 1))
     assert found.groups == 50
     assert found.at[1] == pytest.approx(0.01, abs=0.005) and found.at[5] == pytest.approx(0.05, abs=0.01)
@@ -46,12 +46,12 @@ def test_rank_and_ties() -> None:
     similar = torch.tensor([[0.9, 0.1, 0.2], [0.8, 0.5, 0.1], [0.3, 0.4, 0.2]])
     assert recall(similar, 1) == pytest.approx(1 / 3)
     assert recall(similar, 2) == pytest.approx(2 / 3)
-    alike = torch.tensor([[0.5, 0.5], [0.5, 0.5]])  # two prompts of the same words: half a rank behind
+    alike = torch.tensor([[0.5, 0.5], [0.5, 0.5]])  # two equal prompts: each is ranked half a place lower
     assert recall(alike, 1) == 1.0 and recall(torch.full((5, 5), 0.5), 1) == 0.0
 
 
 def test_frechet_distance_of_known_gaussians() -> None:
-    """Diagonal covariances: |mean difference|^2 + sum (s - t)^2. Whitened sets have those exactly."""
+    """For diagonal covariances, which whitened sets have exactly, it is |mean difference|^2 + sum (s - t)^2."""
     random = np.random.default_rng(0)
     samples = []
     for _ in range(2):

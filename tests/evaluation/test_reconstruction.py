@@ -1,4 +1,4 @@
-"""Figures of reconstruction: known errors, both paths, codes in use, and the command that prints them."""
+"""Figures of reconstruction: known errors, both paths, the share of codes in use, and the command that prints them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hart_edge.training.tokenizer.recipe import publish_tokenizer
 from tests.training.tokenizer.tiny_tokenizer import CONFIG, pictures, task, write_data
 
 
-def test_pictures_survive_the_range() -> None:
+def test_pictures_survive_the_change_of_range() -> None:
     images = pictures(3)
     images[0, 0, :, 0] = range(32)
     values = to_range(images)

@@ -1,4 +1,4 @@
-"""Tiny models here: one thread."""
+"""The models here are tiny, so one thread is enough."""
 
 from tests import one_thread as threads
 

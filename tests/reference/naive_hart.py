@@ -1,7 +1,7 @@
-"""HART once more, from the design's page of arithmetic alone: numpy, float64, loops, no thought for speed.
+"""A second implementation of HART, written from docs/arithmetic.md only: numpy, float64, loops, and slow.
 
 In: the two config.json as dictionaries and the tensors under their published names. It shares no line with
-hart_edge/model/, so that a misreading there shows up as a difference here. The autoencoder is in naive_tokenizer.py.
+hart_edge/reference/, so that a misreading there becomes a difference. The autoencoder is in naive_tokenizer.py.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class NaiveHART:
         return out
 
     def attention(self, block: int, x: Array, angles: Array, group: Array) -> Array:
-        """x: all tokens so far (n, C); group: which scale each belongs to. A token sees its own scale and before."""
+        """x: all tokens so far (n, C); group: the scale of each. A token attends to its own scale and earlier ones."""
         prefix, C, d = f"blocks.{block}.attn", self.c["embed_dim"], self.head_dim
         weight = self.w[f"{prefix}.qkv_proj.weight"]
         q = x @ weight[:C].T + self.w[f"{prefix}.q_bias"]
@@ -136,7 +136,7 @@ class NaiveHART:
         return self.linear(f"blocks.{block}.ffn.down_proj", silu(gate) * up)
 
     def hidden(self, context: Array, mask: Array, latents: list[Array]) -> Array:
-        """All scales up to the last latent given, recomputed from nothing: (T + sum of p_s^2, C)"""
+        """All scales up to the last given latent, recomputed without a cache: (T + sum of p_s^2, C)"""
         tokens, positions = self.context_tokens(context), np.cumsum(mask) - 1
         x = [tokens + self.level(0)]
         x += [self.linear("word_embed", latent) + self.level(s) for s, latent in enumerate(latents, start=1)]

@@ -1,4 +1,4 @@
-"""The tokenizer once more, from the design's page of arithmetic alone: numpy, float64, one image at a time."""
+"""A second implementation of the tokenizer, from docs/arithmetic.md only: numpy, float64, one image at a time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def keys(distance: float) -> float:
 
 
 def bicubic_row(x: Array, size: int) -> Array:
-    """Resample the last axis; align_corners off, samples past an edge repeat it."""
+    """Resample the last axis without align_corners; samples past an edge repeat it."""
     n = x.shape[-1]
     out = np.zeros((*x.shape[:-1], size))
     for i in range(size):
@@ -74,16 +74,16 @@ class NaiveTokenizer:
     # --- codes and latents --------------------------------------------------------------------------
 
     def phi_name(self, s: int) -> str:
-        """Which of the shared convolutions serves scale s"""
+        """Which of the shared convolutions belongs to scale s"""
         count, last = self.c["share_quant_resi"], len(self.sides) - 1
         if count == 1:
             return "quantize.quant_resi.qresi"
         stem = "quantize.quant_resi.qresi_ls"
-        if count == 0:  # one a scale
+        if count == 0:  # one per scale
             count, stem = last + 1, "quantize.quant_resi"
         first = 1 / 12 if count == 4 else 1 / (2 * count)
-        # With 4 phi and an odd number of scales the middle one lies between two ticks, and rounding decides: this has
-        # to be numpy's linspace, as the golden records (plain: five scales) show.
+        # With 4 phi and an odd number of scales the middle one lies between two ticks, and rounding decides. Golden
+        # records (plain, five scales) show that this has to be numpy's linspace.
         distances = [abs(tick - s / last) for tick in np.linspace(first, 1 - first, count)]
         return f"{stem}.{distances.index(min(distances))}"
 
@@ -109,7 +109,7 @@ class NaiveTokenizer:
         return np.array([small[:, i, j] for i in range(self.sides[s]) for j in range(self.sides[s])])
 
     def quantise(self, latent: Array, phi_at_last: bool) -> tuple[list[NDArray], Array, Array]:
-        """Indices per scale, f_hat (Z, P, P), and the rest before the last scale's codes are taken off (P^2, Z)"""
+        """Indices per scale, f_hat (Z, P, P), and what is left before the last scale's codes are subtracted (P^2, Z)"""
         rest, f_hat, indices, last = latent, np.zeros_like(latent), [], len(self.sides) - 1
         for s in range(last + 1):
             before = rest

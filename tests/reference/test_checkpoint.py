@@ -1,4 +1,4 @@
-"""Reading the published layout: names, which file counts, and what is refused with which words."""
+"""Reading the published layout: names of tensors, which files are used, and the messages of refusals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tiny(tmp_path: Path) -> Tiny:
 
 
 def refused(folder: Path, *phrases: str) -> str:
-    """The message of the CheckpointError, which holds every phrase"""
+    """The message of the CheckpointError, which must have every phrase"""
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(folder)
     for phrase in phrases:
@@ -115,7 +115,7 @@ def test_other_precisions_come_back_in_float32(tiny: Tiny, dtype: torch.dtype) -
     assert torch.equal(found, state["head.weight"].float())
 
 
-# --- which files and keys count -----------------------------------------------------------------
+# --- which files and keys are used ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_sampling_steps_may_be_a_string(tiny: Tiny, value: Any, steps: int) -> N
 
 
 @pytest.mark.long
-def test_how_codes_are_drawn_comes_from_the_file(tiny: Tiny) -> None:
+def test_sampling_settings_come_from_the_file(tiny: Tiny) -> None:
     assert load_checkpoint(tiny.folder).sampling == Settings()
     (tiny.folder / "sampling.json").write_text('{"top_p": 0.5, "cfg_scale": 3}', "utf-8")
     assert load_checkpoint(tiny.folder).sampling == Settings(cfg_scale=3, top_p=0.5)
@@ -168,7 +168,7 @@ def test_how_codes_are_drawn_comes_from_the_file(tiny: Tiny) -> None:
         ('{"temperature": 1}', "expected only cfg_scale, top_p, smooth, found temperature"),
     ],
 )
-def test_settings_that_make_no_sense(tiny: Tiny, content: str, message: str) -> None:
+def test_impossible_settings_are_refused(tiny: Tiny, content: str, message: str) -> None:
     (tiny.folder / "sampling.json").write_text(content, "utf-8")
     refused(tiny.folder, "sampling.json: ", message)
 
@@ -180,7 +180,7 @@ def test_scales_come_from_the_file(tmp_path: Path) -> None:
     assert model.image_size == 144
 
 
-def test_what_only_training_needs_is_ignored(tiny: Tiny) -> None:
+def test_keys_for_training_are_ignored(tiny: Tiny) -> None:
     put_llm(
         tiny,
         lvl_1L=np.zeros((1, 19), np.int64),
@@ -275,7 +275,7 @@ def test_a_pickled_object_is_not_run(tiny: Tiny, tmp_path: Path, writer: str) ->
         assert "holds Python objects, not only tensors, and reading them could run code; it was not read" in message
         assert "Save a plain state dict, or convert the file to safetensors" in message
     torch.load(path, weights_only=False, mmap=False) if writer == "torch" else pickle.loads(path.read_bytes())
-    assert trace.exists()  # the file was as bad as the test says
+    assert trace.exists()  # the file would indeed have run code
 
 
 @pytest.mark.parametrize("content", [[1.0, 2.0], {"weights": [1.0]}, torch.zeros(3)], ids=["list", "nested", "tensor"])

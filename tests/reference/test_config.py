@@ -1,4 +1,4 @@
-"""config.json: what a checkpoint may say, and the words with which everything else is refused."""
+"""config.json: what a checkpoint may have, and the messages with which all else is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def without(config: dict, key: str) -> dict:
 
 
 def test_the_published_sizes() -> None:
-    """docs/arithmetic.md, "Published sizes", and the hidden width that its formula gives"""
+    """Those of "Published sizes" in docs/arithmetic.md, with the hidden width by its formula"""
     config = read_transformer_config(
         LLM
         | {"patch_nums": [1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27, 36, 48, 64], "embed_dim": 1536, "depth": 24}
@@ -33,7 +33,7 @@ def test_the_published_sizes() -> None:
 )
 def test_mlp_hidden(dim: int, ratio: float, hidden: int) -> None:
     sizes = {"num_heads": 1, "depth": 1, "context_token": 1, "context_dim": 1, "diff_width": 1, "diff_depth": 1}
-    if dim % 4:  # the formula alone: such a width has no rotary axes
+    if dim % 4:  # only the formula: such a width has no rotary axes
         with pytest.raises(CheckpointError, match="num_heads heads of a multiple of 4 channels"):
             TransformerConfig((1, 2), dim, num_sampling_steps=1, mlp_ratio=ratio, **sizes)
     else:

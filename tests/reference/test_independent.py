@@ -1,7 +1,7 @@
-"""The reference against a second implementation that was written from the design's page of arithmetic alone.
+"""The reference against a second implementation that was written from docs/arithmetic.md only.
 
-naive_hart.py is numpy in float64, loops and no cache; it shares nothing with hart_edge/model/ but the files it reads.
-The configurations are ones that the golden records do not hold.
+naive_hart.py is numpy in float64, with loops and no cache; it shares nothing with hart_edge/reference/ but the files.
+The configurations are ones that the golden records do not have.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.reference.tiny_hart import Tiny, tiny_checkpoint, tiny_context
 
 @dataclass(frozen=True)
 class Case:
-    """A configuration: what differs from tiny_hart's defaults, the padding, and how tokens are drawn."""
+    """A configuration: changes to the defaults of tiny_hart, the padding, and the sampling settings."""
 
     name: str
     llm: dict
@@ -120,7 +120,7 @@ CASES = [
 
 @dataclass(frozen=True)
 class Pair:
-    """Both implementations of one case, with the numbers that go in."""
+    """Both implementations of one case, and their inputs."""
 
     case: Case
     tiny: Tiny
@@ -141,7 +141,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def agree(found: torch.Tensor, expected: np.ndarray, tolerance: float, least_spread: float) -> None:
-    """Equal shapes, values within the tolerance, and values that differ enough among themselves for that to count."""
+    """Require equal shapes, values within the tolerance, and enough spread of values for that to mean something."""
     assert found.shape == expected.shape
     assert expected.std() > least_spread
     assert np.abs(found.numpy() - expected).max() < tolerance
@@ -217,8 +217,8 @@ def test_tokenizer(pair: Pair) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("pair", [CASES[1], CASES[3]], ids=lambda case: case.name, indirect=True)
-def test_every_weight_shows(pair: Pair) -> None:
-    """A tensor that the comparison above could not notice would not be compared by it: each changes some output."""
+def test_every_weight_changes_some_output(pair: Pair) -> None:
+    """Each tensor changes some output, so the comparisons above would notice if it were read wrongly."""
     before = outputs(pair)
     unnoticed = []
     with torch.no_grad():
@@ -273,7 +273,7 @@ MISREADINGS = [
 
 @pytest.mark.parametrize("misread", MISREADINGS, ids=lambda function: function.__name__)
 @pytest.mark.parametrize("pair", [CASES[1]], ids=lambda case: case.name, indirect=True)
-def test_a_misreading_would_show(pair: Pair, misread: Callable[[NaiveHART], None]) -> None:
+def test_a_misreading_would_be_noticed(pair: Pair, misread: Callable[[NaiveHART], None]) -> None:
     tiny = pair.tiny
     wrong = NaiveHART(tiny.llm, tiny.llm_state, tiny.tokenizer, tiny.tokenizer_state)
     misread(wrong)
@@ -292,7 +292,7 @@ def test_a_misreading_would_show(pair: Pair, misread: Callable[[NaiveHART], None
 
 
 def outputs(pair: Pair, only: str = "") -> dict[str, torch.Tensor]:
-    """Something that every tensor of transformer, residual MLP and quantiser decides"""
+    """Outputs on which every tensor of transformer, residual MLP and quantizer has an effect"""
     model, random = pair.model, torch.Generator().manual_seed(9)
     Z, C, side = pair.tiny.tokenizer["z_channels"], pair.tiny.llm["embed_dim"], pair.model.patch_nums[-1]
     count = sum(side * side for side in model.patch_nums[1:])

@@ -1,4 +1,4 @@
-"""Packing a checkpoint for shipping, and the shipped model that came of it."""
+"""Packing a checkpoint for shipping, and the shipped model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHIPPED = Path(__file__).parents[2] / "hart_edge" / "models" / "hart-emoji"
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Tiny:
-    """A checkpoint as training leaves it: raw weights beside the moving average, and what only training needs"""
+    """A checkpoint as training writes it: raw weights beside the moving average, and keys that only training needs"""
     tiny = tiny_checkpoint(tmp_path / "trained", 1)
     llm, tokenizer = tiny.folder / "llm", tiny.folder / "tokenizer"
     state = {name: torch.from_numpy(value) for name, value in tiny.llm_state.items()}
@@ -46,7 +46,7 @@ def listing(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_what_is_written(tiny: Tiny, tmp_path: Path) -> None:
+def test_files_and_their_contents(tiny: Tiny, tmp_path: Path) -> None:
     packed = tmp_path / "deep" / "packed"
     files = pack(tiny.folder, packed)
     expected = ["README.md", "llm/config.json", "llm/ema_model.safetensors", "tokenizer/config.json"]
@@ -106,7 +106,7 @@ def test_packing_again_gives_the_same_bytes_and_keeps_the_readme(tiny: Tiny, tmp
 
 
 @pytest.mark.parametrize(("value", "shown"), [(65520.0, "65520"), (-1e6, "-1e+06"), (float("nan"), "nan")])
-def test_what_fp16_cannot_hold_is_refused(tiny: Tiny, tmp_path: Path, value: float, shown: str) -> None:
+def test_values_beyond_fp16_are_refused(tiny: Tiny, tmp_path: Path, value: float, shown: str) -> None:
     path = tiny.folder / "llm" / "ema_model.bin"
     state = torch.load(path, weights_only=True)
     state["head.weight"][3, 5] = value
@@ -137,7 +137,7 @@ def test_a_failure_leaves_the_earlier_version(tiny: Tiny, tmp_path: Path) -> Non
     with pytest.raises(
         CheckpointError, match=r"llm: no weights; expected one of ema_model\.safetensors, ema_model\.bin"
     ):
-        pack(tiny.folder, packed)  # raw weights alone are not shipped
+        pack(tiny.folder, packed)  # raw weights are not shipped
     assert {name: (packed / name).read_bytes() for name in listing(packed)} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["packed", "trained"]
 
@@ -157,7 +157,7 @@ def test_refused_destinations(tiny: Tiny, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_the_text_model_goes_along(tiny: Tiny, tmp_path: Path) -> None:
+def test_the_text_model_is_packed_too(tiny: Tiny, tmp_path: Path) -> None:
     shutil.copytree(SHIPPED / "text_model", tiny.folder / "text_model")
     (tiny.folder / "text_model" / "prompt.txt").write_text("draw", "utf-8")
     pack(tiny.folder, tmp_path / "packed")

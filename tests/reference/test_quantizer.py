@@ -1,4 +1,4 @@
-"""Codes and latents: the resize matrices, which phi serves which scale, nearest codes, encoding."""
+"""Codes and latents: resize matrices, which phi belongs to which scale, nearest codes, encoding."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_phi_index_is_the_nearest_tick(patch_nums: tuple[int, ...], share: int) 
     for scale in range(last + 1):
         distances = [abs(first + k * step - Fraction(scale, last)) for k in range(count)]
         nearest = [k for k, distance in enumerate(distances) if distance == min(distances)]
-        assert quantizer.phi_index(scale) in nearest  # two where a scale lies exactly between ticks
+        assert quantizer.phi_index(scale) in nearest  # two phi where a scale lies exactly between ticks
         if count == last + 1:
             assert quantizer.phi_index(scale) in (scale - 1, scale, scale + 1)
 
@@ -95,7 +95,7 @@ def test_phi_index_of_the_published_models() -> None:
 
 
 @pytest.mark.parametrize("share", [0, 1, 4])
-def test_phi_kernels_are_expand(share: int) -> None:
+def test_phi_kernels_equal_expand(share: int) -> None:
     quantizer = make(share=share)
     weight, bias = quantizer.phi_kernels()
     codes = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(1))
@@ -110,7 +110,7 @@ def test_phi_kernels_are_expand(share: int) -> None:
 def test_phi_of_a_strong_ratio_and_of_none() -> None:
     codes = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(2))
     plain = F.interpolate(to_map(codes, 2), (5, 5), mode="bicubic")
-    whole = make(quant_resi=-1.0)  # its absolute value counts: no identity part is left
+    whole = make(quant_resi=-1.0)  # its absolute value is the ratio: no identity part is left
     phi = whole.phi[whole.phi_index(1)]
     torch.testing.assert_close(whole.expand(codes, 1), phi(plain), atol=1e-5, rtol=0)
     without = make(quant_resi=0.0)
@@ -137,12 +137,12 @@ def test_maps_are_row_major() -> None:
     assert torch.equal(to_tokens(latent), tokens)
 
 
-def test_encode_takes_off_what_it_adds() -> None:
+def test_encoding_subtracts_what_each_scale_adds() -> None:
     quantizer = make()
     latent = torch.randn(2, 8, 5, 5, generator=torch.Generator().manual_seed(4))
     indices, f_hat, rest = quantizer.encode(latent, phi_at_last=False)
     assert [tuple(part.shape) for part in indices] == [(2, 1), (2, 4), (2, 9), (2, 25)]
-    # The last scale's target: what its code does not say
+    # The target of the residual: what the codes of the last scale leave
     last = quantizer.codebook(indices[-1])
     torch.testing.assert_close(to_map(rest - last, 5) + f_hat, latent, atol=1e-5, rtol=0)
     assert torch.equal(indices[-1], quantizer.nearest(rest))

@@ -1,4 +1,4 @@
-"""The residual MLP: its thinned diffusion process against a plain recomputation, and its sampling loop."""
+"""The residual MLP: its diffusion process with fewer steps against a plain recomputation, and its sampling loop."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_timesteps(count: int, expected: tuple[int, ...]) -> None:
 
 
 def test_timesteps_are_summed_as_published() -> None:
-    """Ties are decided by the rounding error of the running sum, not of a product."""
+    """The rounding error of a running sum, not of a product, decides ties."""
     position, expected = 0.0, []
     for _ in range(21):
         expected.append(round(position))
@@ -87,7 +87,7 @@ def test_schedule(count: int) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 8])
-def test_both_branches_begin_with_the_one(steps: int) -> None:
+def test_both_branches_begin_with_the_same_noise(steps: int) -> None:
     mlp, n = make(steps), 5
     condition, start = draw(2 * n, C), draw(n, Z, seed=2)
     noise = [draw(2 * n, Z, seed=3 + i) for i in range(steps)]
@@ -119,7 +119,7 @@ def test_the_result_is_bounded_and_the_last_noise_unused() -> None:
     assert not torch.equal(found, mlp.sample(condition, [*noise[:7], noise[7] + 1, noise[8]], 4.0))
 
 
-def test_without_guidance_the_other_half_is_not_seen() -> None:
+def test_without_guidance_the_unconditional_branch_has_no_effect() -> None:
     mlp, n = make(4), 3
     condition, noise = draw(2 * n, C), [draw(n, Z, seed=i) for i in range(5)]
     other = torch.cat([condition[:n], draw(n, C, seed=9)])

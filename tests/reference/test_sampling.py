@@ -1,4 +1,4 @@
-"""Choosing tokens: what top-k and top-p keep, the law of the Gumbel rule, the smooth mode's formula."""
+"""Choosing tokens: what top-k and top-p keep, the distribution of Gumbel-max, the formula of smooth mode."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from hart_edge.runtime.random import Purpose, uniform
 
 
 def published_filter(row: NDArray, top_k: int, top_p: float) -> NDArray:
-    """One token's kept codes as the published sampler finds them: drop what is below the k-th largest, then, from the
-    least likely upwards, drop while the dropped ones hold no more than 1 - top_p; the last one always stays."""
+    """The codes that the published sampler keeps for a token. It drops those below the k-th largest, then, from the
+    least likely upwards, drops codes while their sum is no more than 1 - top_p; the likeliest always stays."""
     kept = row >= np.sort(row)[-top_k]
     if top_p >= 1:
         return kept
@@ -65,7 +65,7 @@ def test_ties_with_the_last_kept_are_kept() -> None:
         np.testing.assert_array_equal(found[0, 0], published_filter(logits[0, 0], top_k, 1.0))
 
 
-def test_all_alike_keeps_all() -> None:
+def test_equal_logits_are_all_kept() -> None:
     assert kept_by_ours(np.zeros((1, 2, 9), np.float32), 3, 1.0, candidates=5).all()
 
 
@@ -80,7 +80,7 @@ def test_tables_of_the_published_model() -> None:
     assert found[10] == pytest.approx(0.27 * (1 - 0.95 / 2))
     assert found[20] == found[19] == pytest.approx(0.27 * (1 - 0.95 * 0.95))
     assert min(smooth_temperatures(1000)) == pytest.approx(0.27 * (1 - 0.95 * 998 / 999))
-    assert min(smooth_temperatures(1000)) > 0.005  # the floor is below everything that the ramp reaches
+    assert min(smooth_temperatures(1000)) > 0.005  # the ramp stays above the floor
 
 
 def test_guidance() -> None:
@@ -100,7 +100,7 @@ def test_gumbel_max_draws_the_softmax() -> None:
     sigma = np.sqrt(probability * (1 - probability) / draws)
     assert (np.abs(frequency - probability) / sigma).max() < 4
     assert torch.equal(codes, latent)
-    # Of the three most likely alone, the law is theirs, renormalised.
+    # Among the three most likely codes the distribution is the softmax, renormalised.
     indices, _, _ = choose(logits.expand(1, draws, 8), numbers, codebook, **settings(top_k=3), candidates=8)
     frequency = np.bincount(indices.flatten().numpy(), minlength=8) / draws
     kept = probability * np.isin(np.arange(8), [0, 1, 7])

@@ -1,4 +1,4 @@
-"""Prompt -> ids -> context: padding, truncation, refusals, the instruction, and transformers' own answer."""
+"""Prompt -> ids -> context: padding, truncation, refusals, the instruction, and the results of transformers."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def test_a_broken_definition(definition: str) -> None:
 
 def test_the_shipped_model_as_transformers_runs_it(shipped: tuple[TextModel, PromptTokenizer]) -> None:
     model, tokenizer = shipped
-    # Not AutoTokenizer: transformers 5 goes by model_type qwen2 and puts that model's own splitting in place of what
-    # tokenizer.json says, so that it neither lower-cases nor knows " red".
+    # Not AutoTokenizer: for the model_type qwen2, transformers 5 replaces the pre-tokenizer of tokenizer.json by that
+    # model's own, which neither lower-cases nor knows " red".
     theirs = PreTrainedTokenizerFast.from_pretrained(SHIPPED, local_files_only=True)
     batch = theirs(PROMPTS, padding="max_length", max_length=T, return_tensors="pt")
     ids = torch.from_numpy(np.concatenate([tokenizer.encode(prompt) for prompt in PROMPTS]))
@@ -139,7 +139,7 @@ def test_the_prompt_decides_the_context(shipped: tuple[TextModel, PromptTokenize
     first, second = (model(torch.from_numpy(tokenizer.encode(prompt)))[0] for prompt in PROMPTS[:2])
     assert (first[:, 0] - second[:, 0]).abs().max() > 0.1
     together, _ = model(torch.from_numpy(np.concatenate([tokenizer.encode(prompt) for prompt in PROMPTS])))
-    torch.testing.assert_close(together[:1], first, atol=1e-4, rtol=0)  # nor does the batch
+    torch.testing.assert_close(together[:1], first, atol=1e-4, rtol=0)  # the rest of the batch does not
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -157,7 +157,7 @@ def test_an_instruction_is_read_in_front(folder: Path, side: str) -> None:
     assert context.shape == (1, T, 192)
     assert mask.shape == (1, T)
     assert mask[0, own].all() and int(mask.sum()) == len(ids)
-    if side == "right":  # then the text model has seen instruction and prompt without a gap
+    if side == "right":  # then no padding stands between instruction and prompt
         network = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
         expected = network(input_ids=torch.tensor([front + ids])).last_hidden_state[:, len(front) :]
         torch.testing.assert_close(context[:, own], expected, atol=1e-4, rtol=0)
@@ -179,7 +179,7 @@ def test_older_tokenizer_settings(folder: Path) -> None:
     assert (tokenizer.pad_token_id, tokenizer.padding_side, tokenizer.length) == (PAD, "right", 9)
 
 
-def test_what_a_folder_must_hold(folder: Path) -> None:
+def test_files_that_a_text_model_needs(folder: Path) -> None:
     change_settings(folder, padding_side="middle")
     with pytest.raises(CheckpointError, match="padding_side: expected left or right, found 'middle'"):
         load_text_model(folder, T, PromptTokenizer.padding_with)

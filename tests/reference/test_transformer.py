@@ -1,4 +1,4 @@
-"""The transformer: cache against one pass, rotary angles, modulation and pooling, the unconditional branch."""
+"""The transformer: the KV cache against one pass, rotary angles, modulation and pooling, the unconditional branch."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_padding_is_attended_but_not_averaged() -> None:
             assert modulation is None
 
 
-def test_the_unconditional_half() -> None:
+def test_the_unconditional_branch() -> None:
     model = make(FLAVOURS["adaln-avg"])
     context, mask = double_context(draw(2, 6, 10), MASK)
     assert context.shape == (4, 6, 10)
@@ -109,11 +109,11 @@ def test_the_unconditional_half() -> None:
     assert mask.tolist()[2:] == [[1, 0, 0, 0, 0, 0]] * 2
     assert (mask.cumsum(1) - 1)[2:].abs().max() == 0
     tokens = model.transformer.embed_context(context)[2:]
-    assert torch.equal(tokens, tokens[:1, :1].expand_as(tokens))  # T tokens all alike: the norm keeps zeros zero
+    assert torch.equal(tokens, tokens[:1, :1].expand_as(tokens))  # all T tokens are equal: the norm of zeros is zero
 
 
 def test_equal_keys_are_one_key_with_a_larger_score() -> None:
-    """What the export uses for the unconditional branch: n equal keys add log n to the score of one."""
+    """The export uses it for the unconditional branch: n equal keys are one key with log n added to its score."""
     scores, values = draw(7, 4), draw(4, 8, seed=2)
     repeated = torch.cat([scores[:, :1].expand(7, 5), scores[:, 1:]], 1).softmax(-1)
     once = torch.cat([scores[:, :1] + math.log(5), scores[:, 1:]], 1).softmax(-1)
@@ -142,7 +142,7 @@ def test_rotate_half() -> None:
     assert rotate(x, 0 * quarter, quarter).flatten().tolist() == [-3, -4, 1, 2]
     assert torch.equal(rotate(x, quarter, 0 * quarter), x)
     q, k = draw(1, 2, 5, 8), draw(1, 2, 5, 8, seed=2)
-    for shift in (1, 7):  # context scores depend on the distance of positions alone
+    for shift in (1, 7):  # context scores depend only on the distance of positions
         at, later = (context_rotary(torch.arange(5)[None] + start, 8) for start in (0, shift))
         scores = [rotate(q, *angles) @ rotate(k, *angles).transpose(2, 3) for angles in (at, later)]
         torch.testing.assert_close(scores[0], scores[1], atol=1e-5, rtol=0)

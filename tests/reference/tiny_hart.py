@@ -1,7 +1,7 @@
-"""Tiny random HART checkpoints in the published layout, for tests: names and shapes written out once more.
+"""Tiny random HART checkpoints in the published layout, for tests, with all names and shapes written out.
 
 `tiny_checkpoint(folder, seed, llm={...}, tokenizer={...})` writes one; the returned states are float32 numpy arrays
-under their published names. Weights are large enough for every part to show in the result.
+under their published names. Weights are large enough for every part to affect the result.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Tiny:
 
 
 class _Weights:
-    """A state being filled with random numbers; matrices keep the size of what they are applied to, times gain."""
+    """Fills a state with random numbers; a matrix preserves the scale of its input, times gain."""
 
     def __init__(self, seed: int) -> None:
         self.random, self.state = np.random.default_rng(seed), State()

@@ -1,4 +1,4 @@
-"""The text side of training: the tokenizer made of captions, ids of captions, and text_model/ as it is read back."""
+"""The text side of training: the prompt tokenizer made from captions, ids of captions, text_model/ read back."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_frequent_words_become_one_token_in_either_case() -> None:
 
 
 def test_every_text_has_tokens_and_none_is_the_padding() -> None:
-    found = tokenizer(257)  # the bytes alone
+    found = tokenizer(257)  # only the bytes
     assert len(found.ids("火")) == 1 + 3  # the space in front, and its bytes in UTF-8
     assert 0 not in found.ids("".join(chr(c) for c in range(1, 0x250)))
 
@@ -94,7 +94,7 @@ def test_a_folder_of_another_width(text: Text, tmp_path: Path) -> None:
         open_text(tmp_path / "text_model", RECIPE, 12, T)
 
 
-def test_what_cannot_be_made() -> None:
+def test_text_models_that_cannot_be_made() -> None:
     with pytest.raises(
         TrainingError, match=r"text\.train: expected true for a text model that is made anew, found fal"
     ):
@@ -147,6 +147,6 @@ def test_a_caption_without_words_is_named() -> None:
         ("1st place medal", False),
     ],
 )
-def test_what_may_be_mirrored(caption: str, allowed: bool) -> None:
+def test_which_captions_allow_mirroring(caption: str, allowed: bool) -> None:
     assert may_be_mirrored([caption]) is allowed
     assert may_be_mirrored(["a face", caption]) is allowed

@@ -1,4 +1,4 @@
-"""States and published weights on disk: atomic, bounded in number, and refused in words where they do not fit."""
+"""States and published weights on disk: written atomically, limited in number, refused with a message if unfit."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
         save_state(tmp_path, 2, {}, keep=1)
 
 
-def test_an_interrupted_write_is_not_taken_for_a_state(tmp_path: Path) -> None:
-    """What a kill at the worst moment leaves: a part without its name; the next write of that step replaces it."""
+def test_an_interrupted_write_leaves_no_state(tmp_path: Path) -> None:
+    """A kill in the middle leaves a file with a temporary name, which the next write of that step replaces."""
     save_state(tmp_path, 1, {}, keep=2)
     (tmp_path / "state" / ".step-00000002.pt.part").write_bytes(b"half")
     assert [file.name for file in states(tmp_path)] == ["step-00000001.pt"]
@@ -88,10 +88,10 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
         load_state(file)
 
 
-# What a run may go on from.
+# What a run may resume from.
 
 
-def test_the_recipe_of_a_state_is_held_against_the_runs() -> None:
+def test_the_recipe_of_a_state_is_compared_with_that_of_the_run() -> None:
     state = {"recipe": to_json(RECIPE), "fingerprint": "data"}
     check_state(Path("a.pt"), state, RECIPE, "data")
     with pytest.raises(TrainingError) as caught:
@@ -110,7 +110,7 @@ def test_a_field_that_the_state_does_not_know_yet_counts_as_its_default() -> Non
     check_state(Path("a.pt"), {"recipe": then, "fingerprint": "data"}, RECIPE, "data")
 
 
-# What it publishes.
+# What a run publishes.
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_the_published_config_has_the_published_keys(tmp_path: Path) -> None:
     publish_tokenizer(tmp_path, config, Tokenizer(dataclasses.replace(RECIPE, tokenizer=config)), {})
     raw = json.loads((tmp_path / "tokenizer" / "config.json").read_text("utf-8"))
     assert raw["v_patch_nums"] == [1, 2] and raw["model_type"] == "hart_autoencoder_with_disc"
-    assert "norm_groups" not in raw  # ours; only where it is not the published 32
+    assert "norm_groups" not in raw  # our own key, written only where it is not the published 32
 
 
 def test_write_atomically_replaces(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Adam alone, and Muon for the matrices of layers beside it."""
+"""Adam for all parameters, and Adam with Muon for the matrices of layers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Small(nn.Module):
         self.head = nn.Linear(4, 5)
 
 
-def test_what_muon_takes(tmp_path: Path) -> None:
+def test_parameters_that_muon_updates(tmp_path: Path) -> None:
     small = Small()
     assert layer_matrices(small) == [small.layers[0][0].weight]
     model = tiny_transformer.task(tmp_path).model
@@ -39,8 +39,8 @@ def test_what_muon_takes(tmp_path: Path) -> None:
     assert not any("norm" in name or name.endswith("bias") for name in names)
 
 
-def test_each_parameter_is_updated_by_its_own() -> None:
-    """A step of Adam has the size of the rate; one of Muon is nearly orthogonal, of 0.2 times the rate an element."""
+def test_each_parameter_is_updated_by_its_own_optimizer() -> None:
+    """A step of Adam has the size of the rate; one of Muon is nearly orthogonal, of 0.2 times the rate per element."""
     torch.manual_seed(0)
     small = Small()
     optimizer = make_optimizer(small, Optimisation(steps=1, warmup=0, learning_rate=0.01, optimizer="muon"))
@@ -82,6 +82,6 @@ def test_resumed_is_uninterrupted(tmp_path: Path) -> None:
     assert not torch.equal(load_state(states(tmp_path / "adam")[-1])["model"][name], one["model"][name])
 
 
-def test_another_name() -> None:
+def test_an_unknown_optimizer_is_refused() -> None:
     with pytest.raises(TrainingError, match=r"optimisation.optimizer: expected adam or muon, found 'sgd'; change"):
         Optimisation(steps=300, optimizer="sgd")

@@ -1,4 +1,4 @@
-"""The small parts of the loop: learning rate, order and random numbers, moving average."""
+"""The small parts of the loop: learning rate, order of examples and random numbers, moving average."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_without_a_warm_up_the_first_step_has_the_full_rate() -> None:
 # Order.
 
 
-def test_every_epoch_holds_every_example_once_in_another_order() -> None:
+def test_every_epoch_has_every_example_once_in_another_order() -> None:
     seen = np.concatenate([rows_of(10, 4, step, seed=3) for step in range(5)])  # two epochs; step 2 is in both
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
     assert seen[:10].tolist() != seen[10:].tolist()
@@ -66,7 +66,7 @@ def test_groups_are_drawn_by_their_size_and_examples_by_their_weight() -> None:
     assert every[1.0] == pytest.approx(np.array([1 / 6, 1, 1 / 2, 1, 1 / 6, 1, 1 / 6]) / 4)
 
 
-def test_every_epoch_holds_the_shares_rounded_and_many_hold_them_exactly() -> None:
+def test_an_epoch_has_the_shares_rounded_and_many_epochs_have_them_exactly() -> None:
     shares = random_of(0, 0, Purpose.ORDER).random(50) ** 3
     shares /= shares.sum()
     epochs = [np.bincount(rows_of(50, 50, step, 7, shares), minlength=50) for step in range(200)]
@@ -74,7 +74,7 @@ def test_every_epoch_holds_the_shares_rounded_and_many_hold_them_exactly() -> No
     assert np.abs(np.sum(epochs, 0) - 200 * 50 * shares).max() < 4
     rare = int(np.abs(50 * shares - 0.3).argmin())
     gaps = np.diff([step for step, counts in enumerate(epochs) if counts[rare]])
-    assert gaps.max() <= 2 / (50 * shares[rare]) + 1  # and none is left out for long
+    assert gaps.max() <= 2 / (50 * shares[rare]) + 1  # no example is absent for long
 
 
 def test_drawn_by_shares_a_step_does_not_depend_on_the_steps_before() -> None:
@@ -105,7 +105,7 @@ def test_the_average_of_two_updates() -> None:
     assert average.state["weight"].item() == pytest.approx(0.15 * 1.9 + 0.85 * 4)
 
 
-def test_the_average_is_lent_and_taken_back() -> None:
+def test_the_average_replaces_the_weights_for_a_while() -> None:
     module = nn.Linear(2, 2).train()
     average = Average(module, 0.9)
     own = module.weight.detach().clone()

@@ -1,4 +1,4 @@
-"""Recipes: JSON and back, what is refused and in which words, settings, differences."""
+"""Recipes: JSON and back, refusals and their messages, settings, differences."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_left_out_fields_keep_their_defaults() -> None:
         ({"optimisation": {"steps": 9, "betas": 0.9}}, "recipe.optimisation.betas: expected a list of 2, found 0.9"),
     ],
 )
-def test_what_json_may_not_hold(raw: Any, message: str) -> None:
+def test_malformed_json_recipes(raw: Any, message: str) -> None:
     with pytest.raises(TrainingError) as caught:
         from_json(TokenizerRecipe, raw)
     assert str(caught.value).startswith(message)
@@ -63,13 +63,13 @@ def test_what_json_may_not_hold(raw: Any, message: str) -> None:
         ("optimisation=3", "--set optimisation.optimisation: expected an object, found 3"),
     ],
 )
-def test_combinations_that_make_no_sense(setting: str, message: str) -> None:
+def test_contradicting_settings_are_refused(setting: str, message: str) -> None:
     with pytest.raises(TrainingError) as caught:
         read_recipe(TokenizerRecipe, RECIPE, settings=[setting])
     assert str(caught.value).startswith(message)
 
 
-def test_an_architecture_that_cannot_be() -> None:
+def test_an_impossible_architecture_is_refused() -> None:
     with pytest.raises(CheckpointError, match="ch: expected a multiple of 32 "):
         read_recipe(TokenizerRecipe, RECIPE, settings=["tokenizer.norm_groups=32"])
 

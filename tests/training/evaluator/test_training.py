@@ -1,4 +1,4 @@
-"""The evaluator's training: its loss by hand, pictures that are moved, resuming, several processes, what is refused."""
+"""The evaluator's training: its loss by hand, shifted pictures, resuming, several processes, refusals."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_the_loss_is_the_symmetric_cross_entropy() -> None:
     assert float(found["loss"]) == pytest.approx(total, rel=1e-5)
 
 
-def test_the_same_caption_is_no_wrong_answer() -> None:
-    """Two pictures of one caption: each is told from the third alone."""
+def test_the_same_caption_counts_as_right() -> None:
+    """Two pictures have the same caption, so each is contrasted only with the third."""
     a = normalize(torch.eye(3) + 0.1, dim=-1)
     b = a[[0, 0, 2]]
     found = contrastive(a, b, torch.tensor(5.0), torch.tensor([[1], [1], [2]]))
@@ -64,7 +64,7 @@ def test_the_same_caption_is_no_wrong_answer() -> None:
     assert float(found["loss"]) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_pictures_are_moved_and_their_borders_repeated() -> None:
+def test_pictures_are_shifted_and_their_borders_repeated() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 6, 6, 3), np.uint8)
     found = moved(images, np.array([[2, -1], [0, 0]]))
     assert (found[1] == images[1]).all()
@@ -92,7 +92,7 @@ def test_it_learns_colours() -> None:
 
 
 @pytest.mark.long
-def test_a_stopped_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_to_the_same_result(tmp_path: Path) -> None:
     whole = tiny_evaluator.task()
     assert run_task(whole, tmp_path / "whole") == 6
     asked = iter([False, False, True])
@@ -135,7 +135,7 @@ def test_the_command_leaves_an_evaluator(command: Any, tmp_path: Path) -> None:
 
 @pytest.mark.slow  # the loop of several processes is tested with the image tokenizer (tests/cli/test_train.py)
 def test_two_processes_have_the_gradients_of_one(command: Any, tmp_path: Path) -> None:
-    """Every picture is told from those of both processes. Adam's first moments are 0.09 g0 + 0.1 g1."""
+    """Every picture is contrasted with those of both processes. Adam's first moments are 0.09 g0 + 0.1 g1."""
     recipe = {"warmup": 0, "clip": 1e9}
     started = command(out="two", start=functools.partial(processes, 2, cwd=tmp_path), **recipe)
     results = [each.communicate(timeout=120) for each in started]
@@ -158,7 +158,7 @@ def test_two_processes_have_the_gradients_of_one(command: Any, tmp_path: Path) -
         ({"optimisation": dataclasses.replace(RECIPE.optimisation, batch=1)}, "batch: expected at least 2"),
     ],
 )
-def test_a_recipe_that_makes_no_sense(change: dict[str, Any], message: str) -> None:
+def test_impossible_recipes_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         dataclasses.replace(RECIPE, **change)
 
@@ -172,7 +172,7 @@ def test_a_recipe_that_makes_no_sense(change: dict[str, Any], message: str) -> N
         ({"tokens": 0}, "tokens: expected at least 1, found 0"),
     ],
 )
-def test_a_shape_that_makes_no_sense(change: dict[str, Any], message: str) -> None:
+def test_impossible_shapes_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(RECIPE.evaluator, **change)
     raw = {**to_json(RECIPE), "evaluator": {**to_json(RECIPE.evaluator), **change}}

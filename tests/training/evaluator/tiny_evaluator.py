@@ -1,4 +1,4 @@
-"""A tiny evaluator's training: 32 px, eight features, captions that name the colour of a square."""
+"""Training of a tiny evaluator: 32 px, eight features, captions that name the colour of a square."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def task(recipe: EvaluatorRecipe = RECIPE, count: int = 10) -> EvaluatorTask:
 
 
 def write_data(folder: Path, splits: dict[str, int], prompt: str = "{}") -> Path:
-    """pictures() of so many a split in the imagefolder layout. prompt: of a picture, around its number."""
+    """Write pictures() in the imagefolder layout, so many per split. prompt: a format string for a picture's number."""
     for seed, (name, count) in enumerate(splits.items()):
         (folder / name).mkdir(parents=True)
         made = pictures(count, seed)

@@ -1,4 +1,4 @@
-"""Codes while training: the reference's arithmetic, gradients, the first placing, codes that have died."""
+"""Codes while training: the reference's arithmetic, gradients, initialisation, dead codes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make(codes: int = 12, seed: int = 0) -> tuple[Quantizer, Tensor]:
 # Quantisation.
 
 
-def test_codes_are_the_references() -> None:
+def test_codes_equal_those_of_the_reference() -> None:
     quantizer, latent = make()
     found = quantize(quantizer, latent, beta=0.25)
     indices, f_hat, _ = quantizer.encode(latent, phi_at_last=True)
@@ -73,14 +73,14 @@ def test_straight_through_has_the_value_of_one_and_the_gradient_of_the_other() -
     assert latent.grad is not None and latent.grad.tolist() == [5.0, 6.0]
 
 
-# A codebook kept alive.
+# Initialisation and dead codes.
 
 
-def test_placed_codes_are_all_in_use_and_near_the_data() -> None:
+def test_initialised_codes_are_all_in_use_and_near_the_data() -> None:
     quantizer, _ = make(codes=32)
     latents = torch.randn(20, 6, 4, 4, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        for phi in quantizer.phi:  # the identity, as training begins
+        for phi in quantizer.phi:  # the identity, as at the start of training
             torch.nn.init.dirac_(phi.weight)
             torch.nn.init.zeros_(phi.bias)
         before = quantize(quantizer, latents, 0.0).loss.item()
@@ -90,7 +90,7 @@ def test_placed_codes_are_all_in_use_and_near_the_data() -> None:
     assert found.loss.item() < 0.95 * before  # noise of this many dimensions has no clusters to find
 
 
-def test_placing_is_a_function_of_the_seed() -> None:
+def test_initialisation_depends_on_the_seed_only() -> None:
     books = []
     for _ in range(2):
         quantizer, latent = make(codes=32)
@@ -99,7 +99,7 @@ def test_placing_is_a_function_of_the_seed() -> None:
     assert torch.equal(*books)
 
 
-def test_latents_that_are_all_alike_can_be_placed_on() -> None:
+def test_codes_can_be_initialised_from_equal_latents() -> None:
     quantizer, _ = make()
     place(quantizer, torch.ones(2, 6, 4, 4), np.random.default_rng(0))
     assert torch.isfinite(quantizer.codebook.weight).all()
@@ -111,7 +111,7 @@ def test_latents_that_are_not_finite_are_refused() -> None:
         place(quantizer, latent * torch.inf, np.random.default_rng(0))
 
 
-def test_a_code_dies_when_nothing_chooses_it() -> None:
+def test_a_code_is_dead_when_it_is_never_chosen() -> None:
     use = CodeUse(4, memory=0.9)
     counts = torch.tensor([10.0, 10.0, 20.0, 0.0])  # in units of the even share: 1, 1, 2, 0
     steps = 0
@@ -135,7 +135,7 @@ def test_tokens_are_drawn_by_weight() -> None:
     }  # fmt: skip
 
 
-def test_a_replaced_code_is_new_everywhere() -> None:
+def test_a_replaced_code_is_reset_in_every_state() -> None:
     codebook, average, moment = torch.ones(4, 2), torch.ones(4, 2), torch.ones(4, 2)
     replace(codebook, torch.tensor([1, 3]), torch.full((2, 2), 5.0), [average], [moment])
     assert codebook[:, 0].tolist() == average[:, 0].tolist() == [1, 5, 1, 5]

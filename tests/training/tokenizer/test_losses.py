@@ -1,4 +1,4 @@
-"""What a reconstruction costs, on pictures small enough to count by hand; and the critic's side of it."""
+"""The losses of a reconstruction, on pictures small enough to calculate by hand, and those of the critic."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_constant_error_has_no_edges() -> None:
 
 
 def test_edges_of_one_column() -> None:
-    """An error of 1 in the four left of eight columns: one difference of 1 a row, at all three resolutions."""
+    """An error of 1 in the left four of eight columns gives one difference of 1 per row at all three resolutions."""
     error = torch.zeros(1, 3, 8, 8)
     error[..., :4] = 1
     by_level = [1 / 7 / 2, 1 / 3 / 2, 1 / 1 / 2]  # mean over the differences along rows, none along columns
@@ -44,7 +44,7 @@ def test_hinge() -> None:
     assert critic_loss(real, made).item() == pytest.approx((0.25 + 0.5) / 2)
 
 
-def test_the_adversarial_gradient_is_as_long_as_the_reconstructions() -> None:
+def test_the_adversarial_gradient_has_the_norm_of_the_reconstruction_gradient() -> None:
     layer = nn.Linear(3, 3)
     out = layer(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)))
     reconstruction = out.square().mean()

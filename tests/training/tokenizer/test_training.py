@@ -1,4 +1,4 @@
-"""A tokenizer in training, tiny: it learns, continues identically, stops on NaN, and uses the paths it should."""
+"""Training of a tiny tokenizer: it learns, resumes identically, stops on NaN, and uses both paths as asked."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class StopAfter:
         return self.left == 0
 
 
-# Identical continuation.
+# Resuming.
 
 
 @pytest.mark.long
@@ -91,7 +91,7 @@ def test_published_weights_are_the_average(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_lines_sheets_and_states_come_in_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_lines_sheets_and_states_come_at_their_steps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         run(task(), tmp_path, Habits(log_seconds=0, save_seconds=0, look_steps=3, keep=2))
     lines = [record.getMessage() for record in caplog.records]
@@ -106,7 +106,7 @@ def test_lines_sheets_and_states_come_in_time(tmp_path: Path, caplog: pytest.Log
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
 
 
-# Bad turns.
+# Failures.
 
 
 @pytest.mark.long
@@ -150,8 +150,8 @@ def test_it_learns(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_codes_that_died_come_back(tmp_path: Path) -> None:
-    """Codes 4 to 15 begin where no latent will ever be; after three steps all of them lie among the tokens."""
+def test_dead_codes_are_replaced(tmp_path: Path) -> None:
+    """Codes 4 to 15 begin where no latent will ever be; after three steps all of them are among the tokens."""
     t = task(dataclasses.replace(recipe(steps=3), codebook=CodebookCare(start=0, every=1, dead_below=0.9, memory=0.5)))
     t.place_codes = lambda session, step: None
     codebook = t.model.quantizer.codebook.weight

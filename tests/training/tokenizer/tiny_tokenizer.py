@@ -1,4 +1,4 @@
-"""A tiny tokenizer's training: 32 px, two scales, sixteen codes; a step takes some milliseconds."""
+"""Training of a tiny tokenizer: 32 px, two scales, sixteen codes; a step takes some milliseconds."""
 
 from __future__ import annotations
 

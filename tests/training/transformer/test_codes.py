@@ -1,4 +1,4 @@
-"""Pictures become codes once: what they hold, and when what was kept is used again."""
+"""Pictures are encoded into codes once: the codes themselves, and when cached codes are used again."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def encode(model: Tokenizer, folder: Path, images: np.ndarray = IMAGES, **more: 
 
 
 def counted(model: Tokenizer, sizes: list[int]) -> Tokenizer:
-    """The model, which from now on appends to sizes how many pictures each call of it encodes."""
+    """The model, changed to append to `sizes` how many pictures each call encodes."""
     model.autoencoder.quant_conv.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
     return model
 
 
-def test_codes_are_the_tokenizers(tmp_path: Path) -> None:
+def test_codes_equal_those_of_the_tokenizer(tmp_path: Path) -> None:
     model = tiny_transformer.tokenizer()
     found = encode(model, tmp_path)
     latent = model.autoencoder.encode(to_range(IMAGES))
@@ -44,8 +44,8 @@ def test_codes_are_the_tokenizers(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.rest, rest.numpy(), atol=2e-3 * float(rest.abs().max()))
 
 
-def test_a_lesson_puts_the_latent_together_again(tmp_path: Path) -> None:
-    """Codes and residual of the last scale, on top of what the scales before made, are the latent."""
+def test_codes_and_residual_add_up_to_the_latent(tmp_path: Path) -> None:
+    """Codes and residual of the last scale, added to the result of the earlier scales, are the latent."""
     model = tiny_transformer.tokenizer()
     lesson = lesson_of(model.quantizer, encode(model, tmp_path), np.array([3, 0]))
     latent = model.autoencoder.encode(to_range(IMAGES[[3, 0]]))
@@ -54,7 +54,7 @@ def test_a_lesson_puts_the_latent_together_again(tmp_path: Path) -> None:
     assert lesson.indices.shape == (2, 5) and lesson.inputs.shape == lesson.codes.shape == (2, 4, 4)
 
 
-def test_the_mirror_images_of_some(tmp_path: Path) -> None:
+def test_only_some_pictures_get_mirror_images(tmp_path: Path) -> None:
     model, some = tiny_transformer.tokenizer(), np.array([7, 2, 5])
     found = encode(model, tmp_path, mirrored=some)
     expected = encode(model, tmp_path, np.ascontiguousarray(IMAGES[some][:, :, ::-1]))
@@ -62,7 +62,7 @@ def test_the_mirror_images_of_some(tmp_path: Path) -> None:
     assert found.indices.tolist() != encode(model, tmp_path).indices[some].tolist()
 
 
-def test_they_are_kept(tmp_path: Path) -> None:
+def test_codes_are_cached(tmp_path: Path) -> None:
     encoded: list[int] = []
     model = counted(tiny_transformer.tokenizer(), encoded)
     first, second = encode(model, tmp_path), encode(model, tmp_path)
@@ -107,7 +107,7 @@ def test_tokenizers_that_cannot_be_used(tmp_path: Path) -> None:
         encode(broken, tmp_path)
 
 
-def test_progress_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_progress_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         encode(tiny_transformer.tokenizer(), tmp_path, log_seconds=0.0)
     assert [record.getMessage() for record in caplog.records][-1] == "11 of 11 pictures encoded, 0 s left"

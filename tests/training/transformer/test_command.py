@@ -23,7 +23,7 @@ from tests.training.transformer.tiny_transformer import changed
 
 @pytest.fixture
 def command(tmp_path: Path, run: Run) -> Any:
-    """call(*arguments, **recipe): the command on made-up data with a tiny recipe, into OUT/run"""
+    """call(*arguments, **recipe): the command on invented data with a tiny recipe, into OUT/run"""
     data = write_data(tmp_path / "data")
     tokenizer = tiny_transformer.publish(tmp_path, tiny_transformer.tokenizer())
     common = ("--data", data, "--threads", 1, "--log-seconds", 0)
@@ -47,7 +47,7 @@ def test_from_data_to_a_higher_resolution(command: Any, tmp_path: Path, caplog: 
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         *("llm", "sheets", "state", "tensorboard", "text_model", "tokenizer"),
     ]
-    shutil.rmtree(tmp_path / "data" / "train" / ".hart-edge")  # may go at any time: a resumed run makes it again
+    shutil.rmtree(tmp_path / "data" / "train" / ".hart-edge")  # may be deleted: a resumed run makes it again
     with caplog.at_level(logging.INFO):
         assert command("--resume")[0] == 0
     assert f"going on from {tmp_path}/run/state/step-00000002.pt" in caplog.text
@@ -91,7 +91,7 @@ def test_a_run_belongs_to_its_tokenizer_and_recipe(command: Any, tmp_path: Path)
 
 @pytest.mark.slow  # the loop of several processes is tested with the image tokenizer (tests/cli/test_train.py)
 def test_two_processes_have_the_gradients_of_one(command: Any, tmp_path: Path) -> None:
-    """They share the encoding too. Adam's first moments are 0.09 g0 + 0.1 g1, its second say the same of g^2."""
+    """They share the encoding too. Adam's first moments are 0.09 g0 + 0.1 g1; its second check g^2 likewise."""
     recipe = {"warmup": 0, "clip": 1e9, "cond_drop_rate": 0.5}
     started = command(out="two", start=functools.partial(processes, 2, cwd=tmp_path), **recipe)
     results = [each.communicate(timeout=120) for each in started]

@@ -1,4 +1,4 @@
-"""One step's losses on a tiny generator: against a plain computation, and where their gradients go."""
+"""The losses of one step on a tiny generator: compared with a plain computation, and where gradients go."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.training.transformer.tiny_transformer import CONFIG, RECIPE, changed,
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Generator, Batch]:
-    """A generator whose weights all matter, and a batch of four, one with its condition dropped."""
+    """A generator whose weights all have an effect, and a batch of four, one with its condition dropped."""
     task = tiny_transformer.task(tmp_path_factory.mktemp("task"))
     batch = task.batch(np.arange(4), slice(0, 4), 0)
     return filled(task.model), batch._replace(dropped=torch.tensor([False, True, False, False]))
 
 
 def test_the_loss_by_a_plain_computation(parts: tuple[Generator, Batch]) -> None:
-    """Logits of the reference's own pass a picture, cross-entropy by hand, the residual's loss token by token."""
+    """Logits by one pass of the reference per picture, cross-entropy by hand, the residual's loss token by token."""
     model, batch = parts
     with torch.no_grad():
         found = model(batch)
@@ -46,7 +46,7 @@ def test_the_loss_by_a_plain_computation(parts: tuple[Generator, Batch]) -> None
 
 
 def test_the_condition_of_the_residual(parts: tuple[Generator, Batch]) -> None:
-    """decoder_norm(hidden + word_embed(code)), of the very tokens whose residual it is."""
+    """It is decoder_norm(hidden + word_embed(code)) of the tokens whose residual is predicted."""
     model, batch = parts
     seen = []
     handle = model.residual.cond_embed.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -107,15 +107,15 @@ def test_weights_of_tokens() -> None:
     assert token_weights((1, 2, 4), 16).tolist() == pytest.approx([1 / 21] * 21)
 
 
-def test_scales_that_weigh_alike() -> None:
+def test_scales_of_equal_weight() -> None:
     alike = token_weights((1, 2, 4), 4, balance=1)
     assert alike.tolist() == pytest.approx([1 / 3] + [1 / 12] * 4 + [1 / 12] * 4)
     half = token_weights((1, 2, 4), 4, balance=0.5)  # by their sides
     assert [float(half[:1]), float(half[1:5].sum()), float(half[5:].sum())] == pytest.approx([1 / 7, 2 / 7, 4 / 7])
 
 
-def test_the_balance_is_the_recipes(parts: tuple[Generator, Batch], tmp_path: Path) -> None:
-    """Of five codes, the first has the same part as the four of the last scale."""
+def test_the_loss_uses_the_balance_of_the_recipe(parts: tuple[Generator, Batch], tmp_path: Path) -> None:
+    """Of five codes, the first has the same weight as the four of the last scale together."""
     _, batch = parts
     model = filled(tiny_transformer.task(tmp_path, changed(scale_balance=1.0)).model)
     with torch.no_grad():
@@ -143,7 +143,7 @@ def test_how_many_tokens_are_kept() -> None:
         ({"diffusion_batch_mul": 0}, r"transformer\.diffusion_batch_mul: expected at least 1, found 0"),
     ],
 )
-def test_recipes_that_make_no_sense(changes: dict, message: str) -> None:
+def test_impossible_recipes_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         changed(**changes)
 

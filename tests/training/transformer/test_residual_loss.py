@@ -66,7 +66,7 @@ def test_against_a_scalar_computation(t: int) -> None:
     assert found.tolist() == pytest.approx(expected, rel=2e-3)
 
 
-def test_noise_is_added_as_the_process_has_it() -> None:
+def test_noise_is_added_by_the_schedule() -> None:
     x0, noise, steps = draw(4, Z), draw(4, Z, seed=2), torch.tensor([0, 10, 500, 999])
     beta, found = betas(), DIFFUSION.noised(x0, steps, noise)
     for i, t in enumerate(steps.tolist()):
@@ -74,7 +74,7 @@ def test_noise_is_added_as_the_process_has_it() -> None:
         torch.testing.assert_close(found[i], math.sqrt(bar) * x0[i] + math.sqrt(1 - bar) * noise[i], atol=1e-5, rtol=0)
 
 
-def test_the_bound_teaches_the_variance_alone() -> None:
+def test_the_variational_bound_trains_only_the_variance() -> None:
     out, noise, steps = draw(6, 2 * Z).requires_grad_(), draw(6, Z, seed=2), torch.tensor([1, 50, 300, 500, 700, 900])
     DIFFUSION.loss(out, steps, noise).sum().backward()
     torch.testing.assert_close(out.grad[:, :Z], 2 * (out[:, :Z] - noise).detach() / Z, atol=1e-6, rtol=0)

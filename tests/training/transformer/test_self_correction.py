@@ -1,4 +1,4 @@
-"""Self-correction: which codes go wrong, what they are replaced by, and that later scales are taught to mend it."""
+"""Self-correction: which codes are made wrong, by which codes they are replaced, and targets that correct them."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def three_scales(tmp_path: Path) -> tuple[Tokenizer, Quantizer, Codes, np.ndarra
 
 
 def mistakes(*places: tuple[int, int], which: float = 0.0) -> Mistakes:
-    """Wrong at (picture, code) each."""
+    """Mistakes at the given (picture, code) places."""
     wrong = np.zeros((len(ROWS), 5), bool)
     for place in places:
         wrong[place] = True
     return Mistakes(wrong, np.full(wrong.shape, which))
 
 
-# Which.
+# Which codes are wrong.
 
 
 def test_mistakes_follow_from_seed_and_step() -> None:
@@ -63,7 +63,7 @@ def test_mistakes_follow_from_seed_and_step() -> None:
     assert np.array_equal(one.which, np.concatenate([part.which for part in parts]))
 
 
-def test_rates_are_of_scales_and_pictures() -> None:
+def test_rates_apply_to_scales_and_pictures() -> None:
     found = mistakes_of(SelfCorrection((1.0, 0.25), pictures=0.5), (1, 2, 3, 4), 4000, 0, 0)
     assert found is not None and found.wrong.shape == (4000, 1 + 4 + 9)
     assert found.wrong[:, 0].mean() == pytest.approx(0.5, abs=0.03)  # of half the pictures, every one
@@ -72,11 +72,11 @@ def test_rates_are_of_scales_and_pictures() -> None:
 
 
 @pytest.mark.parametrize("config", [SelfCorrection(), SelfCorrection((0.0, 0.0)), SelfCorrection((1.0,), pictures=0.0)])
-def test_none(config: SelfCorrection) -> None:
+def test_without_mistakes(config: SelfCorrection) -> None:
     assert mistakes_of(config, PATCHES, 4, 0, 0) is None
 
 
-# By what.
+# What they are replaced by.
 
 
 def test_near_codes_are_the_next_ones_by_their_distance() -> None:
@@ -95,7 +95,7 @@ def test_near_codes_are_the_next_ones_by_their_distance() -> None:
     torch.testing.assert_close(shares, (expected / expected.sum()).double(), atol=1e-3, rtol=0)
 
 
-# What is taught.
+# Inputs and targets.
 
 
 def test_pictures_without_a_mistake_are_the_same_bit_for_bit(tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_the_wrong_code_is_shown_and_the_right_one_is_the_target(tmp_path: Path)
     assert fits.any() and not fits[plain.indices[1, 0]]
 
 
-def test_later_scales_mend_what_went_wrong(tmp_path: Path) -> None:
-    """Every target is the nearest code of what is left behind the inputs, and all of it adds up to the latent."""
+def test_later_scales_correct_mistakes(tmp_path: Path) -> None:
+    """Every target is the code nearest to what the inputs leave of the latent, and all together add up to it."""
     model, quantizer, codes, images = three_scales(tmp_path)
     latent = model.autoencoder.encode(to_range(images))
     every = mistakes(*((picture, code) for picture in ROWS for code in (0, 2)), which=0.7)

@@ -30,8 +30,8 @@ def make(patch_nums: tuple[int, ...], vocab_size: int = 40, z: int = 8, **config
     return nn.ModuleDict({"transformer": Transformer(config, vocab_size, z), "residual": ResidualMLP(config, z)})
 
 
-def test_a_model_begins_undecided(tmp_path: Path) -> None:
-    """Every code about as likely, and the residual's guess zero: both losses are known beforehand."""
+def test_the_first_losses_are_those_of_a_uniform_guess(tmp_path: Path) -> None:
+    """All codes are about equally likely and the predicted residual is zero, so both losses are known beforehand."""
     task = tiny_transformer.task(tmp_path)
     with torch.no_grad():
         terms = task.model(task.batch(np.arange(10), slice(0, 10), 0))
@@ -88,7 +88,7 @@ def test_levels_of_as_many_scales_stay() -> None:
     assert torch.equal(resized_levels(table, 4), table)
 
 
-def test_what_does_not_carry_over(tmp_path: Path) -> None:
+def test_weights_that_cannot_be_carried_over(tmp_path: Path) -> None:
     tiny_checkpoint(tmp_path, 3)
     both = make((1, 2, 3), num_heads=4, attn_l2_norm=False)
     with pytest.raises(TrainingError) as caught:

@@ -1,4 +1,4 @@
-"""The transformer's runs: steps that follow from seed and step alone, resuming, figures, sheets, what is published."""
+"""Runs of the transformer: batches that depend only on seed and step, resuming, figures, sheets, checkpoints."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_shares_make_up_the_batch(tmp_path: Path) -> None:
         assert torch.equal(tensor, torch.cat([getattr(share, name) for share in shares])), name
 
 
-def test_what_a_batch_holds(tmp_path: Path) -> None:
+def test_the_contents_of_a_batch(tmp_path: Path) -> None:
     """Codes, inputs and residuals belong to the tokens that are kept; captions to their pictures."""
     task = tiny_transformer.task(tmp_path)
     batch = batch_of(task, slice(0, 8))
@@ -73,7 +73,7 @@ def test_what_a_batch_holds(tmp_path: Path) -> None:
     assert {batch_of(task, slice(0, 1), step).ids[0, 3].item() for step in range(20)} != {batch.ids[0, 3].item()}
 
 
-def test_every_token_has_its_turn(tmp_path: Path) -> None:
+def test_every_token_is_kept_at_some_step(tmp_path: Path) -> None:
     task = tiny_transformer.task(tmp_path)
     kept = torch.stack([batch_of(task, slice(0, 8), step).kept for step in range(40)])
     counts = torch.bincount(kept.flatten(), minlength=4) / kept[..., 0].numel()
@@ -145,7 +145,7 @@ def test_pictures_are_learned(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_resumed_is_uninterrupted(tmp_path: Path) -> None:
-    """Weights, average, optimiser: after two steps, and two more of another process's making, bit for bit."""
+    """Two steps, and two more after a resume, give the same weights, average and optimizer state, bit for bit."""
     whole, first, second = (tiny_transformer.task(tmp_path, changed(steps=4)) for _ in range(3))
     run(whole, tmp_path / "whole")
     steps = iter([False, True])
@@ -188,7 +188,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path: Path) -> None:
     assert states(tmp_path / "run") == []
 
 
-# What is looked at.
+# Figures and sheets.
 
 
 def test_figures_are_means_over_scales(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_every_flavour_is_read_back(tmp_path: Path, flavour: dict[str, bool]) ->
 
 @pytest.mark.long
 def test_a_frozen_text_model_stays(tmp_path: Path) -> None:
-    """It is published as it was taken, and the optimiser leaves it alone."""
+    """It is published unchanged, and the optimizer does not update it."""
     first = tiny_transformer.task(tmp_path)
     first.publish(tmp_path / "first", 0)
     recipe = changed(train=False, steps=2, warmup=1)
@@ -283,7 +283,7 @@ def test_a_frozen_text_model_stays(tmp_path: Path) -> None:
     assert not torch.equal(head, load_checkpoint(tmp_path / "first").model.transformer.head.weight)
 
 
-def test_the_session_is_what_publishes_the_latest_weights(tmp_path: Path) -> None:
+def test_the_session_publishes_the_latest_weights(tmp_path: Path) -> None:
     task = tiny_transformer.task(tmp_path)
     _, session = begin(task, Accelerator(cpu=True), None)
     assert isinstance(session, TrainingSession) and task.session is session

@@ -61,8 +61,8 @@ def test_under_autocast() -> None:
     assert (found.float() - expected).abs().max() < 0.1 * expected.abs().max()
 
 
-def test_a_dropped_token_is_one_that_nobody_sees() -> None:
-    """The kept tokens have their true positions: the whole pass, with the other tokens masked, gives the same."""
+def test_no_token_attends_to_a_dropped_one() -> None:
+    """A whole pass in which the dropped tokens are masked gives the same, so kept tokens have their true positions."""
     model, inputs, context = make(), draw(2, 13, 8), draw(2, 6, 10, seed=2)
     places = [0, 3, 7]
     kept = torch.tensor([places, places])
@@ -116,7 +116,7 @@ def test_inputs_are_what_the_loop_feeds() -> None:
     assert torch.equal(found, expected)
 
 
-def test_a_dropped_condition_is_the_unconditional_half() -> None:
+def test_a_dropped_condition_is_the_unconditional_branch() -> None:
     context = draw(3, 6, 10)
     mask = torch.tensor([[True] * 4 + [False] * 2, [False] * 3 + [True] * 3, [True] * 6])
     doubled, doubled_mask = double_context(context, mask)

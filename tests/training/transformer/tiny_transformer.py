@@ -1,4 +1,4 @@
-"""A tiny transformer's training: 32 px, two scales, three captions a picture; a step takes some milliseconds."""
+"""Training of a tiny transformer: 32 px, two scales, three captions per picture; a step takes milliseconds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ RECIPE = TransformerRecipe(
 
 
 def changed(recipe: TransformerRecipe = RECIPE, **values: Any) -> TransformerRecipe:
-    """The recipe with fields changed, in whichever of its parts they are."""
+    """The recipe with fields changed, whichever part they are in."""
     for part in ("optimisation", "transformer", "text"):
         old = getattr(recipe, part)
         own = {k: values.pop(k) for k in list(values) if k in {f.name for f in dataclasses.fields(old)}}
@@ -51,7 +51,7 @@ def changed(recipe: TransformerRecipe = RECIPE, **values: Any) -> TransformerRec
 
 
 def filled(module: nn.Module, seed: int = 0, spread: float = 0.3) -> nn.Module:
-    """Random numbers added to every parameter, so that every part shows in the result."""
+    """Add random numbers to every parameter, so that every part affects the result."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -60,7 +60,7 @@ def filled(module: nn.Module, seed: int = 0, spread: float = 0.3) -> nn.Module:
 
 
 def tokenizer(seed: int = 0, **config: Any) -> Tokenizer:
-    """A random tokenizer whose codes are placed on the latents of made-up pictures."""
+    """A random tokenizer whose codes are initialised from the latents of invented pictures."""
     recipe = dataclasses.replace(tiny_tokenizer.RECIPE, tokenizer=dataclasses.replace(tiny_tokenizer.CONFIG, **config))
     torch.manual_seed(seed)
     model = filled(Tokenizer(recipe), seed, 0.05).eval().requires_grad_(False)
@@ -82,7 +82,7 @@ def pictures(count: int, seed: int = 0) -> Pictures:
 def task(
     folder: Path, recipe: TransformerRecipe = RECIPE, count: int = 10, text: Text | None = None
 ) -> TransformerTask:
-    """The task on made-up pictures. folder: for the tokenizer and the codes."""
+    """The task on invented pictures. folder: where the tokenizer and the codes go."""
     model, accelerator = tokenizer(), Accelerator(cpu=True)
     hart = with_tokenizer(recipe, model)
     text = text_of(recipe, pictures(count), None) if text is None else text
