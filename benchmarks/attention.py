@@ -1,9 +1,9 @@
-"""Attention of a preset's last scale on a CPU: two products and a softmax, or ONNX Runtime's one operator.
+"""Attention of a preset's last scale on a CPU: as two products and a softmax, and as one operator of ONNX Runtime.
 
     python -m benchmarks.attention hart-0.7b-256 hart-0.7b-512 hart-0.7b-1024 --threads 2
 
-One block, one half of guidance, with the bias of the unconditional one; every form in a process of its own, with the
-runtime's session options. Peak: resident memory that the runs add to an open session.
+One block and one branch of guidance, with the bias of the unconditional branch. Each variant runs in a process of its
+own, with the runtime's session options. Peak: resident memory that the runs add to an open session.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class AttentionGraph(GraphModule):
 
 
 def shape_of(config: TransformerConfig) -> tuple[int, int]:
-    """Queries and keys of the last scale."""
+    """How many queries and keys the last scale has."""
     return config.scale_tokens[-1], sum(config.scale_tokens)
 
 
 def measure(config: TransformerConfig, *, fused: bool, threads: int, rounds: int) -> tuple[float, int]:
-    """Seconds of a run, the median, and the bytes by which the peak of this process grows."""
+    """Median seconds of a run, and the bytes by which the peak memory of this process grows."""
     queries, keys = shape_of(config)
     generator, heads, head_dim = np.random.default_rng(0), config.num_heads, config.head_dim
     shapes = {"query": (1, heads, queries, head_dim)} | dict.fromkeys(("key", "value"), (keys, 1, heads, head_dim))
@@ -77,7 +77,7 @@ def measure(config: TransformerConfig, *, fused: bool, threads: int, rounds: int
 
 
 def main(arguments: Sequence[str] | None = None, configs: Configs = configs) -> None:
-    """configs: makes the configurations of a preset."""
+    """configs: a function from the name of a preset to its configurations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("presets", nargs="+")
     parser.add_argument("--threads", type=int, default=2)

@@ -1,4 +1,4 @@
-"""The curves of a training, from what its runs wrote for TensorBoard, as SVG. Several runs stand one behind the other.
+"""The curves of a training as SVG, from what its runs wrote for TensorBoard. Several runs follow one another.
 
     python -m benchmarks.curves runs/tokenizer --figures validation/continuous_psnr validation/discrete_psnr \
         --title "hart-emoji: the tokenizer" --unit "PSNR, dB" --out docs/images/training_tokenizer.svg
@@ -18,7 +18,7 @@ from benchmarks.experiments.chart import Curve, chart
 
 
 def curve_of(runs: Sequence[Path], figure: str) -> Curve:
-    """A figure of runs against the steps of all of them."""
+    """The curve of a figure over the steps of all runs together."""
     points: list[tuple[float, float, float]] = []
     before = 0
     for run in runs:
@@ -29,7 +29,7 @@ def curve_of(runs: Sequence[Path], figure: str) -> Curve:
 
 
 def read(run: Path, figure: str) -> dict[int, float]:
-    """A figure of one run by its steps. Where the run was taken up again, what it wrote later counts."""
+    """A figure of one run by its steps. Where the run was resumed, the later value of a step counts."""
     events = events_of(run)
     known = events.Tags()["scalars"]
     if figure not in known:
@@ -39,7 +39,7 @@ def read(run: Path, figure: str) -> dict[int, float]:
 
 @functools.cache
 def events_of(run: Path) -> EventAccumulator:
-    """What a run wrote, which takes seconds to read, for all of its figures."""
+    """The events of a run, read once for all of its figures, since reading takes seconds."""
     return EventAccumulator(str(run / "tensorboard"), {"scalars": 0}).Reload()
 
 

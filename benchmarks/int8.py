@@ -1,8 +1,8 @@
-"""How range rules and layers fare at INT8: the measurements behind calib's default rules and docs/int8.md.
+"""The errors of range rules and of layers at INT8: the measurements for calib's default rules and docs/int8.md.
 
 In: a checkpoint with a text model. Out: OUT/range_rules.md, the error of each component under each range rule, with
-smoothing and without; OUT/layers.md and OUT/layers.svg, the divergence of the transformer's logits with INT8 in one
-layer alone.
+smoothing and without; OUT/layers.md and OUT/layers.svg, the divergence of the transformer's logits with INT8 in only
+one layer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ GRAPHS = ("text_model", "context", "transformer", "residual")
 
 
 class Workbench:
-    """A traced checkpoint, what calibration saw of it, and recorded calls to try schemes on."""
+    """A traced checkpoint, its calibration statistics, and recorded calls on which schemes are tried."""
 
     def __init__(self, checkpoint: Path, folder: Path) -> None:
         options = BuildOptions(checkpoint, folder / "none", Precision.INT8)
@@ -86,7 +86,7 @@ def range_rules(bench: Workbench) -> str:
 
 
 def layers(bench: Workbench) -> list[LayerFigures]:
-    """Every layer of the transformer with INT8 in it alone, the most sensitive first."""
+    """The figures of each layer of the transformer with INT8 in only this layer, the most sensitive first."""
     ranges = bench.ranges("transformer", default_rule("transformer"), ALPHAS)
     found = layers_of(read_graph(bench.folder / "transformer.onnx"), Scheme.U8S8)
     every = {weight for _, weights in found for weight in weights}

@@ -1,4 +1,5 @@
-/* What benchmarks/native.py measures of the C library: native BUNDLE PROMPT THREADS PICTURES, one line of JSON. */
+/* The program with which benchmarks/native.py measures the C library: native BUNDLE PROMPT THREADS PICTURES. Prints one
+ * line of JSON. */
 #define _POSIX_C_SOURCE 200809L
 #include <hart_edge.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
-"""The C library beside the Python runtime, over the same ONNX Runtime, in the same run.
+"""The C library compared with the Python runtime, on the same ONNX Runtime, in the same run.
 
     python -m benchmarks.native bundles/hart-emoji-int8 bundles/hart-emoji-fp32
 
 Needs `make native` and a C compiler. Each of the two runs in a process of its own, in turn; the table has the medians
-of the rounds. Times begin with the first line of the program: imports count, the start of the interpreter does not.
+of the rounds. Times begin at the first line of the program: they include imports, but not the start of the interpreter.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How far the pictures of each split are from the nearest picture of train: whether a split repeats it.
+"""How far the pictures of each split are from the nearest picture of train, which shows whether a split repeats train.
 
     python -m benchmarks.nearest data/emoji
 
@@ -22,7 +22,7 @@ SIDE, SAMPLE = 32, 300
 def nearest(
     pictures: NDArray[np.int16], train: NDArray[np.int16], skip: NDArray[np.int64] | None
 ) -> NDArray[np.float64]:
-    """(N,) mean difference of each picture from the nearest of train; `skip`: its own place there."""
+    """(N,) mean difference of each picture from the nearest of train; `skip`: its own place in train, if it has one."""
     found = np.empty(len(pictures))
     for index, picture in enumerate(pictures):
         distances = np.abs(train - picture).mean(axis=1)

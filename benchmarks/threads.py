@@ -1,4 +1,4 @@
-"""How far pictures move with the number of threads: the first count against each other one.
+"""How much pictures change with the number of threads: the first number compared with each other one.
 
     python -m benchmarks.threads bundles/hart-emoji-int8 bundles/hart-emoji-fp32 --threads 1 2 4
 

@@ -1,7 +1,7 @@
-"""Absolute positions, for the experiment alone: a learned vector for every token of every scale, as VAR has them.
+"""Absolute positions, used only by the experiment: a learned vector for every token of every scale, as in VAR.
 
-The published model has relative positions (rotary angles from coordinates) and knows nothing of this file.
-Source: VAR (Tian et al. 2024); resizing a table as Vision Transformers are fine-tuned (Dosovitskiy et al. 2021).
+The published model has relative positions (rotary angles from coordinates) and does not use this file.
+Source: VAR (Tian et al. 2024); tables are resized as in fine-tuning Vision Transformers (Dosovitskiy et al. 2021).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from hart_edge.reference.config import TransformerConfig
 from hart_edge.reference.transformer import Cache, Transformer
 
-SPREAD = 0.02  # of the vectors' first values
+SPREAD = 0.02  # standard deviation of the initial vectors
 
 
 class AbsoluteTransformer(Transformer):
-    """Visual tokens get a vector added, and no rotary angles; context tokens keep theirs. Every scale in one pass."""
+    """Visual tokens get a vector added and no rotary angles; context tokens keep theirs. All scales are one pass."""
 
     def __init__(self, config: TransformerConfig, vocab_size: int, z_channels: int) -> None:
         super().__init__(config, vocab_size, z_channels)
@@ -33,7 +33,7 @@ class AbsoluteTransformer(Transformer):
         past: Cache | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, Cache]:
-        """As Transformer.forward, of the context and all tokens of all scales at once: x (B, T + sum of p_s^2, C)."""
+        """As Transformer.forward, on the context and all tokens of all scales at once: x (B, T + sum of p_s^2, C)."""
         table = torch.cat(list(self.positions))
         context = x.shape[1] - len(table)
         if past is not None or context != self.config.context_token:
@@ -47,7 +47,7 @@ class AbsoluteTransformer(Transformer):
 
 
 def resized_positions(tables: list[Tensor], now: tuple[int, ...]) -> list[Tensor]:
-    """Tables (p * p, C) of other scales -> one a side in `now`: that of the same side, or the finest one resized.
+    """Tables (p * p, C) of other scales -> one per side in `now`: that of the same side, or the finest one resized.
 
     Bicubic interpolation over the grid.
     """

@@ -1,7 +1,7 @@
-"""How often the discrete path is trained, against how pictures come back by both paths (paper, section 3.1).
+"""How often the discrete path is trained, against the quality of reconstructions by both paths (paper, section 3.1).
 
 For each ratio and seed a small tokenizer is trained on DATA/train and measured on DATA/validation. OUT has table.md,
-results.json and alternating.svg; the same command goes on after an interruption.
+results.json and alternating.svg; after an interruption the same command resumes.
 
     python -m benchmarks.experiments.alternating --data data/emoji --out runs/alternating
 """
@@ -71,7 +71,7 @@ def main(a: argparse.Namespace) -> None:
 
 
 def one(task: TokenizerTask, folder: Path, validation: Pictures, precision: str) -> Figures:
-    """Train one tokenizer to its end; its figures on all of validation, by the published weights."""
+    """Train one tokenizer to its end; return its figures on all of validation, with the published weights."""
     began = time.monotonic()
     train_to_end(task, folder, Habits(look_steps=task.recipe.optimisation.steps), precision)
     model = open_tokenizer(folder / "tokenizer")

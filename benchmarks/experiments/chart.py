@@ -16,7 +16,7 @@ FONT = 'font-family="sans-serif" font-size="12"'
 
 @dataclass(frozen=True)
 class Curve:
-    """points: (x, mean, spread), spread 0 where there is none."""
+    """points: (x, mean, spread); a spread of 0 draws no error bar."""
 
     name: str
     points: Sequence[tuple[float, float, float]]
@@ -35,7 +35,7 @@ def nice_ticks(low: float, high: float) -> list[float]:
 
 
 def chart(title: str, x_name: str, y_name: str, curves: Sequence[Curve], x_ticks: Sequence[float] | None = None) -> str:
-    """An SVG document. x_ticks: where x has few values; they are then evenly spaced."""
+    """An SVG document. x_ticks: the values of x where there are few, which are then evenly spaced."""
     xs = [x for curve in curves for x, _, _ in curve.points]
     ends = [mean + sign * spread for curve in curves for _, mean, spread in curve.points for sign in (-1, 1)]
     if not xs or not all(map(math.isfinite, (*xs, *ends))):

@@ -1,6 +1,6 @@
-"""What an experiment has measured so far, on disk, so that an interrupted one goes on; and its table.
+"""The results of an experiment so far, on disk, so that an interrupted one can be resumed; and its table.
 
-In: what is asked, and runs that are named by setting and seed. Out: OUT/results.json, OUT/table.md, OUT/*.svg.
+In: the options of the experiment, and runs named by setting and seed. Out: OUT/results.json, OUT/table.md, OUT/*.svg.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Figures = dict[str, Any]
 
 
 class Mean(NamedTuple):
-    """value: over the seeds; spread: their standard deviation, None of a single seed."""
+    """value: the mean over the seeds; spread: their standard deviation, None for a single seed."""
 
     value: float
     spread: float | None
@@ -40,7 +40,7 @@ class Mean(NamedTuple):
 
 
 class Notebook:
-    """The results of an experiment in a folder. asked: all that they follow from; another question is refused."""
+    """The results of an experiment in a folder. asked: all options that they depend on; other options are refused."""
 
     def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
         self.folder, self.file = folder, folder / "results.json"
@@ -60,7 +60,7 @@ class Notebook:
                 )
 
     def measure(self, setting: str, seed: int, run: Callable[[], Figures]) -> Figures:
-        """The figures of a run: those measured before, or those of run(), which are written at once."""
+        """The figures of a run: those measured before, or else those of run(), which are written at once."""
         key = f"{setting}, seed {seed}"
         if key not in self.runs:
             log.info("%s: %d runs done, now %s", self.folder, len(self.runs), key)
@@ -89,13 +89,13 @@ def mean_of(values: Sequence[float]) -> Mean:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first column is flush left, the others right."""
+    """A table whose first column is aligned left, the others right."""
     rule = ["---", *("--:" for _ in head[1:])]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
 
 
 def train_to_end(task: Task, folder: Path, habits: Habits, precision: str) -> None:
-    """Train, from the newest state in the folder if there is one. KeyboardInterrupt where it was asked to stop."""
+    """Train, from the newest state in the folder if there is one. Raises KeyboardInterrupt if it was asked to stop."""
     state = None
     if found := states(folder):
         state = load_state(found[-1])
@@ -107,7 +107,7 @@ def train_to_end(task: Task, folder: Path, habits: Habits, precision: str) -> No
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """What every experiment takes."""
+    """Add the options of every experiment."""
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of hart-edge data")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for runs, table and plot")
     parser.add_argument("--seeds", type=int, default=2, metavar="N", help="runs of each setting (default: 2)")
@@ -115,7 +115,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def training_options(parser: argparse.ArgumentParser, recipe: str) -> None:
-    """What an experiment takes that trains. recipe: the default one, in words."""
+    """Add the options of an experiment that trains. recipe: a description of the default one."""
     parser.add_argument("--recipe", type=Path, metavar="FILE.json", help=f"of hart-edge train (default: {recipe})")
     parser.add_argument(
         "--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="change one of the recipe's values"
@@ -126,7 +126,7 @@ def training_options(parser: argparse.ArgumentParser, recipe: str) -> None:
 def command(
     main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, arguments: list[str] | None
 ) -> int:
-    """Run an experiment: exit status 0, 1 after an error, 130 when it was interrupted."""
+    """Run an experiment; return the exit status: 0, 1 after an error, 130 after an interruption."""
     a = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     try:

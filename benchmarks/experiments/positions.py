@@ -1,8 +1,8 @@
-"""Relative against absolute positions when a transformer moves to a higher resolution (paper, section 3.3).
+"""Relative against absolute positions when a transformer continues at a higher resolution (paper, section 3.3).
 
-For each kind and seed a small transformer is trained at the low scales, then goes on at the high ones; its validation
-cross-entropy is taken on the way. Both kinds see all tokens of the last scale. OUT has table.md, results.json and
-positions.svg; the same command goes on after an interruption.
+For each kind and seed a small transformer is trained at the low scales, then at the high ones; its validation
+cross-entropy is measured on the way. Both kinds see all tokens of the last scale. OUT has table.md, results.json and
+positions.svg; after an interruption the same command resumes.
 
     python -m benchmarks.experiments.positions --data data/emoji --tokenizer runs/t/tokenizer --out runs/positions
 """
@@ -102,7 +102,7 @@ class PositionsTask(TransformerTask):
         return {"cross_entropy": self.curve[max(self.curve)]}
 
     def sheet(self) -> Image.Image:
-        """Pictures of validation: absolute positions cannot draw, since they see all scales at once."""
+        """Pictures of validation: with absolute positions, which need all scales at once, a model cannot draw."""
         return Image.fromarray(np.concatenate(list(self.validation.images[:8]), 1))
 
     def publish(self, folder: Path, step: int) -> None:
@@ -110,7 +110,7 @@ class PositionsTask(TransformerTask):
 
 
 def main(a: argparse.Namespace, task_type: type[PositionsTask] | None = None) -> None:
-    """task_type: what is trained, another than PositionsTask."""
+    """task_type: the task to train instead of PositionsTask."""
     low = read_recipe(TransformerRecipe, SMALL, a.recipe, a.set)
     if low.token_drop or not low.transformer.use_timestep_embed or low.transformer.patch_nums == tuple(a.high):
         raise InputError(

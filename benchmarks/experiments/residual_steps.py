@@ -1,7 +1,7 @@
 """Steps of the residual diffusion (off, 1, 2, 4, ...) against quality, latency and multiply-accumulates.
 
-A trained checkpoint draws the validation prompts by the reference with so many steps; the weights stay the same. OUT
-has table.md, results.json and two plots; the same command goes on after an interruption.
+The reference draws the validation prompts with each number of steps, by the same weights of a trained checkpoint. OUT
+has table.md, results.json and two plots; after an interruption the same command resumes.
 
     python -m benchmarks.experiments.residual_steps --data data/emoji --evaluator runs/judge/evaluator --out runs/steps
 """
@@ -38,14 +38,14 @@ HEAD = ("residual", "Frechet", "R@1 %", "R@5 %", "ms a picture", "residual, M MA
 
 
 class NoResidual(nn.Module):
-    """Stands where the residual MLP does, and adds nothing."""
+    """Takes the place of the residual MLP, and adds nothing."""
 
     def sample(self, condition: Tensor, noise: list[Tensor], strength: Tensor | float, **more: object) -> Tensor:
         return torch.zeros_like(noise[0])
 
 
 class Steps:
-    """A reference whose residual takes so many steps. 0: it is off."""
+    """A reference whose number of residual steps can be changed; 0 turns the residual off."""
 
     def __init__(self, reference: Reference) -> None:
         self.reference, self.config = reference, reference.hart.config
@@ -85,7 +85,7 @@ def one(evaluation: Evaluation, steps: Steps, count: int, split: Split, seed: in
 
 
 def latencies(steps: Steps, counts: list[int], split: Split, rounds: int) -> Figures:
-    """Median seconds of one picture, text model and decoder included, batch 1; the settings take turns."""
+    """Median seconds of one picture, text model and decoder included, at batch 1; the settings alternate."""
     seconds: dict[int, list[float]] = {count: [] for count in counts}
     for number in range(rounds + 1):
         for count in counts:
@@ -97,7 +97,7 @@ def latencies(steps: Steps, counts: list[int], split: Split, rounds: int) -> Fig
 
 
 def macs(steps: Steps, count: int) -> tuple[int, int]:
-    """Multiply-accumulates of the residual, and of a picture, both branches of the guidance counted."""
+    """Multiply-accumulates of the residual and of a whole picture, with both branches of guidance."""
     config = dataclasses.replace(steps.config, num_sampling_steps=max(count, 1))
     found = count_macs(config, steps.reference.hart.tokenizer_config)
     each = {"residual": 0, "picture": 0}

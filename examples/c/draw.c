@@ -1,4 +1,4 @@
-/* A prompt becomes a PNG: progress on standard error, Ctrl-C cancels.
+/* Draw a prompt as a PNG: progress on standard error, Ctrl-C cancels.
  *
  *     draw BUNDLE PROMPT SEED FILE.png
  *

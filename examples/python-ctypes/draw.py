@@ -1,9 +1,9 @@
-"""A prompt becomes a PNG through hart_edge.h and ctypes: progress on standard error, Ctrl-C cancels.
+"""Draw a prompt as a PNG through hart_edge.h and ctypes: progress on standard error, Ctrl-C cancels.
 
     python draw.py BUNDLE PROMPT SEED FILE.png
 
-Shows how a language without a C compiler calls the library, and needs no other part of hart-edge; a Python program is
-better served by `import hart_edge`. The library is libhart_edge.so.1 where the system finds it, or the path in
+Shows how a language without a C compiler calls the library, and needs no other part of hart-edge; for Python itself
+`import hart_edge` is better. The library is libhart_edge.so.1 as the system finds it, or the path in
 HART_EDGE_LIBRARY.
 """
 
@@ -20,7 +20,7 @@ from PIL import Image
 OK = 0
 
 
-class Progress(ctypes.Structure):  # hart_edge_progress, as far as it is used here; the library makes it
+class Progress(ctypes.Structure):  # hart_edge_progress up to the last member used here; the library makes it
     _fields_ = (
         *((name, c_uint32) for name in ("struct_size", "picture", "pictures", "scale", "scales", "tokens")),
         *((name, c_void_p) for name in ("token_ids", "preview")),
@@ -57,7 +57,7 @@ def show(_: int, progress: ctypes._Pointer[Progress]) -> int:
 
 
 def draw(library: ctypes.CDLL, handle: c_void_p, prompt: str, seed: int) -> Image.Image | str:
-    """A picture, or why there is none. On the thread that generates: it is also the one to ask for the message."""
+    """A picture, or the message of the error, which must be asked for on the same thread that generates."""
     params, picture = Params(), POINTER(Picture)()
     library.hart_edge_default_params(byref(params), sizeof(params))
     params.prompt, params.seed, params.on_scale = prompt.encode(), seed, show
@@ -70,7 +70,7 @@ def draw(library: ctypes.CDLL, handle: c_void_p, prompt: str, seed: int) -> Imag
 
 
 def main() -> str | None:
-    """None, or what went wrong."""
+    """None, or a message about what went wrong."""
     if len(sys.argv) != 5:
         return f"usage: {sys.argv[0]} BUNDLE PROMPT SEED FILE.png"
     bundle, prompt, seed, file = sys.argv[1:]
@@ -80,7 +80,7 @@ def main() -> str | None:
     if library.hart_edge_open(os.fsencode(bundle), None, byref(handle)) != OK:
         drawn = library.hart_edge_last_error(handle).decode()
     else:
-        # Python handles Ctrl-C on its main thread and between two lines of Python, so another thread generates.
+        # Python handles Ctrl-C only on the main thread, between two lines of Python, so another thread generates.
         with ThreadPoolExecutor(1) as pool:
             drawing = pool.submit(draw, library, handle, prompt, int(seed))
             try:
