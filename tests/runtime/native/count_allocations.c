@@ -1,5 +1,5 @@
-/* Preloaded: counts the allocations that libhart_edge makes during a picture, wherever in the C or C++ library they end
- * up, and apart from them those of the engine: the nearest of the two libraries on the stack is the one that asked. */
+/* Preloaded into a program: counts the allocations of libhart_edge during a picture, also those through the C or C++
+ * library, and separately those of the engine. The nearest of the two libraries on the stack is the one that asked. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <execinfo.h>
@@ -14,7 +14,7 @@
 static atomic_int counting;
 static atomic_long ours;
 static atomic_long engines;
-static _Thread_local int inside; /* the stack walk allocates itself */
+static _Thread_local int inside; /* the stack walk itself allocates */
 
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
@@ -75,15 +75,14 @@ DOOR int posix_memalign(void **block, size_t alignment, size_t size) {
     return *block == NULL ? 12 : 0; /* ENOMEM */
 }
 
-/* For hart_edge_params.on_scale of a call that makes two pictures: counts from the end of the first to the end of the
- * second, so that every step of a loop is in it. user_data: where to write what the library and the engine asked for.
- */
+/* A callback for hart_edge_params.on_scale of a call that makes two pictures. Counts from the end of the first to the
+ * end of the second, which includes every step of a loop. user_data: gets the counts of the library and the engine. */
 DOOR int32_t count_second_picture(long *found, const hart_edge_progress *progress) {
     void *stack[2];
 
     if (progress->scale + 1 != progress->scales) return 0;
     if (progress->picture == 0) {
-        backtrace(stack, 2); /* loads what it needs now */
+        backtrace(stack, 2); /* makes it load its libraries before the count */
         atomic_store(&counting, 1);
     } else {
         atomic_store(&counting, 0);

@@ -1,4 +1,5 @@
-// Parts of the library for ctypes: tests alone. A check that throws gives its status and leaves its message.
+// Doors: entry points that only tests use, by ctypes, into parts of the library. A door returns a status, and writes
+// the message of an exception into its last argument.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -42,7 +43,7 @@ DOOR int door_open_bundle(const char *folder, char *message) {
     return verdict(message, [&] { hart_edge::open_bundle(folder); });
 }
 
-// A bundle that stays open, and a file of it that is opened now.
+// Open a bundle and keep it; later open one of its files.
 DOOR void *door_open_later(const char *folder) {
     return new hart_edge::Bundle(hart_edge::open_bundle(folder));
 }
@@ -55,7 +56,7 @@ DOOR void door_close_later(hart_edge::Bundle *bundle) {
     delete bundle;
 }
 
-// Bytes, -1 where the system below `root` does not say.
+// Bytes of memory available, -1 where the files below `root` do not say.
 DOOR std::int64_t door_available_memory(const char *root) {
     const auto found = hart_edge::available_memory(root);
     return found ? static_cast<std::int64_t>(*found) : -1;
@@ -69,7 +70,7 @@ DOOR int door_parse(const char *data, std::size_t size, char *message) {
     return verdict(message, [&] { hart_edge::parse(std::string_view(data, size)); });
 }
 
-// external: a file that tensors may lie in, of `bytes` bytes; NULL for none.
+// external: a file of `bytes` bytes that tensors may lie in; NULL for none.
 DOOR int door_check_graph(const char *path, const char *external, std::int64_t bytes, char *message) {
     return verdict(message, [&] {
         hart_edge::ExternalFiles files;
@@ -97,7 +98,7 @@ DOOR float door_normal_of(std::uint64_t word) {
     return hart_edge::normal_of(word);
 }
 
-// The element of a setting buffer of `dtype` (a place in Words<Dtype>) for a guidance of `cfg_scale`.
+// Write the element of a setting buffer of `dtype` (an index into Words<Dtype>) for a guidance of `cfg_scale`.
 DOOR int door_setting(int dtype, double cfg_scale, void *out, char *message) {
     return verdict(message, [&] {
         hart_edge::Buffer buffer;

@@ -1,4 +1,4 @@
-/* Preloaded by test_telemetry.py: says which machines the process wants to talk to, and that there are none. */
+/* Preloaded by test_telemetry.py: prints the names of machines that the process looks up, and finds none of them. */
 #include <netdb.h>
 #include <stdio.h>
 

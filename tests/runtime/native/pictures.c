@@ -1,9 +1,9 @@
-/* Draws what standard input asks for and prints everything that came out; test_aarch64.py holds two machines' output
- * against each other.
+/* Draws the prompts of standard input and prints the results in full; test_aarch64.py compares the output of two
+ * machines.
  *
  *     pictures BUNDLE < "SEED PROMPT" lines
  *
- * For every line the token ids of every scale, a line each, then: picture WIDTH HEIGHT PROMPT_TOKENS PIXELS-IN-HEX. */
+ * Prints for every line the token ids, one line per scale, then: picture WIDTH HEIGHT PROMPT_TOKENS PIXELS-IN-HEX. */
 #include "hart_edge.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-// The C tokenizer for ctypes: tests alone. A call that fails gives its status and leaves its message.
+// Doors to the C tokenizer: entry points that only tests use, by ctypes. A call that fails returns its status and
+// writes a message.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -45,7 +46,7 @@ DOOR void door_tokenizer_close(Tokenizer *tokenizer) {
     delete tokenizer;
 }
 
-// Texts behind each other, the k-th ends before ends[k]; their ids likewise, as many as there is `room` for.
+// Encode texts that follow each other, of which text k ends before ends[k]; ids are returned likewise, at most `room`.
 DOOR int door_tokenizer_encode(const Tokenizer *tokenizer, const char *texts, const std::uint64_t *ends,
                                std::size_t count, std::int64_t *ids, std::size_t room, std::uint64_t *id_ends,
                                char *message) {

@@ -1,4 +1,4 @@
-/* What the programs of this folder check with: a line that says what was expected, and exit status 1. */
+/* Checks for the programs of this folder. A failed one prints what was expected, and exits with status 1. */
 #ifndef HART_EDGE_TESTS_EXPECT_H
 #define HART_EDGE_TESTS_EXPECT_H
 
@@ -15,7 +15,7 @@
         }                                                                                       \
     } while (0)
 
-/* A call must give this status; its message is shown where it gives another. handle: may be NULL. */
+/* A call must return this status; for another one its message is printed. handle: may be NULL. */
 #define EXPECT_STATUS(call, wanted, handle)                                                    \
     do {                                                                                       \
         const hart_edge_status found_status = (call);                                          \

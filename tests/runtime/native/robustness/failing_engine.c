@@ -1,5 +1,5 @@
-/* A library that is ONNX Runtime to whoever loads it: hands every call on to the real one, named by the environment's
- * HART_EDGE_REAL_ONNXRUNTIME, unless it was asked to fail. Only the calls that libhart_edge makes are watched. */
+/* A library that stands in for ONNX Runtime: it passes every call on to the real one, which the environment names in
+ * HART_EDGE_REAL_ONNXRUNTIME, unless the call shall fail. Only calls that libhart_edge makes are replaced. */
 #include "failing_engine.h"
 
 #include <dlfcn.h>
@@ -13,7 +13,7 @@ static const OrtApiBase *real_base;
 static const OrtApi *real;
 static OrtApi table;
 static atomic_long live;
-static atomic_long left = -1; /* calls until one fails; -1 and below: none does */
+static atomic_long left = -1; /* calls until one fails; negative: none fails */
 static atomic_int all_after;
 static atomic_long failed;
 
@@ -30,7 +30,7 @@ DOOR long engine_live(void) {
     return live;
 }
 
-/* The status of a call that fails in the engine's place; NULL where it is to be handed on. */
+/* The status of a call that shall fail; NULL for a call that is passed on. */
 static OrtStatus *refusal(void) {
     const long before = all_after ? left : left--;
 
@@ -46,7 +46,7 @@ static OrtStatus *counted(OrtStatus *status) {
     return status;
 }
 
-/* Calls that make an object, calls that do something, calls that release one. */
+/* Calls that make an object, other calls that can fail, calls that release an object. */
 #define MAKES(name, parameters, arguments)                          \
     static OrtStatus *ORT_API_CALL fail_##name parameters {         \
         OrtStatus *status = refusal();                              \
@@ -100,7 +100,7 @@ RELEASES(ReleaseSession, OrtSession)
 RELEASES(ReleaseIoBinding, OrtIoBinding)
 RELEASES(ReleaseStatus, OrtStatus)
 
-/* Releases, but gives a status. */
+/* It releases an object, but returns a status. */
 static OrtStatus *ORT_API_CALL fail_ReleaseAvailableProviders(char **names, int count) {
     --live;
     return counted(real->ReleaseAvailableProviders(names, count));

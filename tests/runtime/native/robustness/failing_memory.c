@@ -1,6 +1,6 @@
-/* The memory functions that the linker puts in the place of the C library's (--wrap), for the calls of our own code and
- * of what is linked into it statically: the C++ library (new, exceptions, strings), PCRE2, utf8proc and libcrypto. A
- * map of a file and a new thread fail likewise. Calls of ONNX Runtime and of the C library itself are left alone. */
+/* Memory functions with which the linker replaces those of the C library (--wrap), in our own code and in libraries
+ * that are linked into it: the C++ library (new, exceptions, strings), PCRE2, utf8proc and libcrypto. Mapping a file
+ * and starting a thread fail likewise. Calls by ONNX Runtime and by the C library itself are left alone. */
 #define _GNU_SOURCE
 #include "failing_memory.h"
 
@@ -22,12 +22,12 @@ char *__real_realpath(const char *, char *);
 void *__real_mmap(void *, size_t, int, int, int, off_t);
 int __real_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
-enum { SLOTS = 1 << 20 }; /* many times what a tiny bundle takes */
+enum { SLOTS = 1 << 20 }; /* many times what a tiny bundle needs */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static void *slots[SLOTS]; /* addresses of blocks, hashed, open addressing */
 static long live;
-static long left = -1; /* allocations until one fails; -1: none does */
+static long left = -1; /* allocations until one fails; -1: none fails */
 static int all_after;
 static long failed;
 
@@ -75,7 +75,7 @@ static void *kept(void *block) {
     return block;
 }
 
-/* Blocks that are not of ours are left alone: an engine may hand one out. */
+/* Ignores blocks that we did not allocate: an engine may return such a block. */
 static void forget(void *block) {
     size_t hole;
     size_t slot;

@@ -1,5 +1,5 @@
-// new and delete of our code, by the functions of failing_memory.c: a sanitizer brings operators of its own, which
-// would not call them.
+// new and delete of our code, made from the functions of failing_memory.c, since those of a sanitizer would not call
+// them.
 #include <cstddef>
 #include <cstdlib>
 #include <new>

@@ -1,10 +1,10 @@
-/* Every allocation, and every call of the engine, made to fail in turn: no crash, no leak, no image.
+/* Makes every allocation, or every call of the engine, fail in turn: no crash, no leak, no image.
  *
  *     hart_edge_failures BUNDLE ENGINE memory|engine STRIDE
  *
- * ENGINE: the path of failing_engine.c's library. STRIDE: try every STRIDE-th place of failure. As SQLite does it, each
- * is tried twice: that one fails, and that one and all behind it. Opening is tried on its own; generating with one
- * handle that must be as good as new behind each failure. Prints the counts. */
+ * ENGINE: the path of failing_engine.c's library. STRIDE: try only every STRIDE-th one. As in SQLite's tests each is
+ * tried twice: only this one fails, or this one and all after it. Opening is tried by itself; generating is tried with
+ * one handle, which must work as before after each failure. Prints the counts. */
 #include <string.h>
 #include <unistd.h>
 
@@ -39,7 +39,7 @@ static int32_t look(void *user_data, const hart_edge_progress *progress) {
     return progress->preview == NULL;
 }
 
-/* A list of two with previews. Where it succeeds, the pictures are those without any failure. */
+/* Generate two pictures with previews. If it succeeds, they must equal those without any failure. */
 static hart_edge_status generate(hart_edge_handle *handle) {
     static const char *prompts[PICTURES] = {"ab", "a zebra, crossing"};
     hart_edge_image *images[PICTURES] = {(hart_edge_image *)1, (hart_edge_image *)1};
@@ -83,7 +83,7 @@ static void learn_expected(void) {
     hart_edge_close(handle);
 }
 
-/* A failure has a status that says what happened, and a message. Without a handle only memory can have been short. */
+/* A failure has a status that says what happened, and a message. Without a handle memory must have run out. */
 static void check_failure(const hart_edge_handle *handle, hart_edge_status status, long n, int all) {
     const char *message = hart_edge_last_error(handle);
 
@@ -114,7 +114,7 @@ static void tell(const char *what, int all, const long *statuses) {
     fflush(stdout);
 }
 
-/* The handle is opened, used once where that went well, and closed. */
+/* Open a handle, use it once if that succeeded, and close it. */
 static void fail_opening(const struct failing *failing, int all) {
     const long blocks = memory_live();
     const long objects = engine_live();
@@ -128,7 +128,7 @@ static void fail_opening(const struct failing *failing, int all) {
 
         failing->fail(n, all);
         status = open_it(&handle, 0);
-        if (status == HART_EDGE_OK) status = generate(handle); /* says what went wrong on the loader's thread */
+        if (status == HART_EDGE_OK) status = generate(handle); /* reports an error of the loader's thread */
         failed = failing->failed();
         failing->fail(-1, 0);
         if (status != HART_EDGE_OK) check_failure(handle, status, n, all);
@@ -149,7 +149,7 @@ static void fail_generating(const struct failing *failing, int all) {
 
     EXPECT_STATUS(open_it(&handle, 1), HART_EDGE_OK, handle);
     EXPECT_STATUS(generate(handle), HART_EDGE_OK, handle);
-    sleep(1); /* the loader's thread is done with its work, and frees what it began with when it ends */
+    sleep(1); /* the loader's thread has finished its work, but frees its start data only when it ends */
     blocks = memory_live();
     objects = engine_live();
     for (n = 0;; ++n) {
@@ -163,8 +163,8 @@ static void fail_generating(const struct failing *failing, int all) {
         if (status != HART_EDGE_OK) check_failure(handle, status, n, all);
         if (failed == 0) break;
         ++statuses[status];
-        EXPECT_STATUS(generate(handle), HART_EDGE_OK, handle);                       /* as good as new */
-        check_nothing_left(blocks + (memory_live() - blocks == 1), objects, n, all); /* the message that is kept */
+        EXPECT_STATUS(generate(handle), HART_EDGE_OK, handle);                       /* it still works */
+        check_nothing_left(blocks + (memory_live() - blocks == 1), objects, n, all); /* 1: the kept message */
     }
     hart_edge_close(handle);
     tell("generate alone", all, statuses);

@@ -1,4 +1,4 @@
-// Any bytes as an ONNX graph: let through to an engine, or refused with a bundle error; never anything else.
+// Any bytes as an ONNX graph are accepted, or refused with a bundle error; nothing else may happen.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

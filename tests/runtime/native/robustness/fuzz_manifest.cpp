@@ -1,4 +1,4 @@
-// Any bytes as a manifest.json: read, or refused with a bundle error; never anything else.
+// Any bytes as a manifest.json are read, or refused with a bundle error; nothing else may happen.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

@@ -1,7 +1,7 @@
-// Any bytes as a prompt: ids of the vocabulary, twice the same, or an input error where it is no UTF-8.
+// Any bytes as a prompt give ids of the vocabulary, the same ones twice, or an input error if they are not UTF-8.
 //
-// The first byte chooses among tokenizers as Qwen2 and GPT-2 have them, over all 256 bytes and a few merges; their
-// added tokens take the spaces beside them, which is where the stages meet.
+// The first byte chooses a tokenizer: with the pattern of Qwen2 or GPT-2, all 256 bytes, a few merges, and added tokens
+// that take the spaces beside them, where the stages of encoding interact.
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -31,7 +31,7 @@ std::string quoted(std::string_view text) {
     return line + "\"";
 }
 
-// The characters that stand for bytes: those that can be seen stand for themselves, the others follow behind U+00FF.
+// The characters that stand for bytes: printable ones stand for themselves, the others take characters after U+00FF.
 std::string vocabulary() {
     std::string line;
     unsigned hidden = 0x100;
@@ -74,7 +74,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     try {
         const std::vector<std::int64_t> ids = tokenizer.encode(text);
         for (const std::int64_t id : ids) {
-            if (id < 0 || id > 262) std::abort();  // 260 of the vocabulary and 3 added
+            if (id < 0 || id > 262) std::abort();  // 260 in the vocabulary and 3 added tokens
         }
         if (!valid || ids != tokenizer.encode(text)) std::abort();
     } catch (const hart_edge::Error &error) {

@@ -1,4 +1,4 @@
-// Any bytes as a tokenizer.json: read, or refused with a bundle error. One that is read must take any text.
+// Any bytes as a tokenizer.json are read, or refused with a bundle error. A file that is read must encode any text.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

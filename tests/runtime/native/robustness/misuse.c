@@ -1,4 +1,4 @@
-/* Every way to use the library wrongly: a status, a message that says what was expected, and nothing else. */
+/* Every wrong use of the library returns a status and a message that says what was expected, and does nothing else. */
 #include <dirent.h>
 #include <math.h>
 #include <string.h>
@@ -54,7 +54,7 @@ void check_without_handle(void) {
     hart_edge_close(NULL);
 }
 
-/* An open that must fail; its handle is good for the message and for close alone. */
+/* An open that must fail; its handle can be used only for the message and for close. */
 static void not_opened(const char *folder, const hart_edge_options *options, hart_edge_status wanted) {
     hart_edge_handle *handle = NULL;
     hart_edge_info info = {.struct_size = sizeof info};
@@ -88,7 +88,7 @@ void check_options(const char *folder) {
     not_opened(folder, &options, HART_EDGE_OUT_OF_MEMORY);
     options = defaults, options.onnxruntime_library = "/nonexistent/libonnxruntime.so";
     not_opened(folder, &options, HART_EDGE_ENGINE_ERROR);
-    options = defaults, options.onnxruntime_library = "libm.so.6"; /* a library, but another */
+    options = defaults, options.onnxruntime_library = "libm.so.6"; /* a library, but not ONNX Runtime */
     not_opened(folder, &options, HART_EDGE_ENGINE_ERROR);
 }
 
@@ -121,7 +121,7 @@ void check_bad_params(hart_edge_handle *handle) {
     refused(handle, &bad, HART_EDGE_INPUT_ERROR, "found an empty string");
     bad = good, bad.prompt = "a\xFFz";
     refused(handle, &bad, HART_EDGE_INPUT_ERROR, "expected UTF-8");
-    bad = good, bad.prompt = "\xF0\x9F\x98"; /* cut off */
+    bad = good, bad.prompt = "\xF0\x9F\x98"; /* truncated UTF-8 */
     refused(handle, &bad, HART_EDGE_INPUT_ERROR, "expected UTF-8");
     bad = good, bad.count = 2;
     refused(handle, &bad, HART_EDGE_INPUT_ERROR, "prompts: expected 2");
@@ -143,7 +143,7 @@ void check_bad_params(hart_edge_handle *handle) {
     refused(handle, &bad, HART_EDGE_INPUT_ERROR, "top_k: expected 1 to 6");
     bad = good, bad.smooth = 2;
     refused(handle, &bad, HART_EDGE_INPUT_ERROR, "smooth: expected 1, 0");
-    bad = good, bad.count = 0; /* nothing to do */
+    bad = good, bad.count = 0; /* no picture */
     EXPECT_STATUS(hart_edge_generate(handle, &bad, &image), HART_EDGE_OK, handle);
     EXPECT(image == NULL);
 }

@@ -1,9 +1,9 @@
-/* The whole public API once: what it gives, and every way to use it wrongly.
+/* Uses the whole public API: what it returns, and every way to use it wrongly.
  *
  *     hart_edge_program PROMPTS CONTEXTS CORRUPT
  *
  * PROMPTS: a bundle with a text model, CONTEXTS: one without, CORRUPT: a folder of spoilt bundles (corrupt_bundles.py).
- * The engine library is the environment's. Prints how much was tried; run plain and under sanitizers. */
+ * The environment names the engine library. Prints how much was tried; run plain and under sanitizers. */
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -61,7 +61,7 @@ static void check_info(hart_edge_handle *handle, uint32_t takes_prompt) {
     info.struct_size = 8;
     EXPECT(hart_edge_get_info(handle, &info) == HART_EDGE_INVALID_ARGUMENT);
     memset(&larger, 0xFF, sizeof larger);
-    larger.info.struct_size = sizeof larger; /* a program of a newer header: what is not known is zero */
+    larger.info.struct_size = sizeof larger; /* as with a newer header: unknown members are zero */
     EXPECT(hart_edge_get_info(handle, &larger.info) == HART_EDGE_OK && larger.newer[0] == 0 && larger.newer[15] == 0);
 }
 
@@ -69,7 +69,7 @@ struct seen {
     hart_edge_handle *handle;
     uint32_t calls;
     uint32_t stop_at;   /* return 1 in this call, counted from 1 */
-    uint32_t cancel_at; /* call hart_edge_cancel in this one */
+    uint32_t cancel_at; /* call hart_edge_cancel in this call */
     uint8_t last[32 * 32 * 3];
 };
 
@@ -104,7 +104,7 @@ static void check_generate(hart_edge_handle *handle) {
     EXPECT(!same(alone, again));
     hart_edge_image_free(again);
 
-    params = params_of(NULL, 0); /* a list, told scale by scale, with previews */
+    params = params_of(NULL, 0); /* a list with callbacks and previews */
     params.count = 3;
     params.prompts = prompts;
     params.seeds = seeds;
@@ -113,11 +113,11 @@ static void check_generate(hart_edge_handle *handle) {
     params.user_data = &seen;
     EXPECT_STATUS(hart_edge_generate(handle, &params, images), HART_EDGE_OK, handle);
     EXPECT(seen.calls == 6 && same(images[0], alone) && images[2]->seed == UINT64_MAX);
-    EXPECT(images[1]->prompt_tokens > 4); /* cut off, and says so */
+    EXPECT(images[1]->prompt_tokens > 4); /* more than the context, so it was truncated */
     EXPECT(memcmp(seen.last, images[2]->pixels, sizeof seen.last) == 0);
     for (picture = 0; picture < 3; ++picture) hart_edge_image_free(images[picture]);
 
-    for (call = 1; call <= 6; ++call) { /* cancelled by the callback, in either way, after every scale */
+    for (call = 1; call <= 6; ++call) { /* the callback cancels in both ways, after every scale */
         seen = (struct seen){.handle = handle, .stop_at = call};
         refused(handle, &params, HART_EDGE_CANCELLED, "cancelled");
         EXPECT(seen.calls == call);
@@ -125,7 +125,7 @@ static void check_generate(hart_edge_handle *handle) {
         refused(handle, &params, HART_EDGE_CANCELLED, "cancelled");
         EXPECT(seen.calls == call);
     }
-    params = params_of("ab", 7); /* and nothing of it is left */
+    params = params_of("ab", 7); /* which has no effect on the next call */
     again = drawn(handle, &params);
     EXPECT(same(alone, again));
     hart_edge_image_free(again);
@@ -154,7 +154,7 @@ static int32_t note_begun(void *user_data, const hart_edge_progress *progress) {
     return 0;
 }
 
-/* Cancelled by another thread, again and again; the handle stays good. */
+/* Another thread cancels again and again; the handle keeps working. */
 static void check_cancel_from_a_thread(hart_edge_handle *handle) {
     static const char *prompts[1000];
     static hart_edge_image *images[1000];
@@ -238,7 +238,7 @@ int main(int count, char **arguments) {
     check_options(arguments[1]);
     for (wait_for_all = 0; wait_for_all < 2; ++wait_for_all) {
         handle = opened(arguments[1], wait_for_all);
-        hart_edge_close(handle); /* also while its graphs are being loaded */
+        hart_edge_close(handle); /* maybe while its graphs are being loaded */
         handle = opened(arguments[1], wait_for_all);
         check_info(handle, 1);
         check_bad_params(handle);

@@ -1,4 +1,4 @@
-// Feeds files to what libFuzzer drives: the corpus in the default suite, a finding by hand. Folders are read whole.
+// Feeds files to a libFuzzer target: the corpus in the default suite, a finding by hand. Of folders it takes all files.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>

@@ -1,15 +1,14 @@
-/* Open, generate, cancel, close; again and again, and how much memory is resident then.
+/* Opens, generates, cancels and closes again and again, and prints how much memory is resident.
  *
  *     hart_edge_rounds BUNDLE OPENS PICTURES
  *
- * Opens the bundle OPENS times, and makes PICTURES pictures each time, then one that its callback cancels. Prints a
- * line a tenth of the way: opens and pictures so far, and the resident KiB. One tenth is run before, to warm up. */
+ * Opens the bundle OPENS times, and makes PICTURES pictures each time, then one that its callback cancels. After every
+ * tenth it prints the opens and pictures so far, and the resident KiB. A tenth more is run before, to warm up. */
 #include <string.h>
 
 #include "expect.h"
 
-/* KiB of memory that is the process's own. Pages of files are left out: which of them the kernel keeps is its affair.
- */
+/* KiB of the process's own memory, without pages of files, which the kernel keeps or drops as it likes. */
 static long resident(void) {
     char line[256];
     long found = 0;

@@ -1,4 +1,4 @@
-/* What hart_edge.h says about threads: handles of their own, one handle for two, cancelling and asking meanwhile.
+/* The promises of hart_edge.h about threads: a handle each, one handle for two, cancel and get_info meanwhile.
  *
  *     hart_edge_threads BUNDLE ROUNDS
  *
@@ -30,7 +30,7 @@ static void draw(hart_edge_handle *handle, uint64_t seed, uint8_t *pixels) {
     hart_edge_image_free(image);
 }
 
-/* A handle of this thread's own: opened, used and closed while the other thread does the same. */
+/* Open, use and close a handle while the other thread does the same with its own. */
 static void *own_handle(void *data) {
     struct worker *worker = data;
     uint8_t pixels[PIXELS];
@@ -71,7 +71,7 @@ struct shared {
     atomic_int cancelled;
 };
 
-/* Draws with the shared handle: every call gives a picture, HART_EDGE_BUSY, or what hart_edge_cancel asked for. */
+/* Draws with the shared handle: every call returns a picture, HART_EDGE_BUSY or HART_EDGE_CANCELLED. */
 static void *same_handle(void *data) {
     struct shared *shared = data;
     int round;
@@ -120,8 +120,7 @@ static void *cancel(void *data) {
     return NULL;
 }
 
-/* The callback holds the handle while another thread asks for it: busy, at once, and the picture is made all the same.
- */
+/* In the callback the handle is busy: another thread gets HART_EDGE_BUSY at once, and the picture is still made. */
 static int32_t enter(void *user_data, const hart_edge_progress *progress) {
     struct shared *shared = user_data;
     pthread_t thread;

@@ -1,8 +1,8 @@
-// A CUDA driver without a GPU: device memory is memory of the process, filled with 0xAA until it is written, and work
-// is done when it is asked for. Its soname is the driver's, so that a process that has loaded it finds it by that name.
+// A fake CUDA driver: device memory is memory of the process, filled with 0xAA until it is written, and work is done at
+// once. It has the soname of the driver, so that a process which has loaded it finds it by that name.
 //
-// HART_EDGE_FAKE_ARCHITECTURE: compute capability times ten, 86; HART_EDGE_FAKE_MEMORY: bytes of the device;
-// HART_EDGE_FAKE_DEVICES: how many there are, 1.
+// HART_EDGE_FAKE_ARCHITECTURE: compute capability times ten, by default 86; HART_EDGE_FAKE_MEMORY: bytes of the device;
+// HART_EDGE_FAKE_DEVICES: how many devices there are, by default 1.
 #include <cuda.h>
 
 #include <cstdlib>

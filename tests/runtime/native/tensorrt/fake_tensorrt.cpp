@@ -1,8 +1,8 @@
-// A TensorRT without a GPU: an engine is the word `fake`, a byte for the number of its profiles, and an ONNX graph,
-// which ONNX Runtime computes with one thread. It holds its caller to what TensorRT asks for: a profile, shapes,
-// addresses of 256 bytes' alignment for every tensor, and memory to work in.
+// A fake TensorRT: an engine is the word `fake`, a byte for the number of its profiles, and an ONNX graph, which ONNX
+// Runtime computes with one thread. It requires of its caller what TensorRT requires: a profile, shapes, addresses
+// aligned to 256 bytes for every tensor, and memory for activations.
 //
-// HART_EDGE_FAKE_VERSION: 10.13.3 unless set; HART_EDGE_FAKE_FAULT: start, open, context or run fails, with a message.
+// HART_EDGE_FAKE_VERSION: by default 10.13.3; HART_EDGE_FAKE_FAULT: start, open, context or run, which then fails.
 #include <NvInferRuntime.h>
 #include <dlfcn.h>
 #include <onnxruntime_c_api.h>

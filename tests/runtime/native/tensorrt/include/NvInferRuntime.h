@@ -1,5 +1,5 @@
-// Stands in for TensorRT 10's header of this name: as much of its interface as engine/tensorrt_runner.cpp uses, with the
-// same names, types and values. There the methods call into libnvinfer; here fake_tensorrt.cpp is behind them.
+// Stands in for TensorRT 10's header of this name: the part of its interface that engine/tensorrt_runner.cpp uses, with
+// the same names, types and values. There the methods call into libnvinfer; here fake_tensorrt.cpp implements them.
 // Source: the API reference of TensorRT 10.13.
 #pragma once
 

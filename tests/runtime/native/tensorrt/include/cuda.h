@@ -1,5 +1,5 @@
 /* Stands in for CUDA's header of this name: as much of the driver's interface as engine/cuda_driver.cpp uses, with the
- * same names, types and values. fake_cuda.cpp is behind it. */
+ * same names, types and values. fake_cuda.cpp implements it. */
 #pragma once
 
 #include <stddef.h>
