@@ -1,6 +1,7 @@
 # make demo    prompt -> picture, from nothing: environment, INT8 bundle, demo.png; says what it does and how long it takes
 # make serve   the page and the APIs of that bundle at http://127.0.0.1:8000, from nothing (docs/server.md)
 # make wheel   dist/: the wheel of a device, with the INT8 bundle in it, and the source distribution (docs/releases.md)
+# make pictures  the pictures of README.md, drawn again with that bundle
 # make bundle  the INT8 bundle alone: bundles/hart-emoji-int8
 # make test    ruff, mypy and pytest in the same environment; what CI runs
 # make quick   ruff, mypy and the tests that build nothing and take less than half a second each
@@ -14,7 +15,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo demo-begins serve bundle wheel test quick lint gpu-check native native-check native-requirements clean distclean help
+.PHONY: demo demo-begins pictures serve bundle wheel test quick lint gpu-check native native-check native-requirements clean distclean help
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -41,11 +42,18 @@ demo: demo-begins $(BUNDLE)/manifest.json
 demo-begins:
 	@echo "make demo, what is there already left out:"
 	@echo "  [1 of 3] $(VENV), with torch and the exporter: 1 to 3 GB from the package index, minutes"
-	@echo "  [2 of 3] $(BUNDLE): 3 to 8 minutes on two cores, a line a step"
+	@echo "  [2 of 3] $(BUNDLE): 4 to 10 minutes on two cores, a line a step"
 	@echo "  [3 of 3] $(PICTURE): a second"
 
 # Static INT8 and no measurements: the same bundle on every machine, for whatever device takes the wheel.
 bundle: $(BUNDLE)/manifest.json
+
+STRIP := "man astronaut" "woman health worker" "man farmer" "woman firefighter: medium skin tone" \
+	"man artist: dark skin tone" "red heart" "yellow circle" "blue square"
+
+pictures: $(BUNDLE)/manifest.json
+	$(BIN)/python -m hart_edge generate "man astronaut" --seed 7 --bundle $(BUNDLE) --out docs/images/demo.png
+	$(BIN)/python -m benchmarks.sheet $(BUNDLE) --seed 20 --prompts $(STRIP) --out docs/images/strip.png
 
 # By way of the source distribution, which is made first.
 wheel: $(BUNDLE)/manifest.json $(VENV)/.installed-build

@@ -73,8 +73,8 @@ def test_the_wheel_has_one_package_its_data_and_the_build_command(wheel: Path) -
     assert "hart-edge = hart_edge.cli.main:main" in entries
     models = {
         path.relative_to(ROOT).as_posix()
-        for ending in ("safetensors", "json", "md", "txt")
-        for path in (ROOT / "hart_edge" / "models").rglob(f"*.{ending}")
+        for name in ("*.safetensors", "*.json", "*.md", "*.txt", "LICENSE")
+        for path in (ROOT / "hart_edge" / "models").rglob(name)
     }
     assert sum(name.endswith(".safetensors") for name in models) == 3
     assert names_in(wheel) == {*code(), *models, "export/build.py"}
