@@ -97,10 +97,10 @@ def test_a_portable_bundle_holds_fp16_tensors(portable: Portable) -> None:
             cached = re.match(r"(past_)?(null_)?(key|value)\.", tensor.name) is not None
             assert (tensor.dtype == "float16") is cached, tensor.name
     buffers = manifest.plan.buffers
-    halves = {name for name, buffer in buffers.items() if buffer.dtype == "float16"}
-    assert halves and all(re.match(r"(past_)?(null_)?(key|value)\.|past_null\.empty", name) for name in halves)
+    in_fp16 = {name for name, buffer in buffers.items() if buffer.dtype == "float16"}
+    assert in_fp16 and all(re.match(r"(past_)?(null_)?(key|value)\.|past_null\.empty", name) for name in in_fp16)
     whole = open_bundle(portable(Target.TENSORRT_RTX, Precision.FP32)).manifest.plan.buffers
-    assert all(2 * buffers[name].bytes_per_image == whole[name].bytes_per_image for name in halves)
+    assert all(2 * buffers[name].bytes_per_image == whole[name].bytes_per_image for name in in_fp16)
 
 
 @pytest.mark.parametrize("target", [Target.TENSORRT, Target.TENSORRT_RTX])
@@ -124,15 +124,15 @@ def test_the_graphs_draw_on_a_cpu(
 
 
 def test_int8_schemes(portable: Portable) -> None:
-    forms = {
+    schemes = {
         target: {c.name: c.scheme for c in open_bundle(portable(target, Precision.INT8)).manifest.components}
         for target in (Target.TENSORRT, Target.TENSORRT_RTX)
     }
-    assert forms[Target.TENSORRT]["transformer"] == "static S8S8 Q/DQ, float16 elsewhere"
-    assert forms[Target.TENSORRT_RTX]["transformer"] == "INT8 weights per channel, float16 arithmetic"
-    for found in forms.values():
+    assert schemes[Target.TENSORRT]["transformer"] == "static S8S8 Q/DQ, float16 elsewhere"
+    assert schemes[Target.TENSORRT_RTX]["transformer"] == "INT8 weights per channel, float16 arithmetic"
+    for found in schemes.values():
         assert found["decoder"] == found["encoder"] == "float16, float32 statistics"
-    ranges = [(portable(target, Precision.INT8) / "calibration.json").read_bytes() for target in forms]
+    ranges = [(portable(target, Precision.INT8) / "calibration.json").read_bytes() for target in schemes]
     assert ranges[0] == ranges[1]  # the same ranges for every scheme
 
 
@@ -283,8 +283,8 @@ def test_the_shipped_model_for_three_architectures(tools: Tools, tmp_path: Path)
 def test_the_shipped_model_for_turing(tools: Tools, tmp_path: Path) -> None:
     """Every matrix product is in FP16, because Turing has none in float32."""
     manifest, _ = shipped(tools, tmp_path / "bundle", Precision.FP16, "sm_75")
-    forms = {str(component.name): component.scheme for component in manifest.components}
-    assert {name for name, form in forms.items() if form == "float16 products, float32 elsewhere"} == {
+    schemes = {str(component.name): component.scheme for component in manifest.components}
+    assert {name for name, scheme in schemes.items() if scheme == "float16 products, float32 elsewhere"} == {
         *FLOAT32,
         "encoder",
     }

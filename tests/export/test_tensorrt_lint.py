@@ -199,7 +199,7 @@ def test_the_shipped_model_is_clean(fp32_bundle: Path, tmp_path: Path, target: T
     for component in components:
         model = onnx.load(fp32_bundle / component.file)
         scheme = scheme_of(component.name, precision, REGISTRY[target].graphs)
-        ranges = {site.activation: (-1.0, 2.0) for site in find_quantizable_nodes(model.graph)}
+        ranges = {each.activation: (-1.0, 2.0) for each in find_quantizable_nodes(model.graph)}
         path = tmp_path / f"{component.name}.onnx"
         onnx.save_model(apply_scheme(model, scheme, ranges), path)
         require_clean(path)
@@ -208,7 +208,7 @@ def test_the_shipped_model_is_clean(fp32_bundle: Path, tmp_path: Path, target: T
 
 def test_operators_for_x86_are_refused_for_tensorrt(fp32_bundle: Path, tmp_path: Path) -> None:
     model = read_graph(fp32_bundle / "graphs" / "context.onnx")
-    ranges = {site.activation: (-1.0, 2.0) for site in find_quantizable_nodes(model.graph)}
+    ranges = {each.activation: (-1.0, 2.0) for each in find_quantizable_nodes(model.graph)}
     onnx.save_model(apply_scheme(model, Scheme.U8S8, ranges), tmp_path / "context.onnx")
     for major in (10, 11):
         found = lint(tmp_path / "context.onnx", PARSERS[major])

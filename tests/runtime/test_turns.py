@@ -24,7 +24,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(words: Path) -> list[bytes]:
+def expected(words: Path) -> list[bytes]:
     """The picture of each seed, drawn without other threads."""
     pipeline = load(words, threads=1)
     return [picture(pipeline, seed) for seed in range(THREADS)]
@@ -49,11 +49,11 @@ def in_threads(work: Callable[[int], int]) -> list[int]:
 
 
 @pytest.mark.long
-def test_eight_threads_draw_with_one_pipeline(words: Path, alone: list[bytes]) -> None:
+def test_eight_threads_draw_with_one_pipeline(words: Path, expected: list[bytes]) -> None:
     pipeline = load(words, threads=1)  # no session is open yet: the threads open them together
 
     def work(number: int) -> int:
-        return sum(picture(pipeline, number) == alone[number] for _ in range(PICTURES))
+        return sum(picture(pipeline, number) == expected[number] for _ in range(PICTURES))
 
     assert in_threads(work) == [PICTURES] * THREADS
 
@@ -61,7 +61,7 @@ def test_eight_threads_draw_with_one_pipeline(words: Path, alone: list[bytes]) -
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["low_memory", "device"])
 def test_a_pipeline_that_draws_one_picture_at_a_time_raises_busy_error(
-    words: Path, alone: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    words: Path, expected: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     if kind == "device":
         install(monkeypatch)
@@ -74,17 +74,17 @@ def test_a_pipeline_that_draws_one_picture_at_a_time_raises_busy_error(
         right = 0
         for _ in range(PICTURES):
             try:
-                right += picture(pipeline, number) == alone[number]
+                right += picture(pipeline, number) == expected[number]
             except BusyError:
                 busy[number] += 1
         return right + busy[number]
 
     assert in_threads(work) == [PICTURES] * THREADS  # every call drew the right picture or got a BusyError
     assert 0 < sum(busy) < THREADS * PICTURES
-    assert picture(pipeline, 0) == alone[0]
+    assert picture(pipeline, 0) == expected[0]
 
 
-def test_a_stream_keeps_its_pipeline_until_it_is_closed(words: Path, alone: list[bytes]) -> None:
+def test_a_stream_keeps_its_pipeline_until_it_is_closed(words: Path, expected: list[bytes]) -> None:
     pipeline = load(words, threads=1, low_memory=True)
     stream = pipeline.stream("w1 w2", seed=1)
     event = next(stream)
@@ -95,21 +95,21 @@ def test_a_stream_keeps_its_pipeline_until_it_is_closed(words: Path, alone: list
             call()
     event.preview()  # reads the picture's own buffers, so is not busy
     (*_, last) = stream
-    assert last.image is not None and last.image.tobytes() == alone[1]
+    assert last.image is not None and last.image.tobytes() == expected[1]
     stream = pipeline.stream("w1 w2")
     next(stream)
     stream.close()
-    assert picture(pipeline, 2) == alone[2]
+    assert picture(pipeline, 2) == expected[2]
 
 
-def test_streams_of_an_ordinary_pipeline_run_side_by_side(words: Path, alone: list[bytes]) -> None:
+def test_streams_of_an_ordinary_pipeline_run_side_by_side(words: Path, expected: list[bytes]) -> None:
     pipeline = load(words, threads=1)
     streams = [pipeline.stream("w1 w2", seed=seed) for seed in range(3)]
     *_, last = zip(*streams, strict=True)
-    assert [event.image and event.image.tobytes() for event in last] == alone[:3]
+    assert [event.image and event.image.tobytes() for event in last] == expected[:3]
 
 
-def test_a_failed_picture_releases_the_pipeline(words: Path, alone: list[bytes]) -> None:
+def test_a_failed_picture_releases_the_pipeline(words: Path, expected: list[bytes]) -> None:
     pipeline = load(words, threads=1, low_memory=True)
     run = pipeline.runner.run
 
@@ -120,4 +120,4 @@ def test_a_failed_picture_releases_the_pipeline(words: Path, alone: list[bytes])
     with pytest.raises(MemoryError, match=r"^not enough memory: expected .* or more in all, found .* \(made up\)"):
         picture(pipeline, 0)
     pipeline.runner.run = run  # type: ignore[method-assign]  # only of this object
-    assert picture(pipeline, 0) == alone[0]
+    assert picture(pipeline, 0) == expected[0]
