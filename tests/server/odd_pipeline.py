@@ -1,6 +1,6 @@
 """A pipeline with which a prompt can make a worker slow, hung, dead or short of memory: the load() of servers in tests.
 
-Words of the tiny bundle: w10 takes its time with every scale, w11 kills its process behind the first scale, w12 hangs
+Words of the tiny bundle: w10 makes every scale slow, w11 kills its process after the first scale, w12 hangs
 there, w13 to w16 raise errors that name files.
 """
 

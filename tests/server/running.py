@@ -42,7 +42,7 @@ class Answer:
 
 
 class Server:
-    """A server that runs. log: the file of its standard error."""
+    """A running server. log: the file of its standard error."""
 
     def __init__(self, process: subprocess.Popen[str], address: str, log: Path) -> None:
         self.process, self.address, self.log = process, address, log
@@ -66,7 +66,7 @@ class Server:
         return self.call("POST", path, body, headers)
 
     def raw(self, data: bytes, *, wait: float = SECONDS) -> bytes:
-        """Everything that comes back for some bytes, until the server closes the connection."""
+        """Send bytes; return all that comes back until the server closes the connection."""
         with socket.create_connection((self.host, self.port), timeout=wait) as client:
             client.sendall(data)
             found = b""
@@ -75,7 +75,7 @@ class Server:
             return found
 
     def metric(self, name: str, **labels: str) -> float:
-        """A figure of GET /metrics, 0 where it is not there yet."""
+        """A figure of GET /metrics, 0 where it does not exist yet."""
         wanted = ",".join(f'{key}="{value}"' for key, value in labels.items())
         for line in self.get("/metrics").data.decode().splitlines():
             if line.startswith(f"{name}{{{wanted}}} " if wanted else f"{name} "):
@@ -83,7 +83,7 @@ class Server:
         return 0.0
 
     def workers(self) -> list[int]:
-        """The processes that draw: children of the server but for multiprocessing's own."""
+        """Ids of the processes that draw: the server's children, without those of multiprocessing itself."""
         found = []
         for pid in children(self.process.pid):
             words = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -92,7 +92,7 @@ class Server:
         return found
 
     def end(self, number: int = signal.SIGTERM) -> int:
-        """The exit status after a signal."""
+        """Send a signal; return the exit status."""
         self.process.send_signal(number)
         return self.process.wait(SECONDS)
 
@@ -115,7 +115,7 @@ def serving(
 
 @contextmanager
 def started(command: list[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[Server]:
-    """A program that prints its address first."""
+    """Start a program whose first line of output is its address."""
     clean = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
     with (
         log.open("w") as errors,

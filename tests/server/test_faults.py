@@ -99,8 +99,8 @@ def test_slow_heads_and_bodies_time_out(server: Server) -> None:
     assert 2 <= time.monotonic() - begin < 15
 
 
-def test_a_client_that_reads_nothing_is_let_go(server: Server) -> None:
-    """It asks for a stream again and again and takes no byte; the limit for writing is 2 seconds."""
+def test_a_client_that_reads_nothing_is_disconnected(server: Server) -> None:
+    """It asks for a stream again and again and reads no byte; the limit for writing is 2 seconds."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     client.connect((server.host, server.port))
@@ -134,13 +134,13 @@ def test_bodies_that_are_too_large(server: Server) -> None:
 
 
 @pytest.mark.parametrize("data", [b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\0" * 100])
-def test_what_is_no_http(server: Server, data: bytes) -> None:
+def test_malformed_http(server: Server, data: bytes) -> None:
     answer = server.raw(data + b"\r\n\r\n")
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
     assert server.get("/healthz").status == 200
 
 
-def test_sigterm_draws_what_was_asked_for(words: Path, tmp_path: Path) -> None:
+def test_sigterm_finishes_accepted_jobs(words: Path, tmp_path: Path) -> None:
     with serving(tmp_path / "draining", words) as server:
         answers = []
         threads = [threading.Thread(target=lambda: answers.append(server.post("/v1/scales", SLOW))) for _ in range(2)]
@@ -155,7 +155,7 @@ def test_sigterm_draws_what_was_asked_for(words: Path, tmp_path: Path) -> None:
         assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
-def test_an_end_that_takes_too_long_is_cut_off(words: Path, tmp_path: Path) -> None:
+def test_a_shutdown_that_takes_too_long_is_cut_short(words: Path, tmp_path: Path) -> None:
     with serving(tmp_path / "cut", words, limits={"drain": 1.0}) as server:
         thread = threading.Thread(target=server.post, args=("/v1/jobs", {"prompt": "w12"}))
         thread.start()

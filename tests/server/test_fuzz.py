@@ -73,7 +73,7 @@ def body(rng: random.Random) -> bytes:
 
 
 def fuzz(server: Server, count: int, seed: int) -> dict[int, int]:
-    """How often each status came."""
+    """Send random bodies; return how often each status came back."""
     document = server.get("/openapi.json").json()
     routes = [(method.upper(), path) for path, each in document["paths"].items() for method in each]
     routes = [*routes, *(route for route in routes if route[0] == "POST")] * 2

@@ -57,7 +57,7 @@ def test_previews_can_be_left_out(server: Server) -> None:
     assert Image.open(io.BytesIO(base64.b64decode(events[-1][1]["image"]))).format == "WEBP"
 
 
-def test_a_prompt_that_is_cut_is_told(server: Server) -> None:
+def test_a_truncated_prompt_is_reported(server: Server) -> None:
     job = server.post("/v1/scales", {"prompt": "w1 w2 w3 w4 w5"}).events()[0][1]
     assert job["warnings"] == ["the prompt has 5 tokens, the model reads 4: the first 4 are kept"]
 
@@ -102,7 +102,7 @@ def test_a_job_that_is_drawn_stops_within_a_scale(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/image", "/events"])
-def test_a_job_that_is_not_there(server: Server, path: str) -> None:
+def test_an_unknown_job(server: Server, path: str) -> None:
     answer = server.get(f"/v1/jobs/nothing{path}")
     assert answer.status == 404 and answer.json()["error"]["message"].startswith("job: expected one that is under way")
 

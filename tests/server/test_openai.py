@@ -42,7 +42,7 @@ def test_a_picture_is_the_one_that_the_library_draws(client: openai.OpenAI, word
     assert answer.usage.total_tokens == 7
 
 
-def test_several_pictures_have_seeds_that_rise(client: openai.OpenAI, words: Path) -> None:
+def test_several_pictures_have_consecutive_seeds(client: openai.OpenAI, words: Path) -> None:
     answer = client.images.generate(prompt=PROMPT, n=3, extra_body={"seed": 2**64 - 2})
     images = [opened(each.b64_json) for each in answer.data or []]
     seeds = [2**64 - 2, 2**64 - 1, 0]
@@ -51,7 +51,7 @@ def test_several_pictures_have_seeds_that_rise(client: openai.OpenAI, words: Pat
     assert [image.tobytes() for image in images] == expected
 
 
-def test_a_seed_by_lot_is_told(client: openai.OpenAI) -> None:
+def test_a_random_seed_is_reported(client: openai.OpenAI) -> None:
     first, second = (
         (client.images.generate(prompt=PROMPT).data or [None])[0],
         (client.images.generate(prompt=PROMPT).data or [None])[0],
@@ -130,14 +130,14 @@ def test_models(client: openai.OpenAI) -> None:
         ({"prompt": None}, "prompt", "prompt: expected a value, found none"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(server: Server, body: dict[str, Any], param: str, message: str) -> None:
+def test_bad_requests_are_refused(server: Server, body: dict[str, Any], param: str, message: str) -> None:
     answer = server.post("/v1/images/generations", {"prompt": PROMPT, **body})
     assert answer.status == 400
     error = answer.json()["error"]
     assert error["type"] == "invalid_request_error" and error["param"] == param and message in error["message"]
 
 
-def test_what_is_unknown_or_null_is_ignored(server: Server) -> None:
+def test_unknown_and_null_parameters_are_ignored(server: Server) -> None:
     body = {"prompt": PROMPT, "model": "dall-e-3", "later": {"deep": [1]}, "n": None, "seed": None, "quality": "hd"}
     more = {"style": "vivid", "moderation": "low", "user": "somebody", "background": "auto", "size": "auto"}
     assert server.post("/v1/images/generations", {**body, **more}).status == 200

@@ -107,7 +107,7 @@ def test_styles_are_chips_of_the_card(visit: Visit, styled: Path) -> None:
     assert visit.text("told").startswith("w1, w8 · seed 3 · ")
 
 
-def test_seeds_by_lot_and_kept(visit: Visit) -> None:
+def test_random_and_fixed_seeds(visit: Visit) -> None:
     visit.draw("w1")
     first = visit.page.input_value("#seed")
     visit.draw("w1")
@@ -205,7 +205,7 @@ def test_places_in_the_queue_and_stopping(visit: Visit, shown: Server) -> None:
     assert visit.page.is_visible("#draw")
 
 
-def test_errors_are_words(visit: Visit) -> None:
+def test_errors_are_shown_in_words(visit: Visit) -> None:
     visit.until("facts", "tiny")
     for prompt, words in (
         ("zebra", "Prompt: 'zebra' has no token of this model's tokenizer; use words it knows."),

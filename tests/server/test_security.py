@@ -43,18 +43,18 @@ def test_an_address_that_others_reach_needs_a_key_or_says_open(host: str) -> Non
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
-def test_loopback_needs_none(host: str) -> None:
+def test_loopback_needs_no_key(host: str) -> None:
     assert ServerOptions(host=host).api_key is None
 
 
-def test_a_key_is_no_part_of_what_is_printed() -> None:
+def test_a_key_is_never_printed() -> None:
     assert KEY not in repr(ServerOptions(api_key=KEY))
 
 
 @pytest.mark.parametrize(
     "text", ["", "short", "two words and some more", "a" * 15, "key\nand another line of it", "h\u00e9" * 20]
 )
-def test_files_that_hold_no_key(tmp_path: Path, text: str) -> None:
+def test_files_without_a_valid_key(tmp_path: Path, text: str) -> None:
     (tmp_path / "key").write_text(text)
     with pytest.raises(InputError, match="expected one line of at least 16 letters and digits"):
         read_api_key(tmp_path / "key")
