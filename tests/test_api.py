@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import hart_edge
-from hart_edge.api import DEFAULT_BUNDLE, _load_cached
+from hart_edge.api import DEFAULT_BUNDLE, _load_cached, find_bundle
 from hart_edge.engines.loading import load
 from hart_edge.errors import BundleError
 from hart_edge.runtime.pipeline import Pipeline
@@ -52,6 +52,27 @@ def test_the_default_bundle_lies_in_the_current_folder(
     monkeypatch.chdir(tmp_path)
     assert digest(hart_edge.generate("w1", seed=2)) == digest(tiny.generate("w1", seed=2))
     assert digest(hart_edge.generate(["w1"], seed=[2])[0]) == digest(tiny.generate("w1", seed=2))
+
+
+def test_the_installation_s_bundle_comes_after_the_current_folder_s(
+    pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the wheel of a device carries; a bundle that was built here goes before it, a named one before both."""
+    packaged = Path(shutil.copytree(pristine, tmp_path / "installed"))
+    monkeypatch.chdir(tmp_path)
+    assert find_bundle(None, packaged) == packaged
+    shutil.copytree(pristine, tmp_path / DEFAULT_BUNDLE)
+    assert find_bundle(None, packaged) == DEFAULT_BUNDLE
+    assert find_bundle("mine", packaged) == Path("mine")
+
+
+def test_without_any_bundle_one_line_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `pip install .` in a checkout."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        BundleError, match=r"^no bundle was named, bundles/hart-emoji-int8 is not in .*export\.build.*make wh"
+    ):
+        find_bundle(None, tmp_path / "none")
 
 
 def test_a_missing_bundle_names_the_command(tmp_path: Path) -> None:

@@ -132,6 +132,22 @@ def every_command() -> list[str]:
     return list(commands)
 
 
+def test_make_says_beforehand_what_the_demonstration_does() -> None:
+    def make(*arguments: str) -> str:
+        command = ["make", "--no-print-directory", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    begins = make("demo-begins").splitlines()
+    assert [line.strip()[:8] for line in begins[1:]] == ["[1 of 3]", "[2 of 3]", "[3 of 3]"]
+    assert all(re.search(r"minutes|a second", line) for line in begins[1:])
+    steps = make("-n", "demo")
+    assert "docs/images/demo.png" in steps and "/activate" in steps and (DOCS / "images" / "demo.png").is_file()
+    wheel = make("-n", "wheel")
+    assert f'HART_EDGE_BUNDLE="{ROOT}/bundles/hart-emoji-int8"' in wheel
+    pictures = make("-n", "pictures")
+    assert "docs/images/demo.png" in pictures and "docs/images/strip.png" in pictures
+
+
 def test_one_version_everywhere() -> None:
     places = {
         "pyproject.toml": r'^version = "(.*)"$',

@@ -130,7 +130,9 @@ class BuildLines(StatusLine):
             )  # one unit, since they form a column
             self.write(f"{CLEAR}  {event.seconds:6.1f} s {megabytes:12}  {event.label}\n")
             self._shown = False
-        elif self._shown and event.label == self._label:
+        elif event.label == self._label:
+            if not self._shown:  # something else was told meanwhile
+                self.write(f"  {event.label} ...")
             written = "" if event.size is None else f", {size(event.size)}"
             self.write(f" {event.seconds:.1f} s{written}\n")
             self._shown = False

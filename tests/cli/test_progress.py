@@ -72,7 +72,10 @@ def test_steps_of_a_build_without_a_terminal() -> None:
             "next",
         ):
             show(event)
-    assert log.getvalue() == "  tracing decoder ... 1.2 s, 2.5 MB\n  KL 0.1\n  next ...\n"
+        show(StepDone("note", 0.0, None))
+        show(StepDone("next", 2.0, None))
+    expected = "  tracing decoder ... 1.2 s, 2.5 MB\n  KL 0.1\n  next ...\n  note\n  next ... 2.0 s\n"
+    assert log.getvalue() == expected
     with BuildLines(as_json=True, stream=told) as show:
         for event in ("tracing decoder", OPTIMIZING, StepDone("tracing decoder", 1.23456, None)):
             show(event)
