@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from benchmarks import curves, samples
+from hart_edge.engines.loading import load
 from hart_edge.training.journal import Journal
+from tests.runtime.words_bundle import make_words_bundle
 
 BLUE = (0, 0, 255)
 
@@ -26,6 +28,24 @@ def test_every_picture_of_a_sheet_has_its_place_and_its_prompt() -> None:
     assert (below[:, samples.MARGIN : samples.MARGIN + 128] < 128).any()  # black letters
     end = sheet[-samples.MARGIN - 3 * samples.LINE_HEIGHT :, samples.MARGIN + 128 + samples.MARGIN :]
     assert (end == 255).all()  # the last prompt is empty, and no picture follows
+
+
+def test_prompts_of_a_file_are_drawn_with_one_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = make_words_bundle(tmp_path / "words")
+    (tmp_path / "prompts.txt").write_text("# a comment\n\nw1 w2\n w3 \nw1 w2\n", "utf-8")
+    out = tmp_path / "sheet.png"
+    samples.main([str(bundle), "--prompts", str(tmp_path / "prompts.txt"), "--seed", "7", "--out", str(out)])
+    assert capsys.readouterr().out == f"wrote {out}: 3 pictures, seed 7\n"
+    prompts = ["w1 w2", "w3", "w1 w2"]
+    with Image.open(out) as drawn:
+        assert drawn.tobytes() == samples.sheet(load(bundle).generate(prompts, seed=[7, 7, 7]), prompts).tobytes()
+
+
+def test_the_everyday_prompts_are_64_and_half_name_no_style() -> None:
+    prompts = samples.read_prompts(Path(samples.__file__).with_name("everyday_prompts.txt"))
+    assert len(prompts) == len(set(prompts)) == 64
+    styles = ("3d", "flat", "noto")
+    assert sum(not any(style in prompt.lower().split() for style in styles) for prompt in prompts) >= 32
 
 
 def test_curves_of_a_run_that_was_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
