@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,7 @@ from hart_edge.bundle.verify import open_bundle
 from hart_edge.errors import EngineError, border
 from hart_edge.runtime.picture_metadata import PictureMetadata
 
+PATIENCE = 10.0  # seconds for a cluster to answer at all
 BLOCK = 4  # pictures that are handed out together: what a batch that is killed may draw again, for each actor
 
 
@@ -46,11 +48,19 @@ def connected(address: str) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     remedy = "start one with ray start --head, or pass --address local"
     with border(EngineError, f"--address {address}", "no Ray cluster answers there", remedy):
+        require_listener(address)
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def require_listener(address: str) -> None:
+    """Raise OSError where nothing listens at HOST:PORT; Ray itself would try again for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "/" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
 
 
 def draw_on_ray(
