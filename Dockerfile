@@ -13,7 +13,7 @@ RUN python -m venv /opt/hart-edge \
 FROM python:3.11-slim
 ARG BUNDLE=bundles/hart-emoji-int8
 COPY --from=build /opt/hart-edge /opt/hart-edge
-COPY ${BUNDLE} /bundle
+COPY --chown=65534:65534 ${BUNDLE} /bundle
 # Nothing is written: no bytecode, no cache, no home.
 ENV PATH=/opt/hart-edge/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 65534:65534

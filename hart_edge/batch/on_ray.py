@@ -70,16 +70,17 @@ def draw_on_ray(
     if not items:
         return
     cores = plan.threads or 1
-    most = max(1, int(ray.cluster_resources().get("CPU", 1) // cores))
+    cluster: Any = ray  # whose types end here: it takes classes as functions
+    most = max(1, int(cluster.cluster_resources().get("CPU", 1) // cores))
     actors = min(workers or most, most, len(items))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     rows = [{"place": item.place, "metadata": expected[item.place].to_json()} for item in items]
     blocks = min(len(rows), max(actors, -(-len(rows) // BLOCK)))
-    drawn = ray.data.from_items(rows, override_num_blocks=blocks).map(
+    drawn = cluster.data.from_items(rows, override_num_blocks=blocks).map(
         Drawer,
         fn_constructor_args=(BatchPlan(plan.bundle.resolve(), plan.settings, cores),),
-        compute=ray.data.ActorPoolStrategy(size=actors),
+        compute=cluster.data.ActorPoolStrategy(size=actors),
         num_cpus=cores,
     )
     with border(EngineError, "the batch on Ray", "failed", "see ray's logs; the same command goes on from there"):
