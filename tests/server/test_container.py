@@ -58,9 +58,13 @@ def test_the_linters_find_nothing() -> None:
 
 
 def public_python() -> str:
-    """An interpreter that every user may run, as the image's: not one in somebody's home."""
+    """An interpreter that every user may run, as the image's: not one in somebody's home.
+
+    It starts itself once more, since setpriv's own program is still found with the rights of root.
+    """
+    again = "import subprocess, sys; subprocess.check_call([sys.executable, '-c', 'import ensurepip'])"
     for program in (sys.executable, "/usr/bin/python3.13", "/usr/bin/python3.12", "/usr/bin/python3.11"):
-        tried = subprocess.run(["sh", "-c", f"{NOBODY} {program} -c 'import ensurepip'"], capture_output=True)
+        tried = subprocess.run(["sh", "-c", f'{NOBODY} {program} -c "{again}"'], capture_output=True)
         if tried.returncode == 0:
             return program
     return sys.executable
