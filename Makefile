@@ -42,10 +42,10 @@ demo: demo-begins $(BUNDLE)/manifest.json
 demo-begins:
 	@echo "make demo, what is there already left out:"
 	@echo "  [1 of 3] $(VENV), with torch and the exporter: 1 to 3 GB from the package index, minutes"
-	@echo "  [2 of 3] $(BUNDLE): 4 to 10 minutes on two cores, a line a step"
+	@echo "  [2 of 3] $(BUNDLE): 2 to 8 minutes on two cores, a line a step"
 	@echo "  [3 of 3] $(PICTURE): a second"
 
-# Static INT8 and no measurements: the same bundle on every machine, for whatever device takes the wheel.
+# Static INT8, whatever is fastest on this machine: the bundle is for the devices that take the wheel.
 bundle: $(BUNDLE)/manifest.json
 
 STRIP := "man astronaut" "woman health worker" "man farmer" "woman firefighter: medium skin tone" \
