@@ -26,11 +26,12 @@ PROMPT = "woman astronaut, 3d"
 class Load:
     """Clients of a server, and how long each of their pictures took."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, prompt: str = PROMPT) -> None:
+        self.prompt = prompt
         self.port, self.seconds, self.refused, self._lock = port, list[float](), 0, threading.Lock()
 
     def ask(self, connection: http.client.HTTPConnection, seed: int) -> int:
-        body = json.dumps({"prompt": PROMPT, "seed": seed})
+        body = json.dumps({"prompt": self.prompt, "seed": seed})
         began = time.monotonic()
         connection.request("POST", "/v1/images/generations", body, {"content-type": "application/json"})
         answer = connection.getresponse()

@@ -289,6 +289,7 @@ function gallery() {
     small.textContent = `seed ${entry.seed}`;
     button.type = "button";
     button.setAttribute("aria-label", `${entry.prompt}, seed ${entry.seed}`);
+    button.title = Object.entries(entry.used || {}).map(([key, value]) => `${key} ${value}`).join(", ");
     button.setAttribute("aria-current", String(entry === shown));
     button.append(image, name, small);
     button.addEventListener("click", () => {
