@@ -103,10 +103,10 @@ def scheme_of(component: str, precision: Precision, traits: GraphTraits, archite
     return Scheme.U8S8
 
 
-def candidates(component: str, scheme: Scheme, wanted: Int8Scheme) -> tuple[Scheme, ...]:
+def candidates(scheme: Scheme, wanted: Int8Scheme) -> tuple[Scheme, ...]:
     """The schemes that a component could have, the one that takes the most memory last.
 
-    scheme: what scheme_of gives it; wanted: what the user asked for.
+    scheme: what scheme_of gives the component; wanted: what the user asked for.
     """
     if scheme is not Scheme.U8S8:
         return (scheme,)

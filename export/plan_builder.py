@@ -30,8 +30,8 @@ from hart_edge.export.graphs import GraphModule
 from hart_edge.reference.hart import HART
 from hart_edge.reference.quantizer import downsample_matrix, upsample_matrix
 from hart_edge.reference.transformer import scale_coordinates
+from hart_edge.runtime.random import Purpose
 
-TOKEN_PURPOSE, RESIDUAL_PURPOSE = 0, 1  # docs/randomness.md
 BRANCHES = ("", "null_")  # of the guidance, in the names of keys and values
 
 Extents = tuple[int | str, ...]
@@ -162,7 +162,7 @@ def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, di
             **hidden,
             "head_modulation": "head_modulation",
             "positions": build.constant(f"positions.{scale}", np.array(predicting, np.int64)),
-            "uniform": build.noise(f"uniform.{scale}", Distribution.UNIFORM, TOKEN_PURPOSE, scale, shape),
+            "uniform": build.noise(f"uniform.{scale}", Distribution.UNIFORM, Purpose.TOKENS, scale, shape),
             **build.settings("tokens", scale),
         }
         chosen = {name: f"{name}.{scale}" for name in ("logits", "indices", "latent", *(("codes",) if last else ()))}
@@ -175,7 +175,7 @@ def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, di
                 "latent": f"latent.{scale}",
                 "past_f_hat": f_hat,
                 **build.settings("residual", scale),
-                "noise": build.noise("residual_noise", Distribution.NORMAL, RESIDUAL_PURPOSE, scale, shape),
+                "noise": build.noise("residual_noise", Distribution.NORMAL, Purpose.RESIDUAL, scale, shape),
             }
             outputs = {"residual": "residual", "f_hat": f"f_hat.{scale}"}
             build.step("residual", scale, inputs, outputs, ends_scale=True)

@@ -55,9 +55,8 @@ def generate(
     """Generate a picture from a prompt; a list of prompts gives a list of pictures.
 
     bundle: a bundle's folder, by default bundles/hart-emoji-int8 under the current folder, or else the one that the
-    wheel of a device carries. The other arguments,
-    the result and the errors are those of Pipeline.generate(). The last bundle used stays loaded; hold a pipeline
-    from load() to use several.
+    wheel of a device carries. The other arguments, the result and the errors are those of Pipeline.generate(). The last
+    bundle used stays loaded; hold a pipeline from load() to use several.
 
         image = hart_edge.generate("a red heart", seed=7, cfg_scale=3)
         images = hart_edge.generate(["a red heart", "a blue heart"], seed=[1, 2])

@@ -38,3 +38,10 @@ def test_the_index_names_every_module(package: Path) -> None:
     index = ast.get_docstring(ast.parse((package / "__init__.py").read_text("utf-8"))) or ""
     missing = [name for name in contents(package) if not re.search(rf"(?<![\w/]){re.escape(name)}", index)]
     assert missing == [], f"{package.relative_to(ROOT)}/__init__.py: its docstring does not name {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_index_has_one_line_for_a_module(package: Path) -> None:
+    index = ast.get_docstring(ast.parse((package / "__init__.py").read_text("utf-8"))) or ""
+    entries = re.findall(r"^([\w/]+\.py|\w+/)  ", index, re.MULTILINE)
+    assert sorted(entries) == sorted(set(entries))

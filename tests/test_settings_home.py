@@ -31,10 +31,13 @@ OWN_USE = {
 
 
 def names_in(path: Path) -> set[str]:
-    """Settings that a file's code names: as a variable, attribute, keyword, parameter, or a string of just the name."""
+    """Settings that a file's code names: as an attribute, keyword, parameter, or a string of just the name.
+
+    A local variable may have any name: it holds no fact about a setting that one of these did not give it.
+    """
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        words = [getattr(node, part, None) for part in ("id", "attr", "arg", "name", "value")]
+        words = [getattr(node, part, None) for part in ("attr", "arg", "value")]
         found |= {word for word in words if isinstance(word, str)}
     return found & set(NAMES)
 

@@ -38,7 +38,7 @@ def calibrated_tensors(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
 
 
 class Collector:
-    """A Runner of the loop (hart_edge/runtime/loop.py) that computes graphs with range outputs and remembers what these
+    """A Runner of the loop (runtime/loop.py) that computes graphs with range outputs and remembers what these
     say, each call of a prompt apart from the others.
 
     Call end_prompt() after each prompt; use it as a context manager.

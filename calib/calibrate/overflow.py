@@ -25,7 +25,7 @@ LARGEST_TRUSTED = FP16_LARGEST / MARGIN
 
 
 class OverflowWatch:
-    """A Runner of the loop (hart_edge/runtime/loop.py) that looks at every call; use it as a context manager."""
+    """A Runner of the loop (runtime/loop.py) that looks at every call; use it as a context manager."""
 
     def __init__(
         self, graphs: Mapping[str, Path], tensors: Mapping[str, Sequence[str]], library: EngineLibrary

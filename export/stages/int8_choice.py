@@ -90,7 +90,7 @@ class Int8Choice:
 
         limits: on its logits; None where they mean nothing.
         """
-        possible = {name: candidates(name, each.scheme, wanted) for name, each in decisions.items()}
+        possible = {name: candidates(each.scheme, wanted) for name, each in decisions.items()}
         found = {name: replace(each, scheme=possible[name][0]) for name, each in decisions.items()}
         for name, schemes in possible.items():
             if len(schemes) > 1:

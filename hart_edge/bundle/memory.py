@@ -1,6 +1,6 @@
 """How much memory a bundle takes while it runs, and its engines while they are built: arithmetic on the manifest.
 
-In: the manifest, and per step the activations that a builder reported or hart_edge/checks/activations.py computed.
+In: the manifest, and per step the activations that a builder reported or export/activations.py computed.
 Out: a Forecast per component and scale, and what to change where it does not fit. docs/memory.md has the factors'
 source.
 """

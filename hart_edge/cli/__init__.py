@@ -20,12 +20,10 @@ doctor.py            what this machine can use; gpu_check.py: its GPU against ON
 data.py              makes a training set
 train.py             trains a part of a checkpoint
 eval.py              measures checkpoints and bundles; eval_report.py lays out their figures
-values.py            values of options, read from text
-costs.py             what the steps of a bundle take
+values.py            values of options, read from text: sizes, threads, integers of a range
 engine_options.py    what engines are built for: options of build and engines
 setting_options.py    how codes are drawn: options of generate, eval and build
 calibration_options.py  what ranges are made of: options of build and calibrate
 progress.py          what commands show while they work
-values.py            what options take: sizes, threads, integers of a range
-tables.py            how they lay out what they print
+tables.py            how commands lay out what they print
 """

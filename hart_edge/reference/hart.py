@@ -1,4 +1,4 @@
-"""HART whole: context in, image out, scale by scale; and the teacher-forced pass that trains it.
+"""HART whole: context in, image out, scale by scale; and the teacher-forced pass that training must equal.
 
 This loop is the reference that every exported graph is held against. It is deliberately plain: the fast loop is the
 runtime's. Source: HART section 3; arithmetic as the golden records pin it.

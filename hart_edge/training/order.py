@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 GOLDEN_SECTION = (5**0.5 - 1) / 2
 
 
-class Purpose(enum.IntEnum):
+class StepPurpose(enum.IntEnum):
     """What random numbers are for; part of the key, so that no two uses share numbers. Never renumber."""
 
     ORDER = 0
@@ -30,7 +30,7 @@ class Purpose(enum.IntEnum):
     CORRECTION = 10
 
 
-def random_of(seed: int, step: int, purpose: Purpose) -> np.random.Generator:
+def random_of(seed: int, step: int, purpose: StepPurpose) -> np.random.Generator:
     return np.random.default_rng((seed, purpose, step))
 
 
@@ -45,7 +45,7 @@ def rows_of(
     rows: list[int] = []
     while len(rows) < batch:
         epoch, at = divmod(first + len(rows), examples)
-        permutation = random_of(seed, epoch, Purpose.ORDER).permutation(examples)
+        permutation = random_of(seed, epoch, StepPurpose.ORDER).permutation(examples)
         if shares is not None:
             permutation = resampled(shares, epoch, seed)[permutation]
         rows += permutation[at : at + batch - len(rows)].tolist()
@@ -61,7 +61,7 @@ def resampled(shares: NDArray[np.float64], epoch: int, seed: int) -> NDArray[np.
     """
     count = len(shares)
     ends = np.cumsum(shares) * count
-    offset = (random_of(seed, 0, Purpose.ROUNDING).random() + epoch * GOLDEN_SECTION) % 1
+    offset = (random_of(seed, 0, StepPurpose.ROUNDING).random() + epoch * GOLDEN_SECTION) % 1
     return np.searchsorted(ends, np.arange(count) + offset, side="right").clip(max=count - 1)
 
 

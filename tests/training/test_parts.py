@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hart_edge.training.average import Average
-from hart_edge.training.order import Purpose, random_of, rows_of, share_of, shares_of
+from hart_edge.training.order import StepPurpose, random_of, rows_of, share_of, shares_of
 from hart_edge.training.recipe import Optimisation
 from hart_edge.training.schedule import learning_rate
 from hart_edge.units import duration
@@ -47,9 +47,9 @@ def test_a_batch_may_be_larger_than_the_data() -> None:
 def test_a_step_does_not_depend_on_the_steps_before() -> None:
     first = [rows_of(100, 8, step, seed=1).tolist() for step in range(30)]
     assert rows_of(100, 8, 29, seed=1).tolist() == first[29]
-    draws = {p: random_of(1, 29, p).random(3).tolist() for p in Purpose}
-    assert len({tuple(values) for values in draws.values()}) == len(Purpose)
-    assert random_of(1, 29, Purpose.CODEBOOK).random(3).tolist() == draws[Purpose.CODEBOOK]
+    draws = {p: random_of(1, 29, p).random(3).tolist() for p in StepPurpose}
+    assert len({tuple(values) for values in draws.values()}) == len(StepPurpose)
+    assert random_of(1, 29, StepPurpose.CODEBOOK).random(3).tolist() == draws[StepPurpose.CODEBOOK]
 
 
 def test_without_groups_the_order_is_a_permutation() -> None:
@@ -67,7 +67,7 @@ def test_groups_are_drawn_by_their_size_and_examples_by_their_weight() -> None:
 
 
 def test_an_epoch_has_the_shares_rounded_and_many_epochs_have_them_exactly() -> None:
-    shares = random_of(0, 0, Purpose.ORDER).random(50) ** 3
+    shares = random_of(0, 0, StepPurpose.ORDER).random(50) ** 3
     shares /= shares.sum()
     epochs = [np.bincount(rows_of(50, 50, step, 7, shares), minlength=50) for step in range(200)]
     assert all(np.abs(counts - 50 * shares).max() < 1 and counts.sum() == 50 for counts in epochs)

@@ -27,7 +27,7 @@ from hart_edge.training.captions import Captions, Text, make_text, may_be_mirror
 from hart_edge.training.checkpoints import State, publish
 from hart_edge.training.evaluator.recipe import EvaluatorRecipe, contrastive, moved
 from hart_edge.training.loop import TrainingSession
-from hart_edge.training.order import Purpose, random_of
+from hart_edge.training.order import StepPurpose, random_of
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +73,8 @@ class EvaluatorTask:
     def batch(self, rows: NDArray[np.int64], step: int) -> tuple[Tensor, Tensor]:
         """The pictures of a step, mirrored and moved, (B, 3, side, side) in [-1, 1]; one caption of each, (B, T)."""
         seed, shift = self.recipe.optimisation.seed, self.recipe.shift
-        which = random_of(seed, step, Purpose.CAPTION).random(len(rows))
-        random = random_of(seed, step, Purpose.MIRROR)
+        which = random_of(seed, step, StepPurpose.CAPTION).random(len(rows))
+        random = random_of(seed, step, StepPurpose.MIRROR)
         mirrored = (random.random(len(rows)) < self.recipe.mirror) & self.mirrorable[rows]
         by = random.integers(-shift, shift + 1, (len(rows), 2))
         images = self.train.images[rows]

@@ -20,7 +20,7 @@ from hart_edge.evaluation.reconstruction import both_paths, counts_of, measure, 
 from hart_edge.training.checkpoints import State
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.loop import TrainingSession
-from hart_edge.training.order import Purpose, random_of
+from hart_edge.training.order import StepPurpose, random_of
 from hart_edge.training.tokenizer.codebook import CodeUse, distance_to, drawn, place, replace
 from hart_edge.training.tokenizer.critic import Critic, critic_loss, frozen
 from hart_edge.training.tokenizer.recipe import Reconstructed, Tokenizer, TokenizerRecipe, publish_tokenizer
@@ -62,7 +62,7 @@ class TokenizerTask:
         recipe, seed, device = self.recipe, self.recipe.optimisation.seed, session.accelerator.device
         if step == recipe.codebook.start:
             self.place_codes(session, step)
-        mirrored = random_of(seed, step, Purpose.MIRROR).random(len(rows)) < 0.5
+        mirrored = random_of(seed, step, StepPurpose.MIRROR).random(len(rows)) < 0.5
         images = [
             self.train[row][:, ::-1] if each else self.train[row] for row, each in zip(rows, mirrored, strict=True)
         ]
@@ -71,7 +71,7 @@ class TokenizerTask:
         if step < recipe.codebook.start:
             originals = F.avg_pool2d(originals, recipe.side // (recipe.early_side or recipe.side))
         else:
-            drawn_paths = random_of(seed, step, Purpose.ALTERNATING).random(len(rows)) < recipe.alternating
+            drawn_paths = random_of(seed, step, StepPurpose.ALTERNATING).random(len(rows)) < recipe.alternating
             discrete = torch.from_numpy(drawn_paths[share]).to(device)
         critic = self.critic if step >= recipe.adversarial.start else None
         with session.accelerator.autocast(), frozen(critic):
@@ -81,7 +81,7 @@ class TokenizerTask:
 
     def place_codes(self, session: TrainingSession, step: int) -> None:
         """The codebook's first values, from the latents of PLACING_PICTURES; the same in every process."""
-        random = random_of(self.recipe.optimisation.seed, step, Purpose.CODEBOOK)
+        random = random_of(self.recipe.optimisation.seed, step, StepPurpose.CODEBOOK)
         rows = np.sort(random.choice(self.examples, min(PLACING_PICTURES, self.examples), replace=False))
         device, encode = session.accelerator.device, self.model.autoencoder.encode
         with torch.no_grad():
@@ -108,7 +108,7 @@ class TokenizerTask:
             return
         tokens = session.accelerator.gather(torch.cat(made.tokens, 1)).flatten(0, 1)
         chosen = session.accelerator.gather(torch.cat(made.indices, 1)).flatten()
-        random = random_of(self.recipe.optimisation.seed, step, Purpose.CODEBOOK)
+        random = random_of(self.recipe.optimisation.seed, step, StepPurpose.CODEBOOK)
         new = drawn(tokens, len(dead), random, distance_to(self.model.quantizer, tokens, chosen))
         replace(codebook, dead, new, [session.average.state[CODEBOOK]], session.moments(codebook))
         self.use.revive(dead)

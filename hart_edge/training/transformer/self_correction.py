@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hart_edge.reference.config import RESIDUAL_SCALE
 from hart_edge.reference.quantizer import Quantizer, to_map, to_tokens
-from hart_edge.training.order import Purpose, random_of
+from hart_edge.training.order import StepPurpose, random_of
 from hart_edge.training.recipe import check
 from hart_edge.training.transformer.codes import Codes, Lesson, lesson_of
 
@@ -59,7 +59,7 @@ def mistakes_of(
     if not rates.any() or config.pictures == 0:
         return None
     rate = rates.repeat([side * side for side in patch_nums[:-1]])  # (n,)
-    random = random_of(seed, step, Purpose.CORRECTION)
+    random = random_of(seed, step, StepPurpose.CORRECTION)
     chosen = random.random(count) < config.pictures
     wrong = random.random((count, len(rate))) < rate
     return Mistakes(wrong & chosen[:, None], random.random((count, len(rate))))

@@ -25,7 +25,7 @@ from hart_edge.reference.hart import HART
 from hart_edge.training.captions import Captions, Text, publish_text
 from hart_edge.training.checkpoints import State, publish, write_bytes
 from hart_edge.training.loop import TrainingSession
-from hart_edge.training.order import Purpose, random_of, shares_of
+from hart_edge.training.order import StepPurpose, random_of, shares_of
 from hart_edge.training.transformer.codes import Codes, lesson_of
 from hart_edge.training.transformer.recipe import Batch, Generator, TransformerRecipe
 from hart_edge.training.transformer.self_correction import Mistakes, corrected_lesson, mistakes_of
@@ -93,11 +93,11 @@ class TransformerTask:
         """This process's share of a step's batch. Random numbers are drawn for the whole batch, and cut to it."""
         recipe, config, seed = self.recipe, self.recipe.transformer, self.recipe.optimisation.seed
         count, last, kept, draws = len(rows), config.patch_nums[-1] ** 2, recipe.kept, config.diffusion_batch_mul
-        which = random_of(seed, step, Purpose.CAPTION).random(count)
-        dropped = random_of(seed, step, Purpose.CONDITION).random(count) < config.cond_drop_rate
-        mirrored = random_of(seed, step, Purpose.MIRROR).random(count) < recipe.mirror
-        places = random_of(seed, step, Purpose.KEPT).random((count, last)).argsort(1)[:, :kept]
-        random = random_of(seed, step, Purpose.DIFFUSION)
+        which = random_of(seed, step, StepPurpose.CAPTION).random(count)
+        dropped = random_of(seed, step, StepPurpose.CONDITION).random(count) < config.cond_drop_rate
+        mirrored = random_of(seed, step, StepPurpose.MIRROR).random(count) < recipe.mirror
+        places = random_of(seed, step, StepPurpose.KEPT).random((count, last)).argsort(1)[:, :kept]
+        random = random_of(seed, step, StepPurpose.DIFFUSION)
         steps = random.integers(0, 1000, (count, kept, draws))
         z = self.hart.tokenizer_config.z_channels
         noise = random.standard_normal((count, kept, draws, z), np.float32)
@@ -166,7 +166,7 @@ class TransformerTask:
         last, draws, z = config.patch_nums[-1] ** 2, config.diffusion_batch_mul, self.hart.tokenizer_config.z_channels
         for number, part in enumerate(np.array_split(rows, -(-len(rows) // LOOK_BATCH))):
             codes = Codes(self.validation.codes.indices[part], self.validation.codes.rest[part])
-            random = random_of(0, number, Purpose.DIFFUSION)
+            random = random_of(0, number, StepPurpose.DIFFUSION)
             yield self.make_batch(
                 codes,
                 self.validation.captions.of(part, np.zeros(len(part))),

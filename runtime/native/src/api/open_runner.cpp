@@ -24,8 +24,20 @@ std::unique_ptr<Runner> make_tensorrt_runner(const Bundle &bundle, const hart_ed
     static_cast<void>(options);
     throw Error(Status::engine, "bundle '" + bundle.manifest.name +
                                     "' was built for tensorrt, found a library without it; build the library where "
-                                    "NvInfer.h and cuda.h are, or the bundle for cpu");
+                                    "NvInferRuntime.h and cuda.h are, or the bundle for cpu");
 #endif
+}
+
+// The engine library that runs bundles for a target: a new target does not compile until it is decided here.
+hart_edge_engine engine_of(Target target) {
+    switch (target) {
+        case Target::cpu:
+        case Target::cuda: return HART_EDGE_ENGINE_ONNXRUNTIME;
+        case Target::tensorrt: return HART_EDGE_ENGINE_TENSORRT;
+        case Target::tensorrt_rtx: break;
+    }
+    throw Error(Status::engine, "this library runs bundles for cpu, cuda and tensorrt, found one for " +
+                                    std::string(word(target)) + "; use it from Python, or build for tensorrt");
 }
 
 }  // namespace
@@ -64,13 +76,7 @@ Starting start_library(const hart_edge_options &options) {
 std::unique_ptr<Runner> make_runner(const Bundle &bundle, Starting &library, const hart_edge_options &options,
                                     std::uint64_t memory) {
     const Target target = bundle.manifest.target.name;
-    if (target == Target::tensorrt_rtx) {
-        throw Error(Status::engine,
-                    "this library runs bundles for cpu, cuda and tensorrt, found one for tensorrt-rtx; use it from "
-                    "Python, or build for tensorrt");
-    }
-    const hart_edge_engine engine =
-        target == Target::tensorrt ? HART_EDGE_ENGINE_TENSORRT : HART_EDGE_ENGINE_ONNXRUNTIME;
+    const hart_edge_engine engine = engine_of(target);
     if (options.engine != HART_EDGE_ENGINE_AUTO && options.engine != engine) {
         throw Error(Status::engine, "engine: expected the one that runs bundles for " + std::string(word(target)) +
                                         ", found another; set HART_EDGE_ENGINE_AUTO");
@@ -80,7 +86,7 @@ std::unique_ptr<Runner> make_runner(const Bundle &bundle, Starting &library, con
                                         " bytes for this bundle's weights and buffers, found " +
                                         std::to_string(options.memory_limit) + "; raise it or build at int8");
     }
-    if (target == Target::tensorrt) return make_tensorrt_runner(bundle, options);
+    if (engine == HART_EDGE_ENGINE_TENSORRT) return make_tensorrt_runner(bundle, options);
     OnnxRuntimeOptions own;
     own.threads = options.threads;
     own.device = options.device;

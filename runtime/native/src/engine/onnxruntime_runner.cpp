@@ -9,9 +9,19 @@ namespace hart_edge {
 
 namespace {
 
-constexpr std::array<const char *, 2> PROVIDERS{"CPUExecutionProvider", "CUDAExecutionProvider"};  // indexed by Target
 // Bytes of keys and values from which a graph gets an arena; engines/onnxruntime/runner.py says why.
 constexpr std::int64_t ARENA_FROM = 1 << 24;
+
+// The name that ONNX Runtime gives to what computes for a target. open_runner.cpp sends it no bundle of engines.
+const char *provider_of(Target target) {
+    switch (target) {
+        case Target::cpu: return "CPUExecutionProvider";
+        case Target::cuda: return "CUDAExecutionProvider";
+        case Target::tensorrt:
+        case Target::tensorrt_rtx: break;
+    }
+    throw Error(Status::engine, "ONNX Runtime runs no bundles for " + std::string(word(target)) + "; build for cpu");
+}
 
 std::int64_t cache_bytes(const Plan &plan) {
     std::int64_t bytes = 0;
@@ -97,7 +107,7 @@ OnnxRuntimeRunner::~OnnxRuntimeRunner() {
 }
 
 void OnnxRuntimeRunner::use_provider(Target target, const OnnxRuntimeOptions &options) {
-    const std::string wanted = PROVIDERS[static_cast<std::size_t>(target)];
+    const std::string wanted = provider_of(target);
     const std::string before = name() + " does not name its providers (";
     char **names = nullptr;
     int count = 0;
