@@ -20,9 +20,9 @@ from starlette.responses import Response
 from hart_edge.server.answers import RefusedError, base64_of, json_response, unless_left
 from hart_edge.server.catalogue import Catalogue, Served
 from hart_edge.server.jobs import Cancelled, Done, Failed, Job, JobState
-from hart_edge.server.openai_api import another
+from hart_edge.server.options import MOST_PROMPT
 from hart_edge.server.schema import Schema
-from hart_edge.server.service import JSON, SEED_BOUND, Operation, Service, order_of, shared_settings
+from hart_edge.server.service import JSON, SEED_BOUND, Operation, Service, another, order_of, shared_settings
 
 SAMPLER = "HART"
 MOST_PICTURES = 16  # of a request, batch_size times n_iter
@@ -36,7 +36,7 @@ def txt2img_schema(catalogue: Catalogue) -> Schema:
         "type": "object",
         "required": ["prompt"],
         "properties": {
-            "prompt": {"type": "string", "minLength": 1, "maxLength": 32_000},
+            "prompt": {"type": "string", "minLength": 1, "maxLength": MOST_PROMPT},
             "negative_prompt": {"type": "string", "description": "without effect"},
             "seed": {"type": "integer", "minimum": -1, "maximum": SEED_BOUND, "description": "-1: drawn by lot"},
             "batch_size": {"type": "integer", "minimum": 1, "maximum": MOST_PICTURES},

@@ -55,8 +55,7 @@ def make_app(service: Service, failed: Callable[[EngineError], None] = lambda er
         try:
             yield
         finally:
-            await service.pool.drain(service.options.limits.drain)
-            await service.pool.close()
+            await service.close()
 
     routes = [
         Route(each.path, endpoint(service, each), methods=[each.method], name=each.handler.__name__)

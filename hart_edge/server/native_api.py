@@ -20,6 +20,7 @@ from hart_edge.server.answers import EventStream, RefusedError, base64_of, event
 from hart_edge.server.catalogue import Catalogue, Served
 from hart_edge.server.encoding import Encoding, Format
 from hart_edge.server.jobs import Cancelled, Done, Failed, Job, JobEvent, JobState, Position, Scale
+from hart_edge.server.options import MOST_PROMPT
 from hart_edge.server.schema import Schema
 from hart_edge.server.service import EVENTS, JSON, SEED_BOUND, Operation, Service, order_of, shared_settings
 
@@ -30,13 +31,13 @@ def scales_schema(catalogue: Catalogue) -> Schema:
         "type": "object",
         "required": ["prompt"],
         "properties": {
-            "prompt": {"type": "string", "minLength": 1, "maxLength": 32_000, "description": "what to draw"},
+            "prompt": {"type": "string", "minLength": 1, "maxLength": MOST_PROMPT, "description": "what to draw"},
             "bundle": {"type": "string", "description": "by default the first of GET /v1/capabilities"},
             "seed": {
                 "description": "left out: drawn by lot; its digits as a string keep it exact in JavaScript",
                 "anyOf": [
                     {"type": "integer", "minimum": 0, "maximum": SEED_BOUND},
-                    {"type": "string", "minLength": 1, "maxLength": 20, "pattern": "^[0-9]+$"},
+                    {"type": "string", "minLength": 1, "maxLength": 20, "pattern": "^[0-9]+$", "description": "digits"},
                 ],
             },
             "previews": {
@@ -203,7 +204,7 @@ async def capabilities(service: Service, _: Request) -> Response:
             "workers": options.workers,
             "body_bytes": limits.body,
             "header_bytes": limits.headers,
-            "prompt_characters": limits.prompt,
+            "prompt_characters": MOST_PROMPT,
             "pictures_a_request": 10,
             "pictures_kept": limits.kept,
         },

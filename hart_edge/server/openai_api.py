@@ -9,7 +9,6 @@ ignored.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -21,9 +20,10 @@ from hart_edge.errors import InputError
 from hart_edge.server.answers import EventStream, RefusedError, base64_of, event, json_response, unless_left
 from hart_edge.server.catalogue import Catalogue, Served
 from hart_edge.server.encoding import Encoding, Format
-from hart_edge.server.jobs import Cancelled, Done, Failed, Job, Order, Scale
+from hart_edge.server.jobs import Cancelled, Done, Failed, Job, Scale
+from hart_edge.server.options import MOST_PROMPT
 from hart_edge.server.schema import Schema
-from hart_edge.server.service import JSON, SEED_BOUND, Operation, Service, order_of, seed_after, shared_settings
+from hart_edge.server.service import JSON, SEED_BOUND, Operation, Service, another, order_of, shared_settings
 
 MOST_PICTURES, MOST_PARTIAL = 10, 3
 CREATED = 1728864000  # seconds since 1970: when the paper of HART appeared; bundles have no date of their own
@@ -31,12 +31,11 @@ CREATED = 1728864000  # seconds since 1970: when the paper of HART appeared; bun
 
 def generation_schema(catalogue: Catalogue) -> Schema:
     """The body of POST /v1/images/generations."""
-    longest = 32_000
     return {
         "type": "object",
         "required": ["prompt"],
         "properties": {
-            "prompt": {"type": "string", "minLength": 1, "maxLength": longest, "description": "what to draw"},
+            "prompt": {"type": "string", "minLength": 1, "maxLength": MOST_PROMPT, "description": "what to draw"},
             "model": {"type": "string", "description": "a bundle's name; any other name means the first bundle"},
             "n": {
                 "type": "integer",
@@ -92,11 +91,6 @@ async def generate(service: Service, request: Request) -> Response:
 
 
 QUALITY = {"auto": "high", "standard": "medium", "hd": "high"}
-
-
-def another(first: Order, number: int) -> Order:
-    """The order of a further picture of a request: its seed is `number` higher."""
-    return dataclasses.replace(first, metadata=dataclasses.replace(first.metadata, seed=seed_after(first, number)))
 
 
 async def pictures(request: Request, jobs: list[Job], as_url: bool) -> list[dict[str, Any]]:

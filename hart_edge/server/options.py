@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from hart_edge.errors import InputError
 
 LEAST_KEY = 16  # characters of an API key
+MOST_PROMPT = 32_000  # characters, as OpenAI has it; a pipe to an idle worker takes so many at once
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
@@ -19,7 +20,7 @@ HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 class Limits:
     """What a client may take. Times in seconds, sizes in bytes.
 
-    body, headers: of a request; prompt: characters; read: for a request to arrive whole, its headers and then its body;
+    body, headers: of a request; read: for a request to arrive whole, its headers and then its body;
     write: without a byte that the client takes; drain: for pictures that are being drawn when the server is told to
     end; stall: without a sign of a worker that draws, until it is taken for hung; kept: finished pictures that can
     still be fetched, and kept_bytes: of all of them.
@@ -27,7 +28,6 @@ class Limits:
 
     body: int = 2**20
     headers: int = 16 * 2**10
-    prompt: int = 32_000
     read: float = 10.0
     write: float = 30.0
     drain: float = 20.0

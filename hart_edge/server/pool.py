@@ -28,7 +28,7 @@ from hart_edge.server.worker import Broken, Draw, End, Ready, Report, Stop, Work
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 30.0  # seconds before a worker that never got ready is started again
-CLOSING = 5.0  # seconds for a worker to end by itself
+CLOSING = 2.0  # seconds for a worker to end by itself
 FIRST_GUESS = 1.0  # seconds of a picture, before one was drawn
 
 

@@ -73,6 +73,7 @@ async def _serve(service: Service, bound: socket.socket, started: Callable[[str]
     def end() -> None:
         nonlocal signalled
         signalled += 1
+        service.end_by(limits.drain)
         server.should_exit = True
         server.force_exit = signalled > 1
         if signalled > 1:

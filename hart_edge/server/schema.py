@@ -2,13 +2,14 @@
 
 In: bytes of a client. Out: a dictionary whose known fields are what their schemas say, or a RefusedError. The schemas
 use the part of JSON Schema that `fault` knows: type, enum, minimum, exclusiveMinimum, maximum, minLength, maxLength,
-items, properties.
+pattern (of the whole text), items, properties.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,6 +79,8 @@ def _text_fault(value: str, schema: Schema) -> str | None:
     least, most = schema.get("minLength", 0), schema.get("maxLength", math.inf)
     if not least <= len(value) <= most:
         return f"expected {least} to {most:,} characters, found {len(value):,}"
+    if "pattern" in schema and not re.fullmatch(schema["pattern"], value):
+        return f"expected {schema['description']}, found {_shown(value)}"
     return None
 
 

@@ -5,7 +5,10 @@ An Operation is a route with what the OpenAPI document says of it; the three API
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -48,6 +51,17 @@ class Service:
         )
         self.metrics = Metrics(self.pool)
         self.preferences = Preferences(catalogue.first.name)
+        self._end = math.inf  # the moment when what is still drawn is cut off
+
+    def end_by(self, seconds: float) -> None:
+        """From now on the server is ending; what was asked for has so long to be drawn."""
+        self._end = min(self._end, time.monotonic() + seconds)
+
+    async def close(self) -> None:
+        """Draw what was asked for, as long as there is time, and end the workers."""
+        self.end_by(self.options.limits.drain)
+        await self.pool.drain(max(0.0, self._end - time.monotonic()))
+        await self.pool.close()
 
     def _ended(self, job: Job, seconds: float) -> None:
         self.metrics.ended(job, seconds)
@@ -129,9 +143,10 @@ def order_of(served: Served, given: Mapping[str, Any], **more: Any) -> Order:
         raise RefusedError(400, str(error), param=name if name in ("prompt", "seed", *SETTINGS) else None) from error
 
 
-def seed_after(order: Order, number: int) -> int:
-    """The seed of the picture `number` places behind an order's."""
-    return (order.metadata.seed + number) % (SEED_BOUND + 1)
+def another(first: Order, number: int) -> Order:
+    """The order of a further picture of a request: its seed is `number` higher."""
+    seed = (first.metadata.seed + number) % (SEED_BOUND + 1)
+    return dataclasses.replace(first, metadata=dataclasses.replace(first.metadata, seed=seed))
 
 
 def shared_settings(catalogue: Catalogue) -> dict[str, Schema]:

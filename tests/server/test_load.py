@@ -1,4 +1,4 @@
-"""What a server needs while it is used: memory that does not grow, weights that workers share.
+"""What a server needs while it is used: memory that does not grow, and what workers share.
 
 A minute: python -m pytest -m slow tests/server/test_load.py. Figures of speed: python -m benchmarks.serve_load BUNDLE.
 """
@@ -50,8 +50,8 @@ def test_clients_that_leave_leave_nothing(words: Path, tmp_path: Path) -> None:
         assert server.metric("hart_edge_queue") == 0 and server.metric("hart_edge_drawing") == 0
 
 
-def test_weights_are_mapped_and_shared(int8_bundle: Path, tmp_path: Path) -> None:
-    """Two workers of the shipped model have the pages of its constants in common: they are mapped files."""
+def test_constants_are_mapped_and_shared(int8_bundle: Path, tmp_path: Path) -> None:
+    """Two workers of the shipped model have the pages of its constants in common: the file is mapped."""
     with serving(tmp_path / "two", int8_bundle, workers=2, load="load") as server:
         for seed in range(2):
             server.post("/v1/images/generations", {"prompt": "a red heart", "seed": seed})

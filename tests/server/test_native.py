@@ -24,6 +24,13 @@ def pixels(data: str) -> bytes:
     return Image.open(io.BytesIO(base64.b64decode(data))).tobytes()
 
 
+@pytest.mark.parametrize("seed", ["auto", "", "-1", "7\n", "\u0663", "9" * 20, "1" * 21, 1.5, True, [7], 2**64])
+def test_seeds_that_are_none(server: Server, seed: Any) -> None:
+    answer = server.post("/v1/jobs", {"prompt": PROMPT, "seed": seed})
+    assert answer.status == 400 and answer.json()["error"]["param"] == "seed"
+    assert answer.json()["error"]["message"].startswith("seed: expected ")
+
+
 def test_every_scale_is_an_event(server: Server, words: Path) -> None:
     answer = server.post("/v1/scales", {"prompt": PROMPT, "seed": "18446744073709551615", "top_k": 3})
     assert answer.status == 200 and answer.headers["content-type"].startswith("text/event-stream")
