@@ -79,6 +79,7 @@ def test_what_is_there_is_not_drawn_again(words: Path, capsys: pytest.CaptureFix
     assert {path.name for path in again} == {"000003.png", "000009.png"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_batch_that_was_killed_goes_on(words: Path, here: Path, number: int) -> None:
     assert batch(words) == 0

@@ -23,6 +23,8 @@ import hart_edge
 from tests.runtime.words_bundle import make_words_bundle
 from tests.server.running import Server, serving, until
 
+pytestmark = pytest.mark.long
+
 FOLDER = Path(__file__).parents[2] / "integrations" / "comfyui"
 KINDS = {"STRING": str, "INT": int, "FLOAT": float}
 

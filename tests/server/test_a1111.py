@@ -9,10 +9,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 import hart_edge
 from tests.server.running import Answer, Server, until
+
+pytestmark = pytest.mark.long
 
 BASIC = {"authorization": ""}  # what Open WebUI sends where no user and password are set
 

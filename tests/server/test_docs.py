@@ -12,6 +12,8 @@ import pytest
 from hart_edge.server.app import OPERATIONS
 from tests.server.running import ROOT, Server
 
+pytestmark = pytest.mark.long
+
 PAGE = (ROOT / "docs" / "server.md").read_text("utf-8")
 SHELL = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

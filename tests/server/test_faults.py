@@ -1,4 +1,7 @@
-"""Full queues, clients that leave, workers that die or hang, slow connections, and the end of the server."""
+"""Full queues, clients that leave, workers that die or hang, slow connections, and the end of the server.
+
+Three that only wait are slow: python -m pytest -m slow tests/server/test_faults.py, half a minute.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.server.running import ROOT, Server, children, serving, until
+
+pytestmark = pytest.mark.long
 
 SLOW = {"prompt": "w10"}
 
@@ -167,6 +172,7 @@ def test_a_shutdown_that_takes_too_long_is_cut_short(words: Path, tmp_path: Path
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(words: Path, tmp_path: Path) -> None:
     with serving(tmp_path / "twice", words, limits={"drain": 60.0}) as server:
         half_open(server, request("/v1/scales", b'{"prompt": "w12"}'))

@@ -13,6 +13,8 @@ import pytest
 from hart_edge.bundle.settings import SETTINGS
 from tests.server.running import Server
 
+pytestmark = pytest.mark.long
+
 FIELDS = (
     *("prompt", "model", "n", "size", "response_format", "output_format", "output_compression", "stream", "bundle"),
     *("partial_images", "background", "quality", "style", "moderation", "user", "seed", "previews", "format"),

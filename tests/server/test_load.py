@@ -13,6 +13,8 @@ import pytest
 from benchmarks.serve_load import Load, memory
 from tests.server.running import serving
 
+pytestmark = pytest.mark.long
+
 GROWTH = 8.0  # MiB of all processes together
 
 

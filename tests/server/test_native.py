@@ -17,6 +17,8 @@ from hart_edge.runtime.picture_metadata import read_metadata
 from hart_edge.server.app import OPERATIONS
 from tests.server.running import Server, serving, until
 
+pytestmark = pytest.mark.long
+
 PROMPT = "w1 w2"
 
 

@@ -17,6 +17,8 @@ import hart_edge
 from hart_edge.runtime.picture_metadata import KEYWORD
 from tests.server.running import Server, serving
 
+pytestmark = pytest.mark.long
+
 PROMPT = "w1 w2"
 
 

@@ -20,6 +20,8 @@ from hart_edge.server.options import Limits, ServerOptions, read_api_key
 from tests.server.odd_pipeline import SECRET
 from tests.server.running import ROOT, Server, serving, started
 
+pytestmark = pytest.mark.long
+
 KEY = "0123456789abcdef0123"
 
 
