@@ -23,7 +23,7 @@ from torch import Tensor
 from hart_edge.bundle.limits import peak_memory
 from hart_edge.bundle.target import Target
 from hart_edge.engines.onnxruntime.library import PROVIDERS, load_library, run_options, session_options
-from hart_edge.export.graphs import GraphModule, spec
+from hart_edge.export.graph_module import GraphModule, spec
 from hart_edge.export.onnx_export import export_graph
 from hart_edge.export.unconditional import attend, key_bias
 from hart_edge.reference.config import TokenizerConfig, TransformerConfig

@@ -35,6 +35,9 @@ class Scheme(StrEnum):
     U8S8 = "static U8S8 Q/DQ"
     # The same, with ranges computed at run time, and for matrix products only.
     DYNAMIC = "dynamic U8S8"
+    # INT4 weights with a scale and a zero point per block of 32, embeddings in INT8: MatMulNBits of ONNX Runtime, which
+    # quantises activations to INT8 as it multiplies.
+    INT4_BLOCKS = "INT4 weights in blocks of 32, INT8 activations a block, INT8 embeddings"
     # INT8 activations and weights with zero points of 0: the operands of tensor cores; float16 around them.
     S8S8 = "static S8S8 Q/DQ, float16 elsewhere"
 
@@ -65,6 +68,8 @@ class Scheme(StrEnum):
         """The smallest type that it holds weights in."""
         if self is Scheme.FLOAT32:
             return Precision.FP32
+        if self is Scheme.INT4_BLOCKS:
+            return Precision.INT4
         is_fp16 = self in (Scheme.FLOAT16_WEIGHTS, Scheme.FLOAT16, Scheme.FLOAT16_PRODUCTS)
         return Precision.FP16 if is_fp16 else Precision.INT8
 
@@ -78,6 +83,9 @@ class Int8Scheme(StrEnum):
     WEIGHTS = "weights"  # in float32: only weights are INT8
 
 
+# Bytes of a text model's weights in float32 from which on they are not held so, as INT8 weights are in float32
+# arithmetic: it would take more memory than all else together.
+NEVER_FLOAT32 = 2**31
 ALWAYS_FLOAT32 = frozenset({"tokens", "latent", "embed"})
 # They run once a picture, and INT8 activations would be too coarse for them: the decoder would show grain on plain
 # areas, and the encoder would choose other codes.
@@ -94,6 +102,8 @@ def scheme_of(component: str, precision: Precision, traits: GraphTraits, archite
     """The scheme of a component. traits: of the target's graphs; architectures: of the GPUs of its engines, if any."""
     if traits.fp16_tensors:
         return _fp16_tensor_scheme(component, precision, traits, architectures)
+    if precision is Precision.INT4:
+        return Scheme.INT4_BLOCKS
     if precision is Precision.FP32 or component in ALWAYS_FLOAT32:
         return Scheme.FLOAT32
     if precision is Precision.FP16:
@@ -103,13 +113,16 @@ def scheme_of(component: str, precision: Precision, traits: GraphTraits, archite
     return Scheme.U8S8
 
 
-def candidates(scheme: Scheme, wanted: Int8Scheme) -> tuple[Scheme, ...]:
+def candidates(scheme: Scheme, wanted: Int8Scheme, *, float32: bool = True) -> tuple[Scheme, ...]:
     """The schemes that a component could have, the one that takes the most memory last.
 
-    scheme: what scheme_of gives the component; wanted: what the user asked for.
+    scheme: what scheme_of gives the component; wanted: what the user asked for; float32: whether memory may hold its
+    weights in float32.
     """
     if scheme is not Scheme.U8S8:
         return (scheme,)
+    if wanted is Int8Scheme.MEASURED and not float32:
+        return (Scheme.U8S8, Scheme.DYNAMIC)
     return {
         Int8Scheme.MEASURED: (Scheme.U8S8, Scheme.DYNAMIC, Scheme.INT8_WEIGHTS),
         Int8Scheme.STATIC: (Scheme.U8S8,),

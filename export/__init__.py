@@ -4,7 +4,9 @@ chain.py          build() and calibrate_checkpoint(): the stages, one after the 
 stages/           the stages of a build, each a function from results to a result
 options.py        what a build is asked for, and what it tells while it runs
 tools.py          the functions that a build does its work with, for tests to replace
-graphs.py         one traceable module per graph, and its specification
+graph_module.py   what every traceable graph is: a module, and the specification of its inputs and outputs
+graphs.py         one traceable module per graph
+text_graph.py     that of the text model, with the instruction as a constant
 unconditional.py  the unconditional branch of scale 0, which depends on no prompt
 onnx_export.py    traces a module into an ONNX model
 stamp.py          copies the first block of a traced transformer for every other one

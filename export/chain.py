@@ -1,6 +1,6 @@
 """A build: a checkpoint becomes a bundle, by a chain of stages, each a function from results to a result.
 
-    read -> trace -> record -> (calibrate) -> decide -> write -> check -> finish
+    read -> trace -> prove -> record -> (calibrate) -> decide -> write -> check -> finish
 
 Every graph is compared with the reference twice, as traced and as written, before anything takes its name.
 """
@@ -22,6 +22,7 @@ from hart_edge.export.stages.context import open_context
 from hart_edge.export.stages.decide import decide
 from hart_edge.export.stages.engines import build_for_engines
 from hart_edge.export.stages.finish import finish
+from hart_edge.export.stages.prove import prove
 from hart_edge.export.stages.read import read
 from hart_edge.export.stages.record import record
 from hart_edge.export.stages.trace import trace
@@ -50,6 +51,7 @@ def build_graphs(options: BuildOptions, progress: Progress, tools: Tools) -> Man
         with tempfile.TemporaryDirectory(prefix="scratch-", dir=writer.folder) as scratch:
             found = read(context)
             traced = trace(context, found, Path(scratch))
+            prove(context, traced)
             recording = record(context, traced, Path(scratch) / "calls")
             check_traced(context, traced, recording)
             ranges = calibrate(context, found, traced)
@@ -69,6 +71,7 @@ def calibrate_checkpoint(
     context = open_context(options, progress, tools)
     found = read(context)
     traced = trace(context, found, scratch)
+    prove(context, traced)
     traced.source.free_weights()
     ranges = calibrate(context, found, traced)
     assert ranges is not None  # of precision int8

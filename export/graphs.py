@@ -9,13 +9,13 @@ of them unconditional; later R = 2B and U = B, with M cached.
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from hart_edge.bundle.manifest import Dtype, TensorSpec
+from hart_edge.export.graph_module import GraphModule, spec
+from hart_edge.export.text_graph import TextModelGraph
 from hart_edge.export.unconditional import attend_branches, compute_unconditional_branch, key_bias, to_rows
 from hart_edge.reference.hart import HART
 from hart_edge.reference.quantizer import resize, to_map, to_tokens
@@ -24,46 +24,6 @@ from hart_edge.reference.text_model import TextModel
 from hart_edge.reference.transformer import context_rotary, visual_rotary
 
 ROTARY = ("rope_cos", "rope_sin")
-
-
-class GraphModule(nn.Module):
-    """A module whose forward takes and returns tensors in the order of its specification."""
-
-    name: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    blocks = 1  # that are alike and follow one another
-    fused = False  # whether attention is traced as ONNX Runtime's one operator (export/unconditional.py)
-
-    @property
-    def named_inputs(self) -> int:
-        """How many inputs forward names; the others arrive in its *rest."""
-        parameters = inspect.signature(self.forward).parameters.values()
-        return sum(parameter.kind is not parameter.VAR_POSITIONAL for parameter in parameters)
-
-    def first_block(self) -> GraphModule | None:
-        """The same with only the first of its blocks, where it has more of them (export/stamp.py)."""
-        return None
-
-
-def spec(name: str, *shape: int | str, dtype: str = "float32") -> TensorSpec:
-    return TensorSpec(name, Dtype(dtype), shape)
-
-
-class TextModelGraph(GraphModule):
-    name = "text_model"
-
-    def __init__(self, text_model: TextModel, context_tokens: int, context_dim: int) -> None:
-        super().__init__()
-        self.text_model = text_model
-        self.inputs = (spec("input_ids", "B", context_tokens, dtype="int64"),)
-        self.outputs = (
-            spec("context", "B", context_tokens, context_dim),
-            spec("context_mask", "B", context_tokens, dtype="bool"),
-        )
-
-    def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.text_model(input_ids))
 
 
 class ContextGraph(GraphModule):

@@ -22,13 +22,14 @@ from torch.export import Dim
 
 from hart_edge.bundle.manifest import TensorSpec
 from hart_edge.errors import BuildError
-from hart_edge.export.graphs import GraphModule
+from hart_edge.export.graph_module import GraphModule
 from hart_edge.export.stamp import stamp_blocks
 
 OPSET = 20
 # Sizes that no two symbols share and that hold the specifications' relations (n = p * p, m = q * q, t > n, R = B + U).
 EXAMPLE_SIZES = {"B": 4, "2B": 8, "R": 6, "U": 2, "n": 9, "t": 11, "N": 14, "M": 7, "p": 3, "q": 5, "m": 25}
 LARGEST = 2**17
+TRANSPOSED = ".T"  # what follows the name of a weight that a graph holds transposed
 BESIDE_FROM = 1024  # bytes of a tensor that is written beside the graph
 
 
@@ -87,7 +88,7 @@ def _name_transposes(model: onnx_ir.Model) -> None:
     taken = {value.name for node in model.graph for value in node.outputs}
     for node in model.graph:
         weight = node.inputs[0] if node.op_type == "Transpose" else None
-        if weight is not None and weight.is_initializer() and (name := f"{weight.name}.T") not in taken:
+        if weight is not None and weight.is_initializer() and (name := f"{weight.name}{TRANSPOSED}") not in taken:
             node.outputs[0].name = name
             taken.add(name)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hart_edge.bundle.manifest import Precision, Target
+from hart_edge.bundle.plan import WHOLE
 from hart_edge.bundle.quality import LIMITS, Limits
 from hart_edge.bundle.settings import DEFAULTS, Settings, refusal
 from hart_edge.calib.calibrate.range_rules import RangeRule
@@ -27,6 +28,9 @@ FUSED_FROM = 2**27
 class BuildOptions:
     """What to build. checkpoint: its folder, or the name of a preset, which is built with random weights.
 
+    with_text_model: build a preset with a text model of the published shape;
+    text_precision: of the text model, None for that of all else;
+    instruction: the text that the text model reads in front of every prompt, "" for none, None for the checkpoint's;
     settings: how the bundle draws codes unless a caller asks otherwise, without what stays the checkpoint's own.
     int8_budget: how far the transformer's logits may diverge from the reference's at any scale before layers are taken
     out of INT8, in nats, None for what the limits allow; excluded: patterns of weights that stay out of INT8.
@@ -40,6 +44,9 @@ class BuildOptions:
     out: Path
     precision: Precision = Precision.INT8
     target: Target = Target.CPU
+    instruction: str | None = None
+    with_text_model: bool = False
+    text_precision: Precision | None = None
     settings: Settings = field(default_factory=Settings)
     prompts: Path | None = None
     contexts: Path | None = None
@@ -63,6 +70,13 @@ class BuildOptions:
             wrong = None if value is None else refusal(name, value)
             if wrong is not None:
                 raise BuildError(f"{name}: {wrong}")
+        if self.text_precision is Precision.INT4 and self.target is not Target.CPU:
+            raise BuildError(
+                f"--text-precision int4: expected target cpu, found {self.target}: 4-bit weights are one operator of "
+                "ONNX Runtime on CPUs; take int8 or fp16"
+            )
+        if self.precision not in WHOLE:
+            raise BuildError(f"--precision: expected one of {', '.join(WHOLE)}, found {self.precision}")
         if self.int8_budget is not None and not self.int8_budget >= 0:
             raise BuildError(f"int8_budget: expected nats, 0 or more, found {self.int8_budget!r}")
 

@@ -26,7 +26,7 @@ from hart_edge.bundle.manifest import (
     lifetimes,
 )
 from hart_edge.bundle.settings import NAMES, PER_SCALE
-from hart_edge.export.graphs import GraphModule
+from hart_edge.export.graph_module import GraphModule
 from hart_edge.reference.hart import HART
 from hart_edge.reference.quantizer import downsample_matrix, upsample_matrix
 from hart_edge.reference.transformer import scale_coordinates

@@ -6,14 +6,16 @@ parity; calibration runs the same loop with instrumented graphs (calib/calibrate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hart_edge.bundle.plan import Plan
-from hart_edge.export.graphs import GraphModule
+from hart_edge.bundle.plan import ComponentName, Plan
+from hart_edge.bundle.program import buffer_shape
+from hart_edge.export.graph_module import GraphModule
+from hart_edge.runtime.kept_contexts import Known
 from hart_edge.runtime.loop import Array, Buffers, Fill, Runner, execute
 
 # Sees a call of a graph: its name, its inputs and the outputs that were wanted. Arrays may be views of a KV cache, to
@@ -21,12 +23,29 @@ from hart_edge.runtime.loop import Array, Buffers, Fill, Runner, execute
 Observe = Callable[[str, Mapping[str, Array], Mapping[str, Array]], None]
 
 
-def run_plan(plan: Plan, runner: Runner, fill: Fill, batch: int = 1) -> Array:
-    """Execute a plan whole. Returns the image (B, 3, H, W), float32 in [0, 1]."""
+def run_plan(plan: Plan, runner: Runner, fill: Fill, batch: int = 1, known: Known | None = None) -> Array:
+    """Execute a plan whole, but for steps that compute what is known. Returns the image (B, 3, H, W), float32 in
+    [0, 1]."""
     buffers = Buffers(plan, batch, fill, frozenset({"image"}))
-    for _ in execute(plan, runner, buffers):
+    for _ in execute(plan, runner, buffers, known=known):
         pass
     return buffers["image"]
+
+
+def run_text_model(plan: Plan, runner: Runner, fill: Fill) -> Known:
+    """Execute the text model's step alone, where there is one: what it leaves.
+
+    A build runs it on all prompts before anything else, so that its weights leave memory before the loop's come.
+    """
+    made: dict[str, Array] = {}
+    for step in plan.steps:
+        if step.graph is not ComponentName.TEXT_MODEL:
+            continue
+        inputs = {tensor: fill(name, plan.buffers[name]) for tensor, name in step.inputs.items()}
+        for name in step.outputs.values():
+            made[name] = np.empty(buffer_shape(plan.buffers[name], 1), plan.buffers[name].dtype.value)
+        runner.run(step.graph, inputs, {tensor: made[name] for tensor, name in step.outputs.items()})
+    return made
 
 
 class ReferenceRunner:
@@ -40,11 +59,21 @@ class ReferenceRunner:
         self.graphs, self.observe = graphs, observe
         self._handed_on = frozenset(tensor.name for module in graphs.values() for tensor in module.inputs)
         self._views: dict[str, Tensor] = {}  # by tensor, the last of each
+        self._read: dict[bytes, tuple[Tensor, ...]] = {}  # what the text model made of prompts, by their ids
+
+    def read_ahead(self, prompts: Sequence[Array]) -> None:
+        """Run the text model on prompts, (1, T) int64 each, before the loop comes to them; it is not needed again."""
+        module = self.graphs["text_model"]
+        with torch.no_grad():
+            for ids in prompts:
+                self._read[ids.tobytes()] = tuple(module(torch.from_numpy(ids)))
 
     def run(self, graph: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         module = self.graphs[graph]
+        ahead = self._read.get(inputs["input_ids"].tobytes()) if graph == "text_model" else None
         with torch.no_grad():
-            results = module(*(self._input(tensor.name, inputs[tensor.name]) for tensor in module.inputs))
+            given = (self._input(tensor.name, inputs[tensor.name]) for tensor in module.inputs)
+            results = module(*given) if ahead is None else ahead
         for tensor, result in zip(module.outputs, results, strict=True):
             if tensor.name in outputs:
                 outputs[tensor.name][...] = result.numpy()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx_ir
 from onnx_ir.tensor_adapters import TorchTensor
 
-from hart_edge.export.graphs import GraphModule
+from hart_edge.export.graph_module import GraphModule
 
 FIRST = "0"  # the part of a name that says to which block something belongs, as in transformer.blocks.0 and past_key.0
 

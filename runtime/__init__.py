@@ -7,6 +7,7 @@ picture_metadata.py  how a picture was drawn, in its PNG file
 random.py            the one stream of randomness
 fill.py              fills inputs, settings, constants and noise
 turns.py             one picture at a time, where a pipeline can draw no more
+kept_contexts.py     the contexts of the last prompts, which need no text model again
 loop.py              the loop: executes the plan, step by step
 allocator.py         gives freed memory back to the system
 """

@@ -46,6 +46,14 @@ class DeviceRunner(Protocol):
 
 
 @runtime_checkable
+class KnowingRunner(Protocol):
+    """Such a runner that can be given what steps would compute, and gives back what they did."""
+
+    def begin_knowing(self, fill: Fill, known: Mapping[str, Array], wanted: frozenset[str]) -> Pass:
+        """known: values that need not be computed; wanted: values that the pass can read once a scale is done."""
+
+
+@runtime_checkable
 class Unloader(Protocol):
     """A runner that can unload a graph and load it again."""
 
@@ -102,6 +110,10 @@ class Buffers:
             self._arrays[name] = block[begin : begin + sizes[name]].view(each.dtype.value).reshape(shapes[name])
             begin += aligned(sizes[name])
 
+    def give(self, name: str, array: Array) -> None:
+        """A buffer whose step need not run. No step writes it, so the array may be the caller's."""
+        self._arrays[name] = array
+
     def release(self, index: int, step: Step) -> None:
         """Drop the arrays that no later step touches."""
         for name in touched(step, self._plan.buffers) - self._keep:
@@ -109,13 +121,24 @@ class Buffers:
                 del self._arrays[name]
 
 
-def execute(plan: Plan, runner: Runner, buffers: Buffers, done: Callable[[int], None] | None = None) -> Iterator[int]:
+def execute(
+    plan: Plan,
+    runner: Runner,
+    buffers: Buffers,
+    done: Callable[[int], None] | None = None,
+    known: Mapping[str, Array] | None = None,
+) -> Iterator[int]:
     """Run every step; yields the number of each scale as it is done, when its f_hat can be decoded.
 
     The decoder is the last step, so the picture is there when the iteration ends. Closing the iterator stops it.
-    done: called with the index of every step that has run.
+    done: called with the index of every step that has run; known: values, a step that computes no others is left out.
     """
+    given = known or {}
     for index, step in enumerate(plan.steps):
+        if is_known(step, given):
+            for name in step.outputs.values():
+                buffers.give(name, given[name])
+            continue
         inputs = {tensor: buffers.source(name) for tensor, name in step.inputs.items()}
         outputs = {tensor: buffers.target(name) for tensor, name in step.outputs.items()}
         runner.run(step.graph, inputs, outputs)
@@ -127,17 +150,32 @@ def execute(plan: Plan, runner: Runner, buffers: Buffers, done: Callable[[int], 
         buffers.release(index, step)
 
 
+def is_known(step: Step, known: Mapping[str, Array]) -> bool:
+    """Whether a step computes nothing but what is known."""
+    return bool(known) and all(name in known for name in step.outputs.values())
+
+
 class HostPass:
     """A picture drawn by a Runner, in arrays of this process."""
 
-    def __init__(self, plan: Plan, runner: Runner, fill: Fill, *, low_memory: bool = False) -> None:
-        """low_memory: unload every graph after its last step, where the runner can."""
-        self._plan, self._runner = plan, runner
-        self._buffers = Buffers(plan, 1, fill, frozenset({"pixels", "finite"}))
+    def __init__(
+        self,
+        plan: Plan,
+        runner: Runner,
+        fill: Fill,
+        *,
+        low_memory: bool = False,
+        known: Mapping[str, Array] | None = None,
+        wanted: frozenset[str] = frozenset(),
+    ) -> None:
+        """low_memory: unload every graph after its last step, where the runner can; known: values that need not be
+        computed; wanted: values that can be read until the end."""
+        self._plan, self._runner, self._known = plan, runner, known
+        self._buffers = Buffers(plan, 1, fill, frozenset({"pixels", "finite"}) | wanted)
         self._unloader = runner if low_memory and isinstance(runner, Unloader) else None
 
     def scales(self) -> Iterator[int]:
-        return execute(self._plan, self._runner, self._buffers, self._done)
+        return execute(self._plan, self._runner, self._buffers, self._done, self._known)
 
     def read(self, name: str) -> Array:
         return self._buffers[name]

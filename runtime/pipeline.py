@@ -19,11 +19,13 @@ from PIL import Image
 
 from hart_edge.bundle.manifest import ComponentName
 from hart_edge.bundle.memory import MemoryRules, shortage_told
+from hart_edge.bundle.program import buffer_shape
 from hart_edge.bundle.settings import Sampling, Settings
 from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import BundleError, EngineError, GenerationError, InputError, bordered
 from hart_edge.runtime.fill import fill_with
-from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Pass, Runner
+from hart_edge.runtime.kept_contexts import KeptContexts, Known
+from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, KnowingRunner, Pass, Runner, Unloader
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer, tokenizer_of
 from hart_edge.runtime.settings import check_seeds, check_settings, explained
 from hart_edge.runtime.turns import Turns
@@ -121,6 +123,7 @@ class Pipeline:
         self._memory, self._reopen = memory, reopen
         self._turns = Turns() if low_memory or isinstance(runner, DeviceRunner) else None
         self._tokenizer: PromptTokenizer | None = None
+        self._kept = KeptContexts(self.manifest.plan)
 
     def __reduce__(self) -> tuple[Callable[[], Pipeline], tuple[()]]:
         if self._reopen is None:
@@ -237,6 +240,41 @@ class Pipeline:
         return Reconstruction(given, self.decode(latent), self.decode(f_hat), codes[0])
 
     @drawing
+    def encode(self, prompt: str) -> Context:
+        """What the text model makes of a prompt: the Context that a bundle without one draws from.
+
+        Raises InputError for a prompt that cannot be used, and where this bundle holds no text model; else as
+        generate().
+        """
+        if self.manifest.tokenizer is None:
+            raise InputError(
+                f"bundle {self.manifest.name!r} holds no text model: expected one that reads prompts; build it from a "
+                "checkpoint with text_model/"
+            )
+        inputs = self._inputs(prompt)
+        with nullcontext() if self._turns is None else self._turns.drawing():
+            self.bundle.require_unwritten()
+            known = self._kept.find(inputs)
+            if known is None:
+                with self._at_work():
+                    known = self._read_prompt(inputs)
+                self.bundle.require_unwritten()
+                self._kept.keep(inputs, known)
+        return Context(known["context"][0].copy(), known["context_mask"][0].copy())
+
+    def _read_prompt(self, inputs: dict[str, Array]) -> Known:
+        """Run the text model's step alone."""
+        plan = self.manifest.plan
+        (step,) = (step for step in plan.steps if step.graph is ComponentName.TEXT_MODEL)
+        made = {name: np.empty(buffer_shape(plan.buffers[name], 1), plan.buffers[name].dtype.value)
+                for name in step.outputs.values()}  # fmt: skip
+        given = {tensor: inputs[name] for tensor, name in step.inputs.items()}
+        self.runner.run(step.graph, given, {tensor: made[name] for tensor, name in step.outputs.items()})
+        if self.low_memory and isinstance(self.runner, Unloader):
+            self.runner.unload(step.graph)
+        return made
+
+    @drawing
     def decode(self, f_hat: NDArray[np.float32]) -> Image.Image:
         """f_hat: (1, Z, P, P) float32 -> picture"""
         side = self.manifest.image_size
@@ -289,9 +327,13 @@ class Pipeline:
         with nullcontext() if self._turns is None else self._turns.drawing():
             self.bundle.require_unwritten()
             with self._at_work():
-                drawing = self._begin(self._fill(inputs, seed, sampling))
+                known = self._kept.find(inputs)
+                drawing = self._begin(self._fill(inputs, seed, sampling), known)
             finished = drawing.scales()
             while (scale := self._next(finished)) is not None:
+                if scale == 0 and known is None and self._keeps:
+                    with self._at_work():
+                        self._kept.keep(inputs, {name: drawing.read(name) for name in self._kept.names})
                 if previews and scale < scales - 1:
                     with self._at_work():
                         f_hat = drawing.read(f"f_hat.{scale}")
@@ -313,10 +355,20 @@ class Pipeline:
         with shortage_told(self.manifest, self._memory, low_memory=self.low_memory), turn:
             yield
 
-    def _begin(self, fill: Fill) -> Pass:
+    @property
+    def _keeps(self) -> bool:
+        """Whether a pass can give back what the text model made."""
+        able = isinstance(self.runner, KnowingRunner) or not isinstance(self.runner, DeviceRunner)
+        return able and bool(self._kept.names)
+
+    def _begin(self, fill: Fill, known: Known | None) -> Pass:
+        wanted = self._kept.names if known is None else frozenset()
+        if isinstance(self.runner, KnowingRunner) and self._keeps:
+            return self.runner.begin_knowing(fill, known or {}, wanted)
         if isinstance(self.runner, DeviceRunner):
             return self.runner.begin(fill)
-        return HostPass(self.manifest.plan, self.runner, fill, low_memory=self.low_memory)
+        plan, low_memory = self.manifest.plan, self.low_memory
+        return HostPass(plan, self.runner, fill, low_memory=low_memory, known=known, wanted=wanted)
 
     def _last(self, events: Iterator[Event]) -> Image.Image:
         image = [event for event in events][-1].image

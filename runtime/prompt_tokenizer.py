@@ -6,6 +6,7 @@ First step on the device. Source of the padding rules: HART's published pipeline
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,16 @@ class PromptTruncatedWarning(UserWarning):
 class PromptTokenizer:
     """A tokenizer.json with the padding that the transformer expects."""
 
-    def __init__(self, definition: str, *, length: int, pad_token_id: int, padding_side: str) -> None:
-        """definition: text of a tokenizer.json; length: T, tokens of the context."""
+    def __init__(
+        self, definition: str, *, length: int, pad_token_id: int, padding_side: str, embeddings: int | None = None
+    ) -> None:
+        """definition: text of a tokenizer.json; length: T, tokens of the context; embeddings: how many ids the text
+        model knows, None where that is not told."""
         self._tokenizer = _parse(definition)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.length, self.pad_token_id, self.padding_side = length, pad_token_id, padding_side
+        self.embeddings = embeddings
 
     @classmethod
     def padding_with(cls, definition: str, *, length: int, pad_token: str | None, padding_side: str) -> PromptTokenizer:
@@ -49,11 +54,15 @@ class PromptTokenizer:
         """Ids of a text, neither padded nor cut."""
         return list(self._tokenizer.encode(text).ids)
 
+    def vocabulary(self) -> Mapping[str, int]:
+        """Every token's id, those that were added later too."""
+        return dict(self._tokenizer.get_vocab(with_added_tokens=True))
+
     def encode(self, prompt: object) -> NDArray[np.int64]:
         """Ids of a prompt: (1, T) int64, padded on padding_side.
 
         A prompt of more than T tokens keeps its first T and warns with PromptTruncatedWarning. Raises InputError
-        when the prompt is not a string, or holds nothing to draw.
+        when the prompt is not a string, holds nothing to draw, or a token that the text model does not know.
         """
         if not isinstance(prompt, str):
             raise InputError(f"prompt: expected a string, found {type(prompt).__name__}; pass the text to draw")
@@ -73,6 +82,11 @@ class PromptTokenizer:
                 stacklevel=2,
             )
             ids = ids[: self.length]
+        if self.embeddings is not None and max(ids) >= self.embeddings:
+            raise InputError(
+                f"prompt: expected token ids below {self.embeddings}, which the text model knows, found {max(ids)}; "
+                "use other words, or rebuild the bundle with the text model's own tokenizer"
+            )
         padded = np.full((1, self.length), self.pad_token_id, np.int64)
         start = self.length - len(ids) if self.padding_side == "left" else 0
         padded[0, start : start + len(ids)] = ids
@@ -91,6 +105,7 @@ def tokenizer_of(bundle: Bundle) -> PromptTokenizer | None:
         length=bundle.manifest.context_tokens,
         pad_token_id=found.pad_token_id,
         padding_side=found.padding_side,
+        embeddings=found.embeddings,
     )
 
 

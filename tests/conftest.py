@@ -24,7 +24,7 @@ from hart_edge.calib.scheme import Int8Scheme
 from hart_edge.cli.build import run as run_build
 from hart_edge.cli.main import build_parser, guarded, main, parser
 from hart_edge.export.chain import build
-from hart_edge.export.graphs import GraphModule
+from hart_edge.export.graph_module import GraphModule
 from hart_edge.export.onnx_export import export_graph
 from hart_edge.export.options import BuildOptions
 from hart_edge.export.tools import Tools

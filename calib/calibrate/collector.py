@@ -90,6 +90,11 @@ class Collector:
                 )
             statistics.call(index).add(low, high, mean, rows, chance.random(ROWS))
 
+    def begin_again(self, done: str) -> None:
+        """From the first prompt, with other graphs: the graph `done` has seen all of them, and leaves memory."""
+        self.prompts = 0
+        self._graphs.unload(done)
+
     def end_prompt(self) -> None:
         self.prompts += 1
         self._calls.clear()

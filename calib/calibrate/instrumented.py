@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from hart_edge.engines.base import Arrays, EngineLibrary, Session
+from hart_edge.runtime.allocator import return_freed_memory
 
 
 class InstrumentedGraphs:
@@ -39,6 +40,11 @@ class InstrumentedGraphs:
         for name, array in outputs.items():
             array[...] = found[name]
         return found
+
+    def unload(self, graph: str) -> None:
+        """Give a graph's memory back; its next run opens it again."""
+        self._sessions.pop(graph, None)
+        return_freed_memory()
 
     def close(self) -> None:
         self._sessions.clear()

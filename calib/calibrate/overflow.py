@@ -56,6 +56,10 @@ class OverflowWatch:
             magnitude = max(map(abs, extremes)) if np.isfinite(extremes).all() else np.inf
             self.largest[graph][name] = max(before, magnitude)
 
+    def unload(self, graph: str) -> None:
+        """Give the memory of a graph back that has seen all prompts."""
+        self._graphs.unload(graph)
+
     def wide(self) -> dict[str, frozenset[str]]:
         """Per graph the tensors that came nearer to the largest number of FP16 than the margin allows."""
         return {

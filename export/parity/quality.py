@@ -19,7 +19,7 @@ from torch import Tensor
 from hart_edge.bundle.manifest import Quality, ScaleQuality
 from hart_edge.calib.select.logits import LogitError, compare_logits
 from hart_edge.errors import ParityError
-from hart_edge.export.graphs import GraphModule
+from hart_edge.export.graph_module import GraphModule
 
 
 class QualityFigures:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hart_edge.bundle.plan import ComponentName
 from hart_edge.calib.scheme import PAST_CACHE
 from hart_edge.export.run_plan import Observe
 
@@ -82,10 +83,13 @@ class Recording:
         return [call for prompt in self.prompts[prompts] for call in prompt if call.graph == graph]
 
     def show(self, observe: Observe, prompts: slice = ALL) -> None:
-        """Show every call once more, in order, for all prompts or some."""
-        for prompt in self.prompts[prompts]:
-            for call in prompt:
-                observe(call.graph, call.inputs, call.outputs)
+        """Show every call once more, for all prompts or some: those of the text model, whose graph may be the largest,
+        before all others, so that it is opened once; then prompt by prompt in order."""
+        shown = self.prompts[prompts]
+        first = [call for prompt in shown for call in prompt if call.graph == ComponentName.TEXT_MODEL]
+        then = [call for prompt in shown for call in prompt if call.graph != ComponentName.TEXT_MODEL]
+        for call in (*first, *then):
+            observe(call.graph, call.inputs, call.outputs)
 
 
 class Recorder:

@@ -3,6 +3,7 @@
 context.py      what every stage is given besides: options, engine library, tools, and whom to tell
 read.py         a checkpoint and the inputs that its graphs are run on
 trace.py        every graph as an ONNX file, and the plan
+prove.py        the weights in the graphs against the files of the checkpoint, tensor by tensor
 record.py       the reference's calls on the parity prompts
 calibrate.py    the ranges of INT8
 decide.py       what every component becomes

@@ -56,8 +56,13 @@ def collect_statistics(
     """Statistics of every tensor that INT8 would hold, per graph."""
     paths = traced.paths
     with Collector(paths, {name: calibrated_scheme(name) for name in paths}, library) as collector:
-        for index, one in enumerate(inputs):
-            traced.draw(collector, one, FIRST_SEED + index)
+        contexts = []
+        for one in inputs:
+            contexts.append(traced.read_prompt(collector, one))
+            collector.end_prompt()
+        collector.begin_again("text_model")
+        for index, (one, known) in enumerate(zip(inputs, contexts, strict=True)):
+            traced.draw(collector, one, FIRST_SEED + index, known)
             collector.end_prompt()
     return collector.statistics
 

@@ -65,7 +65,7 @@ def check(
         recording.show(check)
         require_observed(check)
         quality = figures.quality()
-        breach = context.tools.judge(quality, limits, source.model.patch_nums, logits=source.tokenizer is not None)
+        breach = context.tools.judge(quality, limits, source.model.patch_nums, logits=source.has_likely_codes)
         if breach is not None:
             exact = _inputs_at(traced.plan, recording, breach, figures.worst_input(breach.scale))
             feeds = check.feeds(breach.graph, exact)

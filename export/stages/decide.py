@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hart_edge.bundle.manifest import TensorSpec
+from hart_edge.bundle.manifest import ComponentName, Precision, TensorSpec
 from hart_edge.calib.calibrate.ranges import CalibratedRanges
 from hart_edge.calib.graph_files import read_graph
 from hart_edge.calib.quantizable_nodes import find_quantizable_nodes
@@ -48,15 +48,11 @@ def decide(
 ) -> DecideResult:
     """Decide for every component. ranges: of INT8. Raises BuildError where no scheme comes near the reference."""
     options, graphs = context.options, traced.source.graphs
-    architectures = options.engines.architectures
     excluded = weights_like(traced.paths, options.excluded)
-    decisions = {
-        name: Decision(scheme_of(name, options.precision, context.entry.graphs, architectures), excluded=excluded[name])
-        for name in graphs
-    }
+    decisions = {name: Decision(_scheme(context, name), excluded=excluded[name]) for name in graphs}
     if ranges is not None:
         with context.step("choosing INT8 schemes"):
-            limits = options.layer_limits if traced.source.tokenizer is not None else None  # else logits mean nothing
+            limits = options.layer_limits if traced.source.has_likely_codes else None
             choice = Int8Choice(
                 traced.folder,
                 graphs,
@@ -76,6 +72,15 @@ def decide(
         {name: specs_in(graph.outputs, schemes[name], fp16_cache=fp16_cache) for name, graph in graphs.items()},
         find_overflow(context, read, traced, schemes),
     )
+
+
+def _scheme(context: BuildContext, name: str) -> Scheme:
+    """The scheme of a component before anything is measured."""
+    options, own = context.options, name == ComponentName.TEXT_MODEL
+    precision = options.text_precision if own and options.text_precision is not None else options.precision
+    found = scheme_of(name, precision, context.entry.graphs, options.engines.architectures)
+    # Ranges are collected where the whole bundle is INT8; without any, activations get theirs as the graph runs.
+    return Scheme.DYNAMIC if found is Scheme.U8S8 and options.precision is not Precision.INT8 else found
 
 
 def weights_like(graphs: Mapping[str, Path], patterns: Iterable[str]) -> dict[str, frozenset[str]]:

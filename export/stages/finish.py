@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import time
 
@@ -12,6 +13,7 @@ from hart_edge.bundle.manifest import (
     Calibration,
     Component,
     ComponentName,
+    Instruction,
     Manifest,
     PaddingSide,
     Residual,
@@ -28,6 +30,7 @@ from hart_edge.export.stages.decide import DecideResult
 from hart_edge.export.stages.read import Source
 from hart_edge.export.stages.trace import TraceResult
 from hart_edge.export.stages.write import WriteResult
+from hart_edge.reference.text_model import TextModel
 
 PACKAGES = (
     "hart-edge",
@@ -117,11 +120,22 @@ def components(
 
 def _copy_tokenizer(source: Source, writer: BundleWriter) -> Tokenizer | None:
     """Copy the prompt tokenizer of a checkpoint that has one, and describe it."""
-    if source.tokenizer is None:
+    if source.tokenizer is None or source.text is None or source.tokenizer_file is None:
         return None
-    assert source.folder is not None  # only a folder has a text model
-    writer.copy(source.folder / "text_model" / "tokenizer.json", "tokenizer.json")
-    return Tokenizer("tokenizer.json", source.tokenizer.pad_token_id, PaddingSide(source.tokenizer.padding_side))
+    writer.copy(source.tokenizer_file, "tokenizer.json")
+    return Tokenizer(
+        "tokenizer.json",
+        source.tokenizer.pad_token_id,
+        PaddingSide(source.tokenizer.padding_side),
+        source.text.embeddings,
+        instruction_of(source.text),
+    )
+
+
+def instruction_of(text: TextModel) -> Instruction | None:
+    """What the manifest says of the instruction; None where there is none."""
+    tokens = text.instruction.shape[1]
+    return Instruction(tokens, hashlib.sha256(text.instruction_text.encode()).hexdigest()) if tokens else None
 
 
 def package_versions() -> dict[str, str]:

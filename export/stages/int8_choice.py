@@ -13,19 +13,19 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from hart_edge.bundle.manifest import TensorSpec
+from hart_edge.bundle.manifest import ComponentName, TensorSpec
 from hart_edge.bundle.quality import Limits, percent
 from hart_edge.calib.calibrate.ranges import CalibratedRanges
-from hart_edge.calib.graph_files import graph_file, read_graph
+from hart_edge.calib.graph_files import graph_file, read_graph, weight_bytes
 from hart_edge.calib.quantizable_nodes import NodeKind
 from hart_edge.calib.rewrite.apply import apply_scheme
-from hart_edge.calib.scheme import Int8Scheme, Scheme, candidates, specs_in
+from hart_edge.calib.scheme import NEVER_FLOAT32, Int8Scheme, Scheme, candidates, specs_in
 from hart_edge.calib.select.fastest import Candidate, Choice, NoCandidateError, choose_scheme, timed
 from hart_edge.calib.select.logits import LogitError
 from hart_edge.calib.select.sensitivity import LayerFigures, LogitsJudge, fewest_left_out, layers_of, measure_layers
 from hart_edge.engines.base import EngineLibrary, Session
 from hart_edge.errors import BuildError
-from hart_edge.export.graphs import GraphModule
+from hart_edge.export.graph_module import GraphModule
 from hart_edge.export.parity.compare import compare, tolerance_of
 from hart_edge.export.parity.limits import beyond
 from hart_edge.export.parity.recording import FIRST, Recording
@@ -90,7 +90,11 @@ class Int8Choice:
 
         limits: on its logits; None where they mean nothing.
         """
-        possible = {name: candidates(each.scheme, wanted) for name, each in decisions.items()}
+        small = {name: weight_bytes(read_graph(self.folder / f"{name}.onnx")) < NEVER_FLOAT32 for name in decisions}
+        possible = {
+            name: candidates(each.scheme, wanted, float32=small[name] or name != ComponentName.TEXT_MODEL)
+            for name, each in decisions.items()
+        }
         found = {name: replace(each, scheme=possible[name][0]) for name, each in decisions.items()}
         for name, schemes in possible.items():
             if len(schemes) > 1:

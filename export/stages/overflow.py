@@ -31,8 +31,10 @@ def find_overflow(
         for name in fp16:
             tensors[name] = tensors_in_fp16(rewrite(read_graph(paths[name]), Scheme.FLOAT16, {}, traced.folder))
         with OverflowWatch(paths, tensors, context.library) as watch:
-            for index, one in enumerate(inputs):
-                image = traced.draw(watch, one, FIRST_SEED + index)
+            contexts = [traced.read_prompt(watch, one) for one in inputs]
+            watch.unload("text_model")
+            for index, (one, known) in enumerate(zip(inputs, contexts, strict=True)):
+                image = traced.draw(watch, one, FIRST_SEED + index, known)
                 encode(watch, traced.source.graphs["encoder"], image)
             wide = watch.wide()
     for name, found in wide.items():

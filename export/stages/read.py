@@ -9,26 +9,32 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hart_edge.bundle.manifest import Licence, Precision
 from hart_edge.bundle.settings import Sampling, Settings, over
 from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.calib.calibrate.ranges import CalibratedRanges, hash_files, read_ranges
 from hart_edge.errors import READING_FAULTS, BuildError, CheckpointError, bordered
-from hart_edge.export.graphs import GraphModule, build_graphs
+from hart_edge.export.graph_module import GraphModule
+from hart_edge.export.graphs import build_graphs
 from hart_edge.export.stages.context import BuildContext
-from hart_edge.reference.checkpoint import load_checkpoint, reads_checkpoint
+from hart_edge.reference.checkpoint import each_published, load_checkpoint, reads_checkpoint
 from hart_edge.reference.config import TokenizerConfig, TransformerConfig
 from hart_edge.reference.hart import HART
-from hart_edge.reference.presets import configs
+from hart_edge.reference.instruction import INSTRUCTION_FILE
+from hart_edge.reference.presets import TextShape, configs
+from hart_edge.reference.random_text import TOKENIZER, random_text_model
 from hart_edge.reference.sampling import published_sampling
-from hart_edge.reference.text_model import load_text_model
+from hart_edge.reference.text_model import TextModel, load_text_model
+from hart_edge.reference.text_weights import TOKENIZER_FILE
+from hart_edge.runtime.allocator import return_freed_memory
 from hart_edge.runtime.loop import Array
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 
@@ -45,6 +51,7 @@ PARITY_PROMPTS = (
 )
 PARITY_SEED = 1
 WEIGHTS_SEED = 0  # of presets
+INSTRUCTED_FROM = 10**9  # parameters of a text model that was trained to follow instructions
 
 Inputs = dict[str, Array]  # what the plan asks of its caller: input_ids, or context and context_mask
 ReadConfigs = Callable[[str], tuple[TransformerConfig, TokenizerConfig]]  # of a preset, by its name
@@ -56,7 +63,9 @@ class Source:
 
     name: str  # of its folder, or of the preset
     folder: Path | None
+    tokenizer_file: Path | None
     model: HART
+    text: TextModel | None
     tokenizer: PromptTokenizer | None
     graphs: Mapping[str, GraphModule]
     licences: tuple[Licence, ...]
@@ -69,12 +78,35 @@ class Source:
         """Whether the weights are random: a preset's."""
         return self.folder is None
 
-    def free_weights(self) -> None:
-        """Free the weights of the transformer's blocks and of the text model. The tokens graph can still run."""
-        text_model = self.graphs["text_model"].parameters() if "text_model" in self.graphs else ()
-        blocks = (parameter for block in self.model.transformer.blocks for parameter in block.parameters())
-        for parameter in (*blocks, *text_model):
+    @property
+    def has_likely_codes(self) -> bool:
+        """Whether logits mean something: of noise in place of a prompt, and of random weights, they do not."""
+        return self.tokenizer is not None and not self.random
+
+    def weights(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Every tensor of the checkpoint: its name, what its file holds, read again, and the module's own, which is all
+        that there is of a preset."""
+        state = self.model.state_dict()
+        published = state.items() if self.folder is None else each_published(self.folder)
+        yield from ((name, tensor, state[name]) for name, tensor in published)
+        if self.text is not None:
+            state, files = self.text.model.state_dict(), self.text.weights
+            yield from (
+                (name, tensor, state[name]) for name, tensor in (state.items() if files is None else files.each())
+            )
+
+    def free_text_model(self) -> None:
+        """Free the weights of the text model, where there is one."""
+        for parameter in () if self.text is None else self.text.parameters():
             parameter.data = torch.empty(0)
+        return_freed_memory()
+
+    def free_weights(self) -> None:
+        """Free those of the transformer's blocks as well. The tokens graph can still run."""
+        self.free_text_model()
+        for block in self.model.transformer.blocks:
+            for parameter in block.parameters():
+                parameter.data = torch.empty(0)
 
     def sampling(self, asked: Settings | None = None) -> Sampling:
         """What was asked for, else the checkpoint's settings, else the published ones, over this model's scales."""
@@ -84,7 +116,8 @@ class Source:
     def parity_inputs(self) -> list[Inputs]:
         """What the graphs are compared with the reference on; seeded noise stands in for a missing text model."""
         if self.tokenizer is not None:
-            return [_encode(self.tokenizer, prompt) for prompt in PARITY_PROMPTS]
+            prompts = PARITY_PROMPTS[:1] if self.random else PARITY_PROMPTS  # all are alike to random weights
+            return [_encode(self.tokenizer, prompt) for prompt in prompts]
         config = self.model.config
         generator = torch.Generator().manual_seed(PARITY_SEED)
         context = torch.randn(1, config.context_token, config.context_dim, generator=generator)
@@ -93,10 +126,10 @@ class Source:
 
     def calibration_inputs(self, prompts: Path | None, contexts: Path | None) -> list[Inputs]:
         """What the loop is calibrated on: a file of prompts (None: the set that is shipped), or of contexts."""
-        if self.tokenizer is not None:
-            return [_encode(self.tokenizer, prompt) for prompt in read_prompts(prompts)]
         if self.random:
             return self.parity_inputs()  # no activation of such weights means anything
+        if self.tokenizer is not None:
+            return [_encode(self.tokenizer, prompt) for prompt in read_prompts(prompts)]
         if contexts is None:
             raise BuildError(
                 f"{self.name}: INT8 is calibrated on prompts, and this checkpoint has no text_model/; name a file "
@@ -121,9 +154,12 @@ def read(context: BuildContext) -> ReadResult:
     options = context.options
     with context.step(f"reading {options.checkpoint}") as step:
         if isinstance(options.checkpoint, str):
-            source = random_source(options.checkpoint, context.tools.configs)
+            shape = context.tools.text_shape if options.with_text_model else None
+            source = random_source(options.checkpoint, context.tools.configs, shape, options.instruction)
         else:
-            source = read_source(options.checkpoint)
+            source = read_source(options.checkpoint, options.instruction)
+            for note in source.text.notes if source.text is not None else ():
+                context.say(note)
         ranges: CalibratedRanges | None = None
         inputs: list[Inputs] = []
         if options.precision is Precision.INT8:
@@ -136,20 +172,24 @@ def read(context: BuildContext) -> ReadResult:
 
 
 @reads_checkpoint
-def read_source(folder: Path) -> Source:
-    """Read a checkpoint folder. Raises CheckpointError."""
+def read_source(folder: Path, instruction: str | None = None) -> Source:
+    """Read a checkpoint folder. instruction: as load_text_model() has it. Raises CheckpointError."""
     checkpoint = load_checkpoint(folder)
     weights, text_model, tokenizer = list(checkpoint.read), None, None
+    text_folder, config = folder / "text_model", checkpoint.model.config
     if checkpoint.has_text_model:
-        text_folder = folder / "text_model"
         text_model, tokenizer = load_text_model(
-            text_folder, checkpoint.model.config.context_token, PromptTokenizer.padding_with
+            text_folder, config.context_token, PromptTokenizer.padding_with, instruction
         )
-        weights += sorted(path for path in text_folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+        require_fit(text_model, config, text_folder, instruction)
+        assert text_model.weights is not None  # it was read from files
+        weights += text_model.weights.files.files
     return Source(
         str(folder),
         folder,
+        text_folder / TOKENIZER_FILE if checkpoint.has_text_model else None,
         checkpoint.model,
+        text_model,
         tokenizer,
         build_graphs(checkpoint.model, text_model),
         read_licences(folder),
@@ -159,21 +199,57 @@ def read_source(folder: Path) -> Source:
     )
 
 
-def random_source(preset: str, configs: ReadConfigs = configs) -> Source:
-    """The shape of a preset with seeded random weights, without a text model. Raises BuildError."""
+def require_fit(text_model: TextModel, config: TransformerConfig, folder: Path, instruction: str | None = None) -> None:
+    """Refuse a text model that is not this transformer's. instruction: what was asked for. Raises CheckpointError."""
+    width, parameters = text_model.model.config.hidden_size, sum(each.numel() for each in text_model.parameters())
+    if width != config.context_dim:
+        raise CheckpointError(
+            f"{folder}/config.json: expected hidden_size {config.context_dim}, the context_dim of llm/config.json, "
+            f"found {width}; use the text model that the transformer was trained with"
+        )
+    if parameters >= INSTRUCTED_FROM and instruction is None and not text_model.instruction_text:
+        raise CheckpointError(
+            f"{folder}: expected {INSTRUCTION_FILE}, the instruction that the published pipeline puts in front of "
+            f"every prompt, beside a text model of {parameters / 1e9:.1f} billion parameters, found none; name it with "
+            "--instruction FILE (hart/utils/constants.py of the published code has it), or say --no-instruction where "
+            "the transformer was trained without"
+        )
+
+
+def random_source(
+    preset: str,
+    configs: ReadConfigs = configs,
+    text_shape: TextShape | None = None,
+    instruction: str | None = None,
+) -> Source:
+    """The shape of a preset with seeded random weights. text_shape: of its text model, None for none; instruction: as
+    random_text_model() has it. Raises BuildError."""
+    transformer, autoencoder = configs(preset)
+    text_model, tokenizer = None, None
+    if text_shape is not None:
+        text_model, tokenizer = random_text_model(
+            text_shape,
+            transformer.context_dim,
+            transformer.context_token,
+            PromptTokenizer.padding_with,
+            instruction,
+        )
     with torch.random.fork_rng():
         torch.manual_seed(WEIGHTS_SEED)
-        model = HART(*configs(preset)).requires_grad_(False).eval()
+        model = HART(transformer, autoencoder).requires_grad_(False).eval()
     identity = f"{preset}, torch {torch.__version__}, seed {WEIGHTS_SEED}"
+    parts = (model,) if text_model is None else (model, text_model)
     return Source(
         preset,
         None,
+        None if text_model is None else TOKENIZER,
         model,
-        None,
-        build_graphs(model, None),
+        text_model,
+        tokenizer,
+        build_graphs(model, text_model),
         (),
         Settings(),
-        sum(parameter.nbytes for parameter in model.parameters()),
+        sum(parameter.nbytes for part in parts for parameter in part.parameters()),
         hashlib.sha256(identity.encode()).hexdigest(),
     )
 

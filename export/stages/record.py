@@ -19,6 +19,10 @@ def record(context: BuildContext, traced: TraceResult, folder: Path) -> Recordin
     source = traced.source
     recorder, given = Recorder(folder), source.parity_inputs()
     reference = ReferenceRunner(source.graphs, recorder)
+    if source.text is not None:
+        with context.step(f"running the reference's text model on {len(given)} prompts"):
+            reference.read_ahead([each["input_ids"] for each in given])
+        source.free_text_model()
     with context.step(f"running the reference on {len(given)} prompts"):
         for inputs in given:
             image = traced.draw(reference, inputs, PARITY_SEED)

@@ -11,11 +11,12 @@ from hart_edge.bundle.memory import cache_peak
 from hart_edge.bundle.settings import Sampling
 from hart_edge.calib.graph_files import read_graph, weight_bytes
 from hart_edge.export.plan_builder import build_plan
-from hart_edge.export.run_plan import run_plan
+from hart_edge.export.run_plan import run_plan, run_text_model
 from hart_edge.export.stages.context import BuildContext
 from hart_edge.export.stages.read import Inputs, ReadResult, Source
 from hart_edge.runtime.fill import fill_with
-from hart_edge.runtime.loop import Array, Runner
+from hart_edge.runtime.kept_contexts import Known
+from hart_edge.runtime.loop import Array, Fill, Runner
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,16 @@ class TraceResult:
         """The file of each graph."""
         return {name: self.folder / f"{name}.onnx" for name in self.source.graphs}
 
-    def draw(self, runner: Runner, inputs: Inputs, seed: int) -> Array:
+    def draw(self, runner: Runner, inputs: Inputs, seed: int, known: Known | None = None) -> Array:
         """Run the loop with the bundle's settings. Returns the image (1, 3, H, W), float32 in [0, 1]."""
-        fill = fill_with(inputs, seed, self.sampling, self.constants.__getitem__)
-        return run_plan(self.plan, runner, fill)
+        return run_plan(self.plan, runner, self._fill(inputs, seed), known=known)
+
+    def read_prompt(self, runner: Runner, inputs: Inputs) -> Known:
+        """Run the text model alone: what it leaves, for draw()."""
+        return run_text_model(self.plan, runner, self._fill(inputs, 0))
+
+    def _fill(self, inputs: Inputs, seed: int) -> Fill:
+        return fill_with(inputs, seed, self.sampling, self.constants.__getitem__)
 
 
 def trace(context: BuildContext, read: ReadResult, folder: Path) -> TraceResult:

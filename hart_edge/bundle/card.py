@@ -59,6 +59,7 @@ def write_card(
         f"{len(m.residual.timesteps)} residual steps. Defaults: {in_words(m.sampling)}.",
         "",
         *((f"Styles: {named}. A prompt ends with a comma and one of them.", "") if styles else ()),
+        *_instruction(m),
         "| component | precision | scheme | parameters | bytes | largest error | in |",
         "|---|---|---|--:|--:|--:|---|",
     ]
@@ -144,6 +145,17 @@ def read_styles(folder: Path) -> tuple[str, ...]:
         return ()
     line = STYLES.search(text)
     return tuple(dict.fromkeys(STYLE.findall(line[1])))[:MOST_STYLES] if line else ()
+
+
+def _instruction(m: Manifest) -> list[str]:
+    found = None if m.tokenizer is None else m.tokenizer.instruction
+    if found is None:
+        return []
+    return [
+        f"An instruction of {found.tokens} tokens stands in front of every prompt (SHA-256 of its text "
+        f"{found.sha256}). Its keys and values are constants of the text model's graph.",
+        "",
+    ]
 
 
 def describe_machine() -> str:

@@ -7,8 +7,10 @@ Nothing here touches a file: verify.py and writer.py do.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -17,6 +19,7 @@ from typing import Annotated, Any
 from hart_edge.bundle.fields import REMEDY, Length, below, integer, plain, read, refuse, show, text
 from hart_edge.bundle.plan import (
     MOST_BYTES,
+    WHOLE,
     Buffer,
     BufferKind,
     Bytes,
@@ -61,6 +64,7 @@ __all__ = [
     "Engines",
     "FileEntry",
     "HardwareCompatibility",
+    "Instruction",
     "Licence",
     "Manifest",
     "PaddingSide",
@@ -98,10 +102,28 @@ class PaddingSide(StrEnum):
 
 
 @dataclass(frozen=True)
+class Instruction:
+    """What the text model reads in front of every prompt, as constants of its graph. sha256: of its text in UTF-8."""
+
+    tokens: Annotated[int, integer(1, 8192)]
+    sha256: Sha256
+
+
+@dataclass(frozen=True)
 class Tokenizer:
+    """embeddings: how many token ids the text model knows. The last two may be absent, and are then None in Python."""
+
     file: Path
     pad_token_id: Annotated[int, integer(0, 2**31 - 1)]
     padding_side: PaddingSide
+    embeddings: Annotated[int | None, integer(1, 2**31 - 1)] = None
+    instruction: Annotated[Instruction | None, functools.partial(read, Instruction)] = None
+
+    @classmethod
+    def keys_for(cls, given: Mapping[str, object]) -> frozenset[str]:
+        """The keys that a tokenizer has in the manifest: those that may be absent where they are given."""
+        absent = {key for key in ("embeddings", "instruction") if given.get(key) is None}
+        return frozenset(cls.__dataclass_fields__) - absent
 
 
 @dataclass(frozen=True)
@@ -223,6 +245,8 @@ def _no_constant(name: str) -> None:
 
 def _check_tables(manifest: Manifest) -> None:
     """Tables have one entry per scale or diffusion step, and rise where that is their nature."""
+    if manifest.precision not in WHOLE:
+        refuse("precision", "one of " + ", ".join(WHOLE), show(manifest.precision))
     sides = manifest.patch_nums
     if sides[0] != 1:
         refuse("patch_nums[0]", "1", f"{sides[0]}")
@@ -295,6 +319,9 @@ def _check_inputs(manifest: Manifest) -> None:
         dtype, shape = expected[name]
         if (buffer.dtype, buffer.shape) != (dtype, shape):
             refuse(f"plan.buffers.{name}", f"{dtype} {list(shape)}", f"{buffer.dtype} {list(buffer.shape)}")
+    known = None if manifest.tokenizer is None else manifest.tokenizer.embeddings
+    if manifest.tokenizer is not None and known is not None and manifest.tokenizer.pad_token_id >= known:
+        refuse("tokenizer.pad_token_id", f"an id below {known}, the embeddings", f"{manifest.tokenizer.pad_token_id}")
     if manifest.tokenizer is None and "input_ids" in inputs:
         refuse("tokenizer", "a tokenizer, because the plan takes input_ids", "null")
     if manifest.tokenizer is not None and "input_ids" not in inputs:

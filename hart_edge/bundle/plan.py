@@ -21,6 +21,10 @@ class Precision(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
     INT8 = "int8"
+    INT4 = "int4"  # of a text model alone
+
+
+WHOLE = tuple(each for each in Precision if each is not Precision.INT4)  # what a whole bundle may be
 
 
 class Dtype(StrEnum):

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hart_edge.bundle.manifest import RANDOM_ENDING, Manifest, Precision, Target
+from hart_edge.bundle.plan import WHOLE
 from hart_edge.bundle.quality import in_words, limits_for
 from hart_edge.bundle.settings import DEFAULTS
 from hart_edge.calib.scheme import Int8Scheme
 from hart_edge.cli.calibration_options import add_calibration_arguments
 from hart_edge.cli.command import Commands, needs_extra, new_command
 from hart_edge.cli.engine_options import add_engine_arguments, engine_settings
+from hart_edge.cli.instruction_options import add_instruction_arguments, instruction_of
 from hart_edge.cli.progress import BuildLines
 from hart_edge.cli.setting_options import add_setting_arguments, settings_of
 from hart_edge.engines.registry import REGISTRY
@@ -42,7 +44,14 @@ def add(commands: Commands) -> None:
     )
     p.add_argument("--preset", choices=sorted(PRESETS), help="a published shape, in place of a checkpoint")
     p.add_argument("--random-weights", action="store_true", help="fill the preset: for benchmarks and planning")
-    p.add_argument("--precision", choices=[str(x) for x in Precision], default="int8")
+    add_instruction_arguments(p)
+    p.add_argument("--with-text-model", action="store_true", help="a preset with a text model of the published size")
+    p.add_argument("--precision", choices=[str(x) for x in WHOLE], default="int8")
+    p.add_argument(
+        "--text-precision",
+        choices=[str(x) for x in Precision],
+        help="of the text model (default: as --precision; docs/int8.md says when int4 is worth it)",
+    )
     p.add_argument("--target", choices=[str(x) for x in Target], default="cpu")
     p.add_argument("--out", type=Path, help="bundle folder (default: bundles/NAME-PRECISION[-TARGET][-random])")
     add_setting_arguments(p, "the checkpoint's", DEFAULTS)
@@ -83,6 +92,8 @@ def run(a: argparse.Namespace, build: Build | None = None) -> int:
     """build: the function that builds; by default export.chain's."""
     if bool(a.preset) != a.random_weights:
         a.refuse("--preset and --random-weights go together: this project ships no weights for these shapes")
+    if a.with_text_model and not a.preset:
+        a.refuse("--with-text-model is for a --preset: a checkpoint has its text model in text_model/")
     out = bundle_folder(a)
     try:
         with BuildLines(as_json=a.json) as show:
@@ -103,7 +114,8 @@ def bundle_folder(a: argparse.Namespace) -> Path:
     if a.out is not None:
         return Path(a.out)
     suffix = ("" if a.target == "cpu" else f"-{a.target}") + (RANDOM_ENDING if a.preset else "")
-    return Path("bundles") / f"{a.preset or a.checkpoint.resolve().name}-{a.precision}{suffix}"
+    name = f"{a.preset}-text" if a.with_text_model else a.preset or a.checkpoint.resolve().name
+    return Path("bundles") / f"{name}-{a.precision}{suffix}"
 
 
 def build_options(a: argparse.Namespace, out: Path) -> BuildOptions:
@@ -116,6 +128,9 @@ def build_options(a: argparse.Namespace, out: Path) -> BuildOptions:
             out=out,
             precision=Precision(a.precision),
             target=Target(a.target),
+            instruction=instruction_of(a),
+            with_text_model=a.with_text_model,
+            text_precision=None if a.text_precision is None else Precision(a.text_precision),
             settings=settings_of(a, DEFAULTS),
             prompts=a.prompts,
             contexts=a.contexts,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hart_edge.bundle.manifest import Precision
 from hart_edge.cli.calibration_options import add_calibration_arguments
 from hart_edge.cli.command import Commands, needs_extra, new_command
+from hart_edge.cli.instruction_options import add_instruction_arguments, instruction_of
 from hart_edge.cli.progress import BuildLines
 from hart_edge.errors import BuildError, border
 from hart_edge.reference.presets import SHIPPED_MODEL
@@ -29,6 +30,7 @@ def add(commands: Commands) -> None:
     p = new_command(commands, "calibrate", summary, run)
     p.add_argument("--checkpoint", type=Path, default=SHIPPED_MODEL, help="folder (default: the shipped model)")
     p.add_argument("--out", type=Path, default=Path("calibration.json"), help="file (default: calibration.json)")
+    add_instruction_arguments(p)
     add_calibration_arguments(p)
     p.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
 
@@ -44,6 +46,7 @@ def run(a: argparse.Namespace, calibrate: Calibrate | None = None) -> int:
                 a.checkpoint,
                 a.out,
                 Precision.INT8,
+                instruction=instruction_of(a),
                 prompts=a.prompts,
                 contexts=a.contexts,
                 range_rule=a.range_rule,

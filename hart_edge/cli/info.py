@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hart_edge.bundle.manifest import Engines, Manifest
+from hart_edge.bundle.manifest import Engines, Instruction, Manifest
 from hart_edge.bundle.quality import in_words
 from hart_edge.bundle.settings import SETTINGS, Sampling
 from hart_edge.bundle.verify import Bundle, open_bundle
@@ -58,6 +58,7 @@ def as_text(bundle: Bundle) -> list[str]:
         ("image", f"{m.image_size} x {m.image_size} pixels, {len(m.patch_nums)} scales: {_row(m.patch_nums)}"),
         ("takes", f"a prompt of up to {m.context_tokens} tokens" if m.tokenizer is not None else
          f"a context array ({m.context_tokens}, {m.context_dim}); it holds no text model"),
+        *([("instruction", in_words_of(m.tokenizer.instruction))] if m.tokenizer is not None else []),
         ("sampling", f"{_sampling(m.sampling)}; {len(m.residual.timesteps)} residual steps"),
         ("calibration", "none" if m.calibration is None else
          f"{m.calibration.prompts} prompts, ranges {m.calibration.ranges_sha256[:12]}"),
@@ -93,6 +94,9 @@ def as_json(bundle: Bundle) -> dict[str, Any]:
         "takes": "context" if m.tokenizer is None else "prompt",
         "context_tokens": m.context_tokens,
         "context_dim": m.context_dim,
+        "instruction": None
+        if m.tokenizer is None or m.tokenizer.instruction is None
+        else vars(m.tokenizer.instruction),
         "sampling": vars(m.sampling),
         "residual_steps": len(m.residual.timesteps),
         "calibration": None if m.calibration is None else vars(m.calibration),
@@ -103,6 +107,13 @@ def as_json(bundle: Bundle) -> dict[str, Any]:
         "licences": [vars(each) for each in m.licences],
         "tools": m.tools,
     }
+
+
+def in_words_of(instruction: Instruction | None) -> str:
+    """As in `171 tokens in front of every prompt, sha256 0123456789ab`."""
+    if instruction is None:
+        return "none"
+    return f"{instruction.tokens} tokens in front of every prompt, sha256 {instruction.sha256[:12]}"
 
 
 def _total(m: Manifest) -> int:

@@ -9,7 +9,6 @@ from pathlib import Path
 from hart_edge.checks.macs import MacCount, count_macs
 from hart_edge.cli.tables import table
 from hart_edge.errors import CheckpointError
-from hart_edge.reference.checkpoint import read_json
 from hart_edge.reference.config import (
     TokenizerConfig,
     TransformerConfig,
@@ -17,6 +16,7 @@ from hart_edge.reference.config import (
     read_transformer_config,
 )
 from hart_edge.reference.presets import PRESETS, configs
+from hart_edge.reference.weight_files import read_json
 
 HEAD = ("component", "scale", "layers", "attention", "computed")
 NUMBERS = frozenset({"scale", "layers", "attention"})

@@ -22,9 +22,11 @@ from hart_edge.cli import (
     calibrate,
     data,
     doctor,
+    encode,
     engines,
     generate,
     golden,
+    import_checkpoint,
     info,
     plan,
     reconstruct,
@@ -39,8 +41,8 @@ from hart_edge.cli.streams import BROKEN_PIPE, standard_streams
 from hart_edge.errors import HartEdgeError, InputError, cause
 
 COMMANDS = (
-    generate, batch, serve, reconstruct, info, plan, bench, golden, build, upgrade, calibrate, engines, doctor, data,
-    train, evaluate,
+    generate, encode, batch, serve, reconstruct, info, plan, bench, golden, import_checkpoint, build, upgrade,
+    calibrate, engines, doctor, data, train, evaluate,
 )  # fmt: skip
 PROGRAM, BUILD_DOOR = "hart-edge", "python -m export.build"
 

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from hart_edge.errors import CheckpointError
 from hart_edge.reference.autoencoder import ResidualBlock, group_norm
-from hart_edge.reference.checkpoint import check_state, read_json, read_tensors, reads_checkpoint
+from hart_edge.reference.checkpoint import reads_checkpoint
 from hart_edge.reference.text_model import TextModel, load_text_model
+from hart_edge.reference.weight_files import check_state, read_json, read_tensors
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 
 CONFIG_FILE, WEIGHTS_FILE, TEXT_FOLDER = "config.json", "model.safetensors", "text_model"

@@ -18,7 +18,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from hart_edge.errors import HartEdgeError, InputError
 from hart_edge.evaluation.evaluator import BATCH
-from hart_edge.reference.checkpoint import read_tensors
+from hart_edge.reference.weight_files import read_tensors
 
 INCEPTION_FEATURES = 2048
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"

@@ -1,27 +1,20 @@
 """The published checkpoint layout: `tokenizer/ llm/ text_model/`, and our own sampling.json beside them, which says how
 codes are drawn unless a caller asks otherwise. The only file that knows the key names.
 
-In: a folder. Out: a HART with its weights. Weights are read as data only: safetensors first, torch pickles with
-weights_only=True. Nothing is downloaded.
+In: a folder. Out: a HART with its weights, which weight_files.py reads. Nothing is downloaded.
 """
 
 from __future__ import annotations
 
-import json
-import pickle
 import re
-import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from hart_edge.bundle.files import path_in_text
 from hart_edge.bundle.settings import DEFAULTS, Settings, refusal
 from hart_edge.errors import READING_FAULTS, CheckpointError, bordered
 from hart_edge.reference.autoencoder import Autoencoder
@@ -34,6 +27,8 @@ from hart_edge.reference.config import (
 from hart_edge.reference.hart import HART
 from hart_edge.reference.presets import SHIPPED_MODEL
 from hart_edge.reference.quantizer import Quantizer
+from hart_edge.reference.weight_files import Weights, as_float32, check_state, find_weights, read_json, refuse_quantized
+from hart_edge.reference.weight_files import read_tensors as read_tensors  # its former home
 
 # Published names on the left, ours on the right; applied in order. Errors name tensors as we do.
 RENAMED_LLM = (
@@ -100,15 +95,37 @@ reads_checkpoint = bordered(
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of the layout: the names of its weights, the first one that exists counts; how its tensors are renamed and
+    which are ignored; the modules of HART that they fill."""
+
+    files: tuple[str, ...]
+    renamed: tuple[tuple[str, str], ...]
+    ignored: re.Pattern[str]
+    modules: tuple[str, ...]
+
+
+PARTS = {
+    "llm": Part(LLM_WEIGHTS, RENAMED_LLM, IGNORED_LLM, ("transformer.", "residual.")),
+    "tokenizer": Part(TOKENIZER_WEIGHTS, RENAMED_TOKENIZER, IGNORED_TOKENIZER, ("autoencoder.", "quantizer.")),
+}
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint read into memory. `read` lists the weight files that were used; sampling: how codes are drawn unless
-    a caller asks otherwise."""
+    """A checkpoint read into memory. weights: of llm/ and tokenizer/, the files that were used; sampling: how codes are
+    drawn unless a caller asks otherwise."""
 
     folder: Path
     model: HART
     has_text_model: bool
-    read: tuple[Path, ...]
+    weights: Mapping[str, Weights]
     sampling: Settings
+
+    @property
+    def read(self) -> tuple[Path, ...]:
+        """The weight files that were used, those of llm/ first."""
+        return tuple(file for part in self.weights.values() for file in part.files)
 
 
 @reads_checkpoint
@@ -133,21 +150,40 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
                 f"{folder}: expected the parts tokenizer/ and llm/ (and text_model/ for prompts), found {found}; "
                 f"{part}/ is missing: copy it from the published checkpoint"
             )
-    tokenizer = read_tokenizer_config(read_json(folder / "tokenizer" / "config.json"))
-    transformer = read_transformer_config(read_json(folder / "llm" / "config.json"))
+    tokenizer = read_tokenizer_config(read_config(folder / "tokenizer"))
+    transformer = read_transformer_config(read_config(folder / "llm"))
     with torch.device("meta"):
         model = HART(transformer, tokenizer)
-    llm_path = find_weights(folder / "llm", LLM_WEIGHTS)
-    tokenizer_path = find_weights(folder / "tokenizer", TOKENIZER_WEIGHTS)
-    state = rename(read_tensors(llm_path), RENAMED_LLM, IGNORED_LLM)
-    check_state(state, model, ("transformer.", "residual."), llm_path)
-    tokenizer_state = rename(read_tensors(tokenizer_path), RENAMED_TOKENIZER, IGNORED_TOKENIZER)
-    check_state(tokenizer_state, model, ("autoencoder.", "quantizer."), tokenizer_path)
-    state |= tokenizer_state
-    model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+    weights = find_hart_weights(folder)
+    state: dict[str, Tensor] = {}
+    for name, files in weights.items():
+        own = rename(files.read(), PARTS[name].renamed, PARTS[name].ignored)
+        check_state(own, model, PARTS[name].modules, files.path)
+        state |= own
+    model.load_state_dict(as_float32(state), assign=True)
     model.requires_grad_(False)
     has_text_model = (folder / "text_model").is_dir()
-    return Checkpoint(folder, model.eval(), has_text_model, (llm_path, tokenizer_path), read_sampling(folder))
+    return Checkpoint(folder, model.eval(), has_text_model, weights, read_sampling(folder))
+
+
+def find_hart_weights(folder: Path) -> dict[str, Weights]:
+    """The weights of llm/ and tokenizer/ by their part's name. Raises CheckpointError."""
+    return {name: find_weights(folder / name, part.files) for name, part in PARTS.items()}
+
+
+def each_published(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of llm/ and tokenizer/ under our name, as its file has it, one by one. Raises CheckpointError."""
+    for part, weights in find_hart_weights(folder).items():
+        for name, tensor in weights.each():
+            for ours in rename({name: tensor}, PARTS[part].renamed, PARTS[part].ignored):
+                yield ours, tensor
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """FOLDER/config.json, of weights that are floating point numbers. Raises CheckpointError."""
+    config = read_json(folder / "config.json")
+    refuse_quantized(config, folder / "config.json")
+    return config
 
 
 def read_sampling(folder: Path) -> Settings:
@@ -168,16 +204,16 @@ def read_sampling(folder: Path) -> Settings:
 @reads_checkpoint
 def load_tokenizer(folder: str | Path, module: nn.Module) -> None:
     """Load FOLDER's tokenizer weights into a module with `autoencoder` and `quantizer`. Raises CheckpointError."""
-    path = find_weights(Path(folder), TOKENIZER_WEIGHTS)
-    state = rename(read_tensors(path), RENAMED_TOKENIZER, IGNORED_TOKENIZER)
-    check_state(state, module, ("autoencoder.", "quantizer."), path)
+    weights = find_weights(Path(folder), TOKENIZER_WEIGHTS)
+    state = rename(weights.read(), RENAMED_TOKENIZER, IGNORED_TOKENIZER)
+    check_state(state, module, ("autoencoder.", "quantizer."), weights.path)
     module.load_state_dict({name: tensor.float() for name, tensor in state.items()})
 
 
 @reads_checkpoint
 def open_tokenizer(folder: str | Path) -> tuple[Autoencoder, Quantizer]:
     """The autoencoder and the quantizer of a tokenizer/ folder, in float32 and eval mode. Raises CheckpointError."""
-    config = read_tokenizer_config(read_json(Path(folder) / "config.json"))
+    config = read_tokenizer_config(read_config(Path(folder)))
     autoencoder, quantizer = Autoencoder(config), Quantizer(config)
     both = nn.ModuleDict({"autoencoder": autoencoder, "quantizer": quantizer})
     load_tokenizer(folder, both.eval().requires_grad_(False))
@@ -216,50 +252,6 @@ def published_transformer(
     return raw, rename(state, PUBLISHED_LLM, re.compile(r"(?!)"))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A config.json as a dictionary; CheckpointError when it is missing or not an object."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: missing; copy it from the published checkpoint") from None
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({error}); copy it again") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found {type(value).__name__}; copy it again")
-    return value
-
-
-def find_weights(folder: Path, names: Iterable[str]) -> Path:
-    """The first of the names that exists in the folder."""
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise CheckpointError(f"{folder}: no weights; expected one of {', '.join(names)}")
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A file of named tensors. A pickle is read with weights_only=True, so it can hold nothing but tensors."""
-    try:
-        with path_in_text(path) as text:
-            if path.suffix == ".safetensors":
-                return safetensors.torch.load_file(text)
-            zipped = zipfile.is_zipfile(path)  # files older than torch 1.6 are not, and cannot be mapped
-            state = torch.load(text, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: holds Python objects, not only tensors, and reading them could run code; it was not read. "
-            f"Save a plain state dict, or convert the file to safetensors. ({str(error).splitlines()[0]})"
-        ) from None
-    except (RuntimeError, OSError, ValueError, EOFError, safetensors.SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: not a readable weight file ({reason}); copy it again") from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path}: expected a dictionary of tensors; save model.state_dict() instead")
-    return state
-
-
 def rename(state: dict[str, Tensor], rules: tuple[tuple[str, str], ...], ignored: re.Pattern[str]) -> dict[str, Tensor]:
     """Published names to ours, or ours to published ones, without what is ignored."""
     renamed = {}
@@ -270,27 +262,3 @@ def rename(state: dict[str, Tensor], rules: tuple[tuple[str, str], ...], ignored
             name = re.sub(pattern, replacement, name)
         renamed[name] = tensor
     return renamed
-
-
-def mismatches(state: dict[str, Tensor], model: nn.Module, prefixes: tuple[str, ...]) -> list[str]:
-    """Missing, misshapen and unknown tensors, a line each."""
-    expected = {name: p.shape for name, p in model.state_dict().items() if name.startswith(prefixes)}
-    problems = []
-    for name, shape in expected.items():
-        if name not in state:
-            problems.append(f"{name}: expected shape {tuple(shape)}, found nothing")
-        elif state[name].shape != shape:
-            problems.append(f"{name}: expected shape {tuple(shape)}, found {tuple(state[name].shape)}")
-        elif not state[name].is_floating_point():
-            problems.append(f"{name}: expected floating point numbers, found {state[name].dtype}")
-    return problems + [f"{name}: not part of this architecture" for name in state if name not in expected]
-
-
-def check_state(state: dict[str, Tensor], model: nn.Module, prefixes: tuple[str, ...], path: Path) -> None:
-    """Refuse missing, misshapen and unknown tensors by name."""
-    if problems := mismatches(state, model, prefixes):
-        shown = "\n  ".join(problems[:20]) + (f"\n  and {len(problems) - 20} more" if len(problems) > 20 else "")
-        raise CheckpointError(
-            f"{path}: does not fit its config.json ({len(problems)} tensors):\n  {shown}\n"
-            "use the config.json that belongs to these weights"
-        )

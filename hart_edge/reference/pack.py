@@ -29,11 +29,9 @@ from hart_edge.reference.checkpoint import (
     IGNORED_TOKENIZER,
     SAMPLING_FILE,
     TOKENIZER_WEIGHTS,
-    find_weights,
     load_checkpoint,
-    read_json,
-    read_tensors,
 )
+from hart_edge.reference.weight_files import find_weights, read_json
 from hart_edge.staging import staged_folder, take_name
 
 log = logging.getLogger(__name__)
@@ -108,13 +106,16 @@ def to_fp16(name: str, tensor: Tensor, path: Path) -> Tensor:
 def _pack_part(
     source: Path, weights: tuple[str, ...], ignored: re.Pattern[str], target: Path, name: str = "model.safetensors"
 ) -> None:
-    path = find_weights(source, weights)
+    found = find_weights(source, weights)
+    path = found.path
     log.info("packing %s", path)
-    state = {key: to_fp16(key, value, path) for key, value in read_tensors(path).items() if not ignored.search(key)}
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    state = {key: to_fp16(key, value, path) for key, value in found.each() if not ignored.search(key)}
+    digest = hashlib.sha256()
+    for each in found.files:
+        with each.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
     target.mkdir()
-    metadata = {"format": "pt", "packed_from": path.name, "packed_from_sha256": digest}
+    metadata = {"format": "pt", "packed_from": path.name, "packed_from_sha256": digest.hexdigest()}
     safetensors.torch.save_file(state, target / name, metadata)
     (target / name).chmod(0o644)  # safetensors writes for the owner alone
     config = _shipped_config(read_json(source / "config.json"))

@@ -7,6 +7,7 @@ configuration files.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import hart_edge
@@ -42,3 +43,18 @@ def configs(preset: str) -> tuple[TransformerConfig, TokenizerConfig]:
         patch_nums=scales, vocab_size=4096, z_channels=32, ch=160, ch_mult=(1, 1, 2, 2, 4), share_quant_resi=4
     )
     return transformer, tokenizer
+
+
+@dataclass(frozen=True)
+class TextShape:
+    """A text model of the published architecture. Source: the configuration of Qwen2 in that size."""
+
+    layers: int = 28
+    heads: int = 12
+    key_value_heads: int = 2
+    mlp: int = 8960
+    vocabulary: int = 151_936
+    instruction_tokens: int = 160  # about as many as the published instruction has
+
+
+PUBLISHED_TEXT = TextShape()

@@ -23,7 +23,8 @@ from hart_edge.checks.golden import (
     record_reference,
 )
 from hart_edge.errors import CheckpointError
-from hart_edge.reference.checkpoint import load_checkpoint, read_tensors
+from hart_edge.reference.checkpoint import load_checkpoint
+from hart_edge.reference.weight_files import read_tensors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # Records that are inputs of the model, which are not compared.

@@ -20,7 +20,7 @@ from hart_edge.bundle.verify import open_bundle
 from hart_edge.bundle.writer import BundleWriter, write_bundle
 from hart_edge.errors import BuildError, EngineError
 from hart_edge.export.chain import build
-from hart_edge.export.graphs import GraphModule
+from hart_edge.export.graph_module import GraphModule
 from hart_edge.export.options import BuildOptions
 from hart_edge.export.tools import Tools
 from tests.bundle.make_bundle import make_no_bundle

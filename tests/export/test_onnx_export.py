@@ -15,7 +15,8 @@ from torch import Tensor
 from hart_edge.bundle.manifest import Dtype, Target, TensorSpec
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
-from hart_edge.export.graphs import GraphModule, TextModelGraph, build_graphs
+from hart_edge.export.graph_module import GraphModule
+from hart_edge.export.graphs import TextModelGraph, build_graphs
 from hart_edge.export.onnx_export import EXAMPLE_SIZES, OPSET, export_graph
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.presets import SHIPPED_MODEL

@@ -14,9 +14,10 @@ import safetensors.torch
 import torch
 
 from hart_edge.errors import CheckpointError
-from hart_edge.reference.checkpoint import load_checkpoint, read_tensors
+from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.pack import main, pack
 from hart_edge.reference.text_model import load_text_model
+from hart_edge.reference.weight_files import read_tensors
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 from tests.reference.tiny_hart import Tiny, tiny_checkpoint, tiny_context
 

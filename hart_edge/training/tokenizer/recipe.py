@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from hart_edge.reference.autoencoder import Autoencoder
-from hart_edge.reference.checkpoint import load_tokenizer, published_tokenizer, read_json
+from hart_edge.reference.checkpoint import load_tokenizer, published_tokenizer
 from hart_edge.reference.config import TokenizerConfig, read_tokenizer_config
 from hart_edge.reference.quantizer import Quantizer
+from hart_edge.reference.weight_files import read_json
 from hart_edge.training.checkpoints import publish
 from hart_edge.training.recipe import Optimisation, check
 from hart_edge.training.tokenizer.codebook import CodebookCare

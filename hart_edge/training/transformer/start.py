@@ -14,19 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hart_edge.reference.checkpoint import (
-    IGNORED_LLM,
-    LLM_WEIGHTS,
-    RENAMED_LLM,
-    find_weights,
-    mismatches,
-    read_json,
-    read_tensors,
-    rename,
-)
+from hart_edge.reference.checkpoint import IGNORED_LLM, LLM_WEIGHTS, RENAMED_LLM, rename
 from hart_edge.reference.config import TransformerConfig, read_transformer_config
 from hart_edge.reference.residual import ResidualMLP
 from hart_edge.reference.transformer import Transformer
+from hart_edge.reference.weight_files import find_weights, mismatches, read_json
 from hart_edge.training.errors import TrainingError
 from hart_edge.training.recipe import differences
 
@@ -88,8 +80,8 @@ def carry_over(folder: Path, transformer: Transformer, residual: ResidualMLP) ->
             + "\n  ".join(found)
             + "\nset the recipe's transformer to the checkpoint's, or begin without --init"
         )
-    path = find_weights(folder / "llm", LLM_WEIGHTS)
-    state = rename(read_tensors(path), RENAMED_LLM, IGNORED_LLM)
+    weights = find_weights(folder / "llm", LLM_WEIGHTS)
+    path, state = weights.path, rename(weights.read(), RENAMED_LLM, IGNORED_LLM)
     if LEVELS in state and len(then.patch_nums) != len(now.patch_nums):
         state[LEVELS] = resized_levels(state[LEVELS], len(now.patch_nums))
         log.info("%s: %s resized from %d scales to %d", path, LEVELS, len(then.patch_nums), len(now.patch_nums))

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from hart_edge.bundle.settings import Settings
 from hart_edge.evaluation.reconstruction import spread
-from hart_edge.reference.checkpoint import TOKENIZER_WEIGHTS, find_weights, published_transformer
+from hart_edge.reference.checkpoint import TOKENIZER_WEIGHTS, published_transformer
 from hart_edge.reference.draw import draw_pictures
 from hart_edge.reference.hart import HART
+from hart_edge.reference.weight_files import find_weights
 from hart_edge.training.captions import Captions, Text, publish_text
 from hart_edge.training.checkpoints import State, publish, write_bytes
 from hart_edge.training.loop import TrainingSession
@@ -221,6 +222,6 @@ class TransformerTask:
         if self.recipe.text.train or not (folder / "text_model" / "config.json").exists():
             publish_text(folder, self.text, {"steps": str(step), "weights": "moving average"})
         if not (folder / "tokenizer" / "config.json").exists():
-            tokenizer_file = find_weights(self.tokenizer_folder, TOKENIZER_WEIGHTS)
-            for file in (tokenizer_file, self.tokenizer_folder / "config.json"):
+            found_weights = find_weights(self.tokenizer_folder, TOKENIZER_WEIGHTS)
+            for file in {*found_weights.files, found_weights.path, self.tokenizer_folder / "config.json"}:
                 write_bytes(folder / "tokenizer" / file.name, file.read_bytes())

@@ -15,7 +15,7 @@ from hart_edge.bundle.manifest import ComponentName, Dtype, Precision, TensorSpe
 from hart_edge.calib.scheme import Scheme
 from hart_edge.errors import BuildError, ParityError
 from hart_edge.export.chain import build
-from hart_edge.export.graphs import GraphModule
+from hart_edge.export.graph_module import GraphModule
 from hart_edge.export.options import BuildOptions
 from hart_edge.export.parity.compare import (
     DIFFERING_CHOICES,

@@ -15,7 +15,8 @@ from torch import Tensor
 from hart_edge.bundle.manifest import Quality
 from hart_edge.bundle.settings import Settings
 from hart_edge.errors import ParityError
-from hart_edge.export.graphs import GraphModule, build_graphs, spec
+from hart_edge.export.graph_module import GraphModule, spec
+from hart_edge.export.graphs import build_graphs
 from hart_edge.export.parity.quality import QualityFigures
 from hart_edge.reference.sampling import guide
 from tests.calib.select.naive_logits import naive

@@ -11,10 +11,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from hart_edge.reference.checkpoint import load_checkpoint, read_tensors
+from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.draw import draw_pictures
 from hart_edge.reference.pack import pack
 from hart_edge.reference.text_model import load_text_model
+from hart_edge.reference.weight_files import read_tensors
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 from hart_edge.training.captions import TextRecipe, open_text
 from hart_edge.training.checkpoints import check_state, load_state, states

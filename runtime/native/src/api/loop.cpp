@@ -161,8 +161,10 @@ void execute(const Plan &plan, Runner &runner, const std::vector<std::size_t> &b
             }
             runner.upload(data, static_cast<std::size_t>(buffer->bytes_per_image));
         }
-        runner.run(bindings[index]);
-        caller.step_done();
+        if (!caller.knows(index)) {
+            runner.run(bindings[index]);
+            caller.step_done(index);
+        }
         if (plan.steps[index].ends_scale) caller.scale_done(static_cast<std::size_t>(*plan.steps[index].scale));
     }
 }

@@ -63,7 +63,8 @@ class Caller {
  public:
     virtual ~Caller() = default;
     virtual void fill(const Buffer &buffer, void *into) = 0;  // write an input, setting or noise buffer
-    virtual void step_done() = 0;                             // throws to stop
+    virtual bool knows(std::size_t step) = 0;                 // whether a step need not run: its outputs are there
+    virtual void step_done(std::size_t step) = 0;             // throws to stop
     virtual void scale_done(std::size_t scale) = 0;           // its f_hat can be decoded; throws to stop
 };
 

@@ -78,7 +78,8 @@ Pipeline::Pipeline(const std::string &folder, const hart_edge_options &options)
       runner_(make_runner(bundle_, library_, options, memory_)),
       engine_(runner_->name()),
       tokenizer_(make_tokenizer(bundle_)),
-      bindings_(bind(bundle_.manifest.plan, *runner_, buffers_)) {
+      bindings_(bind(bundle_.manifest.plan, *runner_, buffers_)),
+      kept_(bundle_.manifest.plan, buffers_) {
     bind_scales();
     with_shortage_told(memory_, [this] { load(); });
 }
@@ -228,7 +229,14 @@ class Pipeline::Drawing : public Caller {
         std::memcpy(into, from, static_cast<std::size_t>(buffer.bytes_per_image));
     }
 
-    void step_done() override { pipeline_.check_cancelled(); }
+    bool knows(std::size_t step) override {
+        return pipeline_.kept_.is_own(step) && pipeline_.kept_.restore(inputs_.prompt.ids, *pipeline_.runner_);
+    }
+
+    void step_done(std::size_t step) override {
+        pipeline_.check_cancelled();
+        if (pipeline_.kept_.is_own(step)) pipeline_.kept_.keep(inputs_.prompt.ids, *pipeline_.runner_);
+    }
 
     void scale_done(std::size_t scale) override {  // the last one is reported with the picture
         if (scale + 1 < pipeline_.scales_.size()) pipeline_.tell(params_, picture_, scale, nullptr);

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "api/kept_contexts.h"
 #include "api/loop.h"
 #include "api/settings.h"
 #include "bundle/verify.h"
@@ -90,6 +91,7 @@ class Pipeline {
     std::string engine_;
     std::optional<PromptTokenizer> tokenizer_;
     std::vector<std::size_t> bindings_;
+    KeptContexts kept_;
     std::vector<std::uint8_t> preview_;  // RGB, then one byte: whether all numbers are finite
     std::vector<Scale> scales_;
     std::atomic<bool> cancelled_{false};

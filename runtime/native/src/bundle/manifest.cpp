@@ -36,14 +36,32 @@ std::string read_bundle_name(const Value &value, const Where &where) {
     return text(value, where, 100, allowed, "a name of A-Z a-z 0-9 . _ -", 1);
 }
 
-constexpr std::array<Field<TokenizerSpec>, 3> TOKENIZER{{
+struct Checked {};  // of a part that the runtime has no use for
+
+constexpr std::array<Field<Checked>, 2> INSTRUCTION{{
+    {"tokens", [](Checked &, const Value &value, const Where &where) { integer(value, where, 1, 8192); }},
+    {"sha256", [](Checked &, const Value &value, const Where &where) { read_sha256(value, where); }},
+}};
+
+constexpr std::array<Field<TokenizerSpec>, 5> TOKENIZER{{
     {"file",
      [](TokenizerSpec &into, const Value &value, const Where &where) { into.file = relative_path(value, where); }},
     {"pad_token_id", [](TokenizerSpec &into, const Value &value,
                         const Where &where) { into.pad_token_id = integer(value, where, 0, INT32_MAX); }},
     {"padding_side", [](TokenizerSpec &into, const Value &value,
                         const Where &where) { into.padding_side = choice<PaddingSide>(value, where); }},
+    {"embeddings", [](TokenizerSpec &into, const Value &value,
+                      const Where &where) { into.embeddings = integer(value, where, 1, INT32_MAX); }},
+    {"instruction",
+     [](TokenizerSpec &, const Value &value, const Where &where) { read(INSTRUCTION, value, where); }},
 }};
+
+// The keys that a tokenizer has: the last two may be absent.
+bool tokenizer_has(const json::Object &given, std::string_view key) {
+    if (key != "embeddings" && key != "instruction") return true;
+    const Value *value = json::find(given, key);
+    return value != nullptr && value->as<json::Null>() == nullptr;
+}
 
 constexpr std::array<Field<Residual>, 2> RESIDUAL{{
     {"timesteps",
@@ -61,8 +79,6 @@ constexpr std::array<Field<FileEntry>, 2> FILE_ENTRY{{
     {"sha256",
      [](FileEntry &into, const Value &value, const Where &where) { into.sha256 = read_sha256(value, where); }},
 }};
-
-struct Checked {};  // stands for a part that is checked but not stored
 
 constexpr std::array<Field<Checked>, 2> CALIBRATION{{
     {"prompts", [](Checked &, const Value &value, const Where &where) { read_count(value, where); }},
@@ -135,7 +151,7 @@ constexpr std::array<Field<Manifest>, 21> MANIFEST{{
      [](Manifest &into, const Value &value, const Where &where) { into.context_dim = read_count(value, where); }},
     {"tokenizer",
      [](Manifest &into, const Value &value, const Where &where) {
-         if (value.as<json::Null>() == nullptr) into.tokenizer = read(TOKENIZER, value, where);
+         if (value.as<json::Null>() == nullptr) into.tokenizer = read(TOKENIZER, value, where, tokenizer_has);
      }},
     {"sampling",
      [](Manifest &into, const Value &value, const Where &where) { into.sampling = read_sampling(value, where); }},

@@ -33,6 +33,7 @@ struct TokenizerSpec {
     std::string file;
     std::int64_t pad_token_id = 0;
     PaddingSide padding_side{};
+    std::int64_t embeddings = 0;  // token ids that the text model knows; 0 where the bundle does not say
 };
 
 struct Residual {
@@ -45,7 +46,7 @@ struct FileEntry {
     std::string sha256;
 };
 
-// Calibration, quality, licences and tools are checked but not stored: a runner has no use for them.
+// Calibration, quality, instruction, licences and tools are checked but not stored: a runner has no use for them.
 struct Manifest {
     std::string name;
     Precision precision{};

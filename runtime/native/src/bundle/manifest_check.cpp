@@ -58,6 +58,9 @@ void check_constant(const Where &where, const Constant &constant, const Table<Fi
 }  // namespace
 
 void check_tables(const Manifest &manifest) {
+    if (manifest.precision == Precision::int4) {
+        refuse(Where(TOP, "precision"), "one of fp32, fp16, int8", show(word(manifest.precision)));
+    }
     const std::vector<std::int64_t> &sides = manifest.patch_nums;
     const Where patch_nums(TOP, "patch_nums");
     if (sides[0] != 1) refuse(Where(patch_nums, std::size_t{0}), "1", number(sides[0]));
@@ -132,6 +135,12 @@ void check_inputs(const Manifest &manifest) {
         }
     }
     const Where tokenizer(TOP, "tokenizer");
+    if (manifest.tokenizer && manifest.tokenizer->embeddings > 0 &&
+        manifest.tokenizer->pad_token_id >= manifest.tokenizer->embeddings) {
+        refuse(Where(tokenizer, "pad_token_id"),
+               "an id below " + number(manifest.tokenizer->embeddings) + ", the embeddings",
+               number(manifest.tokenizer->pad_token_id));
+    }
     if (!manifest.tokenizer && takes_ids) refuse(tokenizer, "a tokenizer, because the plan takes input_ids", "null");
     if (manifest.tokenizer && !takes_ids) {
         refuse(tokenizer, "null, because the plan takes a context array", "a tokenizer");

@@ -18,7 +18,7 @@
 
 namespace hart_edge {
 
-enum class Precision { fp32, fp16, int8 };
+enum class Precision { fp32, fp16, int8, int4 };  // the last of a text model alone
 enum class Dtype { float32, float16, int64, int32, uint8, int8, boolean };
 enum class BufferKind { input, setting, constant, zero, noise, value, cache, rows };
 enum class Distribution { uniform, normal };
@@ -26,7 +26,7 @@ enum class ComponentName { text_model, context, transformer, tokens, latent, emb
 
 template <>
 struct Words<Precision> {
-    static constexpr std::array<std::string_view, 3> all{"fp32", "fp16", "int8"};
+    static constexpr std::array<std::string_view, 4> all{"fp32", "fp16", "int8", "int4"};
 };
 template <>
 struct Words<Dtype> {

@@ -23,7 +23,8 @@ PromptTokenizer::PromptTokenizer(std::string_view definition, const TokenizerSpe
     : tokenizer_(Tokenizer::parse(definition)),
       length_(static_cast<std::size_t>(length)),
       pad_token_id_(spec.pad_token_id),
-      padding_side_(spec.padding_side) {}
+      padding_side_(spec.padding_side),
+      embeddings_(spec.embeddings) {}
 
 PromptTokenizer::Prompt PromptTokenizer::encode(std::string_view prompt) const {
     if (const std::size_t at = utf8::first_invalid(prompt); at != std::string_view::npos) {
@@ -41,6 +42,12 @@ PromptTokenizer::Prompt PromptTokenizer::encode(std::string_view prompt) const {
     }
     Prompt padded{std::vector<std::int64_t>(length_, pad_token_id_), ids.size()};
     ids.resize(std::min(ids.size(), length_));
+    const std::int64_t most = *std::max_element(ids.begin(), ids.end());
+    if (embeddings_ > 0 && most >= embeddings_) {
+        throw Error(Status::input, "prompt: expected token ids below " + std::to_string(embeddings_) +
+                                       ", which the text model knows, found " + std::to_string(most) +
+                                       "; use other words, or rebuild the bundle with the text model's own tokenizer");
+    }
     const std::size_t start = padding_side_ == PaddingSide::left ? length_ - ids.size() : 0;
     std::copy(ids.begin(), ids.end(), padded.ids.begin() + static_cast<std::ptrdiff_t>(start));
     return padded;

@@ -29,6 +29,7 @@ class PromptTokenizer {
     std::size_t length_;
     std::int64_t pad_token_id_;
     PaddingSide padding_side_;
+    std::int64_t embeddings_;  // token ids that the text model knows; 0: not told
 };
 
 }  // namespace hart_edge
