@@ -46,14 +46,6 @@ class DeviceRunner(Protocol):
 
 
 @runtime_checkable
-class KnowingRunner(Protocol):
-    """Such a runner that can be given what steps would compute, and gives back what they did."""
-
-    def begin_knowing(self, fill: Fill, known: Mapping[str, Array], wanted: frozenset[str]) -> Pass:
-        """known: values that need not be computed; wanted: values that the pass can read once a scale is done."""
-
-
-@runtime_checkable
 class Unloader(Protocol):
     """A runner that can unload a graph and load it again."""
 

@@ -25,7 +25,7 @@ from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import BundleError, EngineError, GenerationError, InputError, bordered
 from hart_edge.runtime.fill import fill_with
 from hart_edge.runtime.kept_contexts import KeptContexts, Known
-from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, KnowingRunner, Pass, Runner, Unloader
+from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Pass, Runner, Unloader
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer, tokenizer_of
 from hart_edge.runtime.settings import check_seeds, check_settings, explained
 from hart_edge.runtime.turns import Turns
@@ -357,16 +357,14 @@ class Pipeline:
 
     @property
     def _keeps(self) -> bool:
-        """Whether a pass can give back what the text model made."""
-        able = isinstance(self.runner, KnowingRunner) or not isinstance(self.runner, DeviceRunner)
-        return able and bool(self._kept.names)
+        """Whether what the text model made is in arrays of this process. On a device it is a part of what is captured
+        and replayed whole."""
+        return bool(self._kept.names) and not isinstance(self.runner, DeviceRunner)
 
     def _begin(self, fill: Fill, known: Known | None) -> Pass:
-        wanted = self._kept.names if known is None else frozenset()
-        if isinstance(self.runner, KnowingRunner) and self._keeps:
-            return self.runner.begin_knowing(fill, known or {}, wanted)
         if isinstance(self.runner, DeviceRunner):
             return self.runner.begin(fill)
+        wanted = self._kept.names if known is None else frozenset()
         plan, low_memory = self.manifest.plan, self.low_memory
         return HostPass(plan, self.runner, fill, low_memory=low_memory, known=known, wanted=wanted)
 

@@ -8,12 +8,12 @@ CUDA graph at the second picture. The host uploads noise and settings, and downl
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from hart_edge.bundle.plan import BufferKind, Component, Step
+from hart_edge.bundle.plan import BufferKind, Component
 from hart_edge.bundle.program import Group, Place, is_upload, make_program, size_of
 from hart_edge.bundle.verify import Bundle
 from hart_edge.engines.forks import keep_forever
@@ -22,7 +22,7 @@ from hart_edge.engines.tensorrt.compatibility import check_machine, require_engi
 from hart_edge.engines.tensorrt.cuda import Cuda, Device, not_enough_memory
 from hart_edge.engines.tensorrt.library import TensorRT
 from hart_edge.errors import EngineError
-from hart_edge.runtime.loop import Array, Fill, is_known
+from hart_edge.runtime.loop import Array, Fill
 
 
 class TensorRTRunner:
@@ -60,11 +60,6 @@ class TensorRTRunner:
         """A picture to be drawn; fill makes the arrays of inputs, settings and noise."""
         self.cuda.require_home()
         return TensorRTPass(self, fill)
-
-    def begin_knowing(self, fill: Fill, known: Mapping[str, Array], wanted: frozenset[str]) -> TensorRTPass:
-        """The same with values that need not be computed; wanted: those that can be read once a scale is done."""
-        self.cuda.require_home()
-        return TensorRTPass(self, fill, known, wanted)
 
     def run(self, graph: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Compute `outputs` in place from host arrays: for previews and checks. Copies in and out."""
@@ -107,26 +102,18 @@ class TensorRTRunner:
         """Scales whose steps are one CUDA graph by now; None for what stands before or behind the scales."""
         return [self.program.groups[number].scale for number in self._captures.numbers()]
 
-    def run_group(self, number: int, fill: Fill, known: Mapping[str, Array] | None = None) -> None:
-        """Enqueue a group's uploads and steps but those that compute what is known. Nothing is waited for."""
+    def run_group(self, number: int, fill: Fill) -> None:
+        """Enqueue a group's uploads and steps. Nothing is waited for."""
         self.cuda.require_home()
-        group, given = self.program.groups[number], known or {}
-        left_out = [index for index in range(group.first, group.last + 1) if is_known(self._step(index), given)]
-        self.upload(group, fill, left_out)
-        if left_out:  # not as the CUDA graph of the whole group
-            for name in {name for index in left_out for name in self._step(index).outputs.values()}:
-                self.cuda.upload(self._block + self.program.places[name].offset, given[name])
-            for index in range(group.first, group.last + 1):
-                if index not in left_out:
-                    self.run_step(index)
-        else:
-            self._execute(number, group)
+        group = self.program.groups[number]
+        self.upload(group, fill)
+        self._execute(number, group)
         if self.low_memory:
             self._unload(group)
 
-    def upload(self, group: Group, fill: Fill, left_out: Sequence[int] = ()) -> None:
-        """Enqueue what the host fills for a group. left_out: steps that are not run."""
-        self._prepare(group, left_out)
+    def upload(self, group: Group, fill: Fill) -> None:
+        """Enqueue what the host fills for a group."""
+        self._prepare(group)
         for name in group.uploads:
             buffer, place = self.program.plan.buffers[name], self.program.places[name]
             array = check_array(name, fill(name, buffer), place)
@@ -165,13 +152,10 @@ class TensorRTRunner:
 
         self._captures.run(number, f"scale {group.scale}", enqueue, allowed)
 
-    def _step(self, index: int) -> Step:
-        return self.program.plan.steps[index]
-
-    def _prepare(self, group: Group, left_out: Sequence[int] = ()) -> None:
+    def _prepare(self, group: Group) -> None:
         """Engines, and per step a context whose shapes and addresses are set."""
         for index in range(group.first, group.last + 1):
-            if index in self._contexts or index in left_out:
+            if index in self._contexts:
                 continue
             step = self.program.plan.steps[index]
             engine, component = self._engine(step.graph), self._components[step.graph]
@@ -311,30 +295,21 @@ class TensorRTRunner:
 
 
 class TensorRTPass:
-    """One picture. known, wanted: as begin_knowing() has them."""
+    """One picture."""
 
-    def __init__(
-        self,
-        runner: TensorRTRunner,
-        fill: Fill,
-        known: Mapping[str, Array] | None = None,
-        wanted: frozenset[str] = frozenset(),
-    ) -> None:
-        self._runner, self._fill, self._known, self._wanted = runner, fill, known, wanted
-        self._read: dict[str, Array] = {}
+    def __init__(self, runner: TensorRTRunner, fill: Fill) -> None:
+        self._runner, self._fill = runner, fill
 
     def scales(self) -> Iterator[int]:
         """Enqueue group after group; yields the number of each scale when its end is enqueued."""
         for number, group in enumerate(self._runner.program.groups):
-            self._runner.run_group(number, self._fill, self._known)
-            if group.scale is None and not self._read:  # later their place may be another's
-                self._read = {name: self._runner.read(name) for name in self._wanted}
+            self._runner.run_group(number, self._fill)
             if group.ends_scale:
                 assert group.scale is not None  # the manifest's reader has checked it
                 yield group.scale
 
     def read(self, name: str) -> Array:
-        return self._read[name] if name in self._read else self._runner.read(name)
+        return self._runner.read(name)
 
 
 def release(cuda: Cuda, addresses: set[int]) -> None:
