@@ -22,13 +22,16 @@ from hart_edge.export.parity.compare import (
     remedy,
     require_observed,
 )
+from hart_edge.export.parity.contexts import MAX_KL, MIN_COSINE, MIN_TOP_1, ContextFigures, measure_contexts
 from hart_edge.export.parity.limits import Breach
 from hart_edge.export.parity.quality import QualityFigures
 from hart_edge.export.parity.recording import Recording
 from hart_edge.export.parity.sessions import Sessions
 from hart_edge.export.parity.worst_layer import worst_layer
+from hart_edge.export.plan_builder import with_dtypes
 from hart_edge.export.stages.context import BuildContext
 from hart_edge.export.stages.decide import DecideResult
+from hart_edge.export.stages.read import PARITY_SEED
 from hart_edge.export.stages.trace import TraceResult
 from hart_edge.export.stages.write import WriteResult
 
@@ -41,6 +44,7 @@ class CheckResult:
 
     worst: Mapping[str, GraphError]
     quality: Quality
+    contexts: ContextFigures | None = None  # of a 4-bit text model
 
 
 def check_traced(context: BuildContext, traced: TraceResult, recording: Recording) -> None:
@@ -74,7 +78,29 @@ def check(
                 f"nothing was written. {remedy(decided.schemes[breach.graph].precision)}; where the pictures are good "
                 "enough, move the limit (--min-top1, --max-kl, --min-psnr)"
             )
-        return CheckResult(check.worst, quality)
+    return CheckResult(check.worst, quality, _check_contexts(context, traced, recording, decided, written))
+
+
+def _check_contexts(
+    context: BuildContext, traced: TraceResult, recording: Recording, decided: DecideResult, written: WriteResult
+) -> ContextFigures | None:
+    """The figures of a 4-bit text model, None of any other. Raises ParityError where they are beyond its limits."""
+    source = traced.source
+    if decided.schemes.get("text_model") is not Scheme.INT4_BLOCKS:
+        return None
+    with context.step("comparing contexts of the 4-bit text model, and the logits that follow"):
+        paths = {name: written.folder / f"{name}.onnx" for name in source.graphs}
+        sessions = Sessions(paths, context.library, traced.plan)
+        fills = [traced.fill(inputs, PARITY_SEED) for inputs in source.parity_inputs()]
+        plan = with_dtypes(traced.plan, decided.specs)
+        found = measure_contexts(plan, recording, sessions, source.graphs["tokens"], fills)
+    context.say(f"text_model: {found.in_words()}")
+    if source.has_likely_codes and not found.within:
+        raise ParityError(
+            f"graph text_model: {found.in_words()}; limits {MIN_COSINE:g}, {MAX_KL:g} and {100 * MIN_TOP_1:g} %; "
+            "nothing was written. Try --text-precision int8"
+        )
+    return found
 
 
 def _check(

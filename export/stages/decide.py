@@ -35,6 +35,11 @@ class DecideResult:
     wide: Mapping[str, frozenset[str]]
 
     @property
+    def specs(self) -> dict[str, tuple[TensorSpec, ...]]:
+        """Inputs and outputs of every graph."""
+        return {name: (*self.inputs[name], *self.outputs[name]) for name in self.decisions}
+
+    @property
     def schemes(self) -> dict[str, Scheme]:
         return {name: decision.scheme for name, decision in self.decisions.items()}
 

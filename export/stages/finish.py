@@ -27,6 +27,7 @@ from hart_edge.export.plan_builder import with_dtypes
 from hart_edge.export.stages.check import CheckResult
 from hart_edge.export.stages.context import BuildContext
 from hart_edge.export.stages.decide import DecideResult
+from hart_edge.export.stages.int8_choice import Decision
 from hart_edge.export.stages.read import Source
 from hart_edge.export.stages.trace import TraceResult
 from hart_edge.export.stages.write import WriteResult
@@ -62,7 +63,6 @@ def finish(
             calibration = Calibration(ranges.prompts, ranges.sha256())
         model = source.model
         timesteps = model.residual.schedule.timesteps
-        specs = {name: (*decided.inputs[name], *decided.outputs[name]) for name in decided.decisions}
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             name=bundle_name(options.out, random=source.random),
@@ -80,7 +80,7 @@ def finish(
             components=components(traced, decided, written, checked),
             files={},
             constants=writer.constants(traced.constants),
-            plan=with_dtypes(traced.plan, specs),
+            plan=with_dtypes(traced.plan, decided.specs),
             calibration=calibration,
             quality=checked.quality,
             licences=source.licences,
@@ -111,11 +111,17 @@ def components(
             checked.worst[name].tensor,
             decided.inputs[name],
             decided.outputs[name],
-            decision.reason,
+            _reason(name, decision, checked),
             tuple(sorted(decision.excluded | decision.weight_only)),
         )
         for name, decision in decided.decisions.items()
     )
+
+
+def _reason(name: str, decision: Decision, checked: CheckResult) -> str:
+    """Why a component has its scheme; of a 4-bit text model, how near it comes."""
+    figures = checked.contexts if name == ComponentName.TEXT_MODEL else None
+    return "; ".join(filter(None, (decision.reason, "" if figures is None else figures.in_words())))
 
 
 def _copy_tokenizer(source: Source, writer: BundleWriter) -> Tokenizer | None:

@@ -39,13 +39,14 @@ class TraceResult:
 
     def draw(self, runner: Runner, inputs: Inputs, seed: int, known: Known | None = None) -> Array:
         """Run the loop with the bundle's settings. Returns the image (1, 3, H, W), float32 in [0, 1]."""
-        return run_plan(self.plan, runner, self._fill(inputs, seed), known=known)
+        return run_plan(self.plan, runner, self.fill(inputs, seed), known=known)
 
     def read_prompt(self, runner: Runner, inputs: Inputs) -> Known:
         """Run the text model alone: what it leaves, for draw()."""
-        return run_text_model(self.plan, runner, self._fill(inputs, 0))
+        return run_text_model(self.plan, runner, self.fill(inputs, 0))
 
-    def _fill(self, inputs: Inputs, seed: int) -> Fill:
+    def fill(self, inputs: Inputs, seed: int) -> Fill:
+        """What makes the inputs, settings, constants and noise of a picture."""
         return fill_with(inputs, seed, self.sampling, self.constants.__getitem__)
 
 
