@@ -68,7 +68,8 @@ class Graph:
 
     def resolve(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         """The graph with its shapes computed by ONNX Runtime and constants folded. No weight is read for it; weights
-        are inputs. Attention stands in it as an Einsum, which has its shape: onnx knows no operator of ONNX Runtime."""
+        are inputs. Attention stands in it as an Einsum, and a product of 4-bit weights as a MatMul, which have their
+        shapes: onnx knows no operator of ONNX Runtime."""
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         for value in model.graph.input:
@@ -89,6 +90,13 @@ class Graph:
         for node in folded.graph.node:
             if node.op_type == "MultiHeadAttention":
                 node.CopyFrom(helper.make_node(ATTENTION, node.input, node.output, equation="bnq,bmk,bmv->bnv"))
+            elif node.op_type == "MatMulNBits":
+                sizes = {each.name: each.i for each in node.attribute}
+                whole = f"{node.input[1]}:whole"  # the weight as a product would read it, of which nothing is held
+                shape = [sizes["K"], sizes["N"]]
+                if all(each.name != whole for each in folded.graph.input):
+                    folded.graph.input.append(helper.make_tensor_value_info(whole, TensorProto.FLOAT, shape))
+                node.CopyFrom(helper.make_node("MatMul", [node.input[0], whole], node.output))
         return onnx.shape_inference.infer_shapes(folded, data_prop=True).graph
 
     def _uses(self) -> dict[str, str]:

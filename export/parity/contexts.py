@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hart_edge.bundle.plan import Plan
 from hart_edge.calib.select.logits import LogitError, add_errors, compare_logits
 from hart_edge.engines.base import Session
-from hart_edge.export.graphs import GraphModule
+from hart_edge.export.graph_module import GraphModule
 from hart_edge.export.parity.recording import Call, Recording
 from hart_edge.runtime.loop import Array, Buffers, Fill, execute
 
