@@ -89,6 +89,7 @@ def test_properties_of_schemes() -> None:
         Scheme.INT8_WEIGHTS_FLOAT16: Precision.INT8,
         Scheme.U8S8: Precision.INT8,
         Scheme.DYNAMIC: Precision.INT8,
+        Scheme.INT4_BLOCKS: Precision.INT4,
         Scheme.S8S8: Precision.INT8,
     }
     assert [kind for kind in NodeKind if Scheme.S8S8.quantizes(kind)] == [NodeKind.LINEAR]

@@ -43,7 +43,7 @@ def test_zeros_stay_zeros_and_scales_are_a_blocks_own() -> None:
     weight[:32, 1] = np.linspace(-1, 1, 32)
     found = restored(weight)
     assert (found[:, 0] == 0).all() and (found[32:] == 0).all()
-    assert np.abs(found[:32, 1] - weight[:32, 1]).max() < 0.08
+    assert np.abs(found[:32, 1] - weight[:32, 1]).max() < 0.15
 
 
 def make_model() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
