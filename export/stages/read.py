@@ -91,9 +91,8 @@ class Source:
         yield from ((name, tensor, state[name]) for name, tensor in published)
         if self.text is not None:
             state, files = self.text.model.state_dict(), self.text.weights
-            yield from (
-                (name, tensor, state[name]) for name, tensor in (state.items() if files is None else files.each())
-            )
+            published = state.items() if files is None else files.each()
+            yield from ((f"text_model.{name}", tensor, state[name]) for name, tensor in published)
 
     def free_text_model(self) -> None:
         """Free the weights of the text model, where there is one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.errors import BuildError, CheckpointError
 from hart_edge.export.chain import build
 from hart_edge.export.options import BuildOptions, StepDone
-from hart_edge.export.stages.read import random_source, read_contexts, read_licences
-from hart_edge.reference.presets import SHIPPED_MODEL
+from hart_edge.export.stages.read import random_source, read_contexts, read_licences, require_fit
+from hart_edge.reference.presets import SHIPPED_MODEL, TextShape
 from tests.export.small_checkpoint import small_configs
 
 
@@ -137,3 +138,39 @@ def test_weights_that_the_head_does_not_need_are_freed() -> None:
 def test_unknown_preset() -> None:
     with pytest.raises(BuildError, match=r"^preset: expected one of hart-0\.7b-256, .*, found 'hart-7b'$"):
         random_source("hart-7b")
+
+
+def test_a_large_text_model_wants_a_word_on_its_instruction(tmp_path: Path) -> None:
+    config: Any = SimpleNamespace(context_dim=1536)
+    large: Any = SimpleNamespace(
+        model=SimpleNamespace(config=SimpleNamespace(hidden_size=1536)),
+        parameters=lambda: [SimpleNamespace(numel=lambda: 10**9)],
+        instruction_text="",
+    )
+    with pytest.raises(CheckpointError) as caught:
+        require_fit(large, config, tmp_path)
+    for phrase in ("expected prompt.txt, the instruction", "1.0 billion parameters", "--no-instruction"):
+        assert phrase in str(caught.value)
+    require_fit(large, config, tmp_path, "")
+    large.instruction_text = "draw"
+    require_fit(large, config, tmp_path)
+    config.context_dim = 192
+    with pytest.raises(
+        CheckpointError, match=r"expected hidden_size 192, the context_dim of llm/config\.json, found 1536"
+    ):
+        require_fit(large, config, tmp_path)
+
+
+def test_a_preset_with_a_text_model() -> None:
+    shape = TextShape(layers=2, heads=3, key_value_heads=1, mlp=64, vocabulary=2048, instruction_tokens=7)
+    source, again = (random_source("tiny", small_configs, shape) for _ in range(2))
+    assert source.random and source.text is not None and not source.has_likely_codes
+    assert source.text.instruction.shape == (1, 7)
+    one, other = source.text.model.state_dict(), again.text.model.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert next(iter(source.graphs)) == "text_model"
+    (given,) = source.parity_inputs()
+    assert given["input_ids"].shape == (1, 12)
+    bare = random_source("tiny", small_configs, shape, "")
+    assert bare.text is not None and bare.text.instruction.shape == (1, 0)
+    assert {name for name, *_ in source.weights()} >= {"text_model.embed_tokens.weight", "transformer.head.weight"}
