@@ -91,6 +91,8 @@ def from_json(kind: type[R], raw: Any, where: str = "recipe") -> R:
         return kind(**values)
     except TypeError as error:  # a field without a default is missing
         raise RecipeError(f"{where}: {str(error).split('__init__() ')[-1]}; add it to the recipe") from None
+    except RecipeError:  # the dataclass's own refusal
+        raise
     except ValueError as error:  # the configuration of a network that is defined elsewhere
         raise RecipeError(f"{where}.{error}; change the recipe") from None
 

@@ -35,17 +35,19 @@ def options(*arguments: str) -> BuildOptions:
     return build_options(parsed(*arguments), Path("bundle"))
 
 
-def test_two_lines_without_a_terminal(
+def test_a_line_a_step_and_two_without_a_terminal(
     build_command: BuildCommand, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The two lines say what was made, its size and its quality."""
+    """Standard error tells the steps with their times; the two lines what was made, its size and its quality."""
     out = tmp_path / "bundle"
     assert build_command(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(out), "--top-p", "0.75"]) == 0
     said = capsys.readouterr()
     line = rf"{re.escape(str(out))}: fp32 for cpu, \d+\.\d MB in \d+ s; largest error \d\.\de-\d\d \(\w+, \S+\)\n"
     near = r"against the reference: top-1 100 % .*, KL \S+ .*, decoder \d+\.\d dB, on 1 prompts\n"
     assert re.fullmatch(line + near, said.out), said.out
-    assert said.err == ""
+    steps = said.err.splitlines()
+    assert steps[0].startswith(f"  reading {CHECKPOINT} ... ") and len(steps) > 10
+    assert all(re.search(r"^  \w.* \.\.\. \d+\.\d s", step) for step in steps), said.err
     assert open_bundle(out).manifest.sampling.top_p == 0.75
     command = f"python -m export.build --checkpoint {CHECKPOINT} --precision fp32 --out {out} --top-p 0.75"
     assert f"\n    {command}\n" in (out / "README.md").read_text("utf-8")

@@ -25,12 +25,13 @@ handle = Handle(load(sys.argv[2]), sys.argv[1])
 handle.generate("ab", seed=7)
 """
 
-# How hart-edge plan and bench open graphs to count them.
+# How a build opens graphs to count what they take.
 COUNTING = """
 import sys
-from pathlib import Path
-from hart_edge.export.activations import Graph
-Graph(Path(sys.argv[1]) / "graphs" / "decoder.onnx")
+from hart_edge.bundle.verify import open_bundle
+from hart_edge.export.costs import count_costs
+bundle = open_bundle(sys.argv[1])
+count_costs(bundle.manifest, bundle.folder)
 """
 
 

@@ -62,7 +62,7 @@ def test_from_data_to_a_higher_resolution(command: Any, tmp_path: Path, caplog: 
 @pytest.mark.long
 def test_what_is_refused(command: Any, tmp_path: Path) -> None:
     status, _, error = command("--set", "transformer.patch_nums=[1, 2, 3]")
-    assert status == 1 and "side: expected 48, which is 16 times the last of transformer.patch_nums, found 32" in error
+    assert status == 2 and "side: expected 48, which is 16 times the last of transformer.patch_nums, found 32" in error
     status, _, error = command("--text-model", tmp_path / "nowhere")
     assert status == 1 and f"{tmp_path}/nowhere/tokenizer.json: missing" in error
     status, _, error = command(train=False)
