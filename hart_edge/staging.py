@@ -1,8 +1,9 @@
-"""What is written beside its place and takes its name at the end: hidden folders, and whose they are.
+"""What is written beside its place and takes its name at the end: hidden folders and files, and whose they are.
 
-In: the path that something is to have. Out: a hidden folder beside it, which becomes it or vanishes. A process that is
-killed can remove nothing; its folder says whose it was (process and boot, and a lock that ends with the process), and
-the next write to the same place removes it. The folder of a living process is never touched.
+In: the path that something is to have. Out: a hidden folder or file beside it, which becomes it or vanishes. A process
+that is killed can remove nothing; its folder says whose it was (process and boot, and a lock that ends with the
+process), its file has that lock, and the next write to the same place removes it. What belongs to a living process is
+never touched.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO
 
 fcntl: ModuleType | None
 try:
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 
 OWNER_FILE = ".owner"  # in a hidden folder: {"pid": 7, "started": 123, "boot": "..."}
 BUILDING, REPLACED = ".building-", ".replaced-"
+WRITING = ".writing-"  # of files
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MOST_NAME = 255  # bytes of a file's name, where the file system does not say
 RANDOM = 8  # characters that mkdtemp adds
@@ -110,6 +114,63 @@ def take_name(folder: Path, final: Path, rename: Callable[[Path, Path], None] = 
                 rename(before, final)
 
 
+@contextlib.contextmanager
+def hidden_file(final: Path) -> Iterator[BinaryIO]:
+    """A new hidden file beside `final`, open for writing; gone when the block ends, unless it was renamed.
+
+    It is locked, where the file system has locks: sweep_files() leaves it alone. Raises OSError.
+    """
+    prefix = hidden_name(final.parent, final.name, WRITING)
+    while True:
+        part = final.with_name(f"{prefix}{secrets.token_hex(RANDOM // 2)}")
+        stream = part.open("xb")
+        if _lock_new(stream.fileno(), part):
+            break
+        stream.close()
+    try:
+        with stream:
+            yield stream
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staged_file(final: Path) -> Iterator[BinaryIO]:
+    """A hidden file beside `final`, open for writing, that takes its name when the block ends well. Raises OSError."""
+    with hidden_file(final) as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+        if fcntl is None:  # Windows renames no file that is open
+            stream.close()
+        os.replace(stream.name, final)
+
+
+def sweep_files(files: Iterable[Path]) -> None:
+    """Remove the hidden files that dead processes left for any of `files`, and say so in the log. Raises OSError.
+
+    A file that has a lock belongs to a living process; where there are no locks nothing is removed.
+    """
+    if fcntl is None:
+        return
+    prefixes: dict[Path, set[str]] = {}
+    for file in files:
+        prefixes.setdefault(file.parent, set()).add(hidden_name(file.parent, file.name, WRITING))
+    for folder, known in prefixes.items():
+        for name in os.listdir(folder):
+            if name[:-RANDOM] not in known:
+                continue
+            with contextlib.suppress(OSError):
+                part = folder / name
+                held = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe of that name waits for no one
+                try:
+                    if _lock(held):
+                        part.unlink()
+                        log.warning("%s: removed; a process that was killed had left it behind", part)
+                finally:
+                    os.close(held)
+
+
 def sweep(final: Path, *endings: str) -> None:
     """Remove the hidden folders that dead processes left for `final`, and say so in the log. Raises OSError.
 
@@ -154,6 +215,15 @@ def _lock(file: int) -> bool | None:
     except OSError:  # a file system without locks: process and boot alone decide
         return None
     return True
+
+
+def _lock_new(file: int, path: Path) -> bool:
+    """Lock a file that was just made; False where sweep_files() was faster and has removed it."""
+    if fcntl is None:
+        return True
+    with contextlib.suppress(OSError):  # a file system without locks, where nothing is swept
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return path.exists()
 
 
 def _read(file: int) -> dict[str, object]:

@@ -15,7 +15,18 @@ import pytest
 
 from hart_edge.bundle.writer import unfinished_folder, write_bundle
 from hart_edge.errors import BuildError
-from hart_edge.staging import OWNER_FILE, REPLACED, claimed, hidden_name, staged_folder, sweep
+from hart_edge.staging import (
+    OWNER_FILE,
+    REPLACED,
+    WRITING,
+    claimed,
+    hidden_file,
+    hidden_name,
+    staged_file,
+    staged_folder,
+    sweep,
+    sweep_files,
+)
 
 ROOT = Path(__file__).parents[1]
 # The tests may have been started with signals ignored, by nohup or in the background.
@@ -155,3 +166,34 @@ def test_hidden_names_are_ones_that_the_file_system_takes(tmp_path: Path, name: 
         assert folder.name.startswith(hidden)
     other = hidden_name(tmp_path, name[:-1] + "x", ".building-")
     assert other != hidden  # long names that begin alike have different hidden names
+
+
+def test_files_of_killed_processes_are_removed_and_those_of_living_ones_are_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lock ends with its process, so a file that no one has locked was left by a dead one."""
+    out, other = tmp_path / "a.png", tmp_path / "b.png"
+    dead = tmp_path / f"{hidden_name(tmp_path, 'a.png', WRITING)}01234567"
+    kept = {tmp_path / f"{hidden_name(tmp_path, 'c.png', WRITING)}01234567", tmp_path / f".a.png{WRITING}012345678"}
+    for file in (dead, *kept):
+        file.write_bytes(b"half")
+    os.mkfifo(tmp_path / f".b.png{WRITING}01234567")
+    (tmp_path / f".b.png{WRITING}76543210").symlink_to(dead)
+    with hidden_file(out) as living:
+        sweep_files([out, other])
+        assert Path(living.name).exists() and not dead.exists() and all(file.exists() for file in kept)
+    assert caplog.messages[0] == f"{dead}: removed; a process that was killed had left it behind"
+    assert not Path(living.name).exists()
+
+
+def test_a_file_takes_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    out = tmp_path / "a.png"
+    out.write_text("before")
+    with pytest.raises(FileExistsError), staged_file(out) as stream:
+        stream.write(b"half")
+        raise FileExistsError  # whatever the block raises passes
+    assert out.read_text() == "before" and os.listdir(tmp_path) == ["a.png"]
+    with staged_file(out) as stream, staged_file(out) as second:
+        stream.write(b"first")
+        second.write(b"second")
+    assert out.read_text() == "first" and os.listdir(tmp_path) == ["a.png"]

@@ -41,7 +41,7 @@ from hart_edge.runtime.picture_metadata import (
     used_settings,
 )
 from hart_edge.runtime.pipeline import Context, Event, Pipeline
-from hart_edge.staging import hidden_name
+from hart_edge.staging import hidden_file, staged_file, sweep_files
 
 Load = Callable[..., Pipeline]
 
@@ -89,8 +89,7 @@ def run(a: argparse.Namespace, load: Load = load) -> int:
     prompts = prompts_of(a, like)
     seed = a.seed if a.seed is not None else like.seed if like else 0
     files = picture_files(a.out, len(prompts))
-    for file in files:
-        check_writable(file)
+    check_files(files)
     if a.previews is not None:
         make_folder(a.previews)
     with PictureLine() as bar:
@@ -103,8 +102,7 @@ def run(a: argparse.Namespace, load: Load = load) -> int:
             warn_of_difference(a.like, like, pipeline.bundle, prompts, bar)
         scales = len(pipeline.manifest.patch_nums)
         shown = [preview_files(a.previews, file, scales) if a.previews else [] for file in files]
-        for each in itertools.chain(*shown):
-            check_writable(each, "--previews")
+        check_files([*itertools.chain(*shown)], "--previews")
         begun = [begin(pipeline, prompt, seed, settings, bar) for prompt in prompts]
         used = used_settings(over(pipeline.manifest.sampling, settings))
         for prompt, (events, notes), file, previews in zip(prompts, begun, files, shown, strict=True):
@@ -229,6 +227,14 @@ def picture_files(out: Path, count: int) -> list[Path]:
     return [out.with_stem(f"{out.stem}-{number}") for number in range(1, count + 1)]
 
 
+def check_files(files: Sequence[Path], option: str = "--out") -> None:
+    """check_writable() of each; what killed processes left of the same pictures goes."""
+    for file in files:
+        check_writable(file, option)
+    with border(InputError, option, "no file can be written there", "name another folder"):
+        sweep_files(file.resolve() for file in files)
+
+
 def check_writable(file: Path, option: str = "--out") -> None:
     """Find out now whether the picture can be written later. Raises InputError."""
     try:
@@ -243,9 +249,8 @@ def check_writable(file: Path, option: str = "--out") -> None:
             target.unlink()
         elif of_others(target, folder):
             raise InputError(f"{option} {file}: belongs to another user, who alone may replace it; name another file")
-        part = part_of(target)
-        part.open("xb").close()
-        part.unlink()
+        with hidden_file(target):
+            pass
     except InputError:
         raise
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a NUL
@@ -272,22 +277,12 @@ def preview_files(folder: Path, file: Path, scales: int) -> list[Path]:
     return [folder / f"{file.stem}-scale-{scale}.png" for scale in range(scales)]
 
 
-def part_of(target: Path) -> Path:
-    """What a picture is called until it is whole."""
-    return target.with_name(hidden_name(target.parent, target.name, f".{os.getpid()}.part"))
-
-
 def write_png(image: Image.Image, file: Path, metadata: PictureMetadata | None = None) -> None:
     """Write beside the file and rename: the name never holds half a picture. Raises HartEdgeError."""
     unchanged = "what was there before is unchanged"
     with border(HartEdgeError, file, "could not be written", unchanged):
-        target = file.resolve()
-        part = part_of(target)
         try:
-            with part.open("xb") as stream:
+            with staged_file(file.resolve()) as stream:
                 save_png(image, stream, metadata)
-            part.replace(target)
         except OSError as error:
             raise HartEdgeError(f"{file}: could not be written ({error}); {unchanged}") from error
-        finally:
-            part.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hart_edge.api import find_bundle
 from hart_edge.cli.command import Commands, new_command
-from hart_edge.cli.generate import check_writable, picture_files, write_png
+from hart_edge.cli.generate import check_files, picture_files, write_png
 from hart_edge.cli.progress import StatusLine
 from hart_edge.cli.values import thread_number
 from hart_edge.engines.loading import load
@@ -56,7 +56,7 @@ def add(commands: Commands) -> None:
 def run(a: argparse.Namespace, load: Load = load) -> int:
     """load: the function that opens a bundle."""
     (out,) = picture_files(a.out, 1)
-    check_writable(out)
+    check_files([out])
     picture = read_picture(a.picture)
     with StatusLine() as line:
         line.say("loading the bundle")
