@@ -86,14 +86,18 @@ def find_bundle(bundle: str | Path | None, packaged: Path = PACKAGED_BUNDLE) -> 
 
 
 def _loaded(folder: Path) -> Pipeline:
+    """The pipeline that is loaded, unless the folder has come to hold another bundle. A link may lead to another."""
     try:
-        stat = (folder / MANIFEST_FILE).stat()
-    except (OSError, ValueError):  # load() says what is wrong
+        place = folder.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):  # load() says what is wrong
         return load(folder)
-    return _load_cached(folder.resolve(), stat.st_mtime_ns, stat.st_ino)
+    pipeline = _load_cached(place)
+    if not pipeline.bundle.is_current():
+        _load_cached.cache_clear()
+        pipeline = _load_cached(place)
+    return pipeline
 
 
 @lru_cache(maxsize=1)
-def _load_cached(folder: Path, modified: int, inode: int) -> Pipeline:
-    """modified and inode tell a rebuilt bundle from the one that is loaded."""
+def _load_cached(folder: Path) -> Pipeline:
     return load(folder)

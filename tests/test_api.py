@@ -1,6 +1,7 @@
 """hart_edge.generate: which bundle it uses, when it loads it again, and what it says when there is none."""
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,23 @@ def test_a_bundle_stays_loaded_until_it_is_built_again(folder: Path, tmp_path: P
     (tmp_path / "built").rename(folder)
     after = digest(hart_edge.generate("w1", bundle=folder))
     assert after != before and after == digest(load(tmp_path / "old").generate("w1", cfg_scale=0.0))
+
+
+def test_a_bundle_that_was_built_again_within_a_tick_of_the_clock(folder: Path) -> None:
+    """A build wrote the same inode at the same time; and one that is copied over in place is loaded anew."""
+    _load_cached.cache_clear()
+    before = digest(hart_edge.generate("w1", bundle=folder))
+    manifest = folder / "manifest.json"
+    found = manifest.stat()
+    put("sampling", "cfg_scale", value=0.0)(folder)
+    os.utime(manifest, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert digest(hart_edge.generate("w1", bundle=folder)) != before
+    constants = folder / "constants.bin"
+    constants.write_bytes(constants.read_bytes())
+    assert digest(hart_edge.generate("w1", bundle=folder)) != before
+    shutil.rmtree(folder)
+    with pytest.raises(BundleError, match="expected a bundle folder, found none"):
+        hart_edge.generate("w1", bundle=folder)
 
 
 def test_a_bundle_that_was_altered_makes_no_picture(int8_bundle: Path, tmp_path: Path) -> None:

@@ -67,6 +67,18 @@ class Bundle:
         graphs = {name for each in self.manifest.components for name in files_beside(each.file, self.manifest.files)}
         self._verified.require_unwritten(graphs | self.manifest.files.keys() & {CONSTANTS_FILE})
 
+    def is_current(self) -> bool:
+        """Whether the folder still holds this bundle: the same manifest, and no file that may be mapped written over.
+
+        A bundle that was replaced by the same one is the same.
+        """
+        try:
+            self._verified.require((MANIFEST_FILE,))
+            self.require_unwritten()
+        except BundleError:
+            return False
+        return True
+
     def constant(self, name: str) -> NDArray[Any]:
         """The constant `name`: read-only, mapped from constants.bin, dtype and shape as in the manifest."""
         entry = self.manifest.constants.get(name)
@@ -89,7 +101,7 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{given}: expected a bundle folder, found none ({error}); {BUILD}") from error
     if not root.is_dir():
         raise BundleError(f"{given}: expected a bundle folder, found a file; {BUILD}")
-    data = _read_manifest(root)
+    data, stamp = _read_manifest(root)
     manifest = parse(data)
     stamps = _verify_files(root, manifest.files)
     for component in manifest.components:
@@ -101,9 +113,11 @@ def open_bundle(path: str | Path) -> Bundle:
             for name in files_beside(component.file, manifest.files)
         }
         check_graph(root / component.file, allowed_external=beside)
-    constants, verified = _map_constants(root, manifest), VerifiedFiles(root, manifest.files, stamps)
-    verified.require(manifest.files)  # what was looked into and mapped is what was hashed
-    return Bundle(root, manifest, hashlib.sha256(data).hexdigest(), constants, verified)
+    sha256 = hashlib.sha256(data).hexdigest()
+    known = {**manifest.files, MANIFEST_FILE: FileEntry(len(data), sha256)}
+    constants, verified = _map_constants(root, manifest), VerifiedFiles(root, known, {**stamps, MANIFEST_FILE: stamp})
+    verified.require(known)  # what was looked into and mapped is what was hashed
+    return Bundle(root, manifest, sha256, constants, verified)
 
 
 def files_beside(name: str, files: Iterable[str]) -> tuple[str, ...]:
@@ -112,15 +126,17 @@ def files_beside(name: str, files: Iterable[str]) -> tuple[str, ...]:
     return tuple(each for each in files if PurePosixPath(each).is_relative_to(folder))
 
 
-def _read_manifest(root: Path) -> bytes:
+def _read_manifest(root: Path) -> tuple[bytes, Stamp]:
+    """manifest.json, and the stamp that it had before it was read."""
     try:
         target = locate(root, MANIFEST_FILE)
     except FileNotFoundError as error:
         raise BundleError(f"{root}: expected a bundle with {MANIFEST_FILE}, found none; {BUILD}") from error
-    found = target.stat().st_size
+    stamp = Stamp.of(target)
+    found = stamp.size
     if found > MOST_MANIFEST_BYTES:
         raise BundleError(f"{MANIFEST_FILE}: expected at most {MOST_MANIFEST_BYTES} bytes, found {found}; {REPAIR}")
-    return target.read_bytes()
+    return target.read_bytes(), stamp
 
 
 def _verify_files(root: Path, files: Mapping[str, FileEntry]) -> dict[str, Stamp]:
