@@ -18,15 +18,17 @@ from hart_edge.checks.golden_records import (
     EXACT,
     LATENT_TOLERANCE,
     LOGITS_TOLERANCE,
+    MISFIT,
     RECORDS_FILE,
     RecordResult,
     Records,
+    check_inputs,
     compare,
     guidance_of,
     read_records,
     record_of,
 )
-from hart_edge.errors import CheckpointError, border
+from hart_edge.errors import CheckpointError, border, bordered
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.hart import HART
 from hart_edge.staging import staged_folder
@@ -36,10 +38,22 @@ PICTURES, CALLS = 2, 6  # of a recording: images, and rows of the residual netwo
 Value = tuple[str, NDArray[Any], float]  # a record's name, what the reference computes for it, its tolerance
 
 
+@bordered(CheckpointError, *MISFIT)
 def check_reference(folder: str | Path) -> Iterator[RecordResult]:
     """Compute every record of DIR/golden.npz with the reference model of the same folder."""
     folder = Path(folder)
     records, model = read_records(folder), load_checkpoint(folder).model
+    config, z = model.config, model.tokenizer_config.z_channels
+    shapes = {
+        "context": (config.context_token, config.context_dim),
+        "context_mask": (config.context_token,),
+        **{f"residual.noise{i}": (z,) for i in range(config.num_sampling_steps + 1)},
+        "teacher.input": (sum(side * side for side in model.patch_nums[1:]), z),
+        "tok.input": (3, model.image_size, model.image_size),
+        "resnet.x": (z,),
+        "resnet.c": (config.embed_dim,),
+    }
+    check_inputs(records, f"the model in {folder}", shapes)
     for name, found, tolerance in reference_values(model, records, guidance_of(records, len(model.patch_nums))):
         yield compare(name, found, records, tolerance)
 

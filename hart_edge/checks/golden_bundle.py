@@ -19,19 +19,22 @@ from hart_edge.checks.golden_records import (
     EXACT,
     LATENT_TOLERANCE,
     LOGITS_TOLERANCE,
+    MISFIT,
     RecordResult,
     Records,
+    check_inputs,
     compare,
     guidance_of,
     read_records,
 )
 from hart_edge.engines.loading import load
-from hart_edge.errors import BundleError
+from hart_edge.errors import BundleError, CheckpointError, bordered
 from hart_edge.runtime.loop import Buffers, execute
 from hart_edge.runtime.pipeline import Pipeline
 from hart_edge.runtime.settings import check_settings, setting_value
 
 
+@bordered(CheckpointError, *MISFIT)
 def check_bundle(folder: str | Path, bundle: str | Path) -> Iterator[RecordResult]:
     """Compute the records of DIR/golden.npz that a bundle computes: the generation and the tokenizer.
 
@@ -44,6 +47,17 @@ def check_bundle(folder: str | Path, bundle: str | Path) -> Iterator[RecordResul
             f"{bundle}: takes a prompt, and golden records begin with a context array; build the golden checkpoint "
             "itself, which has no text_model/"
         )
+    manifest = pipeline.manifest
+    shapes = {
+        "context": (manifest.context_tokens, manifest.context_dim),
+        "context_mask": (manifest.context_tokens,),
+        **{
+            f"stage{scale}.logits": (side * side, manifest.vocab_size) for scale, side in enumerate(manifest.patch_nums)
+        },
+        **{f"residual.noise{i}": (manifest.z_channels,) for i in range(manifest.residual.noise_steps)},
+        "tok.input": (3, manifest.image_size, manifest.image_size),
+    }
+    check_inputs(records, f"bundle {manifest.name!r}", shapes)
     yield from _generation(pipeline, records)
     yield from _tokenizer(pipeline, records)
 

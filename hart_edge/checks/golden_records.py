@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ LOGITS_TOLERANCE = 2e-4  # what the published implementation meets against itsel
 LATENT_TOLERANCE = 1e-4
 EXACT = 0.0
 RECORDS_FILE = "golden.npz"
+# What is said of records that a model cannot read, and the remedy.
+MISFIT = ("its golden records cannot be read by this model", "make them with hart-edge golden --record DIR")
 
 Records = dict[str, NDArray[Any]]
 
@@ -71,6 +74,21 @@ def record_of(records: Records, name: str) -> NDArray[Any]:
     if name not in records:
         raise CheckpointError(f"golden.npz: record {name!r} is missing; found {', '.join(sorted(records)[:8])}, ...")
     return records[name]
+
+
+def check_inputs(records: Records, subject: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise CheckpointError unless the records that a model is to read have its shapes.
+
+    subject: the model, for the message. shapes: without the first axis, which counts pictures or rows.
+    """
+    for name, expected in shapes.items():
+        found = record_of(records, name)
+        if found.ndim == 0 or found.shape[1:] != expected:
+            wanted = ", ".join(map(str, ("N", *expected)))
+            raise CheckpointError(
+                f"{RECORDS_FILE}: {name}: expected the shape ({wanted}) of {subject}, found {found.shape}: they are "
+                "records of another checkpoint; name the one that belongs to it"
+            )
 
 
 def guidance_of(records: Records, scales: int) -> float:

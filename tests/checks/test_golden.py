@@ -164,6 +164,23 @@ def test_a_misshapen_record(plain: Path) -> None:
         list(check_reference(plain))
 
 
+def test_records_of_another_checkpoint(plain: Path) -> None:
+    shutil.copy(GOLDEN / "adaln/golden.npz", plain)
+    message = (
+        r"^golden\.npz: context: expected the shape \(N, 10, 56\) of the model in .*, found \(2, 12, 48\): they are"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        list(check_reference(plain))
+
+
+def test_records_that_the_model_cannot_read(plain: Path) -> None:
+    edit_records(plain, residual__cfg=np.zeros(3, np.float32))
+    with pytest.raises(
+        CheckpointError, match=r"cannot be read by this model \(TypeError: .*\); make them with hart-edge"
+    ):
+        list(check_reference(plain))
+
+
 def test_no_record_file(plain: Path) -> None:
     (plain / "golden.npz").unlink()
     with pytest.raises(CheckpointError, match=r"golden\.npz: missing; expected the golden records beside tokenizer/"):
