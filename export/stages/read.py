@@ -6,10 +6,11 @@ may have got wrong is found here, before minutes of tracing.
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from hart_edge.bundle.manifest import Licence, Precision
 from hart_edge.bundle.settings import Sampling, Settings, over
 from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.calib.calibrate.ranges import CalibratedRanges, hash_files, read_ranges
+from hart_edge.calib.quantizable_nodes import SMALLEST_WEIGHT
 from hart_edge.errors import READING_FAULTS, BuildError, CheckpointError, bordered
 from hart_edge.export.graph_module import GraphModule
 from hart_edge.export.graphs import build_graphs
@@ -159,6 +161,7 @@ def read(context: BuildContext) -> ReadResult:
             source = read_source(options.checkpoint, options.instruction)
             for note in source.text.notes if source.text is not None else ():
                 context.say(note)
+        check_excluded(source.graphs, options.excluded)
         ranges: CalibratedRanges | None = None
         inputs: list[Inputs] = []
         if options.precision is Precision.INT8:
@@ -251,6 +254,19 @@ def random_source(
         sum(parameter.nbytes for part in parts for parameter in part.parameters()),
         hashlib.sha256(identity.encode()).hexdigest(),
     )
+
+
+def check_excluded(graphs: Mapping[str, GraphModule], patterns: Iterable[str]) -> None:
+    """Raise BuildError for a pattern that no weight's name matches. decide.py finds the nodes that it means."""
+    names = {
+        name
+        for graph in graphs.values()
+        for name, tensor in graph.state_dict().items()
+        if tensor.ndim > 1 and tensor.numel() >= SMALLEST_WEIGHT
+    }
+    for pattern in patterns:
+        if not any(fnmatch.filter((name, f"{name}.T"), f"{pattern}*") for name in names):  # .T: as it may be traced
+            raise BuildError(f"--exclude {pattern}: no weight has a name like this; they are like {min(names)}")
 
 
 @bordered(BuildError, "the contexts cannot be read", "write them with numpy.savez", programming=READING_FAULTS)

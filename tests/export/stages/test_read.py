@@ -16,7 +16,7 @@ from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.errors import BuildError, CheckpointError
 from hart_edge.export.chain import build
 from hart_edge.export.options import BuildOptions, StepDone
-from hart_edge.export.stages.read import random_source, read_contexts, read_licences, require_fit
+from hart_edge.export.stages.read import check_excluded, random_source, read_contexts, read_licences, require_fit
 from hart_edge.reference.presets import SHIPPED_MODEL, TextShape
 from tests.export.small_checkpoint import small_configs
 
@@ -174,3 +174,10 @@ def test_a_preset_with_a_text_model() -> None:
     bare = random_source("tiny", small_configs, shape, "")
     assert bare.text is not None and bare.text.instruction.shape == (1, 0)
     assert {name for name, *_ in source.weights()} >= {"text_model.embed_tokens.weight", "transformer.head.weight"}
+
+
+def test_patterns_of_weights_are_checked_before_anything_is_traced() -> None:
+    graphs = random_source("small", small_configs).graphs
+    check_excluded(graphs, ["transformer.blocks.0.*", "transformer.head.weight.T", "*.conv1"])
+    with pytest.raises(BuildError, match=r"^--exclude nothing\.\*: no weight has a name like this; they are like \w+"):
+        check_excluded(graphs, ["transformer.*", "nothing.*"])
