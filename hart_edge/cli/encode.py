@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,12 @@ import numpy as np
 
 from hart_edge.api import find_bundle
 from hart_edge.cli.command import Commands, new_command
-from hart_edge.cli.generate import check_writable, part_of
+from hart_edge.cli.generate import check_files
 from hart_edge.cli.progress import StatusLine
 from hart_edge.engines.loading import load
 from hart_edge.errors import HartEdgeError, InputError, border
 from hart_edge.runtime.pipeline import Context, Pipeline
+from hart_edge.staging import staged_file
 
 Load = Callable[..., Pipeline]
 
@@ -43,7 +43,7 @@ def run(a: argparse.Namespace, load: Load = load) -> int:
     """load: the function that opens a bundle."""
     if a.out.suffix != ".npz":
         raise InputError(f"--out {a.out}: expected a name that ends with .npz, found {a.out.suffix or 'no ending'!r}")
-    check_writable(a.out)
+    check_files([a.out])
     with StatusLine() as bar, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         bar.say("loading the bundle")
@@ -70,12 +70,8 @@ def write_contexts(contexts: list[Context], file: Path) -> None:
     tokens, mask = (np.stack([getattr(each, name) for each in contexts]) for name in ("tokens", "mask"))
     if len(contexts) == 1:
         tokens, mask = tokens[0], mask[0]
-    with border(HartEdgeError, file, "could not be written", "what was there before is unchanged"):
-        target = file.resolve()
-        part = part_of(target)
-        try:
-            with part.open("xb") as stream:
-                np.savez(stream, context=tokens, context_mask=mask)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+    with (
+        border(HartEdgeError, file, "could not be written", "what was there before is unchanged"),
+        staged_file(file.resolve()) as stream,
+    ):
+        np.savez(stream, context=tokens, context_mask=mask)
