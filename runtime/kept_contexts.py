@@ -25,6 +25,9 @@ class KeptContexts:
         self._most = most
         self._kept: dict[bytes, Known] = {}  # the latest last
 
+    def forget(self) -> None:
+        self._kept.clear()
+
     def find(self, inputs: Mapping[str, Array]) -> Known | None:
         """What the text model made of these ids, None where that is not known."""
         key = _key(inputs)

@@ -132,6 +132,10 @@ class Pipeline:
             )
         return self._reopen, ()
 
+    def forget(self) -> None:
+        """Forget what the text model made of earlier prompts: the next picture takes the time of a new prompt."""
+        self._kept.forget()
+
     def close(self) -> None:
         """Give back what the graphs hold. From then on it draws nothing; closing it again does nothing.
 

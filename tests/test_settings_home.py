@@ -22,6 +22,7 @@ ROOT = Path(hart_edge.__file__).parent
 # Files that may name single settings. A further setting needs changes in the first group only.
 DRAWING = {"bundle/settings.py", "export/graphs.py", "reference/sampling.py", "reference/hart.py"}
 OWN_USE = {
+    "export/parity/contexts.py": "logits are compared without guidance",
     "export/parity/quality.py": "figures are taken without guidance",
     "calib/select/sensitivity.py": "logits are compared without guidance",
     "checks/golden.py": "records are of an argmax",

@@ -90,9 +90,8 @@ class Int8Choice:
 
         limits: on its logits; None where they mean nothing.
         """
-        small = {name: weight_bytes(read_graph(self.folder / f"{name}.onnx")) < NEVER_FLOAT32 for name in decisions}
         possible = {
-            name: candidates(each.scheme, wanted, float32=small[name] or name != ComponentName.TEXT_MODEL)
+            name: candidates(each.scheme, wanted, float32=name != ComponentName.TEXT_MODEL or self._is_small(name))
             for name, each in decisions.items()
         }
         found = {name: replace(each, scheme=possible[name][0]) for name, each in decisions.items()}
@@ -103,6 +102,10 @@ class Int8Choice:
         if limits is not None and found["transformer"].scheme.quantizes(NodeKind.LINEAR):
             found["transformer"] = self._within_limits(found["transformer"], recording, limits)
         return found
+
+    def _is_small(self, name: str) -> bool:
+        """Whether a component's weights may be held in float32."""
+        return weight_bytes(read_graph(self.folder / f"{name}.onnx")) < NEVER_FLOAT32
 
     def _fastest(self, name: str, decision: Decision, schemes: Sequence[Scheme], recording: Recording) -> Decision:
         """The fastest scheme whose error on recorded calls is accepted."""

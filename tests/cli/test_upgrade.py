@@ -86,7 +86,7 @@ def test_a_preset_is_known_by_the_bundles_name(run: Run, folder: Path, build: Bu
         ("name", "mine", 2, "expected --checkpoint, since a bundle does not name the folder that it was built from; "),
         ("format_version", 99, 1, "has format 99, this version reads 3; update hart-edge"),
         ("format_version", "2", 1, 'manifest.json: format_version: expected 1 or more, found "2"; build the bundle'),
-        ("precision", "int4", 1, 'manifest.json: precision: expected fp32, fp16, int8, found "int4"'),
+        ("precision", "int4", 1, "--precision: expected one of fp32, fp16, int8, found int4"),
         ("target", {"name": "npu"}, 1, "manifest.json: target.name: expected cpu, cuda, tensorrt, tensorrt-rtx, found"),
         ("target", {"name": "tensorrt", "engines": {}}, 1, "holds engines, which hart-edge engines makes; upgrade the"),
         ("sampling", None, 1, "manifest.json: name and sampling: expected text and an object, found"),

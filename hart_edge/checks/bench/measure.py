@@ -57,7 +57,12 @@ def measure_bundle(folder: Path, prompt: str, pictures: int, threads: int | None
     stopwatch = Stopwatch(pipeline.runner)
     pipeline.runner = stopwatch
     given = sample_prompt(pipeline.manifest, prompt)
-    found = _draw(lambda: pipeline.generate(given, seed=SEED), stopwatch.seconds, opened, pictures)
+
+    def draw() -> None:
+        pipeline.forget()  # every picture is that of a new prompt
+        pipeline.generate(given, seed=SEED)
+
+    found = _draw(draw, stopwatch.seconds, opened, pictures)
     return replace(found, products=measure_peak(threads))
 
 

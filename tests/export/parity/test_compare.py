@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +41,8 @@ from tests.export.small_checkpoint import CHECKPOINT
     ],
 )
 def test_altered_weight_fails_the_build(tools: Tools, tmp_path: Path, graph: str, weight: str, tensor: str) -> None:
-    """A weight differs between reference and file: the build names the graph, and leaves no files."""
+    """A weight differs between checkpoint and graph: the proof of weights or the parity gate names the graph, and no
+    files are left."""
 
     def trace_altered(module: GraphModule, path: Path) -> None:
         tools.trace(module, path)
@@ -52,8 +54,11 @@ def test_altered_weight_fails_the_build(tools: Tools, tmp_path: Path, graph: str
             found[0].CopyFrom(numpy_helper.from_array(value, found[0].name))
             onnx.save_model(model, path)
 
-    message = rf"^graph {graph}(, scale \d)?, tensor (null_)?{tensor}: error \S+ against the reference, tolerance"
-    with pytest.raises(ParityError, match=message):
+    message = (
+        rf"^graph {graph}, tensor \S*{re.escape(weight)}\S*: expected the checkpoint's numbers, found others"
+        rf"|^graph {graph}(, scale \d)?, tensor (null_)?{tensor}: error \S+ against the reference, tolerance"
+    )
+    with pytest.raises(BuildError, match=message):
         build(BuildOptions(CHECKPOINT, tmp_path / "bundle", Precision.FP32), tools=replace(tools, trace=trace_altered))
     assert list(tmp_path.iterdir()) == []
 
@@ -187,7 +192,8 @@ def test_a_call_is_named_by_its_scale() -> None:
 
 
 def test_a_head_in_fp16_may_move_the_smooth_latent_farther() -> None:
-    wider = {(graph, scheme) for graph in ComponentName for scheme in Scheme}
+    schemes = [scheme for scheme in Scheme if scheme is not Scheme.INT4_BLOCKS]  # of text models alone
+    wider = {(graph, scheme) for graph in ComponentName for scheme in schemes}
     wider = {(graph, scheme) for graph, scheme in wider if tolerance_of(graph, scheme) != TOLERANCE[scheme.precision]}
     pixels = {("decoder", Scheme.FLOAT32), ("encoder", Scheme.FLOAT32)}
     steps = {("residual", scheme) for scheme in Scheme if scheme.precision in (Precision.FP32, Precision.FP16)}

@@ -264,8 +264,7 @@ def test_a_graph_that_the_engine_refuses(native: Any, folder: Path) -> None:
     assert failure(Handle, native, folder).message.startswith("text_model: ONNX Runtime 1.")
 
 
-def test_a_graph_that_fails_while_running(native: Any, folder: Path) -> None:
-    """A token id beyond the table of the text model."""
+def test_a_token_beyond_the_table_of_the_text_model(native: Any, folder: Path) -> None:
     definition = (folder / "tokenizer.json").read_text().replace('"z": 26', '"z": 99')
     (folder / "tokenizer.json").write_text(definition)
     from tests.bundle.corrupt_bundles import relist
@@ -273,9 +272,11 @@ def test_a_graph_that_fails_while_running(native: Any, folder: Path) -> None:
     relist(folder, "tokenizer.json")
     handle = Handle(native, folder)
     refused = failure(handle.generate, "z")
-    assert refused.status == Status.ENGINE_ERROR
-    assert refused.message.startswith("text_model: ONNX Runtime failed while running (")
-    assert refused.message.endswith("; inputs were input_ids (1, 4)") and "\n" not in refused.message
+    assert refused.status == Status.INPUT_ERROR
+    assert refused.message == (
+        "prompt: expected token ids below 32, which the text model knows, found 99; use other words, or rebuild the "
+        "bundle with the text model's own tokenizer"
+    )
     assert handle.generate("a").shape == (32, 32, 3)  # the handle still works for other prompts
     handle.close()
 
