@@ -22,10 +22,11 @@ from hart_edge.bundle.memory import MemoryRules, shortage_told
 from hart_edge.bundle.program import buffer_shape
 from hart_edge.bundle.settings import Sampling, Settings
 from hart_edge.bundle.verify import Bundle
-from hart_edge.errors import BundleError, EngineError, GenerationError, InputError, bordered
+from hart_edge.errors import BundleError, EngineError, InputError, bordered
 from hart_edge.runtime.fill import fill_with
 from hart_edge.runtime.kept_contexts import KeptContexts, Known
 from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Pass, Runner, Unloader
+from hart_edge.runtime.pictures import to_image, to_square
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer, tokenizer_of
 from hart_edge.runtime.settings import check_seeds, check_settings, explained
 from hart_edge.runtime.turns import Turns
@@ -378,15 +379,6 @@ class Pipeline:
         return image
 
 
-def to_square(image: Image.Image, side: int) -> Image.Image:
-    """The middle square of a picture as RGB of side x side pixels, on white where it is transparent."""
-    least = min(image.size)
-    left, top = ((extent - least) // 2 for extent in image.size)
-    square = image.convert("RGBA").crop((left, top, left + least, top + least))  # resize(box=) would see beyond it
-    square = square.resize((side, side), Image.Resampling.LANCZOS)
-    return Image.alpha_composite(Image.new("RGBA", square.size, "white"), square).convert("RGB")
-
-
 def check_context(context: Context, tokens: int, dim: int) -> dict[str, Array]:
     """The input buffers of a Context: (1, T, D) float32 and (1, T) bool."""
     try:
@@ -405,13 +397,3 @@ def check_context(context: Context, tokens: int, dim: int) -> dict[str, Array]:
         "context": values[None],
         "context_mask": np.ascontiguousarray(mask)[None],
     }
-
-
-def to_image(pixels: NDArray[np.uint8], finite: NDArray[np.bool_]) -> Image.Image:
-    """pixels: (1, H, W, 3) uint8; finite: (1,) bool. Raises GenerationError where the decoder saw NaN or infinity."""
-    if not finite[0]:
-        raise GenerationError(
-            "the decoder produced NaN or infinity, so there is no picture; try another seed or a lower cfg_scale, "
-            "and if every prompt fails rebuild the bundle at fp32 and report it"
-        )
-    return Image.fromarray(pixels[0])

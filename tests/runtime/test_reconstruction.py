@@ -13,7 +13,7 @@ from PIL import Image
 from hart_edge.engines.loading import load
 from hart_edge.errors import BundleError
 from hart_edge.reference.checkpoint import load_checkpoint
-from hart_edge.runtime.pipeline import to_square
+from hart_edge.runtime.pictures import to_square
 from tests.cli.command_line import Run
 from tests.conftest import GOLDEN
 from tests.runtime.words_bundle import make_words_bundle
