@@ -70,6 +70,9 @@ def _add_run(p: argparse.ArgumentParser) -> None:
         "--precision", choices=("fp32", "bf16"), default="fp32", help="precision of the arithmetic (default: fp32)"
     )
     p.add_argument(
+        "--compile", action="store_true", help="compile each step by torch.compile: faster, but for the first minutes"
+    )
+    p.add_argument(
         "--threads", type=thread_number, metavar="N", help="threads of each process (default: torch's choice)"
     )
     p.add_argument("--log-seconds", type=float, default=60, metavar="S", help="seconds between log lines (default: 60)")
@@ -112,7 +115,7 @@ def start(a: argparse.Namespace) -> Accelerator:
 
     if a.threads is not None:
         torch.set_num_threads(a.threads)
-    accelerator = make_accelerator(a.precision)
+    accelerator = make_accelerator(a.precision, a.compile)
     level = logging.INFO if accelerator.is_main_process else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S", stream=sys.stderr)
     return accelerator

@@ -99,8 +99,10 @@ class Task(Protocol):
     def publish(self, folder: Path, step: int) -> None: ...
 
 
-def make_accelerator(precision: str) -> Accelerator:
-    """accelerate's processes, on the GPUs or else the CPU. precision: fp32 or bf16."""
+def make_accelerator(precision: str, compiled: bool = False) -> Accelerator:
+    """accelerate's processes, on the GPUs or else the CPU. precision: fp32 or bf16; compiled: steps by torch.compile,
+    which takes a minute at the first one and a C++ compiler on a CPU.
+    """
     handlers = [
         DistributedDataParallelKwargs(find_unused_parameters=True),  # the codebook, until it is first used
         InitProcessGroupKwargs(timeout=timedelta(days=1)),  # a run may be halted (SIGSTOP) and waits then
@@ -108,6 +110,7 @@ def make_accelerator(precision: str) -> Accelerator:
     return Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision={"fp32": "no"}.get(precision, precision),
+        dynamo_backend="inductor" if compiled else "no",
         kwargs_handlers=handlers,
     )
 

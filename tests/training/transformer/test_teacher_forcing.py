@@ -12,7 +12,13 @@ from hart_edge.bundle.settings import Settings
 from hart_edge.reference.config import TokenizerConfig, TransformerConfig
 from hart_edge.reference.hart import HART, double_context
 from hart_edge.training.transformer.recipe import drop_condition
-from hart_edge.training.transformer.teacher_forcing import drop_tokens, for_autocast, hidden_states, teacher_inputs
+from hart_edge.training.transformer.teacher_forcing import (
+    attend,
+    drop_tokens,
+    for_autocast,
+    hidden_states,
+    teacher_inputs,
+)
 from tests.training.transformer.tiny_transformer import filled
 
 SCALES = (1, 2, 3)
@@ -124,3 +130,22 @@ def test_a_dropped_condition_is_the_unconditional_branch() -> None:
     assert torch.equal(found, torch.stack([doubled[3], context[1], doubled[5]]))
     assert torch.equal(found_mask.long(), torch.stack([doubled_mask[3], mask[1].long(), doubled_mask[5]]))
     assert (found_mask.long().cumsum(1) - 1)[0].tolist() == [0] * 6  # positions follow
+
+
+@pytest.mark.long
+def test_compiled_attention_is_the_same_but_for_rounding() -> None:
+    """Compiled, it is written out in bfloat16; else it is the fused kernel in float32. Gradients too."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 9, 16, generator=generator) for _ in range(3))
+    mask = torch.ones(9, 9, dtype=torch.bool).tril()
+    results = []
+    for function in (attend, torch.compile(attend)):
+        given = [each.clone().requires_grad_() for each in (q, k)] + [v.bfloat16().requires_grad_()]
+        with torch.autocast("cpu", torch.bfloat16):
+            made = function(*given, mask)
+        assert made.dtype == torch.bfloat16
+        made.float().square().sum().backward()
+        results.append([made, *(each.grad for each in given)])
+    for plain, compiled in zip(*results, strict=True):
+        difference = (compiled.float() - plain.float()).norm() / plain.float().norm()
+        assert 0 < difference < 0.03  # not 0, so it was another path
