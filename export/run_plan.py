@@ -6,30 +6,47 @@ parity; calibration runs the same loop with instrumented graphs (calib/calibrate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hart_edge.bundle.kept import steps_of_text
 from hart_edge.bundle.plan import ComponentName, Plan
 from hart_edge.bundle.program import buffer_shape
 from hart_edge.export.graph_module import GraphModule
-from hart_edge.runtime.kept_contexts import Known
-from hart_edge.runtime.loop import Array, Buffers, Fill, Runner, execute
+from hart_edge.runtime.loop import Array, Buffers, Fill, Known, Runner, execute
 
 # Sees a call of a graph: its name, its inputs and the outputs that were wanted. Arrays may be views of a KV cache, to
 # which later steps append: whoever keeps them copies what is to outlive the loop.
 Observe = Callable[[str, Mapping[str, Array], Mapping[str, Array]], None]
 
 
-def run_plan(plan: Plan, runner: Runner, fill: Fill, batch: int = 1, known: Known | None = None) -> Array:
+def run_plan(
+    plan: Plan,
+    runner: Runner,
+    fill: Fill,
+    batch: int = 1,
+    known: Known | None = None,
+    previews: Collection[int] = (),
+) -> Array:
     """Execute a plan whole, but for steps that compute what is known. Returns the image (B, 3, H, W), float32 in
-    [0, 1]."""
+    [0, 1]. previews: scales before the last whose f_hat is decoded as well."""
     buffers = Buffers(plan, batch, fill, frozenset({"image"}))
-    for _ in execute(plan, runner, buffers, known=known):
-        pass
+    for scale in execute(plan, runner, buffers, known=known):
+        if scale in previews:
+            run_preview(plan, runner, buffers[f"f_hat.{scale}"], batch)
     return buffers["image"]
+
+
+def run_preview(plan: Plan, runner: Runner, f_hat: Array, batch: int) -> None:
+    """Decode what there is so far, as a preview does; what comes of it is for the runner alone."""
+    step = plan.steps[-1]
+    assert step.graph is ComponentName.DECODER
+    made = {tensor: plan.buffers[name] for tensor, name in step.outputs.items()}
+    outputs = {tensor: np.empty(buffer_shape(each, batch), each.dtype.value) for tensor, each in made.items()}
+    runner.run(step.graph, {"f_hat": f_hat}, outputs)
 
 
 def run_text_model(plan: Plan, runner: Runner, fill: Fill) -> Known:
@@ -38,14 +55,13 @@ def run_text_model(plan: Plan, runner: Runner, fill: Fill) -> Known:
     A build runs it on all prompts before anything else, so that its weights leave memory before the loop's come.
     """
     made: dict[str, Array] = {}
-    for step in plan.steps:
-        if step.graph is not ComponentName.TEXT_MODEL:
-            continue
+    steps = steps_of_text(plan)
+    for step in plan.steps[:steps]:
         inputs = {tensor: fill(name, plan.buffers[name]) for tensor, name in step.inputs.items()}
         for name in step.outputs.values():
             made[name] = np.empty(buffer_shape(plan.buffers[name], 1), plan.buffers[name].dtype.value)
         runner.run(step.graph, inputs, {tensor: made[name] for tensor, name in step.outputs.items()})
-    return made
+    return Known(made, steps)
 
 
 class ReferenceRunner:

@@ -8,7 +8,8 @@ picture_metadata.py  how a picture was drawn, in its PNG file
 random.py            the one stream of randomness
 fill.py              fills inputs, settings, constants and noise
 turns.py             one picture at a time, where a pipeline can draw no more
-kept_contexts.py     the contexts of the last prompts, which need no text model again
+kept_prompts.py      what depends on a prompt alone, of the last prompts
+spare_block.py       memory that stays between two pictures
 loop.py              the loop: executes the plan, step by step
 allocator.py         gives freed memory back to the system
 """

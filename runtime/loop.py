@@ -8,7 +8,7 @@ arrays of this file, a runner on a device with memory of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hart_edge.bundle.arena import aligned
 from hart_edge.bundle.plan import Buffer, BufferKind, Plan, Step, touched
 from hart_edge.bundle.program import buffer_shape, size_of
+from hart_edge.runtime.spare_block import Block, SpareBlock
 
 Array = NDArray[Any]
 Fill = Callable[[str, Buffer], Array]
@@ -55,9 +56,14 @@ class Unloader(Protocol):
 class Buffers:
     """The arrays behind a plan's buffers, each alive from its first step to its last."""
 
-    def __init__(self, plan: Plan, batch: int, fill: Fill, keep: frozenset[str]) -> None:
-        """fill: makes the array of a buffer that no step writes; keep: buffers that outlive their last step."""
+    def __init__(
+        self, plan: Plan, batch: int, fill: Fill, keep: frozenset[str], spare: SpareBlock | None = None
+    ) -> None:
+        """fill: makes the array of a buffer that no step writes; keep: buffers that outlive their last step; spare: has
+        the memory of caches, to which close() returns it."""
         self._plan, self._batch, self._fill, self._keep = plan, batch, fill, keep
+        self._spare = spare or SpareBlock()
+        self._block: Block | None = None
         self._arrays: dict[str, Array] = {}
 
     def __getitem__(self, name: str) -> Array:
@@ -96,15 +102,28 @@ class Buffers:
         caches = {name: each for name, each in self._plan.buffers.items() if each.kind is BufferKind.CACHE}
         shapes = {name: buffer_shape(each, self._batch) for name, each in caches.items()}
         sizes = {name: size_of(each.dtype, shapes[name]) for name, each in caches.items()}
-        block = np.empty(sum(map(aligned, sizes.values())), np.uint8)
+        block = self._block = self._spare.take(sum(map(aligned, sizes.values())))
         begin = 0
         for name, each in caches.items():
             self._arrays[name] = block[begin : begin + sizes[name]].view(each.dtype.value).reshape(shapes[name])
             begin += aligned(sizes[name])
 
     def give(self, name: str, array: Array) -> None:
-        """A buffer whose step need not run. No step writes it, so the array may be the caller's."""
-        self._arrays[name] = array
+        """A buffer whose step need not run. No step writes it, so the array may be the caller's; rows are copied."""
+        if self._plan.buffers[name].kind is BufferKind.ROWS:
+            self.target(name)[...] = array
+        else:
+            self._arrays[name] = array
+
+    def close(self) -> None:
+        """Leave the memory of caches for the next picture. Rows can no longer be read."""
+        block, self._block = self._block, None
+        if block is not None:
+            kinds = {name: self._plan.buffers[name].kind for name in self._arrays}
+            for name, kind in kinds.items():
+                if kind in (BufferKind.CACHE, BufferKind.ROWS):
+                    del self._arrays[name]
+            self._spare.give_back(block)
 
     def release(self, index: int, step: Step) -> None:
         """Drop the arrays that no later step touches."""
@@ -113,24 +132,31 @@ class Buffers:
                 del self._arrays[name]
 
 
+class Known(NamedTuple):
+    """values: the buffers that the first `steps` steps of a plan leave for later ones."""
+
+    values: Mapping[str, Array]
+    steps: int
+
+
 def execute(
     plan: Plan,
     runner: Runner,
     buffers: Buffers,
     done: Callable[[int], None] | None = None,
-    known: Mapping[str, Array] | None = None,
+    known: Known | None = None,
 ) -> Iterator[int]:
     """Run every step; yields the number of each scale as it is done, when its f_hat can be decoded.
 
     The decoder is the last step, so the picture is there when the iteration ends. Closing the iterator stops it.
-    done: called with the index of every step that has run; known: values, a step that computes no others is left out.
+    done: called with the index of every step that has run; known: of the first steps, which then do not run.
     """
-    given = known or {}
-    for index, step in enumerate(plan.steps):
-        if is_known(step, given):
-            for name in step.outputs.values():
-                buffers.give(name, given[name])
-            continue
+    begin = 0
+    if known is not None:
+        begin = known.steps
+        for name, array in known.values.items():
+            buffers.give(name, array)
+    for index, step in enumerate(plan.steps[begin:], begin):
         inputs = {tensor: buffers.source(name) for tensor, name in step.inputs.items()}
         outputs = {tensor: buffers.target(name) for tensor, name in step.outputs.items()}
         runner.run(step.graph, inputs, outputs)
@@ -140,11 +166,6 @@ def execute(
             assert step.scale is not None  # the manifest's reader has checked it
             yield step.scale
         buffers.release(index, step)
-
-
-def is_known(step: Step, known: Mapping[str, Array]) -> bool:
-    """Whether a step computes nothing but what is known."""
-    return bool(known) and all(name in known for name in step.outputs.values())
 
 
 class HostPass:
@@ -157,17 +178,22 @@ class HostPass:
         fill: Fill,
         *,
         low_memory: bool = False,
-        known: Mapping[str, Array] | None = None,
+        known: Known | None = None,
         wanted: frozenset[str] = frozenset(),
+        spare: SpareBlock | None = None,
     ) -> None:
-        """low_memory: unload every graph after its last step, where the runner can; known: values that need not be
-        computed; wanted: values that can be read until the end."""
+        """low_memory: unload every graph after its last step, where the runner can; known: of the first steps, which
+        need not run; wanted: buffers that can be read until the end, rows until the last scale; spare: has memory for
+        caches."""
         self._plan, self._runner, self._known = plan, runner, known
-        self._buffers = Buffers(plan, 1, fill, frozenset({"pixels", "finite"}) | wanted)
+        self._buffers = Buffers(plan, 1, fill, frozenset({"pixels", "finite"}) | wanted, spare)
         self._unloader = runner if low_memory and isinstance(runner, Unloader) else None
 
     def scales(self) -> Iterator[int]:
-        return execute(self._plan, self._runner, self._buffers, self._done, self._known)
+        try:
+            yield from execute(self._plan, self._runner, self._buffers, self._done, self._known)
+        finally:
+            self._buffers.close()
 
     def read(self, name: str) -> Array:
         return self._buffers[name]

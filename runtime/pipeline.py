@@ -24,11 +24,12 @@ from hart_edge.bundle.settings import Sampling, Settings
 from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import BundleError, EngineError, InputError, bordered
 from hart_edge.runtime.fill import fill_with
-from hart_edge.runtime.kept_contexts import KeptContexts, Known
-from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Pass, Runner, Unloader
+from hart_edge.runtime.kept_prompts import KeptPrompts
+from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Known, Pass, Runner, Unloader
 from hart_edge.runtime.pictures import to_image, to_square
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer, tokenizer_of
 from hart_edge.runtime.settings import check_seeds, check_settings, explained
+from hart_edge.runtime.spare_block import SpareBlock
 from hart_edge.runtime.turns import Turns
 
 drawing = bordered(EngineError, "failed", "see hart-edge doctor, and report it if it happens again", subject="drawing")
@@ -124,7 +125,8 @@ class Pipeline:
         self._memory, self._reopen = memory, reopen
         self._turns = Turns() if low_memory or isinstance(runner, DeviceRunner) else None
         self._tokenizer: PromptTokenizer | None = None
-        self._kept = KeptContexts(self.manifest.plan)
+        self._spare = None if low_memory else SpareBlock()
+        self._kept = KeptPrompts(self.manifest.plan, first_scales=not low_memory)
 
     def __reduce__(self) -> tuple[Callable[[], Pipeline], tuple[()]]:
         if self._reopen is None:
@@ -134,7 +136,7 @@ class Pipeline:
         return self._reopen, ()
 
     def forget(self) -> None:
-        """Forget what the text model made of earlier prompts: the next picture takes the time of a new prompt."""
+        """Forget what was computed of earlier prompts: the next picture takes the time of a new prompt."""
         self._kept.forget()
 
     def close(self) -> None:
@@ -144,6 +146,9 @@ class Pipeline:
         end of the block.
         """
         self.runner = _Closed()
+        self._kept.forget()
+        if self._spare is not None:
+            self._spare.drop()
 
     def __enter__(self) -> Self:
         return self
@@ -259,16 +264,16 @@ class Pipeline:
         inputs = self._inputs(prompt)
         with nullcontext() if self._turns is None else self._turns.drawing():
             self.bundle.require_unwritten()
-            known = self._kept.find(inputs)
-            if known is None:
+            made = self._kept.context(inputs)
+            if made is None:
                 with self._at_work():
-                    known = self._read_prompt(inputs)
+                    made = self._read_prompt(inputs)
                 self.bundle.require_unwritten()
-                self._kept.keep(inputs, known)
-        return Context(known["context"][0].copy(), known["context_mask"][0].copy())
+                self._kept.keep_context(inputs, made)
+        return Context(made["context"][0].copy(), made["context_mask"][0].copy())
 
-    def _read_prompt(self, inputs: dict[str, Array]) -> Known:
-        """Run the text model's step alone."""
+    def _read_prompt(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        """Run the text model's step alone: what it leaves."""
         plan = self.manifest.plan
         (step,) = (step for step in plan.steps if step.graph is ComponentName.TEXT_MODEL)
         made = {name: np.empty(buffer_shape(plan.buffers[name], 1), plan.buffers[name].dtype.value)
@@ -336,9 +341,9 @@ class Pipeline:
                 drawing = self._begin(self._fill(inputs, seed, sampling), known)
             finished = drawing.scales()
             while (scale := self._next(finished)) is not None:
-                if scale == 0 and known is None and self._keeps:
+                if scale == 0 and self._keeps:
                     with self._at_work():
-                        self._kept.keep(inputs, {name: drawing.read(name) for name in self._kept.names})
+                        self._kept.keep(inputs, known, drawing.read)
                 if previews and scale < scales - 1:
                     with self._at_work():
                         f_hat = drawing.read(f"f_hat.{scale}")
@@ -362,16 +367,22 @@ class Pipeline:
 
     @property
     def _keeps(self) -> bool:
-        """Whether what the text model made is in arrays of this process. On a device it is a part of what is captured
-        and replayed whole."""
-        return bool(self._kept.names) and not isinstance(self.runner, DeviceRunner)
+        """Whether what a prompt leaves is in arrays of this process. On a device it is a part of what is captured and
+        replayed whole."""
+        return not isinstance(self.runner, DeviceRunner)
 
     def _begin(self, fill: Fill, known: Known | None) -> Pass:
         if isinstance(self.runner, DeviceRunner):
             return self.runner.begin(fill)
-        wanted = self._kept.names if known is None else frozenset()
-        plan, low_memory = self.manifest.plan, self.low_memory
-        return HostPass(plan, self.runner, fill, low_memory=low_memory, known=known, wanted=wanted)
+        return HostPass(
+            self.manifest.plan,
+            self.runner,
+            fill,
+            low_memory=self.low_memory,
+            known=known,
+            wanted=self._kept.wanted(known),
+            spare=self._spare,
+        )
 
     def _last(self, events: Iterator[Event]) -> Image.Image:
         image = [event for event in events][-1].image

@@ -30,6 +30,8 @@ from hart_edge.export.stages.context import BuildContext
 from hart_edge.export.stages.read import Inputs, ReadResult
 from hart_edge.export.stages.trace import TraceResult
 
+PREVIEWS = 3  # of each picture, spread over the scales: the decoder draws them too, and they are unlike its pictures
+
 
 def calibrate(context: BuildContext, read: ReadResult, traced: TraceResult) -> CalibratedRanges | None:
     """The ranges of INT8: those that were read, or collected here; None at other precisions.
@@ -54,7 +56,8 @@ def collect_statistics(
     traced: TraceResult, inputs: Sequence[Inputs], library: EngineLibrary
 ) -> dict[str, dict[str, TensorStatistics]]:
     """Statistics of every tensor that INT8 would hold, per graph."""
-    paths = traced.paths
+    paths, scales = traced.paths, len(traced.source.model.patch_nums)
+    previews = {(scales - 1) * part // PREVIEWS for part in range(PREVIEWS)}
     with Collector(paths, {name: calibrated_scheme(name) for name in paths}, library) as collector:
         contexts = []
         for one in inputs:
@@ -62,7 +65,7 @@ def collect_statistics(
             collector.end_prompt()
         collector.begin_again("text_model")
         for index, (one, known) in enumerate(zip(inputs, contexts, strict=True)):
-            traced.draw(collector, one, FIRST_SEED + index, known)
+            traced.draw(collector, one, FIRST_SEED + index, known, previews)
             collector.end_prompt()
     return collector.statistics
 
@@ -73,15 +76,16 @@ def ranges_of(
     statistics: Mapping[str, TensorStatistics],
     rule: RangeRule,
     alphas: Sequence[float],
+    scheme: Scheme | None = None,
 ) -> dict[str, ActivationRange]:
-    """The ranges of one graph, whose traced file lies in a folder."""
+    """The ranges of one graph, whose traced file lies in a folder. scheme: None for that of a build."""
     model = read_graph(folder / f"{name}.onnx")
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
 
     def read(weight: str) -> NDArray[Any]:
         return read_tensor(weights[weight], folder)
 
-    return choose_ranges(model, calibrated_scheme(name), statistics, read, rule, alphas)
+    return choose_ranges(model, scheme or calibrated_scheme(name), statistics, read, rule, alphas)
 
 
 def calibrated_scheme(name: str) -> Scheme:

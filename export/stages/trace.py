@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,7 @@ from hart_edge.export.run_plan import run_plan, run_text_model
 from hart_edge.export.stages.context import BuildContext
 from hart_edge.export.stages.read import Inputs, ReadResult, Source
 from hart_edge.runtime.fill import fill_with
-from hart_edge.runtime.kept_contexts import Known
-from hart_edge.runtime.loop import Array, Fill, Runner
+from hart_edge.runtime.loop import Array, Fill, Known, Runner
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,14 @@ class TraceResult:
         """The file of each graph."""
         return {name: self.folder / f"{name}.onnx" for name in self.source.graphs}
 
-    def draw(self, runner: Runner, inputs: Inputs, seed: int, known: Known | None = None) -> Array:
-        """Run the loop with the bundle's settings. Returns the image (1, 3, H, W), float32 in [0, 1]."""
-        return run_plan(self.plan, runner, self.fill(inputs, seed), known=known)
+    def draw(
+        self, runner: Runner, inputs: Inputs, seed: int, known: Known | None = None, previews: Collection[int] = ()
+    ) -> Array:
+        """Run the loop with the bundle's settings. Returns the image (1, 3, H, W), float32 in [0, 1].
+
+        previews: scales before the last that are decoded as well.
+        """
+        return run_plan(self.plan, runner, self.fill(inputs, seed), known=known, previews=previews)
 
     def read_prompt(self, runner: Runner, inputs: Inputs) -> Known:
         """Run the text model alone: what it leaves, for draw()."""

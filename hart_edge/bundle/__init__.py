@@ -3,6 +3,7 @@
 - fields.py: JSON values in, checked Python values out
 - manifest.py: manifest.json, its dataclasses and what they say about each other; manifest.schema.json for other tools
 - plan.py: components, buffers and steps, the part of the manifest that a runner executes
+- kept.py: what of a plan depends on the prompt alone, and what is kept of it
 - plan_check.py: whether every step of a plan can run
 - settings.py: how codes are drawn: a bundle's defaults, and what a caller may ask for instead
 - target.py: what a bundle was made for, and what its engines need

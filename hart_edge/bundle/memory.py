@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from hart_edge.bundle.kept import memory_of_prompts
 from hart_edge.bundle.limits import Memory, process_memory
 from hart_edge.bundle.manifest import Manifest
 from hart_edge.bundle.plan import BufferKind, Component, Plan, Precision
@@ -38,6 +39,7 @@ class MemoryRules:
     retained: bool  # a graph retains, for the scales after it, what it allocated for one
     shared: bool  # one block of activations serves all graphs; else each keeps its own
     measured: bool
+    keeps_prompts: bool  # for their next picture (bundle/kept.py)
 
 
 BUILDER_PROCESS = 400_000_000  # bytes: the builder's process, before it has a graph
@@ -78,13 +80,15 @@ class ScaleMemory:
 
 @dataclass(frozen=True)
 class Forecast:
-    """peak: bytes at the worst moment of a picture; build: at the worst moment of building the engines here."""
+    """prompts: bytes of what is kept of earlier prompts; peak: at the worst moment of a picture; build: at the worst
+    moment of building the engines here."""
 
     components: tuple[ComponentMemory, ...]
     scales: tuple[ScaleMemory, ...]
     process: int
     buffers: int
     cache: int
+    prompts: int
     peak: int
     build: int
     measured: bool
@@ -111,8 +115,10 @@ def forecast(
     allocated = {key: int(size * factor) for key, size in activations.items()}
     steps = manifest.plan.steps
     used = [str(name) for name in dict.fromkeys(step.graph for step in steps)]
+    kept = memory_of_prompts(manifest.plan, first_scales=not low_memory) if rules.keeps_prompts else 0
     scales = tuple(
-        _scale(program, index, resident, opening, allocated, rules, low_memory) for index in range(len(program.groups))
+        _scale(program, index, resident, opening, allocated, rules, low_memory, kept)
+        for index in range(len(program.groups))
     )
     components = tuple(
         _component(each, resident[each.name], allocated, workspace) for each in manifest.components if each.name in used
@@ -123,6 +129,7 @@ def forecast(
         rules.process,
         program.size,
         cache_peak(manifest.plan),
+        kept,
         max(each.total for each in scales),
         max(build_memory(each, workspace) for each in manifest.components),
         rules.measured,
@@ -143,6 +150,7 @@ def _scale(
     allocated: Activations,
     rules: MemoryRules,
     low_memory: bool,
+    kept: int,
 ) -> ScaleMemory:
     """The worst moment of a group of steps, each graph being opened before its first."""
     plan, group = program.plan, program.groups[number]
@@ -162,7 +170,7 @@ def _scale(
             moments.append((others + opening[graph], 0))
     weights, activations = max(moments, key=sum)
     cache = max(cache_bytes(plan, index) for index in inside)
-    total = rules.process + weights + activations + program.size
+    total = rules.process + weights + activations + program.size + kept
     return ScaleMemory(group.scale, weights, activations, cache, program.size, total)
 
 

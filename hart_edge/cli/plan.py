@@ -169,7 +169,7 @@ def as_text(bundle: Bundle, found: Forecast, memory: int, source: str, changes: 
         *SCALE_NOTES,
         "",
         f"process and libraries {size(found.process)} ({basis}); keys and values are part of the buffers, at most "
-        f"{size(found.cache)} at once",
+        f"{size(found.cache)} at once; kept of earlier prompts {size(found.prompts)}",
         *([f"building engines: {size(found.build)} at most, {fits(found.build, memory)}"] if engines else []),
         *(f"change: {each}" for each in changes),
     ]

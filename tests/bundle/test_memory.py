@@ -62,7 +62,7 @@ def of_target(manifest: Manifest, target: Target) -> Manifest:
 def test_graphs_on_a_cpu_keep_weights_and_nodes_and_no_activations(manifest: Manifest) -> None:
     """The decoder is opened last, while all others are loaded."""
     found = forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=False)
-    base = CPU.process + sum(HELD.values()) + make_program(manifest.plan, manifest.components).size
+    base = CPU.process + sum(HELD.values()) + make_program(manifest.plan, manifest.components).size + found.prompts
     opened = int(2.5 * 30 * MB) - HELD["decoder"]
     assert [each.total - base for each in found.scales] == [
         int(2.5 * 60 * MB) - sum(HELD.values()),  # the text model, which is opened before the others
@@ -88,7 +88,7 @@ def test_weights_beside_a_graph_are_not_copied_while_it_is_opened(manifest: Mani
 
 def test_graphs_on_a_gpu_keep_the_largest_scale_of_each_twice(manifest: Manifest) -> None:
     found = forecast(of_target(manifest, Target.CUDA), CUDA, CONSTANTS, ACTIVATIONS, low_memory=False)
-    held = CUDA.process + sum(WEIGHTS.values()) + found.buffers
+    held = CUDA.process + sum(WEIGHTS.values()) + found.buffers + found.prompts
     assert [each.total for each in found.scales] == [held + 2 * (5 + 8 + 3 + 1 + 20) * MB] * 4 and not found.measured
     assert {each.name: (each.activations, each.scale) for each in found.components} == {
         "text_model": (10 * MB, None),
@@ -101,7 +101,7 @@ def test_graphs_on_a_gpu_keep_the_largest_scale_of_each_twice(manifest: Manifest
 
 def test_low_memory_keeps_only_the_graphs_in_use(manifest: Manifest) -> None:
     found = forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=True)
-    base = CPU.process + found.buffers
+    base = CPU.process + found.buffers + found.prompts
     loop = HELD["transformer"] + HELD["tokens"] + HELD["latent"]
     assert [each.total - base for each in found.scales] == [
         int(2.5 * 60 * MB),  # the text model, while it is opened

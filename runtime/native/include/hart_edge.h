@@ -171,7 +171,9 @@ typedef struct hart_edge_info {
     const char *target;    /* "cpu", "cuda", "tensorrt" */
     const char *engine;    /* "ONNX Runtime 1.21.0" */
     uint64_t memory;       /* bytes that this handle needs at least: weights as they lie in the bundle, and the plan's
-                              buffers; an engine's own copies and scratch memory come on top */
+                              buffers; an engine's own copies and scratch memory come on top, and on a CPU what is kept
+                              for another picture of an earlier prompt: up to 64 MiB, or one prompt's, and less where
+                              memory_limit leaves less */
 } hart_edge_info;
 
 /* The version of the library, "0.1.0". Belongs to the library; any thread. */

@@ -42,6 +42,23 @@ class Watched:
             self.indices.append(outputs["indices"].ravel().tolist())
 
 
+def test_prompts_that_were_drawn_before(native: Any, int8_bundle: Path) -> None:
+    """What is kept of a prompt changes no picture: not its next one, nor one of another prompt."""
+    python = load(int8_bundle, threads=THREADS)
+    opened = Handle(native, int8_bundle, threads=THREADS)
+    limited = Handle(
+        native, int8_bundle, threads=THREADS, memory_limit=opened.info().memory
+    )  # no room for first scales
+    prompts = [PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[0], *PROMPTS[2:19], PROMPTS[0], PROMPTS[18], PROMPTS[18]]
+    for seed, prompt in enumerate(prompts):
+        python.forget()
+        expected = np.asarray(python.generate(prompt, seed=seed, cfg_scale=seed % 3)).tobytes()
+        for handle in (opened, limited):
+            assert handle.generate(prompt, seed=seed, cfg_scale=float(seed % 3)).tobytes() == expected, (prompt, seed)
+    opened.close()
+    limited.close()
+
+
 @pytest.mark.parametrize("precision", [pytest.param(Precision.FP32, marks=pytest.mark.slow), Precision.INT8])
 def test_twenty_prompts_and_seeds(native: Any, precision: Precision, request: pytest.FixtureRequest) -> None:
     bundle: Path = request.getfixturevalue(f"{precision}_bundle")

@@ -62,6 +62,15 @@ std::optional<PromptTokenizer> make_tokenizer(const Bundle &bundle) {
     return PromptTokenizer(definition, *manifest.tokenizer, manifest.context_tokens);
 }
 
+// Bytes that may be kept of earlier prompts' first scales. An engine on a device computes one in less time than it takes
+// to copy it, so none there.
+std::size_t room_for_prompts(const Bundle &bundle, std::uint64_t memory, const hart_edge_options &options) {
+    const Target target = bundle.manifest.target.name;
+    if (target == Target::tensorrt || target == Target::tensorrt_rtx) return 0;
+    if (options.memory_limit == 0) return std::numeric_limits<std::size_t>::max();
+    return static_cast<std::size_t>(options.memory_limit - std::min(memory, options.memory_limit));
+}
+
 }  // namespace
 
 void free_image(hart_edge_image *image) {
@@ -79,7 +88,7 @@ Pipeline::Pipeline(const std::string &folder, const hart_edge_options &options)
       engine_(runner_->name()),
       tokenizer_(make_tokenizer(bundle_)),
       bindings_(bind(bundle_.manifest.plan, *runner_, buffers_)),
-      kept_(bundle_.manifest.plan, buffers_) {
+      kept_(bundle_.manifest.plan, buffers_, room_for_prompts(bundle_, memory_, options)) {
     bind_scales();
     with_shortage_told(memory_, [this] { load(); });
 }
@@ -230,12 +239,12 @@ class Pipeline::Drawing : public Caller {
     }
 
     bool knows(std::size_t step) override {
-        return pipeline_.kept_.is_own(step) && pipeline_.kept_.restore(inputs_.prompt.ids, *pipeline_.runner_);
+        return pipeline_.kept_.knows(step, *pipeline_.runner_);
     }
 
     void step_done(std::size_t step) override {
         pipeline_.check_cancelled();
-        if (pipeline_.kept_.is_own(step)) pipeline_.kept_.keep(inputs_.prompt.ids, *pipeline_.runner_);
+        pipeline_.kept_.step_done(step, *pipeline_.runner_);
     }
 
     void scale_done(std::size_t scale) override {  // the last one is reported with the picture
@@ -250,6 +259,14 @@ class Pipeline::Drawing : public Caller {
     std::uint32_t picture_;
 };
 
+// All that tells a prompt from others: its ids, or a context with its mask.
+std::array<KeptPrompts::Bytes, 2> Pipeline::key_of(const Inputs &inputs) const {
+    if (tokenizer_) return {{{inputs.prompt.ids.data(), inputs.prompt.ids.size() * sizeof(std::int64_t)}, {}}};
+    const auto tokens = static_cast<std::size_t>(bundle_.manifest.context_tokens);
+    const auto dim = static_cast<std::size_t>(bundle_.manifest.context_dim);
+    return {{{inputs.context, tokens * dim * sizeof(float)}, {inputs.mask, tokens}}};
+}
+
 Pipeline::Image Pipeline::run(const Inputs &inputs, const hart_edge_params &params, const Sampling &sampling,
                               std::uint32_t picture) {
     Drawing drawing(*this, inputs, params, sampling, picture);
@@ -262,6 +279,7 @@ Pipeline::Image Pipeline::run(const Inputs &inputs, const hart_edge_params &para
     image->pixels = reinterpret_cast<std::uint8_t *>(image.get() + 1);
     image->seed = drawing.seed();
     image->prompt_tokens = static_cast<std::uint32_t>(inputs.prompt.tokens);
+    kept_.begin(key_of(inputs));
     execute(bundle_.manifest.plan, *runner_, bindings_, buffers_, drawing);
     runner_->download(buffers_["finite"], 1);
     check_finite(*static_cast<const std::uint8_t *>(buffers_["finite"]));

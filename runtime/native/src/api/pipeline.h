@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <atomic>
 #include <future>
 #include <memory>
@@ -13,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "api/kept_contexts.h"
+#include "api/kept_prompts.h"
 #include "api/loop.h"
 #include "api/settings.h"
 #include "bundle/verify.h"
@@ -78,6 +79,7 @@ class Pipeline {
     void bind_scales();
     [[nodiscard]] std::vector<Inputs> check_inputs(const hart_edge_params &params) const;
     Image run(const Inputs &inputs, const hart_edge_params &params, const Sampling &sampling, std::uint32_t picture);
+    [[nodiscard]] std::array<KeptPrompts::Bytes, 2> key_of(const Inputs &inputs) const;
     void tell(const hart_edge_params &params, std::uint32_t picture, std::size_t scale, const std::uint8_t *pixels);
     void check_cancelled() const;
 
@@ -91,7 +93,7 @@ class Pipeline {
     std::string engine_;
     std::optional<PromptTokenizer> tokenizer_;
     std::vector<std::size_t> bindings_;
-    KeptContexts kept_;
+    KeptPrompts kept_;
     std::vector<std::uint8_t> preview_;  // RGB, then one byte: whether all numbers are finite
     std::vector<Scale> scales_;
     std::atomic<bool> cancelled_{false};
