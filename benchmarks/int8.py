@@ -2,7 +2,7 @@
 
 In: a checkpoint with a text model. Out: OUT/range_rules.md, the error of each component under each range rule, with
 smoothing and without; OUT/layers.md and OUT/layers.svg, the divergence of the transformer's logits with INT8 in only
-one layer.
+one layer; OUT/decoder.md, the decoder's pictures in each scheme that it could have.
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ import argparse
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from statistics import mean, median
+
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.experiments.chart import Curve, chart
 from hart_edge.bundle.manifest import Precision
@@ -18,8 +22,10 @@ from hart_edge.calib.calibrate.range_rules import RangeRule, default_rule
 from hart_edge.calib.calibrate.ranges import Ranges
 from hart_edge.calib.calibrate.smoothing import ALPHAS
 from hart_edge.calib.graph_files import read_graph, save_graph
+from hart_edge.calib.quantizable_nodes import find_quantizable_nodes
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
+from hart_edge.calib.select.fastest import timed
 from hart_edge.calib.select.logits import mean_kl
 from hart_edge.calib.select.sensitivity import LayerFigures, layers_of, measure_layers
 from hart_edge.cli.progress import BuildLines
@@ -54,10 +60,10 @@ class Workbench:
     def ranges(self, graph: str, rule: RangeRule, alphas: Sequence[float]) -> Ranges:
         return ranges_of(graph, self.folder, self.statistics[graph], rule, alphas)
 
-    def open(self, graph: str, ranges: Ranges, without: Collection[str] = ()) -> Session:
+    def open(self, graph: str, ranges: Ranges, without: Collection[str] = (), scheme: Scheme | None = None) -> Session:
         model = read_graph(self.folder / f"{graph}.onnx")
         path = self.folder / f"{graph}.tried.onnx"
-        reduced = apply_scheme(model, calibrated_scheme(graph), ranges, self.folder, excluded=without)
+        reduced = apply_scheme(model, scheme or calibrated_scheme(graph), ranges, self.folder, excluded=without)
         save_graph(reduced, path, self.folder)
         return self.library.open(path)
 
@@ -83,6 +89,34 @@ def range_rules(bench: Workbench) -> str:
             chosen = " (default)" if rule is default_rule(graph) else ""
             lines.append(f"| {graph} | {rule}{chosen} | {' | '.join([*errors, *divergences])} |")
     return "\n".join([*lines, ""])
+
+
+def decoder(bench: Workbench) -> str:
+    """The table of decoder.md: pictures against the reference's from the same latents, and the time of one."""
+    statistics = bench.statistics["decoder"]
+    nodes = find_quantizable_nodes(read_graph(bench.folder / "decoder.onnx").graph)
+    exact = [node.weight for node in nodes if not Scheme.U8S8_CHANNELS.quantizes(node.kind, node.weight)]
+    sessions: dict[str, Session] = {}
+    for scheme in (Scheme.FLOAT32, Scheme.INT8_WEIGHTS, Scheme.U8S8, Scheme.U8S8_CHANNELS):
+        ranges = ranges_of("decoder", bench.folder, statistics, RangeRule.MIN_MAX, (), scheme)
+        without = exact if scheme is Scheme.U8S8 else ()
+        sessions[str(scheme)] = bench.open("decoder", ranges, without, scheme)
+    calls = bench.recording.calls("decoder")
+    pictures = {name: [psnr(call.outputs["image"], session.run(call.inputs)["image"]) for call in calls]
+                for name, session in sessions.items()}  # fmt: skip
+    rounds: dict[str, list[float]] = {name: [] for name in sessions}
+    for call in (*calls, *calls):
+        for name, session in sessions.items():
+            rounds[name].append(timed(session, call)[0])
+    lines = ["| scheme | dB, mean | dB, worst picture | ms |", "|---|--:|--:|--:|"]
+    for name, found in pictures.items():
+        lines.append(f"| {name} | {mean(found):.1f} | {min(found):.1f} | {1000 * median(rounds[name]):.1f} |")
+    return "\n".join([*lines, ""])
+
+
+def psnr(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """Of pictures in [0, 1], in dB."""
+    return float(-10 * np.log10(np.square(found - expected).mean()))
 
 
 def layers(bench: Workbench) -> list[LayerFigures]:
@@ -123,8 +157,9 @@ def main() -> None:
         figures = layers(bench)
         (a.out / "layers.md").write_text(layer_table(figures), "utf-8")
         (a.out / "layers.svg").write_text(layer_chart(figures), "utf-8")
+        (a.out / "decoder.md").write_text(decoder(bench), "utf-8")
         (a.out / "range_rules.md").write_text(range_rules(bench), "utf-8")
-    print((a.out / "range_rules.md").read_text("utf-8"), (a.out / "layers.md").read_text("utf-8"), sep="\n")
+    print(*((a.out / f"{name}.md").read_text("utf-8") for name in ("range_rules", "layers", "decoder")), sep="\n")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ class Scheme(StrEnum):
     INT8_WEIGHTS_FLOAT16 = "INT8 weights per channel, float16 arithmetic"
     # UINT8 activations with a calibrated range per tensor, INT8 weights per channel: the operands of x86 VNNI.
     U8S8 = "static U8S8 Q/DQ"
-    # The same, with ranges computed at run time, and for matrix products only.
+    # The same for convolutions only, with ranges per channel: pictures show what one range for all would round away.
+    U8S8_CHANNELS = "static U8S8 convolutions, ranges per channel"
+    # UINT8 activations with ranges computed at run time, for matrix products only.
     DYNAMIC = "dynamic U8S8"
     # INT4 weights with a scale and a zero point per block of 32, embeddings in INT8: MatMulNBits of ONNX Runtime, which
     # quantises activations to INT8 as it multiplies.
@@ -41,8 +43,10 @@ class Scheme(StrEnum):
     # INT8 activations and weights with zero points of 0: the operands of tensor cores; float16 around them.
     S8S8 = "static S8S8 Q/DQ, float16 elsewhere"
 
-    def quantizes(self, kind: NodeKind) -> bool:
-        """Whether the activations of nodes of this kind are quantised."""
+    def quantizes(self, kind: NodeKind, weight: str = "") -> bool:
+        """Whether the activations of nodes of this kind, with a weight of this name, are quantised."""
+        if self is Scheme.U8S8_CHANNELS:
+            return kind is NodeKind.CONV and not weight.endswith(EXACT_CONVOLUTIONS)
         if self in (Scheme.S8S8, Scheme.DYNAMIC):
             return kind is NodeKind.LINEAR
         return self is Scheme.U8S8 and kind is not NodeKind.EMBEDDING
@@ -56,7 +60,7 @@ class Scheme(StrEnum):
     @property
     def unsigned(self) -> bool:
         """Whether activations are UINT8."""
-        return self in (Scheme.U8S8, Scheme.DYNAMIC)
+        return self in (Scheme.U8S8, Scheme.U8S8_CHANNELS, Scheme.DYNAMIC)
 
     @property
     def fp16_activations(self) -> bool:
@@ -87,9 +91,13 @@ class Int8Scheme(StrEnum):
 # arithmetic: it would take more memory than all else together.
 NEVER_FLOAT32 = 2**31
 ALWAYS_FLOAT32 = frozenset({"tokens", "latent", "embed"})
-# They run once a picture, and INT8 activations would be too coarse for them: the decoder would show grain on plain
-# areas, and the encoder would choose other codes.
+# With INT8 activations the encoder would choose other codes, and the decoder show grain on plain areas unless every
+# channel has a range of its own, which engines have no products for.
 WEIGHTS_ONLY = frozenset({"decoder", "encoder"})
+PIXELS = "decoder"  # the component that takes U8S8_CHANNELS where the target has INT8 activations
+# Ends of the names of weights that U8S8_CHANNELS leaves in float32: what stands at the two ends of a decoder, and what
+# passes on a sum unchanged. They are a hundredth of its arithmetic.
+EXACT_CONVOLUTIONS = ("post_quant_conv.weight", ".conv_in.weight", ".conv_out.weight", ".nin_shortcut.weight")
 # Nodes behind this tensor stay in float32: distances to the codebook decide the encoder's codes.
 EXACT_AFTER = {"encoder": "latent"}
 # Beginnings of the names of the KV cache: what a call of the transformer writes, and what it reads of earlier calls.
@@ -108,6 +116,8 @@ def scheme_of(component: str, precision: Precision, traits: GraphTraits, archite
         return Scheme.FLOAT32
     if precision is Precision.FP16:
         return Scheme.FLOAT16_WEIGHTS
+    if component == PIXELS and traits.int8_activations:
+        return Scheme.U8S8_CHANNELS
     if component in WEIGHTS_ONLY or not traits.int8_activations:
         return Scheme.INT8_WEIGHTS
     return Scheme.U8S8
@@ -119,6 +129,10 @@ def candidates(scheme: Scheme, wanted: Int8Scheme, *, float32: bool = True) -> t
     scheme: what scheme_of gives the component; wanted: what the user asked for; float32: whether memory may hold its
     weights in float32.
     """
+    if scheme is Scheme.U8S8_CHANNELS:
+        if wanted is Int8Scheme.MEASURED:
+            return (scheme, Scheme.INT8_WEIGHTS)
+        return (scheme,) if wanted is Int8Scheme.STATIC else (Scheme.INT8_WEIGHTS,)
     if scheme is not Scheme.U8S8:
         return (scheme,)
     if wanted is Int8Scheme.MEASURED and not float32:

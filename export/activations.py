@@ -28,7 +28,7 @@ IN_PLACE = frozenset(
     {"Add", "Sub", "Mul", "Div", "Sigmoid", "Cast", "Exp", "Sqrt", "Neg", "Softmax", "Clip", "Where", "Relu"}
 )
 MATRICES = frozenset({"MatMul", "Gemm", "FusedMatMul", "MatMulInteger"})
-CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+CONVOLUTIONS = {"Conv": 1, "ConvTranspose": 1, "QLinearConv": 3}  # which of their inputs the kernels are
 ATTENTION = "Einsum"  # of queries, keys and values (B, tokens, channels)
 
 

@@ -41,8 +41,9 @@ def _multiplies(node: Any, dims: Mapping[str, list[int]]) -> int:
     """Numbers of the result, times the products that each of them sums."""
     attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
     if node.op_type in CONVOLUTIONS:
-        numbers = dims[node.output[0]] if node.op_type == "Conv" else dims[node.input[0]]
-        return math.prod(numbers) * math.prod(dims[node.input[1]][1:])  # kernels (Out, In / group, ...)
+        numbers = dims[node.input[0]] if node.op_type == "ConvTranspose" else dims[node.output[0]]
+        kernels = dims[node.input[CONVOLUTIONS[node.op_type]]]  # (Out, In / group, ...)
+        return math.prod(numbers) * math.prod(kernels[1:])
     if node.op_type in MATRICES:
         return math.prod(dims[node.output[0]]) * dims[node.input[0]][-2 if attributes.get("transA") else -1]
     if node.op_type == ATTENTION:

@@ -29,7 +29,7 @@ def calibrated_tensors(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
     """The activations whose ranges a scheme needs, each once, in the order of the graph."""
     names: dict[str, None] = {}
     for node in find_quantizable_nodes(model.graph):
-        if node.kind is NodeKind.EMBEDDING or not scheme.quantizes(node.kind):
+        if node.kind is NodeKind.EMBEDDING or not scheme.quantizes(node.kind, node.weight):
             continue
         names[node.activation] = None
         if node.kind is NodeKind.CONV:

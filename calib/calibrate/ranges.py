@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hart_edge.errors import BuildError
 
-RANGES_VERSION = 4  # it also stands for the names of activations, which come from tracing
+RANGES_VERSION = 5  # it also stands for the names of activations, which come from tracing
 OCTAVE = 8  # smoothing factors are powers of 2 ** (1 / OCTAVE), so that the file holds whole numbers
 
 
@@ -23,25 +23,43 @@ class ActivationRange(NamedTuple):
     """The range that INT8 represents of an activation, whose channels have been divided by their factors.
 
     exponents: factor = 2 ** (exponent / OCTAVE) per channel; if empty, every factor is 1. means: of each channel before
-    the division, from which the bias is corrected for the rounding of the weights; if empty, it is not.
+    the division, from which the bias is corrected for the rounding of the weights; if empty, it is not. lows, highs: of
+    each channel before the division, where its result gets a range per channel.
     """
 
     low: float
     high: float
     exponents: tuple[int, ...] = ()
     means: tuple[float, ...] = ()
+    lows: tuple[float, ...] = ()
+    highs: tuple[float, ...] = ()
 
     def factors(self) -> NDArray[np.float32] | None:
         """(C,), or None where all are 1."""
         return factors_of(np.array(self.exponents)) if self.exponents else None
 
 
+PER_CHANNEL = ("means", "lows", "highs")  # fields of ActivationRange that hold a number for each channel
 Ranges = Mapping[str, ActivationRange]
 
 
 def with_zero(low: float, high: float) -> tuple[float, float]:
     """A range that reaches zero, as every quantised range does: padding and masks are exact zeros."""
     return min(low, 0.0), max(high, 0.0)
+
+
+def smoothing_exponents(
+    activation: NDArray[np.float32], weight: NDArray[np.float32], alpha: float
+) -> NDArray[np.int64]:
+    """Exponents of the factors activation ** alpha / weight ** (1 - alpha) per channel, scaled to a median of 1.
+
+    activation, weight: the largest magnitude of each input channel, (C,).
+    """
+    activation = np.maximum(activation, 1e-4 * activation.max() + 1e-30)
+    weight = np.maximum(weight, 1e-4 * weight.max() + 1e-30)
+    wanted = alpha * np.log2(activation) - (1 - alpha) * np.log2(weight)
+    exponents: NDArray[np.int64] = np.rint(OCTAVE * (wanted - np.median(wanted))).astype(np.int64)
+    return exponents
 
 
 def factors_of(exponents: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -81,20 +99,24 @@ def _written(entry: ActivationRange) -> dict[str, Any]:
     found: dict[str, Any] = {"low": entry.low, "high": entry.high}
     if entry.exponents:
         found["exponents"] = " ".join(map(str, entry.exponents))
-    if entry.means:
-        found["means"] = " ".join(f"{mean:.5g}" for mean in entry.means)
+    for key in PER_CHANNEL:
+        if values := getattr(entry, key):
+            found[key] = " ".join(f"{value:.5g}" for value in values)
     return found
 
 
 def _read_entry(value: Mapping[str, Any]) -> ActivationRange:
     exponents = tuple(int(each) for each in value.get("exponents", "").split())
-    means = tuple(float(each) for each in value.get("means", "").split())
-    unknown = set(value) - {"low", "high", "exponents", "means"}
+    channels = [tuple(float(each) for each in value.get(key, "").split()) for key in PER_CHANNEL]
+    unknown = set(value) - {*ActivationRange._fields}
     if unknown:
         raise ValueError(f"unknown {sorted(unknown)}")
-    entry = ActivationRange(float(value["low"]), float(value["high"]), exponents, means)
-    if not all(abs(each) <= 64 * OCTAVE for each in exponents) or not all(map(math.isfinite, means)):
-        raise ValueError("factors or means out of range")
+    entry = ActivationRange(float(value["low"]), float(value["high"]), exponents, *channels)
+    if not all(abs(each) <= 64 * OCTAVE for each in exponents) or not all(map(math.isfinite, sum(channels, ()))):
+        raise ValueError("factors, means or ranges of channels out of range")
+    pairs = zip(entry.lows, entry.highs, strict=True)  # ValueError where one is shorter
+    if any(low > high for low, high in pairs):
+        raise ValueError("ranges of channels with the low end above the high one")
     return entry
 
 

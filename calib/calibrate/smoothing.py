@@ -15,8 +15,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from hart_edge.calib.calibrate.channel_ranges import channel_ranges
 from hart_edge.calib.calibrate.range_rules import Range, RangeRule, fake_quantize, find_range
-from hart_edge.calib.calibrate.ranges import OCTAVE, ActivationRange, factors_of, with_zero
+from hart_edge.calib.calibrate.ranges import ActivationRange, factors_of, smoothing_exponents, with_zero
 from hart_edge.calib.calibrate.statistics import TensorStatistics
 from hart_edge.calib.quantizable_nodes import (
     NodeKind,
@@ -53,7 +54,7 @@ def find_layers(model: onnx.ModelProto, scheme: Scheme) -> list[Layer]:
     nodes = [
         node
         for node in find_quantizable_nodes(model.graph)
-        if node.kind is not NodeKind.EMBEDDING and scheme.quantizes(node.kind)
+        if node.kind is not NodeKind.EMBEDDING and scheme.quantizes(node.kind, node.weight)
     ]
     images = image_tensors(nodes)
     layers: list[list[QuantizableNode]] = []
@@ -84,6 +85,8 @@ def choose_ranges(
 
     alphas: none for no smoothing. Raises BuildError for a tensor that no range can be told of.
     """
+    if scheme is Scheme.U8S8_CHANNELS:
+        return channel_ranges(model, scheme, statistics, read)
     found: dict[str, ActivationRange] = {}
     for layer in find_layers(model, scheme):
         found |= _Search(layer, statistics, read, rule).best(alphas)
@@ -122,7 +125,7 @@ class _Search:
     def best(self, alphas: Sequence[float]) -> dict[str, ActivationRange]:
         plain = best = self._try(None)
         for alpha in alphas:
-            trial = self._try(self._exponents(alpha))
+            trial = self._try(smoothing_exponents(self.activation, self.weight, alpha))
             if trial.error < min(best.error, GAIN * plain.error):
                 best = trial
         exponents = () if best.exponents is None else tuple(int(each) for each in best.exponents)
@@ -134,14 +137,6 @@ class _Search:
             )
             for name, own in self.statistics.items()
         }
-
-    def _exponents(self, alpha: float) -> NDArray[np.int64]:
-        """Exponents of the factors activation ** alpha / weight ** (1 - alpha), scaled to a median of 1."""
-        activation = np.maximum(self.activation, 1e-4 * self.activation.max() + 1e-30)
-        weight = np.maximum(self.weight, 1e-4 * self.weight.max() + 1e-30)
-        wanted = alpha * np.log2(activation) - (1 - alpha) * np.log2(weight)
-        exponents: NDArray[np.int64] = np.rint(OCTAVE * (wanted - np.median(wanted))).astype(np.int64)
-        return exponents
 
     def _try(self, exponents: NDArray[np.int64] | None) -> _Trial:
         factors = np.ones(len(self.weight), np.float32) if exponents is None else factors_of(exponents)

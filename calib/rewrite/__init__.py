@@ -2,6 +2,7 @@
 
 apply.py          a graph and its scheme -> the rewritten graph
 int8.py           writes INT8 weights and activations
+convolutions.py   writes INT8 convolutions with ranges per channel
 int4.py           writes 4-bit weights in blocks
 int8_numbers.py   scales, zero points and integers
 fp16.py           writes FP16 tensors

@@ -1,8 +1,8 @@
 """Write a scheme of reduced precision into an ONNX graph.
 
 In: a graph in float32, its scheme, and the ranges of its activations. Out: the graph with FP16 or INT8 initialisers and
-the nodes that the scheme needs. The types in the graph are its precision; no flag says it. int8.py writes INT8, int4.py
-INT4, fp16.py FP16 tensors, kv_cache.py an FP16 cache.
+the nodes that the scheme needs. The types in the graph are its precision; no flag says it. int8.py writes INT8,
+convolutions.py INT8 with ranges per channel, int4.py INT4, fp16.py FP16 tensors, kv_cache.py an FP16 cache.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from hart_edge.bundle.manifest import Precision
 from hart_edge.calib.calibrate.ranges import ActivationRange
 from hart_edge.calib.graph_files import read_tensor
 from hart_edge.calib.quantizable_nodes import SMALLEST_WEIGHT
+from hart_edge.calib.rewrite.convolutions import write_convolutions
 from hart_edge.calib.rewrite.fp16 import fp16_weight, to_fp16
 from hart_edge.calib.rewrite.int4 import linear_weights, write_blocks
 from hart_edge.calib.rewrite.int8 import Int8Rewriter
@@ -54,6 +55,10 @@ def apply_scheme(
         linear = linear_weights(rewritten.graph)
         Int8Rewriter(rewritten, Scheme.INT8_WEIGHTS, {}, folder, {*excluded, *linear}).rewrite()
         write_blocks(rewritten, folder, excluded)
+    elif scheme is Scheme.U8S8_CHANNELS:
+        entries = {name: ActivationRange(*entry) for name, entry in ranges.items()}
+        write_convolutions(rewritten, entries, folder, {*excluded, *weight_only})
+        Int8Rewriter(rewritten, Scheme.INT8_WEIGHTS, {}, folder, excluded).rewrite()
     elif scheme.precision is Precision.INT8:
         if scheme.fp16_activations:  # engines have no products of INT8 weights with other activations
             excluded = {*excluded, *weight_only}

@@ -92,7 +92,7 @@ class Int8Rewriter:
 
     def _quantizes(self, node: QuantizableNode) -> bool:
         """Whether the activation of a node is quantised."""
-        return self.scheme.quantizes(node.kind) and node.weight not in self.weight_only
+        return self.scheme.quantizes(node.kind, node.weight) and node.weight not in self.weight_only
 
     def _gather_factors(self) -> None:
         """Find the factors of the input channels of every weight. Raises BuildError where ranges disagree."""

@@ -19,6 +19,7 @@ ROUNDS = 5
 ENOUGH, LONG = 2.0, 15.0  # seconds after which three rounds will do, and after which one will
 CLEAR = 1.5  # ratio of two warm-ups, the longer above ENOUGH, from which on no rounds are needed
 NOISE = 1.03  # times whose ratio is below this count as equal
+WORTH = 1.2  # the same where the faster scheme costs what a user may see
 
 Clock = Callable[[], float]  # seconds
 
@@ -49,9 +50,15 @@ class NoCandidateError(Exception):
 
 
 def choose_scheme(
-    candidates: Iterable[Candidate], calls: Sequence[RecordedCall], clock: Clock = time.perf_counter
+    candidates: Iterable[Candidate],
+    calls: Sequence[RecordedCall],
+    clock: Clock = time.perf_counter,
+    *,
+    equal: float = NOISE,
 ) -> Choice:
     """The fastest scheme; of equals the one with the smallest error. Raises NoCandidateError where there is none.
+
+    equal: the ratio of two times below which they count as equal.
 
     Each candidate takes turns with the best so far and all others are dropped, so an iterator that opens candidates as
     they are asked for keeps two in memory. No rounds are run where one warm-up was long, and clearly longer.
@@ -67,7 +74,7 @@ def choose_scheme(
             seconds = {best.scheme: best.seconds, candidate.scheme: candidate.seconds} | seconds
         else:
             seconds |= measure({best.scheme: best.session, candidate.scheme: candidate.session}, calls, clock)
-        best = better(best, candidate, seconds)
+        best = better(best, candidate, seconds, equal)
         del candidate
     if best is None:
         raise NoCandidateError
@@ -79,10 +86,10 @@ def choose_scheme(
     return Choice(best.scheme, f"{1000 * seconds[best.scheme]:.1f} ms for the calls of a picture; {others}")
 
 
-def better(one: Candidate, other: Candidate, seconds: Mapping[Scheme, float]) -> Candidate:
+def better(one: Candidate, other: Candidate, seconds: Mapping[Scheme, float], equal: float = NOISE) -> Candidate:
     """The faster of two, or the one with the smaller error where the times are equal."""
     first, second = seconds[one.scheme], seconds[other.scheme]
-    if max(first, second) <= NOISE * min(first, second):
+    if max(first, second) <= equal * min(first, second):
         return one if one.error <= other.error else other
     return one if first < second else other
 

@@ -82,8 +82,8 @@ class QualityFigures:
 
     def quality(self) -> Quality:
         scales = tuple(map(_summary, self.unguided, self.guided))
-        mean = sum(self.pictures) / len(self.pictures)
-        return Quality(len(self.pictures), scales, -10 * math.log10(mean) if mean > 0 else None)
+        worst = max(self.pictures)
+        return Quality(len(self.pictures), scales, -10 * math.log10(worst) if worst > 0 else None)
 
 
 def _summary(unguided: Sequence[LogitError], guided: Sequence[LogitError]) -> ScaleQuality:

@@ -64,6 +64,7 @@ def decide(
                 ranges,
                 context.library,
                 context.say,
+                options.effective_limits.min_psnr,
                 random=traced.source.random,
                 fp16_cache=traced.fp16_cache,
                 rewrite=context.tools.rewrite,

@@ -5,11 +5,13 @@ In: traced graphs, ranges, and the reference's calls. Out: a Decision per compon
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
@@ -20,7 +22,15 @@ from hart_edge.calib.graph_files import graph_file, read_graph, weight_bytes
 from hart_edge.calib.quantizable_nodes import NodeKind
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import NEVER_FLOAT32, Int8Scheme, Scheme, candidates, specs_in
-from hart_edge.calib.select.fastest import Candidate, Choice, NoCandidateError, choose_scheme, timed
+from hart_edge.calib.select.fastest import (
+    NOISE,
+    WORTH,
+    Candidate,
+    Choice,
+    NoCandidateError,
+    choose_scheme,
+    timed,
+)
 from hart_edge.calib.select.logits import LogitError
 from hart_edge.calib.select.sensitivity import LayerFigures, LogitsJudge, fewest_left_out, layers_of, measure_layers
 from hart_edge.engines.base import EngineLibrary, Session
@@ -68,8 +78,9 @@ def describe(errors: Sequence[LogitError]) -> str:
 class Int8Choice:
     """Chooses by opening candidate graphs beside the traced ones in `folder`.
 
-    graphs: the reference's, of which the tokens graph is run; say: takes what a user should know; random: whether its
-    weights are random; fp16_cache: whether the KV cache is FP16. The functions are those that do the work.
+    graphs: the reference's, of which the tokens graph is run; say: takes what a user should know; min_psnr: dB, that
+    the worst picture of an INT8 decoder has at least; random: whether its weights are random; fp16_cache: whether the
+    KV cache is FP16. The functions are those that do the work.
     """
 
     folder: Path
@@ -77,6 +88,7 @@ class Int8Choice:
     ranges: CalibratedRanges
     library: EngineLibrary
     say: Callable[[str], None]
+    min_psnr: float
     random: bool = False
     fp16_cache: bool = False
     rewrite: Callable[..., onnx.ModelProto] = apply_scheme
@@ -99,6 +111,8 @@ class Int8Choice:
             if len(schemes) > 1:
                 found[name] = self._fastest(name, found[name], schemes, recording)
                 self.say(f"{name}: {found[name].scheme}: {found[name].reason}")
+            elif schemes == (Scheme.U8S8_CHANNELS,):
+                found[name] = self._good_enough(name, found[name], recording)
         if limits is not None and found["transformer"].scheme.quantizes(NodeKind.LINEAR):
             found["transformer"] = self._within_limits(found["transformer"], recording, limits)
         return found
@@ -118,15 +132,18 @@ class Int8Choice:
                 spent, found = timed(session, call)
                 seconds += spent
                 error = max(error, compare(name, call.outputs, found).error)
-            if error <= self.tolerance(name, scheme, random=self.random):
+            shortfall = self._shortfall(name, session, recording) if scheme is Scheme.U8S8_CHANNELS else ""
+            if error <= self.tolerance(name, scheme, random=self.random) and not shortfall:
                 return Candidate(scheme, session, error, seconds)
-            refused.append(f"{scheme}: error {error:.1e}")
+            refused.append(f"{scheme}: {shortfall or f'error {error:.1e}'}")
             return None
 
         try:
             # Backwards: the scheme that takes the most memory while it opens, INT8 weights in float32 arithmetic, is
             # opened while no other is.
-            choice = self.choose(filter(None, map(candidate, reversed(schemes))), calls)
+            # INT8 convolutions cost a picture some dB, so they have to be worth it.
+            equal = WORTH if Scheme.U8S8_CHANNELS in schemes else NOISE
+            choice = self.choose(filter(None, map(candidate, reversed(schemes))), calls, equal=equal)
         except NoCandidateError:
             raise BuildError(
                 f"graph {name}: no INT8 scheme comes near the reference ({'; '.join(refused)}); calibrate on "
@@ -134,6 +151,24 @@ class Int8Choice:
             ) from None
         reasons = [choice.reason, *refused] if choice.reason else refused
         return replace(decision, scheme=choice.scheme, reason="; ".join(reasons))
+
+    def _good_enough(self, name: str, decision: Decision, recording: Recording) -> Decision:
+        """A decoder's INT8 convolutions, or INT8 weights alone where pictures would suffer."""
+        shortfall = self._shortfall(name, self._open(name, decision.scheme, decision.excluded), recording)
+        if not shortfall:
+            return decision
+        reason = f"{decision.scheme}: {shortfall}"
+        self.say(f"{name}: {Scheme.INT8_WEIGHTS}: {reason}")
+        return replace(decision, scheme=Scheme.INT8_WEIGHTS, reason=reason)
+
+    def _shortfall(self, name: str, session: Session, recording: Recording) -> str:
+        """How far the worst recorded picture is below min_psnr, in words; "" where none is."""
+        errors = []
+        for call in recording.calls(name):
+            found = session.run(call.inputs, ["image"])["image"].astype(np.float64)
+            errors.append(float(np.square(found - call.outputs["image"]).mean()))
+        worst = -10 * math.log10(max(*errors, 1e-30))
+        return "" if worst >= self.min_psnr else f"worst picture {worst:.1f} dB, limit {self.min_psnr:g} dB"
 
     def _within_limits(self, decision: Decision, recording: Recording, limits: Limits) -> Decision:
         """Take the most sensitive layers out of INT8 products until the logits are near enough at every scale."""

@@ -125,7 +125,7 @@ def _quality(m: Manifest, quality: Quality, limits: Limits) -> list[str]:
     lines += [
         f"| limit | | | | {percent(limits.min_top_1)} | {limits.max_kl:.1e} | | |",
         "",
-        f"Decoder: {decibels(quality.decoder_psnr)}, limit {limits.min_psnr:g} dB.",
+        f"Decoder, worst picture: {decibels(quality.decoder_psnr)}, limit {limits.min_psnr:g} dB.",
         "",
         "Logits that predict codes, and the picture, against the PyTorch reference's on the same inputs and the same "
         f"KV cache, on {quality.prompts} prompts that calibration has not seen. Top-1: how many tokens have the "

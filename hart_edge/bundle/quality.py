@@ -32,7 +32,8 @@ class ScaleQuality:
 
 @dataclass(frozen=True)
 class Quality:
-    """Of the graphs, on prompts that calibration has not seen. decoder_psnr: dB, None where nothing differs."""
+    """Of the graphs, on prompts that calibration has not seen. decoder_psnr: dB, of the worst picture;
+    None where nothing differs."""
 
     prompts: Annotated[int, integer(1, 2**20)]
     scales: Annotated[tuple[ScaleQuality, ...], Length(1, 64)]

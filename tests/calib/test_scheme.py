@@ -6,7 +6,7 @@ import pytest
 
 from hart_edge.bundle.manifest import ComponentName, Dtype, Precision, Target, TensorSpec
 from hart_edge.calib.quantizable_nodes import NodeKind
-from hart_edge.calib.scheme import Scheme, scheme_of, specs_in
+from hart_edge.calib.scheme import Int8Scheme, Scheme, candidates, scheme_of, specs_in
 from hart_edge.engines.registry import REGISTRY
 
 CONTRACT = ("tokens", "latent", "embed")  # always float32
@@ -67,7 +67,8 @@ def test_int8_on_the_cpu() -> None:
     found = {str(name): scheme_of(name, Precision.INT8, REGISTRY[Target.CPU].graphs) for name in ComponentName}
     assert found == {
         **dict.fromkeys(("text_model", "context", "transformer", "residual"), Scheme.U8S8),
-        **dict.fromkeys(("decoder", "encoder"), Scheme.INT8_WEIGHTS),
+        "decoder": Scheme.U8S8_CHANNELS,
+        "encoder": Scheme.INT8_WEIGHTS,
         **dict.fromkeys(CONTRACT, Scheme.FLOAT32),
     }
 
@@ -88,6 +89,7 @@ def test_properties_of_schemes() -> None:
         Scheme.INT8_WEIGHTS: Precision.INT8,
         Scheme.INT8_WEIGHTS_FLOAT16: Precision.INT8,
         Scheme.U8S8: Precision.INT8,
+        Scheme.U8S8_CHANNELS: Precision.INT8,
         Scheme.DYNAMIC: Precision.INT8,
         Scheme.INT4_BLOCKS: Precision.INT4,
         Scheme.S8S8: Precision.INT8,
@@ -96,8 +98,23 @@ def test_properties_of_schemes() -> None:
     assert [kind for kind in NodeKind if Scheme.U8S8.holds_int8(kind, "w")] == list(NodeKind)
     assert [kind for kind in NodeKind if Scheme.INT8_WEIGHTS_FLOAT16.holds_int8(kind, "w")] == [NodeKind.LINEAR]
     assert [kind for kind in NodeKind if Scheme.U8S8.quantizes(kind)] == [NodeKind.LINEAR, NodeKind.CONV]
+    assert [kind for kind in NodeKind if Scheme.U8S8_CHANNELS.quantizes(kind, "up.conv1.weight")] == [NodeKind.CONV]
+    assert not Scheme.U8S8_CHANNELS.quantizes(NodeKind.CONV, "decoder.conv_out.weight")
     assert [kind for kind in NodeKind if Scheme.DYNAMIC.quantizes(kind)] == [NodeKind.LINEAR]
-    assert [scheme for scheme in Scheme if scheme.unsigned] == [Scheme.U8S8, Scheme.DYNAMIC]
+    assert [scheme for scheme in Scheme if scheme.unsigned] == [Scheme.U8S8, Scheme.U8S8_CHANNELS, Scheme.DYNAMIC]
     for scheme in (Scheme.FLOAT32, Scheme.FLOAT16_WEIGHTS, Scheme.INT8_WEIGHTS):
         assert not any(scheme.quantizes(kind) for kind in NodeKind)
     assert {str(scheme) for scheme in Scheme} >= {"static U8S8 Q/DQ", "float16 weights, float32 arithmetic"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Int8Scheme.MEASURED, (Scheme.U8S8_CHANNELS, Scheme.INT8_WEIGHTS)),
+        (Int8Scheme.STATIC, (Scheme.U8S8_CHANNELS,)),
+        (Int8Scheme.DYNAMIC, (Scheme.INT8_WEIGHTS,)),
+        (Int8Scheme.WEIGHTS, (Scheme.INT8_WEIGHTS,)),
+    ],
+)
+def test_schemes_of_a_decoder(wanted: Int8Scheme, found: tuple[Scheme, ...]) -> None:
+    assert candidates(Scheme.U8S8_CHANNELS, wanted) == found

@@ -51,8 +51,8 @@ def test_other_weights(tmp_path: Path) -> None:
 
 
 def test_other_version(tmp_path: Path) -> None:
-    for version in (3, 5, "4", True):
-        with pytest.raises(BuildError, match=rf"expected format version 4, found {version!r}; calibrate again$"):
+    for version in (4, 6, "5", True):
+        with pytest.raises(BuildError, match=rf"expected format version 5, found {version!r}; calibrate again$"):
             read_ranges(write(tmp_path, format_version=version), OWNER)
 
 
@@ -69,6 +69,9 @@ def test_other_version(tmp_path: Path) -> None:
         {"graphs": {"transformer": {"x": {"low": 0, "high": 1, "exponents": "100000"}}}},
         {"graphs": {"transformer": {"x": {"low": 0, "high": 1, "means": "nan"}}}},
         {"graphs": {"transformer": {"x": {"low": 0, "high": 1, "means": [0.5]}}}},
+        {"graphs": {"decoder": {"x": {"low": 0, "high": 1, "lows": "0 1"}}}},
+        {"graphs": {"decoder": {"x": {"low": 0, "high": 1, "lows": "0 1", "highs": "1 0.5"}}}},
+        {"graphs": {"decoder": {"x": {"low": 0, "high": 1, "lows": "0", "highs": "inf"}}}},
         {"range_rules": None},
         {"range_rules": ["mse"]},
         {"graphs": {"transformer": 3}},

@@ -29,8 +29,9 @@ from tests.calib.make_graphs import (
 )
 from tests.calib.rewrite.kernels import optimised
 
-# INT4_BLOCKS has tests of its own (test_int4.py).
-REDUCED = [scheme for scheme in Scheme if scheme not in (Scheme.FLOAT32, Scheme.INT4_BLOCKS)]
+# The last two have tests of their own (test_int4.py, test_convolutions.py).
+OTHERS = (Scheme.FLOAT32, Scheme.INT4_BLOCKS, Scheme.U8S8_CHANNELS)
+REDUCED = [scheme for scheme in Scheme if scheme not in OTHERS]
 
 
 def collected(folder: Path, model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hart_edge.calib.scheme import Scheme
-from hart_edge.calib.select.fastest import NOISE, ROUNDS, Candidate, Choice, NoCandidateError, choose_scheme
+from hart_edge.calib.select.fastest import NOISE, ROUNDS, WORTH, Candidate, Choice, NoCandidateError, choose_scheme
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,16 @@ def test_among_equally_fast_schemes_the_smaller_error_wins(clock: Clock) -> None
     ):
         sessions = {Scheme.U8S8: Timed(clock, slower), Scheme.INT8_WEIGHTS: Timed(clock, 1.0)}
         assert choose(clock, sessions, errors=dict(zip(sessions, errors, strict=True))).scheme is wanted
+
+
+def test_a_scheme_that_costs_quality_has_to_be_worth_it(clock: Clock) -> None:
+    for slower, wanted in ((0.99 * WORTH, Scheme.INT8_WEIGHTS), (1.01 * WORTH, Scheme.U8S8_CHANNELS)):
+        sessions = {Scheme.INT8_WEIGHTS: Timed(clock, slower), Scheme.U8S8_CHANNELS: Timed(clock, 1.0)}
+        candidates = [
+            Candidate(scheme, each, error, 1.0)
+            for (scheme, each), error in zip(sessions.items(), (0.1, 0.2), strict=True)
+        ]
+        assert choose_scheme(candidates, CALLS, clock, equal=WORTH).scheme is wanted
 
 
 def test_two_are_open_at_a_time(clock: Clock) -> None:

@@ -138,4 +138,4 @@ def test_the_card_shows_every_figure_and_limit(tools: Tools, tmp_path: Path) -> 
         unguided = f"{side**2} | {q.cosine:.6f} | {q.largest_error:.1e} | {100 * q.top_1:.4g} % | {q.kl:.1e}"
         assert f"\n| {scale} | {unguided} | {100 * q.guided_top_1:.4g} % | {q.guided_kl:.1e} |\n" in card
     assert "\n| limit | | | | 90 % | 1.2e-01 | | |\n" in card
-    assert f"\nDecoder: {manifest.quality.decoder_psnr:.1f} dB, limit 30 dB.\n" in card
+    assert f"\nDecoder, worst picture: {manifest.quality.decoder_psnr:.1f} dB, limit 30 dB.\n" in card

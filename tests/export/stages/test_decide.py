@@ -10,6 +10,8 @@ import onnx
 import pytest
 
 from hart_edge.bundle.manifest import Target
+from hart_edge.calib.calibrate.channel_ranges import channel_ranges
+from hart_edge.calib.calibrate.collector import Collector
 from hart_edge.calib.calibrate.ranges import ActivationRange, CalibratedRanges
 from hart_edge.calib.scheme import Int8Scheme, Scheme
 from hart_edge.calib.select.fastest import Choice
@@ -18,7 +20,7 @@ from hart_edge.errors import BuildError
 from hart_edge.export.parity.recording import Recorder, Recording
 from hart_edge.export.stages.decide import weights_like
 from hart_edge.export.stages.int8_choice import Decision, Int8Choice
-from tests.calib.make_graphs import linear_model
+from tests.calib.make_graphs import conv_model, initializer, linear_model
 
 X = np.random.default_rng(0).standard_normal((32, 64)).astype(np.float32)
 GOOD = {"x": ActivationRange(-4.0, 4.0), "r": ActivationRange(0.0, 4.0)}
@@ -31,7 +33,7 @@ def choice(folder: Path, ranges: dict[str, ActivationRange], **functions: Any) -
     onnx.save_model(model, folder / "residual.onnx")
     said: list[str] = []
     calibrated = CalibratedRanges("a" * 64, 1, "b" * 64, {}, {"residual": ranges})
-    return Int8Choice(folder, {}, calibrated, REGISTRY.library(Target.CPU), said.append, **functions), said
+    return Int8Choice(folder, {}, calibrated, REGISTRY.library(Target.CPU), said.append, 40.0, **functions), said
 
 
 def record(folder: Path) -> Recording:
@@ -71,7 +73,7 @@ def test_schemes_of_other_targets_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fastest", [Scheme.U8S8, Scheme.DYNAMIC, Scheme.INT8_WEIGHTS])
 def test_the_fastest_scheme_is_chosen_and_reported(tmp_path: Path, fastest: Scheme) -> None:
-    def choose(candidates, calls) -> Choice:
+    def choose(candidates, calls, **_: float) -> Choice:
         assert [each.scheme for each in candidates] == [Scheme.INT8_WEIGHTS, Scheme.DYNAMIC, Scheme.U8S8]
         assert len(calls) == 1  # of the first prompt
         return Choice(fastest, "1.0 ms; others: 2.0 ms")
@@ -106,3 +108,43 @@ def test_weights_by_pattern(tmp_path: Path) -> None:
     assert weights_like(graphs, ["first", "sec*d"]) == {"small": {"first", "second"}}
     with pytest.raises(BuildError, match=r"^--exclude blocks\.0: no weight has a name like this; they are like first$"):
         weights_like(graphs, ["blocks.0"])
+
+
+@pytest.mark.parametrize("wanted", [Int8Scheme.STATIC, Int8Scheme.MEASURED])
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_decoder_whose_pictures_would_suffer_has_int8_weights(
+    tmp_path: Path, wanted: Int8Scheme, narrow: bool
+) -> None:
+    """The worst of all pictures decides, though the first alone would do."""
+    model = conv_model()
+    model.graph.name = "decoder"
+    model.graph.node[1].output[0] = model.graph.output[0].name = "image"
+    onnx.save_model(model, tmp_path / "decoder.onnx")
+    library, recorder = REGISTRY.library(Target.CPU), Recorder(tmp_path / "calls")
+    pictures = np.random.default_rng(0).uniform(0, 0.01, (2, 1, 32, 8, 8)).astype(np.float32)
+    pictures[1] *= 100
+    for x in pictures:
+        recorder("decoder", {"x": x}, library.open(tmp_path / "decoder.onnx").run({"x": x}))
+        recorder.end_prompt()
+    most = 0.01 if narrow else 1.0
+    with Collector({"decoder": tmp_path / "decoder.onnx"}, {"decoder": Scheme.U8S8_CHANNELS}, library) as collector:
+        collector.run("decoder", {"x": most * pictures[1]}, {})
+        collector.end_prompt()
+    ranges = channel_ranges(
+        model, Scheme.U8S8_CHANNELS, collector.statistics["decoder"], lambda name: initializer(model, name)
+    )
+    calibrated = CalibratedRanges("a" * 64, 1, "b" * 64, {}, {"decoder": ranges})
+    made = Int8Choice(
+        tmp_path,
+        {},
+        calibrated,
+        library,
+        lambda _: None,
+        25.0,
+        choose=lambda found, _, equal: Choice(list(found)[-1].scheme, "the fastest"),
+        tolerance=lambda *_, **__: 1e9,
+    )
+    decisions = {"decoder": Decision(Scheme.U8S8_CHANNELS), "transformer": Decision(Scheme.FLOAT32)}
+    found = made.decide(decisions, wanted, recorder.recording(), None)["decoder"]
+    assert found.scheme is (Scheme.INT8_WEIGHTS if narrow else Scheme.U8S8_CHANNELS)
+    assert ("ranges per channel: worst picture" in found.reason) == narrow
