@@ -20,7 +20,9 @@ def add(commands: Commands) -> None:
         commands, "bench", "Measure how fast bundles draw on this machine, side by side, graph by graph.", run
     )
     p.add_argument("bundle", type=Path, nargs="+", metavar="BUNDLE", help="bundle folder; ratios are to the first")
-    p.add_argument("--reference", metavar="DIR|PRESET", help="measure the reference in PyTorch, float32, as well")
+    p.add_argument(
+        "--reference", metavar="DIR|PRESET", help="measure the reference in PyTorch as well, in float32 and bfloat16"
+    )
     p.add_argument("--prompt", default="man astronaut", help="what is drawn (default: man astronaut)")
     p.add_argument(
         "--pictures",

@@ -26,7 +26,8 @@ class Measured:
 
     pictures: of each further one, from prompt to pixels. steps: per picture the seconds of every step of the plan, in
     its order; of the reference there are two, the loop and the decoder. peak: most resident bytes of the process.
-    products: multiply-accumulates a second that matrix products reached right behind the pictures (peak.py).
+    again: of pictures whose prompt was drawn before. products: multiply-accumulates a second that matrix products
+    reached right behind the pictures (peak.py).
     """
 
     opened: float
@@ -35,6 +36,7 @@ class Measured:
     steps: tuple[tuple[float, ...], ...]
     peak: int
     products: dict[str, float]
+    again: tuple[float, ...] = ()
 
 
 class Stopwatch:
@@ -63,11 +65,17 @@ def measure_bundle(folder: Path, prompt: str, pictures: int, threads: int | None
         pipeline.generate(given, seed=SEED)
 
     found = _draw(draw, stopwatch.seconds, opened, pictures)
-    return replace(found, products=measure_peak(threads))
+    again = []
+    for number in range(pictures):
+        begin = time.perf_counter()
+        pipeline.generate(given, seed=SEED + 1 + number)
+        again.append(time.perf_counter() - begin)
+    return replace(found, again=tuple(again), peak=peak_memory(), products=measure_peak(threads))
 
 
-def measure_reference(source: Path | str, prompt: str, pictures: int, threads: int | None) -> Measured:
-    """source: a checkpoint's folder, or a preset's name. Needs torch. Raises CheckpointError, BuildError."""
+def measure_reference(source: Path | str, bf16: bool, prompt: str, pictures: int, threads: int | None) -> Measured:
+    """source: a checkpoint's folder, or a preset's name. bf16: in bfloat16, as users of PyTorch do it: the blocks and
+    the decoder cast once, all else by autocast. Needs torch. Raises CheckpointError, BuildError."""
     begin = time.perf_counter()
     import torch
 
@@ -82,11 +90,14 @@ def measure_reference(source: Path | str, prompt: str, pictures: int, threads: i
     if found.tokenizer is not None:
         given = {"input_ids": found.tokenizer.encode(prompt)}
     inputs = {name: torch.from_numpy(array) for name, array in given.items()}
+    if bf16:
+        for part in (*hart.transformer.blocks, hart.autoencoder.decoder):
+            part.to(torch.bfloat16)
     seconds = list[float]()
 
     def draw() -> None:
         times = [time.perf_counter()]
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             context, mask = text(inputs["input_ids"]) if text else (inputs["context"], inputs["context_mask"])
             f_hat = draw_latent(hart, context, mask, [SEED])
             times.append(time.perf_counter())

@@ -32,6 +32,7 @@ SUBJECTS = (
     "picture, s",
     "loop, s",
     "decoder, s",
+    "same prompt again, s",
     "against the first",
     "peak, MB",
 )
@@ -40,8 +41,9 @@ SCALES = ("scale", "tokens", "ms", "of the picture", "GMAC", "GMAC/s")
 
 SUBJECT_NOTE = (
     "MB: the folder. open: until the first picture may begin, every file verified. first picture: with all that is "
-    "loaded for it. picture: each further one, from prompt to pixels; loop: of that, all before the decoder. against "
-    "the first: how many times as fast as the first bundle. peak: most resident memory of the process."
+    "loaded for it. picture: each further one of a new prompt, from prompt to pixels; loop: of that, all before the "
+    "decoder. same prompt again: with another seed. against the first: how many times as fast as the first bundle, by "
+    "pictures of a new prompt. peak: most resident memory of the process."
 )
 GRAPH_NOTE = (
     "runs, ms, of the picture: how often a graph runs for a picture, how long in all, its share. GMAC: 10^9 "
@@ -78,18 +80,19 @@ def measure(asked: Asked, say: Callable[[str], None], costs_of: Callable[[Bundle
     costs = [costs_of(bundle) for bundle in bundles]
     thread_count(asked.threads)
     given = asked.prompt, asked.pictures, asked.threads
-    runs: list[list[Measured]] = [[] for _ in range(len(bundles) + (asked.reference is not None))]
+    arithmetics = {} if asked.reference is None else {"float32": False, "bfloat16": True}
+    runs: list[list[Measured]] = [[] for _ in (*bundles, *arithmetics)]
     for turn in range(asked.rounds):
         for found, folder in zip(runs, asked.bundles, strict=False):
             say(f"round {turn + 1} of {asked.rounds}: {folder}")
             found.append(_apart(measure_bundle, folder, *given))
-        if asked.reference is not None:
-            say(f"round {turn + 1} of {asked.rounds}: the reference")
-            runs[-1].append(_apart(measure_reference, asked.reference, *given))
+        for found, (name, bf16) in zip(runs[len(bundles) :], arithmetics.items(), strict=True):
+            say(f"round {turn + 1} of {asked.rounds}: the reference in {name}")
+            found.append(_apart(measure_reference, asked.reference, bf16, *given))
     named = zip(asked.bundles, bundles, runs, costs, strict=False)
     subjects = [{"name": str(folder), **_bundle_row(bundle, found, cost)} for folder, bundle, found, cost in named]
-    if asked.reference is not None:
-        subjects.append({"name": f"torch, {asked.reference}", "bytes": None, **_times(runs[-1])})
+    for found, name in zip(runs[len(bundles) :], arithmetics, strict=True):
+        subjects.append({"name": f"torch, {name}, {asked.reference}", "bytes": None, **_times(found)})
     for subject in subjects:
         subject["against_the_first"] = subjects[0]["picture_s"] / subject["picture_s"]
     return {
@@ -123,6 +126,7 @@ def _times(runs: Sequence[Measured]) -> dict[str, Any]:
         "picture_s": median(seconds for run in runs for seconds in run.pictures),
         "loop_s": median(sum(picture[:-1]) for picture in steps),
         "decoder_s": median(picture[-1] for picture in steps),
+        "again_s": median(again) if (again := [seconds for run in runs for seconds in run.again]) else None,
         "peak_bytes": max(run.peak for run in runs),
     }
 
@@ -143,7 +147,7 @@ def _bundle_row(bundle: Bundle, runs: Sequence[Measured], costs: Costs) -> dict[
         chosen = [index for index, step in enumerate(steps) if step.graph == component.name]
         if chosen:  # the encoder draws nothing
             found = group(chosen)
-            kind = INT8 if component.scheme in (Scheme.U8S8, Scheme.DYNAMIC) else FLOAT32
+            kind = INT8 if component.scheme in (Scheme.U8S8, Scheme.U8S8_CHANNELS, Scheme.DYNAMIC) else FLOAT32
             peak[kind] = max(peak[kind], found["macs_per_second"])  # a graph may show more than products did
             name = {"graph": str(component.name), "scheme": component.scheme, "runs": len(chosen)}
             graphs.append({**name, **found, "arithmetic": kind})
@@ -169,6 +173,7 @@ def as_markdown(report: dict[str, Any]) -> list[str]:
     for each in report["subjects"]:
         size = "" if each["bytes"] is None else f"{each['bytes'] / 1e6:.1f}"
         times = [f"{each[key]:.3f}" for key in ("open_s", "first_s", "picture_s", "loop_s", "decoder_s")]
+        times.append("" if each["again_s"] is None else f"{each['again_s']:.3f}")
         compared = f"{each['against_the_first']:.2f}x", f"{each['peak_bytes'] / 1e6:.0f}"
         lines.append(_row(each["name"], size, *times, *compared))
     lines += ["", SUBJECT_NOTE]
