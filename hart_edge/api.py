@@ -80,8 +80,8 @@ def find_bundle(bundle: str | Path | None, packaged: Path = PACKAGED_BUNDLE) -> 
             return folder
     raise BundleError(
         f"no bundle was named, {DEFAULT_BUNDLE} is not in {Path.cwd()}, and this installation carries none; build it "
-        "with `python -m export.build --precision int8` (pip install 'hart-edge[export,cpu]'), install the wheel of "
-        "`make wheel`, or name one with bundle= (--bundle DIR)"
+        "with `make demo` in a clone, or with `python -m export.build --precision int8` (pip install "
+        "'hart-edge[export,cpu]'), install the wheel of `make wheel`, or name the folder of another"
     )
 
 

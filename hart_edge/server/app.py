@@ -91,7 +91,7 @@ def endpoint(service: Service, operation: Operation) -> Callable[[Request], Awai
 
 async def refused_by_router(_: Request, error: HTTPException) -> Response:
     """Unknown paths and methods."""
-    words = {404: "path: expected one of GET /openapi.json, found another", 405: "method: expected another"}
+    words = {404: "path: expected one that GET /openapi.json lists, found another", 405: "method: expected another"}
     return RefusedError(error.status_code, words.get(error.status_code, error.detail), headers=error.headers).response()
 
 

@@ -284,7 +284,7 @@ def test_the_command_refuses_an_open_address(words: Path, tmp_path: Path) -> Non
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "--host 0.0.0.0: expected a key for an address that others reach" in done.stderr
     missing = subprocess.run(command[:4], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
-    assert missing.returncode == 1 and "build it with `python -m export.build --precision int8`" in missing.stderr
+    assert missing.returncode == 1 and "`python -m export.build --precision int8`" in missing.stderr
 
 
 def test_the_command_with_a_key_for_everybody(words: Path, tmp_path: Path) -> None:
