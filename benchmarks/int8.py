@@ -8,16 +8,17 @@ one layer; OUT/decoder.md, the decoder's pictures in each scheme that it could h
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.experiments.chart import Curve, chart
 from hart_edge.bundle.manifest import Precision
+from hart_edge.bundle.quality import psnr
 from hart_edge.calib.calibrate.range_rules import RangeRule, default_rule
 from hart_edge.calib.calibrate.ranges import Ranges
 from hart_edge.calib.calibrate.smoothing import ALPHAS
@@ -102,21 +103,20 @@ def decoder(bench: Workbench) -> str:
         without = exact if scheme is Scheme.U8S8 else ()
         sessions[str(scheme)] = bench.open("decoder", ranges, without, scheme)
     calls = bench.recording.calls("decoder")
-    pictures = {name: [psnr(call.outputs["image"], session.run(call.inputs)["image"]) for call in calls]
-                for name, session in sessions.items()}  # fmt: skip
+    errors: dict[str, list[float]] = {name: [] for name in sessions}  # mean squares
+    for name, session in sessions.items():
+        for call in calls:
+            difference = session.run(call.inputs, ["image"])["image"].astype(np.float64) - call.outputs["image"]
+            errors[name].append(float(np.square(difference).mean()))
     rounds: dict[str, list[float]] = {name: [] for name in sessions}
     for call in (*calls, *calls):
         for name, session in sessions.items():
             rounds[name].append(timed(session, call)[0])
     lines = ["| scheme | dB, mean | dB, worst picture | ms |", "|---|--:|--:|--:|"]
-    for name, found in pictures.items():
-        lines.append(f"| {name} | {mean(found):.1f} | {min(found):.1f} | {1000 * median(rounds[name]):.1f} |")
+    for name, found in errors.items():
+        each = [math.inf if (value := psnr(error)) is None else value for error in found]
+        lines.append(f"| {name} | {mean(each):.1f} | {min(each):.1f} | {1000 * median(rounds[name]):.1f} |")
     return "\n".join([*lines, ""])
-
-
-def psnr(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """Of pictures in [0, 1], in dB."""
-    return float(-10 * np.log10(np.square(found - expected).mean()))
 
 
 def layers(bench: Workbench) -> list[LayerFigures]:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hart_edge.bundle.kept import steps_of_text
 from hart_edge.bundle.plan import ComponentName, Plan
 from hart_edge.bundle.program import buffer_shape
 from hart_edge.export.graph_module import GraphModule
@@ -47,21 +46,6 @@ def run_preview(plan: Plan, runner: Runner, f_hat: Array, batch: int) -> None:
     made = {tensor: plan.buffers[name] for tensor, name in step.outputs.items()}
     outputs = {tensor: np.empty(buffer_shape(each, batch), each.dtype.value) for tensor, each in made.items()}
     runner.run(step.graph, {"f_hat": f_hat}, outputs)
-
-
-def run_text_model(plan: Plan, runner: Runner, fill: Fill) -> Known:
-    """Execute the text model's step alone, where there is one: what it leaves.
-
-    A build runs it on all prompts before anything else, so that its weights leave memory before the loop's come.
-    """
-    made: dict[str, Array] = {}
-    steps = steps_of_text(plan)
-    for step in plan.steps[:steps]:
-        inputs = {tensor: fill(name, plan.buffers[name]) for tensor, name in step.inputs.items()}
-        for name in step.outputs.values():
-            made[name] = np.empty(buffer_shape(plan.buffers[name], 1), plan.buffers[name].dtype.value)
-        runner.run(step.graph, inputs, {tensor: made[name] for tensor, name in step.outputs.items()})
-    return Known(made, steps)
 
 
 class ReferenceRunner:

@@ -54,7 +54,8 @@ from hart_edge.errors import (
 
 if TYPE_CHECKING:
     from hart_edge.api import generate, load
-    from hart_edge.runtime.pipeline import Context, Event, Pipeline, RandomWeightsWarning, Reconstruction
+    from hart_edge.runtime.context import Context
+    from hart_edge.runtime.pipeline import Event, Pipeline, RandomWeightsWarning, Reconstruction
     from hart_edge.runtime.prompt_tokenizer import PromptTruncatedWarning
 
 __version__ = "0.1.0"
@@ -83,7 +84,7 @@ __all__ = [
 _HOMES = {
     "generate": "hart_edge.api",
     "load": "hart_edge.api",
-    "Context": "hart_edge.runtime.pipeline",
+    "Context": "hart_edge.runtime.context",
     "Event": "hart_edge.runtime.pipeline",
     "Pipeline": "hart_edge.runtime.pipeline",
     "RandomWeightsWarning": "hart_edge.runtime.pipeline",

@@ -12,7 +12,8 @@ from hart_edge.bundle.manifest import MANIFEST_FILE
 from hart_edge.bundle.settings import Settings
 from hart_edge.engines.loading import load
 from hart_edge.errors import BundleError
-from hart_edge.runtime.pipeline import Context, Pipeline
+from hart_edge.runtime.context import Context
+from hart_edge.runtime.pipeline import Pipeline
 from hart_edge.runtime.settings import explained
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 pipeline.py          what the user holds: prompts and settings in, images out
 settings.py          what a caller asks for, checked against the bundle
 prompt_tokenizer.py  prompt -> token ids
+context.py           the output of a user's own text model
 pictures.py          the encoder's square of a picture, and a picture of the decoder's pixels
 picture_metadata.py  how a picture was drawn, in its PNG file
 random.py            the one stream of randomness

@@ -53,9 +53,10 @@ class KeptPrompts:
 
     def keep(self, inputs: Mapping[str, Array], known: Known | None, read: Callable[[str], Array]) -> None:
         """Remember what a pass has computed beyond what was known, and forget the prompt that was used longest ago."""
-        key = _key(inputs)
-        for level in self._beyond(known):
-            level.keep(key, read)
+        if levels := self._beyond(known):
+            key = _key(inputs)
+            for level in levels:
+                level.keep(key, read)
 
     def _beyond(self, known: Known | None) -> list[_Level]:
         return [level for level in self._levels if known is None or level.steps > known.steps]

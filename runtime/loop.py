@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hart_edge.bundle.arena import aligned
+from hart_edge.bundle.kept import steps_of_text
 from hart_edge.bundle.plan import Buffer, BufferKind, Plan, Step, touched
 from hart_edge.bundle.program import buffer_shape, size_of
 from hart_edge.runtime.spare_block import Block, SpareBlock
@@ -60,10 +61,10 @@ class Buffers:
         self, plan: Plan, batch: int, fill: Fill, keep: frozenset[str], spare: SpareBlock | None = None
     ) -> None:
         """fill: makes the array of a buffer that no step writes; keep: buffers that outlive their last step; spare: has
-        the memory of caches, to which close() returns it."""
+        the memory of caches, to which close() returns it; None for memory that goes with the last array."""
         self._plan, self._batch, self._fill, self._keep = plan, batch, fill, keep
-        self._spare = spare or SpareBlock()
-        self._block: Block | None = None
+        self._spare = spare
+        self._block: Block | None = None  # of the spare
         self._arrays: dict[str, Array] = {}
 
     def __getitem__(self, name: str) -> Array:
@@ -102,7 +103,11 @@ class Buffers:
         caches = {name: each for name, each in self._plan.buffers.items() if each.kind is BufferKind.CACHE}
         shapes = {name: buffer_shape(each, self._batch) for name, each in caches.items()}
         sizes = {name: size_of(each.dtype, shapes[name]) for name, each in caches.items()}
-        block = self._block = self._spare.take(sum(map(aligned, sizes.values())))
+        whole = sum(map(aligned, sizes.values()))
+        if self._spare is None:
+            block = np.empty(whole, np.uint8)
+        else:
+            block = self._block = self._spare.take(whole)
         begin = 0
         for name, each in caches.items():
             self._arrays[name] = block[begin : begin + sizes[name]].view(each.dtype.value).reshape(shapes[name])
@@ -118,7 +123,7 @@ class Buffers:
     def close(self) -> None:
         """Leave the memory of caches for the next picture. Rows can no longer be read."""
         block, self._block = self._block, None
-        if block is not None:
+        if self._spare is not None and block is not None:
             kinds = {name: self._plan.buffers[name].kind for name in self._arrays}
             for name, kind in kinds.items():
                 if kind in (BufferKind.CACHE, BufferKind.ROWS):
@@ -166,6 +171,18 @@ def execute(
             assert step.scale is not None  # the manifest's reader has checked it
             yield step.scale
         buffers.release(index, step)
+
+
+def read_prompt(plan: Plan, runner: Runner, fill: Fill) -> Known:
+    """Run the text model's step alone, where there is one: what it leaves for the others."""
+    made: dict[str, Array] = {}
+    steps = steps_of_text(plan)
+    for step in plan.steps[:steps]:
+        inputs = {tensor: fill(name, plan.buffers[name]) for tensor, name in step.inputs.items()}
+        for name in step.outputs.values():
+            made[name] = np.empty(buffer_shape(plan.buffers[name], 1), plan.buffers[name].dtype.value)
+        runner.run(step.graph, inputs, {tensor: made[name] for tensor, name in step.outputs.items()})
+    return Known(made, steps)
 
 
 class HostPass:

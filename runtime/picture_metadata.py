@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 
 from hart_edge.bundle.settings import PER_SCALE, SETTINGS, Sampling, Settings
 from hart_edge.errors import READING_FAULTS, InputError
-from hart_edge.runtime.pipeline import Context
+from hart_edge.runtime.context import Context
 from hart_edge.runtime.random import check_seed
 
 KEYWORD, PARAMETERS = "hart-edge", "parameters"

@@ -19,13 +19,13 @@ from PIL import Image
 
 from hart_edge.bundle.manifest import ComponentName
 from hart_edge.bundle.memory import MemoryRules, shortage_told
-from hart_edge.bundle.program import buffer_shape
 from hart_edge.bundle.settings import Sampling, Settings
 from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import BundleError, EngineError, InputError, bordered
+from hart_edge.runtime.context import Context, check_context
 from hart_edge.runtime.fill import fill_with
 from hart_edge.runtime.kept_prompts import KeptPrompts
-from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Known, Pass, Runner, Unloader
+from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Known, Pass, Runner, Unloader, read_prompt
 from hart_edge.runtime.pictures import to_image, to_square
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer, tokenizer_of
 from hart_edge.runtime.settings import check_seeds, check_settings, explained
@@ -37,17 +37,6 @@ drawing = bordered(EngineError, "failed", "see hart-edge doctor, and report it i
 
 class RandomWeightsWarning(UserWarning):
     """The weights of a bundle are random numbers, so its pictures show noise."""
-
-
-@dataclass(frozen=True, eq=False)
-class Context:
-    """A text model's output, for bundles that hold none: tokens (T, D) float32, mask (T,) bool, True for words.
-
-    image = pipe.generate(hart_edge.Context(tokens, mask))
-    """
-
-    tokens: NDArray[np.float32]
-    mask: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,22 +256,12 @@ class Pipeline:
             made = self._kept.context(inputs)
             if made is None:
                 with self._at_work():
-                    made = self._read_prompt(inputs)
+                    made = read_prompt(self.manifest.plan, self.runner, lambda name, _: inputs[name]).values
+                    if self.low_memory and isinstance(self.runner, Unloader):
+                        self.runner.unload(ComponentName.TEXT_MODEL)
                 self.bundle.require_unwritten()
                 self._kept.keep_context(inputs, made)
         return Context(made["context"][0].copy(), made["context_mask"][0].copy())
-
-    def _read_prompt(self, inputs: dict[str, Array]) -> dict[str, Array]:
-        """Run the text model's step alone: what it leaves."""
-        plan = self.manifest.plan
-        (step,) = (step for step in plan.steps if step.graph is ComponentName.TEXT_MODEL)
-        made = {name: np.empty(buffer_shape(plan.buffers[name], 1), plan.buffers[name].dtype.value)
-                for name in step.outputs.values()}  # fmt: skip
-        given = {tensor: inputs[name] for tensor, name in step.inputs.items()}
-        self.runner.run(step.graph, given, {tensor: made[name] for tensor, name in step.outputs.items()})
-        if self.low_memory and isinstance(self.runner, Unloader):
-            self.runner.unload(step.graph)
-        return made
 
     @drawing
     def decode(self, f_hat: NDArray[np.float32]) -> Image.Image:
@@ -388,23 +367,3 @@ class Pipeline:
         image = [event for event in events][-1].image
         assert image is not None  # the last event of a stream is the finished one
         return image
-
-
-def check_context(context: Context, tokens: int, dim: int) -> dict[str, Array]:
-    """The input buffers of a Context: (1, T, D) float32 and (1, T) bool."""
-    try:
-        values, mask = np.asarray(context.tokens), np.asarray(context.mask)
-    except ValueError as error:  # rows of different lengths
-        raise InputError(f"Context: expected two arrays, found something else ({error})") from error
-    for name, array, shape, kind in (("tokens", values, (tokens, dim), "f"), ("mask", mask, (tokens,), "b")):
-        expected = "float32" if kind == "f" else "bool"
-        if array.shape != shape or array.dtype.kind != kind:
-            raise InputError(f"Context.{name}: expected {expected} {shape}, found {array.dtype} {array.shape}")
-    with np.errstate(over="ignore"):  # float64 that float32 cannot hold becomes infinite, and is refused
-        values = np.ascontiguousarray(values, np.float32)
-    if not np.isfinite(values).all() or not mask.any():
-        raise InputError("Context: expected finite tokens and at least one True in mask; check your text model")
-    return {
-        "context": values[None],
-        "context_mask": np.ascontiguousarray(mask)[None],
-    }

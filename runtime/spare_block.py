@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,10 @@ Block = NDArray[np.uint8]
 
 
 class SpareBlock:
-    """At most one block. Any thread may take and return: one that finds none makes its own."""
+    """At most one block. Any thread may take and return: one that finds none makes its own.
+
+    The timer does not hold it, so the memory of a pipeline that is no longer referred to goes at once.
+    """
 
     def __init__(self, idle_seconds: float = IDLE_SECONDS) -> None:
         self._idle_seconds = idle_seconds
@@ -46,7 +50,7 @@ class SpareBlock:
         self._spare.clear()
 
     def _wait(self, seconds: float) -> None:
-        self._timer = threading.Timer(seconds, self._look)
+        self._timer = threading.Timer(seconds, _look_at, [weakref.ref(self)])
         self._timer.daemon = True
         self._timer.start()
 
@@ -57,3 +61,9 @@ class SpareBlock:
             self.drop()
         elif self._spare:
             self._wait(left)
+
+
+def _look_at(spare: weakref.ref[SpareBlock]) -> None:
+    found = spare()
+    if found is not None:
+        found._look()

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hart_edge.calib.calibrate.ranges import ActivationRange, factors_of, smoothing_exponents
+from hart_edge.calib.calibrate.ranges import ActivationRange, as_written, factors_of, smoothing_exponents
 from hart_edge.calib.calibrate.statistics import TensorStatistics
 from hart_edge.calib.quantizable_nodes import QuantizableNode, find_quantizable_nodes
 from hart_edge.calib.scheme import Scheme
@@ -47,12 +47,7 @@ def channel_ranges(
             float((low / factors).min()),
             float((high / factors).max()),
             tuple(int(each) for each in exponents) if exponents.any() else (),
-            lows=_rounded(low) if name in made else (),
-            highs=_rounded(high) if name in made else (),
+            lows=as_written(low) if name in made else (),
+            highs=as_written(high) if name in made else (),
         )
     return found
-
-
-def _rounded(values: Floats) -> tuple[float, ...]:
-    """As the file of ranges holds them."""
-    return tuple(float(f"{value:.5g}") for value in values)

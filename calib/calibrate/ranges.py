@@ -94,6 +94,11 @@ class CalibratedRanges:
         return hashlib.sha256(self.to_json()).hexdigest()
 
 
+def as_written(values: NDArray[np.float32]) -> tuple[float, ...]:
+    """Numbers per channel, with the digits that the file has of them."""
+    return tuple(float(f"{value:.5g}") for value in values)
+
+
 def _written(entry: ActivationRange) -> dict[str, Any]:
     """An entry of the file. Numbers per channel are strings, since an indented list would take a line for each."""
     found: dict[str, Any] = {"low": entry.low, "high": entry.high}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hart_edge.calib.calibrate.channel_ranges import channel_ranges
 from hart_edge.calib.calibrate.range_rules import Range, RangeRule, fake_quantize, find_range
-from hart_edge.calib.calibrate.ranges import ActivationRange, factors_of, smoothing_exponents, with_zero
+from hart_edge.calib.calibrate.ranges import ActivationRange, as_written, factors_of, smoothing_exponents, with_zero
 from hart_edge.calib.calibrate.statistics import TensorStatistics
 from hart_edge.calib.quantizable_nodes import (
     NodeKind,
@@ -133,7 +133,7 @@ class _Search:
             name: ActivationRange(
                 *best.ranges[name],
                 exponents,
-                tuple(float(f"{mean:.5g}") for mean in own.means()) if best.corrected[name] else (),
+                as_written(own.means()) if best.corrected[name] else (),
             )
             for name, own in self.statistics.items()
         }

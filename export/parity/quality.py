@@ -7,7 +7,6 @@ the reference's head turns their hidden states into logits, so a scale's figures
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hart_edge.bundle.manifest import Quality, ScaleQuality
+from hart_edge.bundle.quality import psnr
 from hart_edge.calib.select.logits import LogitError, compare_logits
 from hart_edge.errors import ParityError
 from hart_edge.export.graph_module import GraphModule
@@ -82,8 +82,7 @@ class QualityFigures:
 
     def quality(self) -> Quality:
         scales = tuple(map(_summary, self.unguided, self.guided))
-        worst = max(self.pictures)
-        return Quality(len(self.pictures), scales, -10 * math.log10(worst) if worst > 0 else None)
+        return Quality(len(self.pictures), scales, psnr(max(self.pictures)))
 
 
 def _summary(unguided: Sequence[LogitError], guided: Sequence[LogitError]) -> ScaleQuality:

@@ -5,7 +5,6 @@ In: traced graphs, ranges, and the reference's calls. Out: a Decision per compon
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from hart_edge.bundle.manifest import ComponentName, TensorSpec
-from hart_edge.bundle.quality import Limits, percent
+from hart_edge.bundle.quality import Limits, percent, psnr
 from hart_edge.calib.calibrate.ranges import CalibratedRanges
 from hart_edge.calib.graph_files import graph_file, read_graph, weight_bytes
 from hart_edge.calib.quantizable_nodes import NodeKind
@@ -138,11 +137,11 @@ class Int8Choice:
             refused.append(f"{scheme}: {shortfall or f'error {error:.1e}'}")
             return None
 
+        # INT8 convolutions cost a picture some dB, so they have to be worth it.
+        equal = WORTH if Scheme.U8S8_CHANNELS in schemes else NOISE
         try:
             # Backwards: the scheme that takes the most memory while it opens, INT8 weights in float32 arithmetic, is
             # opened while no other is.
-            # INT8 convolutions cost a picture some dB, so they have to be worth it.
-            equal = WORTH if Scheme.U8S8_CHANNELS in schemes else NOISE
             choice = self.choose(filter(None, map(candidate, reversed(schemes))), calls, equal=equal)
         except NoCandidateError:
             raise BuildError(
@@ -167,8 +166,10 @@ class Int8Choice:
         for call in recording.calls(name):
             found = session.run(call.inputs, ["image"])["image"].astype(np.float64)
             errors.append(float(np.square(found - call.outputs["image"]).mean()))
-        worst = -10 * math.log10(max(*errors, 1e-30))
-        return "" if worst >= self.min_psnr else f"worst picture {worst:.1f} dB, limit {self.min_psnr:g} dB"
+        worst = psnr(max(errors))
+        if worst is None or worst >= self.min_psnr:
+            return ""
+        return f"worst picture {worst:.1f} dB, limit {self.min_psnr:g} dB"
 
     def _within_limits(self, decision: Decision, recording: Recording, limits: Limits) -> Decision:
         """Take the most sensitive layers out of INT8 products until the logits are near enough at every scale."""

@@ -11,11 +11,11 @@ from hart_edge.bundle.memory import cache_peak
 from hart_edge.bundle.settings import Sampling
 from hart_edge.calib.graph_files import read_graph, weight_bytes
 from hart_edge.export.plan_builder import build_plan
-from hart_edge.export.run_plan import run_plan, run_text_model
+from hart_edge.export.run_plan import run_plan
 from hart_edge.export.stages.context import BuildContext
 from hart_edge.export.stages.read import Inputs, ReadResult, Source
 from hart_edge.runtime.fill import fill_with
-from hart_edge.runtime.loop import Array, Fill, Known, Runner
+from hart_edge.runtime.loop import Array, Fill, Known, Runner, read_prompt
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ class TraceResult:
         return run_plan(self.plan, runner, self.fill(inputs, seed), known=known, previews=previews)
 
     def read_prompt(self, runner: Runner, inputs: Inputs) -> Known:
-        """Run the text model alone: what it leaves, for draw()."""
-        return run_text_model(self.plan, runner, self.fill(inputs, 0))
+        """Run the text model alone: what it leaves, for draw(). A build does so with all prompts before anything else,
+        so that the text model's weights leave memory before the loop's come."""
+        return read_prompt(self.plan, runner, self.fill(inputs, 0))
 
     def fill(self, inputs: Inputs, seed: int) -> Fill:
         """What makes the inputs, settings, constants and noise of a picture."""

@@ -5,6 +5,7 @@ export/parity/ measures the figures and compares them with the limits; the card 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -83,6 +84,11 @@ def limits_for(
 
 def percent(share: float) -> str:
     return f"{100 * share:.4g} %"
+
+
+def psnr(mean_square: float) -> float | None:
+    """dB of an error of pictures in [0, 1]; None where nothing differs."""
+    return None if mean_square == 0 else -10 * math.log10(mean_square)
 
 
 def decibels(psnr: float | None) -> str:

@@ -14,8 +14,9 @@ import numpy as np
 from hart_edge.bundle.manifest import Manifest, Precision
 from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner
 from hart_edge.errors import HartEdgeError, InputError
+from hart_edge.runtime.context import Context
 from hart_edge.runtime.loop import Array, Buffers, execute
-from hart_edge.runtime.pipeline import Context, Pipeline
+from hart_edge.runtime.pipeline import Pipeline
 
 # Largest difference over the largest value of the tensor, as at build time; float32 may be TF32 on a GPU.
 TOLERANCE = {Precision.FP32: 1e-2, Precision.FP16: 3e-2, Precision.INT8: 0.4}

@@ -16,7 +16,8 @@ from hart_edge.cli.generate import check_files
 from hart_edge.cli.progress import StatusLine
 from hart_edge.engines.loading import load
 from hart_edge.errors import HartEdgeError, InputError, border
-from hart_edge.runtime.pipeline import Context, Pipeline
+from hart_edge.runtime.context import Context
+from hart_edge.runtime.pipeline import Pipeline
 from hart_edge.staging import staged_file
 
 Load = Callable[..., Pipeline]

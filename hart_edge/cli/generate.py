@@ -32,6 +32,7 @@ from hart_edge.cli.tables import quoted
 from hart_edge.cli.values import thread_number
 from hart_edge.engines.loading import load
 from hart_edge.errors import READING_FAULTS, HartEdgeError, InputError, border
+from hart_edge.runtime.context import Context
 from hart_edge.runtime.picture_metadata import (
     PictureMetadata,
     asked_settings,
@@ -40,7 +41,7 @@ from hart_edge.runtime.picture_metadata import (
     save_png,
     used_settings,
 )
-from hart_edge.runtime.pipeline import Context, Event, Pipeline
+from hart_edge.runtime.pipeline import Event, Pipeline
 from hart_edge.staging import hidden_file, staged_file, sweep_files
 
 Load = Callable[..., Pipeline]

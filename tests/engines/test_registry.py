@@ -20,7 +20,8 @@ from hart_edge.errors import BuildError
 from hart_edge.export.chain import build
 from hart_edge.export.options import BuildOptions
 from hart_edge.export.tools import Tools
-from hart_edge.runtime.pipeline import Context, Pipeline
+from hart_edge.runtime.context import Context
+from hart_edge.runtime.pipeline import Pipeline
 from tests.conftest import GOLDEN, BuildOnce
 from tests.engines.fake_library import ARCHITECTURE, VERSION, PackedRunner, entry
 from tests.runtime.words_bundle import make_words_bundle

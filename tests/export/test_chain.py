@@ -34,7 +34,8 @@ from hart_edge.export.stages.read import PARITY_PROMPTS, read, read_source
 from hart_edge.export.stages.trace import trace
 from hart_edge.export.tools import Tools
 from hart_edge.reference.presets import SHIPPED_MODEL
-from hart_edge.runtime.pipeline import Context, RandomWeightsWarning
+from hart_edge.runtime.context import Context
+from hart_edge.runtime.pipeline import RandomWeightsWarning
 from tests.conftest import BuildCommand
 from tests.export.small_checkpoint import CHECKPOINT, contents, folder_bytes, small_configs
 from tests.reference.tiny_hart import tiny_context

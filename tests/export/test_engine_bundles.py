@@ -33,7 +33,7 @@ from hart_edge.export.stages.read import random_source
 from hart_edge.export.tensorrt_lint.lint import require_clean
 from hart_edge.export.tools import Tools
 from hart_edge.reference.presets import SHIPPED_MODEL
-from hart_edge.runtime.pipeline import Context
+from hart_edge.runtime.context import Context
 from tests.conftest import BuildCommand, BuildOnce
 from tests.engines.tensorrt.small_graphs import CLASSIC, RTX
 from tests.export.small_checkpoint import CHECKPOINT, contents

@@ -16,8 +16,9 @@ from hart_edge.bundle.verify import open_bundle
 from hart_edge.engines.loading import load
 from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner
 from hart_edge.errors import InputError
+from hart_edge.runtime.context import Context
 from hart_edge.runtime.loop import Array
-from hart_edge.runtime.pipeline import Context, Pipeline
+from hart_edge.runtime.pipeline import Pipeline
 from tests.runtime.words_bundle import make_words_bundle
 
 

@@ -13,6 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from hart_edge.errors import InputError
 from hart_edge.reference.sampling import published_sampling
+from hart_edge.runtime.context import Context
 from hart_edge.runtime.picture_metadata import (
     KEYWORD,
     PARAMETERS,
@@ -23,7 +24,6 @@ from hart_edge.runtime.picture_metadata import (
     save_png,
     used_settings,
 )
-from hart_edge.runtime.pipeline import Context
 
 SETTINGS = {"cfg_scale": 4.5, "top_k": [9, 3], "top_p": 0.5, "smooth": True}
 METADATA = PictureMetadata("0.1.0", "ein Herz, \u2764\ufe0f", 2**64 - 1, SETTINGS, "hearts", "ab" * 32)

@@ -18,8 +18,9 @@ from PIL import Image
 from hart_edge.bundle.manifest import Precision
 from hart_edge.engines.loading import load
 from hart_edge.errors import EngineError, GenerationError, InputError
+from hart_edge.runtime.context import Context
 from hart_edge.runtime.loop import Array, Runner
-from hart_edge.runtime.pipeline import Context, Event, Pipeline
+from hart_edge.runtime.pipeline import Event, Pipeline
 from hart_edge.runtime.prompt_tokenizer import PromptTruncatedWarning
 from tests.bundle.corrupt_bundles import graph_edit
 from tests.bundle.corrupt_manifests import put

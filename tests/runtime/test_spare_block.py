@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +45,23 @@ def test_a_block_in_use_does_not_go() -> None:
         spare.give_back(block)
         time.sleep(0.03)
         assert spare.take(1000) is block
+
+
+def test_memory_of_a_pipeline_that_is_gone_does_not_wait_for_the_timer() -> None:
+    spare = SpareBlock()
+    block = spare.take(1000)
+    spare.give_back(block)
+    seen = weakref.ref(block)
+    del block, spare
+    gc.collect()
+    assert seen() is None
+
+
+def test_low_memory_leaves_nothing_behind(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with load(make_words_bundle(tmp_path / "words"), threads=1, low_memory=True) as pipeline:
+        pipeline.generate("w1", seed=1)
+        assert threading.active_count() == before  # so no timer holds a block
 
 
 @pytest.mark.parametrize("low_memory", [False, True])

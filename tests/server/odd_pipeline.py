@@ -15,7 +15,8 @@ from typing import Any
 
 from hart_edge.engines.loading import load
 from hart_edge.errors import BundleError, EngineError, GenerationError, OutOfMemoryError
-from hart_edge.runtime.pipeline import Context, Event, Pipeline
+from hart_edge.runtime.context import Context
+from hart_edge.runtime.pipeline import Event, Pipeline
 
 SLOW = 0.25  # seconds of a scale
 SECRET = "/srv/secret/graphs/decoder.onnx"

@@ -24,6 +24,7 @@ from hart_edge.engines.loading import thread_count
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import EngineError, InputError
 
+INTEGER = frozenset(scheme for scheme in Scheme if scheme.unsigned)  # schemes whose products are integers on a CPU
 SUBJECTS = (
     "bundle",
     "MB",
@@ -147,7 +148,7 @@ def _bundle_row(bundle: Bundle, runs: Sequence[Measured], costs: Costs) -> dict[
         chosen = [index for index, step in enumerate(steps) if step.graph == component.name]
         if chosen:  # the encoder draws nothing
             found = group(chosen)
-            kind = INT8 if component.scheme in (Scheme.U8S8, Scheme.U8S8_CHANNELS, Scheme.DYNAMIC) else FLOAT32
+            kind = INT8 if component.scheme in INTEGER else FLOAT32
             peak[kind] = max(peak[kind], found["macs_per_second"])  # a graph may show more than products did
             name = {"graph": str(component.name), "scheme": component.scheme, "runs": len(chosen)}
             graphs.append({**name, **found, "arithmetic": kind})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +69,10 @@ def ranges_of(folder: Path, model: onnx.ModelProto, inputs: NDArray[np.float32])
     return channel_ranges(model, scheme, collector.statistics["small"], lambda name: initializer(model, name))
 
 
-def rewritten(folder: Path, model: onnx.ModelProto, x: NDArray[np.float32], **more: object) -> onnx.ModelProto:
-    made = apply_scheme(model, Scheme.U8S8_CHANNELS, ranges_of(folder, model, x), **more)  # type: ignore[arg-type]
+def rewritten(
+    folder: Path, model: onnx.ModelProto, x: NDArray[np.float32], excluded: Collection[str] = ()
+) -> onnx.ModelProto:
+    made = apply_scheme(model, Scheme.U8S8_CHANNELS, ranges_of(folder, model, x), excluded=excluded)
     onnx.checker.check_model(made, full_check=True)
     return made
 

@@ -19,7 +19,8 @@ from hart_edge.bundle.target import Target
 from hart_edge.engines.loading import load
 from hart_edge.engines.tensorrt.runner import TensorRTRunner
 from hart_edge.errors import BundleError, EngineError
-from hart_edge.runtime.pipeline import Context, Pipeline
+from hart_edge.runtime.context import Context
+from hart_edge.runtime.pipeline import Pipeline
 from tests.bundle.make_bundle import file_entry
 from tests.conftest import GOLDEN, BuildOnce
 from tests.engines.tensorrt.engine_bundle import install, make_engine_bundle

@@ -19,8 +19,8 @@ from hart_edge.engines.loading import load
 from hart_edge.export.chain import build
 from hart_edge.export.options import BuildOptions
 from hart_edge.export.tools import Tools
+from hart_edge.runtime.context import Context
 from hart_edge.runtime.loop import Array
-from hart_edge.runtime.pipeline import Context
 from tests.conftest import GOLDEN, BuildOnce
 from tests.runtime.native.letters_bundle import make_letters_bundle
 from tests.runtime.native.library import Handle, every_scale, texts, token_ids
