@@ -1,7 +1,7 @@
 """Numbers of bytes, as people type them and as they are printed, and durations, for every command and message.
 
 GB, MB and kB are powers of 1000, GiB, MiB and KiB powers of 1024, B is bytes. A number without a unit is refused, since
-whoever types 8 means 8 GiB.
+whoever types 8 means 8 GiB, and 512 is 512 MiB.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from fractions import Fraction
 
 from hart_edge.errors import InputError
 
+MOST_GIB = 256  # a larger number without a unit is likelier one of MiB
 PREFIXES = "kMGT"  # 1000, 1000**2, ...; followed by an i, 1024, 1024**2, ...
 SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])(i)?)?b?", re.ASCII)
 
@@ -22,7 +23,10 @@ def byte_count(text: str) -> int:
         raise InputError(f"expected a size such as 2GiB, 512MiB or 4GB, found {text!r}")
     number, prefix, binary = found.groups()
     if text.strip().isdecimal() and int(number):
-        raise InputError(f"expected a size with its unit, such as {number}GiB, or {number}B for bytes, found {text!r}")
+        likely = "MiB" if int(number) > MOST_GIB else "GiB"
+        raise InputError(
+            f"expected a size with its unit, such as {number}{likely}, or {number}B for bytes, found {text!r}"
+        )
     power = 0 if prefix is None else PREFIXES.lower().index(prefix) + 1
     return int(Fraction(number) * (1024 if binary else 1000) ** power)
 

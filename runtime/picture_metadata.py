@@ -135,8 +135,8 @@ def read_metadata(file: Path) -> PictureMetadata:
         raise InputError(f"{file}: {AGAIN}, found something else ({error})") from error
     if not isinstance(text, str):
         raise InputError(
-            f"{file}: {AGAIN}, with a note of how it was drawn; found none: an older version wrote it, or another "
-            "program has saved it since"
+            f"{file}: {AGAIN}, with a note of how it was drawn; found none: a command or the server writes one, "
+            "image.save() in Python and other programs do not"
         )
     try:
         return PictureMetadata.from_json(text)

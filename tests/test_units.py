@@ -40,7 +40,7 @@ def test_malformed_sizes_are_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["8", "1000", " 8 "])
 def test_a_number_without_a_unit_is_no_size(text: str) -> None:
     with pytest.raises(
-        InputError, match=r"^expected a size with its unit, such as (8|1000)GiB, or \1B for bytes, found"
+        InputError, match=r"^expected a size with its unit, such as (8GiB, or 8|1000MiB, or 1000)B for bytes, found"
     ):
         byte_count(text)
 

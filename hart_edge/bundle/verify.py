@@ -97,6 +97,8 @@ def open_bundle(path: str | Path) -> Bundle:
     given = Path(path)
     try:
         root = given.resolve(strict=True)
+    except FileNotFoundError as error:
+        raise BundleError(f"{given}: expected a bundle folder, found none; {BUILD}") from error
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: NUL
         raise BundleError(f"{given}: expected a bundle folder, found none ({error}); {BUILD}") from error
     if not root.is_dir():

@@ -93,6 +93,7 @@ def run(a: argparse.Namespace, load: Load = load) -> int:
     check_files(files)
     if a.previews is not None:
         make_folder(a.previews)
+    note_on_quotes(a.prompts)
     with PictureLine() as bar:
         bar.say("loading the bundle")
         folder = find_bundle(a.bundle)
@@ -140,6 +141,15 @@ def prompts_of(a: argparse.Namespace, like: PictureMetadata | None) -> list[str 
             "--context FILE.npz"
         )
     return [like.prompt]
+
+
+def note_on_quotes(prompts: Sequence[str]) -> None:
+    """Several prompts of one word each may be one prompt whose quotes were forgotten."""
+    if len(prompts) > 1 and not any(" " in prompt for prompt in prompts):
+        print(
+            f'note: {len(prompts)} prompts, a picture each; "{" ".join(prompts)}" in quotes is one prompt',
+            file=sys.stderr,
+        )
 
 
 def warn_of_difference(

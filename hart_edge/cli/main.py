@@ -9,6 +9,7 @@ its exit status; streams.py and signals.py see to it that every command ends ali
 from __future__ import annotations
 
 import argparse
+import difflib
 import signal
 import sys
 import traceback
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add(commands)
+    p.set_defaults(known_commands=tuple(commands.choices))
     return p
 
 
@@ -80,6 +82,7 @@ def _call(p: argparse.ArgumentParser, name: str, arguments: Sequence[str] | None
     given = sys.argv[1:] if arguments is None else arguments
     with standard_streams() as streams, ending_signals():
         try:
+            refuse_unknown_command(p, given)
             a, unknown = p.parse_known_args(given)
             if unknown:  # of the command, whose usage helps; argparse would show that of the program
                 a.refuse(f"unrecognized arguments: {' '.join(unknown)}")
@@ -91,6 +94,15 @@ def _call(p: argparse.ArgumentParser, name: str, arguments: Sequence[str] | None
             return streams.status(guarded(a.run, a))
         except SystemExit as end:  # what only the command could see makes no sense
             raise SystemExit(streams.status(end.code if isinstance(end.code, int) else 0)) from None
+
+
+def refuse_unknown_command(p: argparse.ArgumentParser, given: Sequence[str]) -> None:
+    """End the program where the first word is no command, with the one that it may have meant."""
+    names = p.get_default("known_commands") or ()  # none for the parser of one command
+    if names and given and not given[0].startswith("-") and given[0] not in names:
+        near = difflib.get_close_matches(given[0], names, 1)
+        meant = f"did you mean {near[0]}?" if near else "see --help for what they do"
+        p.error(f"expected a command, one of {', '.join(names)}; found {given[0]!r}; {meant}")
 
 
 def guarded(run: Run, a: argparse.Namespace) -> int:

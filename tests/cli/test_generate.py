@@ -44,6 +44,14 @@ def test_settings_reach_the_pipeline(run: Run, int8_bundle: Path, tmp_path: Path
     assert pixels(tmp_path / "other.PNG") == expected.tobytes()
 
 
+def test_words_without_quotes_are_prompts_of_their_own_and_a_note_says_so(
+    run: Run, int8_bundle: Path, tmp_path: Path
+) -> None:
+    status, out, err = run("generate", "red", "heart", "--bundle", int8_bundle)
+    assert (status, err) == (0, 'note: 2 prompts, a picture each; "red heart" in quotes is one prompt\n')
+    assert out.count("\n") == 2 and sorted(os.listdir(tmp_path)) == ["picture-1.png", "picture-2.png"]
+
+
 def test_several_prompts_as_json_with_previews(run: Run, int8_bundle: Path, tmp_path: Path) -> None:
     status, out, err = run(
         *("generate", PROMPT, "a red heart", "--bundle", int8_bundle, "--seed", 3, "--top-k", 9),

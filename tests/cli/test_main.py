@@ -52,6 +52,16 @@ def test_wrong_arguments_exit_with_2(run: Run, arguments: tuple[str, ...]) -> No
     assert (status, out) == (2, "") and err.startswith(f"usage: hart-edge{command} ")
 
 
+@pytest.mark.parametrize(
+    ("typed", "end"),
+    [("genrate", "did you mean generate?"), ("draw", "see --help for what they do")],
+)
+def test_a_word_that_is_no_command_is_told_what_is(run: Run, typed: str, end: str) -> None:
+    status, _, err = run(typed, PROMPT)
+    assert status == 2
+    assert "error: expected a command, one of generate, encode, " in err and f"found {typed!r}; {end}\n" in err
+
+
 @pytest.mark.long
 def test_version_and_both_entry_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -126,6 +136,7 @@ def test_info_is_a_table(run: Run, int8_bundle: Path) -> None:
     assert facts["image"] == "128 x 128 pixels, 7 scales: 1 2 3 4 5 6 8"
     assert facts["takes"] == "a prompt of up to 24 tokens"
     assert facts["sampling"] == "cfg_scale 4.5, top_k 600, top_p 0.5, smooth on; 8 residual steps"
+    assert facts["styles"] == "3d, flat, noto; a prompt ends with a comma and one of them"
     assert facts["calibration"].startswith("20 prompts, ranges ")
     near = r"top-1 \S+ % \(scale \d\) or more, KL \S+ \(scale \d\) or less, decoder \S+ dB, on 8 prompts"
     assert re.fullmatch(near, facts["quality"])

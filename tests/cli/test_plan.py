@@ -59,7 +59,7 @@ def test_bundles_that_fit_and_that_do_not(words: Path, capsys: pytest.CaptureFix
     [
         ("--memory", "8 gigs", "expected a size such as 2GiB, 512MiB or 4GB, found '8 gigs'"),
         ("--memory", "8", "expected a size with its unit, such as 8GiB, or 8B for bytes, found '8'"),
-        ("--workspace", "512", "expected a size with its unit, such as 512GiB, or 512B for bytes, found '512'"),
+        ("--workspace", "512", "expected a size with its unit, such as 512MiB, or 512B for bytes, found '512'"),
     ],
 )
 def test_a_size_has_a_unit(words: Path, run: Run, option: str, size: str, message: str) -> None:
