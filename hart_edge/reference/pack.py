@@ -40,7 +40,7 @@ EMA_WEIGHTS = ("ema_model.safetensors", "ema_model.bin")
 TEXT_WEIGHTS = ("model.safetensors",)
 TEXT_FILES = ("tokenizer.json", "tokenizer_config.json")  # and prompt.txt, where the model has an instruction
 IGNORED_TEXT = re.compile(r"\.inv_freq$")
-KEPT_NAMES = ("README.md", "licences.json", SAMPLING_FILE)  # a destination's own stay
+KEPT_NAMES = ("README.md", "LICENSE", "licences.json", SAMPLING_FILE)  # a destination's own stay
 PACKED_NAMES = {"tokenizer", "llm", "text_model", *KEPT_NAMES}
 
 
@@ -123,8 +123,8 @@ def _pack_part(
 
 
 def _shipped_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Without the training machine's path, and with the dtype that the weights now have."""
-    kept = {key: value for key, value in config.items() if key not in ("vae_path", "torch_dtype")}
+    """Without paths of the training machine, and with the dtype that the weights now have."""
+    kept = {key: value for key, value in config.items() if key not in ("vae_path", "torch_dtype", "_name_or_path")}
     return kept | {"dtype": "float16"}
 
 

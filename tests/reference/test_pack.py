@@ -94,10 +94,11 @@ def test_packing_again_gives_the_same_bytes_and_keeps_the_readme(tiny: Tiny, tmp
     assert (packed / "README.md").read_text("utf-8") == "# as trained"
     (packed / "README.md").write_text("# as shipped", "utf-8")
     (packed / "sampling.json").write_text('{"top_p": 0.5}', "utf-8")
+    (packed / "LICENSE").write_text("MIT", "utf-8")
     (packed / "llm" / "left.bin").write_bytes(b"of an earlier version")
     pack(tiny.folder, packed)
     assert (packed / "README.md").read_text("utf-8") == "# as shipped"
-    assert load_checkpoint(packed).sampling == {"top_p": 0.5}
+    assert load_checkpoint(packed).sampling == {"top_p": 0.5} and (packed / "LICENSE").read_text("utf-8") == "MIT"
     assert "llm/left.bin" not in listing(packed)
     pack(packed, again)  # a packed checkpoint is a checkpoint
     for path, other in ((packed / "llm", again / "llm"), (packed / "tokenizer", again / "tokenizer")):
@@ -194,5 +195,6 @@ def test_the_shipped_model() -> None:
     readme = (SHIPPED / "README.md").read_text("utf-8")
     for word in ("MIT", "Apache-2.0", "Fluent", "Noto", "emojibase", "hart-edge eval", "hart_edge.reference.pack"):
         assert word in readme
+    assert not [path for path in SHIPPED.rglob("config.json") if "_name_or_path" in path.read_text("utf-8")]
     for path in SHIPPED.rglob("*.safetensors"):
         assert {tensor.dtype for tensor in read_tensors(path).values()} == {torch.float16}
