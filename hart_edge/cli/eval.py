@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hart_edge.cli.command import Commands, needs_extra, new_command
 from hart_edge.cli.setting_options import add_setting_arguments, settings_of
-from hart_edge.cli.values import thread_number
+from hart_edge.cli.values import thread_number, whole
 from hart_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RECONSTRUCTION, GENERATION = "reconstruction", "generation"
-VALIDATION, TEST = "validation", "test"
+VALIDATION, TEST, TRAIN, FAMILIAR = "validation", "test", "train", "familiar"
 LEAST = 4  # pictures of a split: a distance needs a covariance, of half of them as well
 
 
@@ -43,6 +43,12 @@ def add(commands: Commands) -> None:
     p.add_argument("--checkpoint", **several, help="checkpoint to measure by the reference; may be repeated")
     p.add_argument("--bundle", **several, help="bundle to measure; may be repeated")
     p.add_argument("--only", choices=("reconstruction", "generation"), help="measure only this (default: both)")
+    p.add_argument(
+        "--familiar",
+        type=whole(LEAST),
+        metavar="N",
+        help="also draw the first captions of N pictures of DIR/train, evenly over their groups (default: none)",
+    )
     p.add_argument("--pictures", type=int, metavar="N", help="pictures of each split, evenly spaced (default: all)")
     p.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of the first picture; the next has N + 1 (default: 0)"
@@ -144,9 +150,9 @@ def bundle_subject(folder: Path, settings: Settings, a: argparse.Namespace) -> S
 
 
 def read_splits(a: argparse.Namespace, side: int) -> list[Split]:
-    """Validation, and the compositional test split if the data have one and it is asked for."""
+    """Validation, the compositional test split if the data have one, and familiar prompts if they are asked for."""
     from hart_edge.data.pictures import read_pictures
-    from hart_edge.evaluation.evaluate import split_of
+    from hart_edge.evaluation.evaluate import familiar_split, split_of
 
     names = [VALIDATION]
     if a.only != RECONSTRUCTION:
@@ -155,6 +161,8 @@ def read_splits(a: argparse.Namespace, side: int) -> list[Split]:
         else:
             log.info("%s: has no %s/, so only %s is drawn", a.data, TEST, VALIDATION)
     splits = [split_of(name, read_pictures(a.data / name, side), a.pictures) for name in names]
+    if a.familiar is not None and a.only != RECONSTRUCTION:
+        splits.append(familiar_split(FAMILIAR, read_pictures(a.data / TRAIN, side), a.familiar))
     for split in splits:
         if len(split.prompts) < LEAST:
             raise InputError(f"{a.data / split.name}: expected at least {LEAST} pictures, found {len(split.prompts)}")

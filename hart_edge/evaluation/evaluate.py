@@ -72,7 +72,18 @@ class Drawn:
 
 def split_of(name: str, pictures: Pictures, wanted: int | None) -> Split:
     """A split, or `wanted` of its pictures, evenly spaced."""
-    rows = spread(len(pictures), wanted or len(pictures))
+    return _split(name, pictures, spread(len(pictures), wanted or len(pictures)))
+
+
+def familiar_split(name: str, pictures: Pictures, wanted: int) -> Split:
+    """`wanted` pictures that a model was trained on: the first of as many groups, evenly spaced; without groups evenly
+    spaced themselves."""
+    firsts = {group: row for row, group in reversed([*enumerate(pictures.groups)])}
+    rows = np.array(sorted(firsts.values())) if len(firsts) > 1 else np.arange(len(pictures))
+    return _split(name, pictures, rows[spread(len(rows), wanted)])
+
+
+def _split(name: str, pictures: Pictures, rows: NDArray[np.int64]) -> Split:
     images = np.ascontiguousarray(pictures.images[rows])
     prompts = tuple(pictures.captions[row][0] for row in rows)
     digest = hashlib.sha256(json.dumps([images.shape, prompts]).encode() + images.tobytes())

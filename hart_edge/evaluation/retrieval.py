@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 AMONG = 100
@@ -35,22 +36,32 @@ def retrieval(pictures: Tensor, prompts: Tensor, seed: int = 0) -> Retrieval:
     if pictures.shape != prompts.shape or len(pictures) < 2:
         raise ValueError(f"expected two equal shapes of at least 2 rows, found {pictures.shape} and {prompts.shape}")
     similar = (pictures.double() @ prompts.double().T).cpu()
-    among = min(AMONG, len(similar))
-    groups = []
-    for number in range(ROUNDS if among < len(similar) else 1):
-        order = np.random.default_rng((seed, number)).permutation(len(similar))
-        groups += np.split(order[: len(order) // among * among], len(order) // among)
+    groups = groups_of(len(similar), seed)
     found = torch.tensor([[recall(similar[group][:, group], k) for k in KS] for group in groups], dtype=torch.float64)
     spread = found.std(0) if len(groups) > 1 else torch.zeros(len(KS))
     at, around = (dict(zip(KS, values.tolist(), strict=True)) for values in (found.mean(0), spread))
-    return Retrieval(at, around, among, len(groups))
+    return Retrieval(at, around, min(AMONG, len(similar)), len(groups))
+
+
+def groups_of(count: int, seed: int) -> list[NDArray[np.int64]]:
+    """The rows of every group."""
+    among = min(AMONG, count)
+    groups = []
+    for number in range(ROUNDS if among < count else 1):
+        order = np.random.default_rng((seed, number)).permutation(count)
+        groups += np.split(order[: len(order) // among * among], len(order) // among)
+    return groups
 
 
 def recall(similar: Tensor, k: int) -> float:
-    """similar: (n, n), a row a picture -> the share of pictures with fewer than k prompts closer than their own.
+    """similar: (n, n), a row a picture -> the share of pictures with fewer than k prompts closer than their own."""
+    return float((ranks(similar) < k).double().mean())
+
+
+def ranks(similar: Tensor) -> Tensor:
+    """similar: (n, n), a row a picture -> (n,), how many prompts are closer to it than its own.
 
     A prompt that is exactly as close, as one of the same words is, counts as half a closer one.
     """
     own = similar.diagonal()[:, None]
-    rank = (similar > own).sum(1) + 0.5 * ((similar == own).sum(1) - 1)
-    return float((rank < k).double().mean())
+    return (similar > own).sum(1) + 0.5 * ((similar == own).sum(1) - 1)

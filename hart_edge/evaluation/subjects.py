@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hart_edge.bundle.settings import Settings, merged, over
+from hart_edge.bundle.settings import Settings, Speed, merged, over
 from hart_edge.engines.loading import load
 from hart_edge.errors import CheckpointError, InputError
 from hart_edge.reference.checkpoint import Checkpoint
@@ -72,7 +72,7 @@ def reference_of(checkpoint: Checkpoint, settings: Settings) -> Reference:
     text, tokenizer = load_text_model(folder / "text_model", hart.config.context_token, PromptTokenizer.padding_with)
     vocab_size = hart.tokenizer_config.vocab_size
     own = over(published_sampling(len(hart.patch_nums), vocab_size), checkpoint.sampling)
-    check_settings(own, settings, most=vocab_size)
+    check_settings(own, settings, most=vocab_size, speeds=tuple(Speed))
     return Reference(str(folder), hart, text, tokenizer, merged(checkpoint.sampling, settings))
 
 
@@ -83,5 +83,5 @@ def open_bundle(folder: Path, settings: Settings, threads: int | None = None) ->
         raise InputError(
             f"{folder}: expected a bundle with a text model, found none; build it from a checkpoint with one"
         )
-    check_settings(pipeline.manifest.sampling, settings)
+    check_settings(pipeline.manifest.sampling, settings, speeds=pipeline.manifest.plans)
     return BundleSubject(str(folder), pipeline, settings)

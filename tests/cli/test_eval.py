@@ -81,6 +81,19 @@ def test_figures_of_a_checkpoint_and_a_bundle(call: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.long
+def test_familiar_prompts_are_a_split_of_their_own(call: Any, tmp_path: Path) -> None:
+    tiny_evaluator.write_data(tmp_path / "data", {"train": 9}, "w{}")
+    wanted = ("--bundle", "bundle", "--only", "generation", "--familiar", 5, "--json")
+    status, said, error = call(*wanted)
+    assert status == 0, error
+    found = json.loads(said)
+    assert [(each["split"], each["pictures"]) for each in found["data"]] == [
+        ("validation", 6), ("test", 5), ("familiar", 5),
+    ]  # fmt: skip
+    assert found["generation"][-1]["split"] == found["real"][-1]["split"] == "familiar"
+
+
+@pytest.mark.long
 def test_the_table_names_what_was_measured_and_with_which_evaluator(call: Any, tmp_path: Path) -> None:
     status, said, error = call("--checkpoint", "checkpoint", "--pictures", 4)
     assert status == 0, error

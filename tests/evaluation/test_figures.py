@@ -12,7 +12,9 @@ import torch
 from torch.nn.functional import normalize
 from torchmetrics.image.fid import FrechetInceptionDistance
 
+from hart_edge.data.pictures import Pictures
 from hart_edge.errors import CheckpointError, HartEdgeError, InputError
+from hart_edge.evaluation.evaluate import familiar_split
 from hart_edge.evaluation.frechet import frechet_distance, open_inception
 from hart_edge.evaluation.retrieval import recall, retrieval
 
@@ -82,3 +84,16 @@ def test_inception_weights_that_cannot_be_used(tmp_path: Path) -> None:
     error = ModuleNotFoundError("no torch-fidelity")
     with pytest.raises(HartEdgeError, match=r"pip install 'hart-edge\[inception\]', or leave --inception out"):
         open_inception(tmp_path / "other.pth", refuse)
+
+
+def test_familiar_prompts_are_spread_over_groups() -> None:
+    """The first picture of a group, and of the groups as many as are wanted; without groups pictures themselves."""
+    names = tuple(f"{number}.png" for number in range(8))
+    captions = tuple((f"caption {number}", "another") for number in range(8))
+    images = np.zeros((8, 2, 2, 3), np.uint8)
+    grouped = Pictures(images, captions, names, tuple("aabbbccd"), (1.0,) * 8)
+    assert familiar_split("familiar", grouped, 4).prompts == tuple(f"caption {number}" for number in (0, 2, 5, 7))
+    assert familiar_split("familiar", grouped, 2).prompts == ("caption 0", "caption 7")
+    assert familiar_split("familiar", grouped, 99).prompts == familiar_split("familiar", grouped, 4).prompts
+    plain = Pictures(images, captions, names)
+    assert familiar_split("familiar", plain, 3).prompts == ("caption 0", "caption 4", "caption 7")
