@@ -35,7 +35,8 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 FOLDERS = ("hart_edge", "export", "engines", "runtime", "calib")  # the wheel is built from them
 NOT_OURS = (  # in the checkout, but in no clone
-    ".git", ".venv", "bundles", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", "demo.png", "gpu-check.json",
+    ".git", ".venv", "bundles", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", "demo.png",
+    "demo-sheet.png", "gpu-check.json",
 )  # fmt: skip
 FLAVOURS = ("adaln", "shared-adaln", "plain")
 

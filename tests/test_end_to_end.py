@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hart_edge.bundle.settings import Settings
+from hart_edge.bundle.settings import Settings, merged
 from hart_edge.engines.loading import load
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.noise import residual_normal, token_uniform
@@ -27,7 +27,8 @@ from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 def test_fp32_bundle_draws_what_the_reference_draws(
     fp32_bundle: Path, prompt: str, seed: int, settings: Settings
 ) -> None:
-    model = load_checkpoint(SHIPPED_MODEL).model
+    checkpoint = load_checkpoint(SHIPPED_MODEL)
+    model = checkpoint.model
     text_model, tokenizer = load_text_model(
         SHIPPED_MODEL / "text_model", model.config.context_token, PromptTokenizer.padding_with
     )
@@ -40,7 +41,7 @@ def test_fp32_bundle_draws_what_the_reference_draws(
     def uniform(scale: int, shape: tuple[int, int, int]) -> torch.Tensor:
         return token_uniform([seed], scale, *shape[1:])
 
-    results = list(model.scales(context, mask, uniform, list(noise), settings))
+    results = list(model.scales(context, mask, uniform, list(noise), merged(checkpoint.sampling, settings)))
     expected = model.decode(results[-1].f_hat)[0].permute(1, 2, 0).numpy() * 255
     found = load(fp32_bundle).generate(
         prompt,
