@@ -55,7 +55,7 @@ class Workbench:
         traced = trace(context, found, folder)
         self.folder, self.library = folder, context.library
         self.statistics = collect_statistics(traced, found.calibration_inputs, context.library)
-        self.recording = record(context, traced, folder / "calls")
+        self.recording = record(context, traced, folder / "calls").exact
         self.judge = logits_judge(self.recording, traced.source.graphs["tokens"])
 
     def ranges(self, graph: str, rule: RangeRule, alphas: Sequence[float]) -> Ranges:

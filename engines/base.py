@@ -130,6 +130,7 @@ class GraphTraits:
     int8_activations: bool
     no_float32_products: frozenset[str] = frozenset()
     fused_attention: bool = False  # ONNX Runtime's attention operator may stand in them, for large pictures
+    speeds: bool = False  # bundles have the plans of all speeds; engines, of one profile a scale, have the exact one
     tensorrt_parser: bool = False  # they are checked against the rules of TensorRT's parser (export/tensorrt_lint)
 
 

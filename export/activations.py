@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 from hart_edge.bundle.manifest import Manifest
 from hart_edge.bundle.plan import Step
 from hart_edge.bundle.program import buffer_shape
+from hart_edge.bundle.settings import Speed
 from hart_edge.engines.onnxruntime.library import load_library
 
 EXTERNAL = TensorProto.EXTERNAL
@@ -118,17 +119,20 @@ class Graph:
         return uses
 
 
-def steps_of(manifest: Manifest, folder: Path) -> Iterator[tuple[Step, Graph, dict[str, tuple[int, ...]]]]:
-    """Every step of a bundle's plan with its graph, which is read once, and the shapes of its inputs for one image.
+def steps_of(
+    manifest: Manifest, folder: Path, speed: Speed = Speed.EXACT
+) -> Iterator[tuple[Step, Graph, dict[str, tuple[int, ...]]]]:
+    """Every step of a speed's plan with its graph, which is read once, and the shapes of its inputs for one image.
 
     folder: the bundle's, which need not be finished.
     """
     graphs: dict[str, Graph] = {}
-    for step in manifest.plan.steps:
+    plan = manifest.plans[speed]
+    for step in plan.steps:
         if step.graph not in graphs:
             file = next(each.file for each in manifest.components if each.name == step.graph)
             graphs[step.graph] = Graph(folder / file)
-        shapes = {tensor: buffer_shape(manifest.plan.buffers[name], 1) for tensor, name in step.inputs.items()}
+        shapes = {tensor: buffer_shape(plan.buffers[name], 1) for tensor, name in step.inputs.items()}
         yield step, graphs[step.graph], shapes
 
 

@@ -52,12 +52,12 @@ def build_graphs(options: BuildOptions, progress: Progress, tools: Tools) -> Man
             found = read(context)
             traced = trace(context, found, Path(scratch))
             prove(context, traced)
-            recording = record(context, traced, Path(scratch) / "calls")
-            check_traced(context, traced, recording)
+            recorded = record(context, traced, Path(scratch) / "calls")
+            check_traced(context, traced, recorded)
             ranges = calibrate(context, found, traced)
-            decided = decide(context, found, traced, recording, ranges)
+            decided = decide(context, found, traced, recorded.exact, ranges)
             written = write(context, traced, decided, ranges, writer.folder / "graphs")
-            checked = check(context, traced, recording, decided, written)
+            checked = check(context, traced, recorded, decided, written)
         return finish(context, writer, traced, ranges, decided, written, checked)
 
 

@@ -14,19 +14,27 @@ import onnx
 
 from hart_edge.bundle.costs import Costs, GraphCost, StepCost
 from hart_edge.bundle.manifest import Manifest
+from hart_edge.bundle.settings import Speed
 from hart_edge.export.activations import ATTENTION, CONVOLUTIONS, MATRICES, steps_of
 
 
 def count_costs(manifest: Manifest, folder: Path) -> Costs:
     """folder: of the bundle, which need not be finished. Takes a fraction of a second a step, whatever the weights."""
     graphs: dict[str, GraphCost] = {}
-    steps = []
-    for step, graph, shapes in steps_of(manifest, folder):
-        resolved = graph.resolve(shapes)
-        found = graph.memory(resolved, step.outputs)
-        graphs[step.graph] = GraphCost(step.graph, found.matrices + found.kernels + found.tables, found.nodes)
-        steps.append(StepCost(step.graph, step.scale, found.activations, multiplies(resolved)))
-    return Costs(tuple(graphs.values()), tuple(steps))
+    counted: dict[tuple[object, ...], StepCost] = {}  # speeds have most of their steps in common
+    speeds: dict[Speed, tuple[StepCost, ...]] = {}
+    for speed in manifest.plans:
+        steps = []
+        for step, graph, shapes in steps_of(manifest, folder, speed):
+            key = (step.graph, step.scale, *sorted(shapes.items()), *sorted(step.outputs))
+            if key not in counted:
+                resolved = graph.resolve(shapes)
+                found = graph.memory(resolved, step.outputs)
+                graphs[step.graph] = GraphCost(step.graph, found.matrices + found.kernels + found.tables, found.nodes)
+                counted[key] = StepCost(step.graph, step.scale, found.activations, multiplies(resolved))
+            steps.append(counted[key])
+        speeds[speed] = tuple(steps)
+    return Costs(tuple(graphs.values()), speeds.pop(Speed.EXACT), speeds or None)
 
 
 def multiplies(resolved: Any) -> int:

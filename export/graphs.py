@@ -4,7 +4,8 @@ In: the untouched reference model. Out: GraphModule objects that onnx_export.py 
 arithmetic of the loop is in here, so that hosts only hand buffers on. Symbols: B images, 2B both branches of guidance
 (the conditional one first), T context tokens, n tokens of a scale, m of the next, p its side, N cached. The
 unconditional branch ("null") is constant at scale 0 (unconditional.py), so there the transformer has R = B rows, U = 0
-of them unconditional; later R = 2B and U = B, with M cached.
+of them unconditional; later R = 2B and U = B, with M cached, but where a speed leaves that branch out
+(reference/dial.py).
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from torch import Tensor, nn
 from hart_edge.export.graph_module import GraphModule, spec
 from hart_edge.export.text_graph import TextModelGraph
 from hart_edge.export.unconditional import attend_branches, compute_unconditional_branch, key_bias, to_rows
+from hart_edge.reference.config import RESIDUAL_SCALE
+from hart_edge.reference.dial import steps_of_run
 from hart_edge.reference.hart import HART
 from hart_edge.reference.quantizer import resize, to_map, to_tokens
+from hart_edge.reference.residual import COLUMNS
 from hart_edge.reference.sampling import choose, default_top_k, guide
 from hart_edge.reference.text_model import TextModel
 from hart_edge.reference.transformer import context_rotary, visual_rotary
@@ -53,6 +57,7 @@ class ContextGraph(GraphModule):
             spec("rope_cos", "B", tokens, self.head_dim),
             spec("rope_sin", "B", tokens, self.head_dim),
             spec("last_position", "2B", 1),
+            spec("own_position", "B", 1),
             spec("head_modulation", "2B", 2, dim),
         )
         if config.modulated:
@@ -78,7 +83,7 @@ class ContextGraph(GraphModule):
         head_modulation = self.transformer.head_modulation(tokens)
         results: tuple[Tensor, ...] = (tokens + self.level, *context_rotary(position_ids, self.head_dim))
         # positions of the unconditional branch are 0
-        results += (torch.cat([last_position, torch.zeros_like(last_position)]),)
+        results += (torch.cat([last_position, torch.zeros_like(last_position)]), last_position)
         results += (torch.cat([head_modulation, per_image(self.null_head_modulation)]),)
         modulation = self.transformer.modulation(tokens, context_mask)
         if modulation is not None:
@@ -150,7 +155,7 @@ class TokensGraph(GraphModule):
         self.candidates = max(default_top_k(len(model.patch_nums), vocab_size))
         self.inputs = (
             spec("hidden", "B", "t", dim),
-            spec("null_hidden", "B", "n", dim),
+            spec("null_hidden", "U", "n", dim),
             spec("head_modulation", "2B", 2, dim),
             spec("positions", "n", dtype="int64"),  # which of the t tokens predict codes
             spec("uniform", "B", "n", vocab_size),
@@ -182,9 +187,10 @@ class TokensGraph(GraphModule):
         top_p: Tensor,
         smooth: Tensor,
     ) -> tuple[Tensor, ...]:
-        both = torch.cat([hidden.index_select(1, positions), null_hidden])  # (2B, n, C), conditional branch first
-        logits = self.transformer.logits(both, head_modulation)
-        logits = guide(logits, cfg_scale * guidance_ratio)
+        both = torch.cat([hidden.index_select(1, positions), null_hidden])  # (R, n, C), conditional branch first
+        logits = self.transformer.logits(both, head_modulation[: both.shape[0]])
+        images, null = hidden.shape[0], null_hidden.shape[0]
+        logits = guide(logits[:images], logits[null:], cfg_scale * guidance_ratio)  # without U the same twice
         return logits, *choose(
             logits,
             uniform,
@@ -245,38 +251,47 @@ class EmbedGraph(GraphModule):
             spec("next", "B", "n", model.tokenizer_config.z_channels),
             spec("level", dim),
             spec("coordinates", "n", 2),
-            spec("last_position", "2B", 1),
+            spec("last_position", "R", 1),
         )
-        self.outputs = (spec("x", "2B", "n", dim), *(spec(name, "2B", "n", self.head_dim) for name in ROTARY))
+        self.outputs = (spec("x", "R", "n", dim), *(spec(name, "R", "n", self.head_dim) for name in ROTARY))
 
     def forward(self, next: Tensor, level: Tensor, coordinates: Tensor, last_position: Tensor) -> tuple[Tensor, ...]:
         x = self.word_embed(next) + level
-        return torch.cat([x, x]), *visual_rotary(coordinates, last_position, self.head_dim)
+        rows = torch.cat([x, x])[: last_position.shape[0]]
+        return rows, *visual_rotary(coordinates, last_position, self.head_dim)
 
 
 class ResidualGraph(GraphModule):
-    """The whole denoising loop, and the finished latent."""
+    """A run of denoising steps, and f_hat with what they make; a plan has as many runs as its speed asks for.
+
+    Which steps they are comes in, as embeddings and as constants of the diffusion.
+    """
 
     name = "residual"
-    step_embeddings: Tensor
 
     def __init__(self, model: HART) -> None:
         super().__init__()
         dim, z, final = model.config.embed_dim, model.tokenizer_config.z_channels, model.patch_nums[-1]
-        tokens, self.steps = final * final, model.config.num_sampling_steps
+        tokens, steps = final * final, steps_of_run(model.config.num_sampling_steps)
         self.transformer, self.residual, self.final = model.transformer, model.residual, final
-        self.register_buffer("step_embeddings", model.residual.step_embeddings())
         self.inputs = (
             spec("hidden", "B", tokens, dim),
-            spec("null_hidden", "B", tokens, dim),
+            spec("null_hidden", "U", tokens, dim),
             spec("codes", "B", tokens, z),
             spec("latent", "B", tokens, z),
             spec("past_f_hat", "B", z, final, final),
+            spec("past_x", "B", 1, tokens, z),
+            spec("step_embeddings", steps, model.config.diff_width),
+            spec("step_constants", steps, COLUMNS),
             spec("cfg_scale", 1),
             spec("guidance_ratio", 1),
-            spec("noise", "B", self.steps + 1, tokens, z),
+            spec("noise", "B", steps, tokens, z),
         )
-        self.outputs = (spec("residual", "B", tokens, z), spec("f_hat", "B", z, final, final))
+        self.outputs = (
+            spec("x", "B", 1, tokens, z),
+            spec("residual", "B", tokens, z),
+            spec("f_hat", "B", z, final, final),
+        )
 
     def forward(
         self,
@@ -285,17 +300,22 @@ class ResidualGraph(GraphModule):
         codes: Tensor,
         latent: Tensor,
         past_f_hat: Tensor,
+        past_x: Tensor,
+        step_embeddings: Tensor,
+        step_constants: Tensor,
         cfg_scale: Tensor,
         guidance_ratio: Tensor,
         noise: Tensor,
     ) -> tuple[Tensor, ...]:
         embedded = self.transformer.word_embed(codes)
-        both = torch.cat([hidden + embedded, null_hidden + embedded])  # (2B, n, C), conditional branch first
-        condition = self.transformer.decoder_norm(both).flatten(0, 1)
+        null_embedded = embedded[: null_hidden.shape[0]]
+        both = torch.cat([hidden + embedded, null_hidden + null_embedded])  # (R, n, C), conditional branch first
+        condition = self.residual.cond_embed(self.transformer.decoder_norm(both).flatten(0, 1))
         draws = [draw.flatten(0, 1) for draw in noise.unbind(1)]  # (B * n, Z) each
         strength = cfg_scale * guidance_ratio
-        residual = self.residual.sample(condition, draws, strength, steps=self.step_embeddings).view_as(latent)
-        return residual, past_f_hat + to_map(latent + residual, self.final)
+        x = self.residual.run(past_x.flatten(0, 2), condition, step_embeddings, step_constants, draws, strength)
+        residual = (x * RESIDUAL_SCALE).view_as(latent)
+        return x.view_as(past_x), residual, past_f_hat + to_map(latent + residual, self.final)
 
 
 class DecoderGraph(GraphModule):

@@ -115,7 +115,7 @@ def example_input(tensor: TensorSpec) -> Tensor:
 def _dynamic_shapes(graph: GraphModule) -> tuple[object, ...]:
     symbols = {size for tensor in graph.inputs for size in tensor.shape if isinstance(size, str)}
     dims: dict[str, Any] = {symbol: Dim(f"dim_{symbol}", max=LARGEST) for symbol in symbols if symbol.isalpha()}
-    if symbols & {"p", "R"}:  # named dimensions can state no relation such as n = p * p or R = B + U
+    if symbols & {"p", "R", "U"}:  # named dimensions can state no relation such as n = p * p or R = B + U
         dims = dict.fromkeys(symbols, Dim.AUTO)
     elif "2B" in symbols:
         dims["2B"] = 2 * dims["B"] if "B" in symbols else Dim("dim_2B", max=LARGEST)

@@ -1,7 +1,7 @@
 """The execution plan: which graph runs when, and the named buffers that connect them (docs/bundle.md).
 
-In: a model's configuration and the graphs' specifications. Out: a Plan and the tensors of constants.bin. It is
-computed once, here, so that every runner only executes it.
+In: a model's configuration and the graphs' specifications. Out: a Plan for every speed, and the tensors of
+constants.bin. They are computed once, here, so that every runner only executes one of them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from hart_edge.bundle.manifest import (
@@ -25,8 +26,9 @@ from hart_edge.bundle.manifest import (
     bytes_per_image,
     lifetimes,
 )
-from hart_edge.bundle.settings import NAMES, PER_SCALE
+from hart_edge.bundle.settings import NAMES, PER_SCALE, Speed
 from hart_edge.export.graph_module import GraphModule
+from hart_edge.reference.dial import Dial, dial_of, steps_of_run
 from hart_edge.reference.hart import HART
 from hart_edge.reference.quantizer import downsample_matrix, upsample_matrix
 from hart_edge.reference.transformer import scale_coordinates
@@ -78,8 +80,10 @@ class PlanBuilder:
         self._add(cache, BufferKind.CACHE, dtype, (max(int(most), start + count), *row))
         return self._add(name, BufferKind.ROWS, dtype, (count, *row), cache=cache, start=start)
 
-    def noise(self, name: str, distribution: Distribution, purpose: int, scale: int, shape: Extents) -> str:
-        further = {"distribution": distribution, "purpose": purpose, "scale": scale}
+    def noise(
+        self, name: str, distribution: Distribution, purpose: int, scale: int, shape: Extents, draw: int | None = None
+    ) -> str:
+        further = {"distribution": distribution, "purpose": purpose, "scale": scale, "draw": draw}
         return self._add(name, BufferKind.NOISE, "float32", shape, **further)
 
     def step(
@@ -119,8 +123,20 @@ class PlanBuilder:
         return name
 
 
-def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, dict[str, NDArray[Any]]]:
-    """The plan of a model, and its constants by name."""
+def build_plans(
+    model: HART, graphs: Mapping[str, GraphModule], speeds: Sequence[Speed] = (Speed.EXACT,)
+) -> tuple[dict[Speed, Plan], dict[str, NDArray[Any]]]:
+    """The plan of each speed, and the constants of all by name."""
+    plans: dict[Speed, Plan] = {}
+    constants: dict[str, NDArray[Any]] = {}
+    for speed in speeds:
+        dial = dial_of(speed, len(model.patch_nums), model.config.num_sampling_steps)
+        plans[speed], own = _build_plan(model, graphs, dial)
+        constants |= own
+    return plans, constants
+
+
+def _build_plan(model: HART, graphs: Mapping[str, GraphModule], dial: Dial) -> tuple[Plan, dict[str, NDArray[Any]]]:
     build = PlanBuilder(model, graphs)
     config, sides = model.config, model.patch_nums
     count, final, z = len(sides), sides[-1], model.tokenizer_config.z_channels
@@ -130,7 +146,7 @@ def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, di
     else:
         build.caller_input("context", "context")
         build.caller_input("context", "context_mask")
-    lasting = {"last_position": "last_position", "head_modulation": "head_modulation"}
+    lasting = {name: name for name in ("last_position", "own_position", "head_modulation")}
     modulation = {"modulation": "modulation"} if config.modulated else {}
     entry = {"x": "x.0", "rope_cos": "rope_cos.0", "rope_sin": "rope_sin.0"}
     inputs = {"context": "context", "context_mask": "context_mask"}
@@ -145,18 +161,20 @@ def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, di
     f_hat = build.zero("f_hat.empty", ("B", z, final, final))
     cached = {part: int(part in null_parts) for part in parts}  # rows of each cache so far
     for scale, side in enumerate(sides):
-        last = scale == count - 1
+        last, guided = scale == count - 1, scale < dial.guided
         tokens = side * side
         width = config.context_token if scale == 0 else tokens
-        running = [part for part in parts if scale > 0 or part not in null_parts]
+        running = [part for part in parts if part not in null_parts or (guided and scale > 0)]
         past = {f"past_{part}": build.rows(part, f"past_{part}.{scale}", 0, cached[part]) for part in running}
         past |= {f"past_{part}": no_branch for part in parts if part not in running}
         outputs = {} if last else {part: build.rows(part, f"{part}.{scale}", cached[part], width) for part in running}
         cached |= {part: cached[part] + width for part in outputs}
         hidden = {"hidden": f"hidden.{scale}", "null_hidden": f"null_hidden.{scale}"}
-        outputs |= hidden if scale > 0 else {"hidden": hidden["hidden"]}
+        outputs |= hidden if guided and scale > 0 else {"hidden": hidden["hidden"]}
         build.step("transformer", scale, entry | modulation | past, outputs, {"n": width, "U": "B"})
         predicting = [width - 1] if scale == 0 else list(range(tokens))
+        if not guided:
+            hidden["null_hidden"] = build.zero(f"null_hidden.empty.{scale}", (0, tokens, config.embed_dim))
         shape: Extents = ("B", tokens, model.tokenizer_config.vocab_size)
         choice = {
             **hidden,
@@ -165,20 +183,21 @@ def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, di
             "uniform": build.noise(f"uniform.{scale}", Distribution.UNIFORM, Purpose.TOKENS, scale, shape),
             **build.settings("tokens", scale),
         }
+        if not guided:
+            choice["cfg_scale"] = build.zero("cfg_scale.tokens.off", (1,))
         chosen = {name: f"{name}.{scale}" for name in ("logits", "indices", "latent", *(("codes",) if last else ()))}
         build.step("tokens", scale, choice, chosen, {"n": tokens})
         if last:
-            shape = ("B", config.num_sampling_steps + 1, tokens, z)
             inputs = {
                 **hidden,
                 "codes": f"codes.{scale}",
                 "latent": f"latent.{scale}",
                 "past_f_hat": f_hat,
                 **build.settings("residual", scale),
-                "noise": build.noise("residual_noise", Distribution.NORMAL, Purpose.RESIDUAL, scale, shape),
             }
-            outputs = {"residual": "residual", "f_hat": f"f_hat.{scale}"}
-            build.step("residual", scale, inputs, outputs, ends_scale=True)
+            if not guided:
+                inputs["cfg_scale"] = build.zero("cfg_scale.residual.off", (1,))
+            _denoise(build, dial.steps, scale, inputs)
             break
         following = scale + 1
         coordinates = scale_coordinates(sides[following], final).numpy()
@@ -192,17 +211,45 @@ def build_plan(model: HART, graphs: Mapping[str, GraphModule]) -> tuple[Plan, di
         f_hat = f"f_hat.{scale}"
         outputs = {"f_hat": f_hat, "next": f"next.{following}"}
         build.step("latent", scale, inputs, outputs, {"m": sides[following] ** 2}, ends_scale=True)
+        both = following < dial.guided
         inputs = {
             "next": f"next.{following}",
             "level": build.constant(f"level.{following}", model.transformer.level(following).numpy()),
             "coordinates": build.constant(f"coordinates.{following}", coordinates),
-            "last_position": "last_position",
+            "last_position": "last_position" if both else "own_position",
         }
         entry = {name: f"{name}.{following}" for name in ("x", "rope_cos", "rope_sin")}
-        build.step("embed", following, inputs, entry, {"n": sides[following] ** 2})
+        build.step("embed", following, inputs, entry, {"n": sides[following] ** 2, "R": "2B" if both else "B"})
     pictures = {"pixels": "pixels", "finite": "finite", "image": "image"}
     build.step("decoder", None, {"f_hat": f"f_hat.{count - 1}"}, pictures)
     return build.finish(), build.constants
+
+
+def _denoise(build: PlanBuilder, steps: int, scale: int, inputs: Mapping[str, str]) -> None:
+    """The runs of the residual graph that make `steps` denoising steps; the last of them ends the scale."""
+    model = build.model
+    tokens, z = model.patch_nums[scale] ** 2, model.tokenizer_config.z_channels
+    run = steps_of_run(model.config.num_sampling_steps)
+    with torch.no_grad():
+        embeddings, constants = (each.numpy() for each in model.residual.steps(steps))
+
+    def noise(name: str, draw: int, draws: int) -> str:
+        shape: Extents = ("B", draws, tokens, z)
+        return build.noise(name, Distribution.NORMAL, Purpose.RESIDUAL, scale, shape, draw)
+
+    x = noise("residual_noise.start", 0, 1)
+    for first in range(0, steps, run):
+        own, last = f"{first}_of_{steps}", first + run == steps
+        given = {
+            **inputs,
+            "past_x": x,
+            "step_embeddings": build.constant(f"step_embeddings.{own}", embeddings[first : first + run]),
+            "step_constants": build.constant(f"step_constants.{own}", constants[first : first + run]),
+            "noise": noise(f"residual_noise.{first}", first + 1, run),
+        }
+        x = f"x_of_residual.{first}"
+        outputs = {"residual": "residual", "f_hat": f"f_hat.{scale}"} if last else {"x": x}
+        build.step("residual", scale, given, outputs, ends_scale=last)
 
 
 def phi_of(model: HART, scale: int) -> int:

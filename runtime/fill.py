@@ -40,4 +40,6 @@ def noise(buffer: Buffer, seed: int) -> Array:
     purpose = Purpose(buffer.purpose)
     if buffer.distribution is Distribution.UNIFORM:
         return uniform(seed, purpose, buffer.scale, 0, shape)[None]
-    return np.stack([normal(seed, purpose, buffer.scale, step, shape[1:]) for step in range(shape[0])])[None]
+    first = buffer.draw or 0
+    draws = [normal(seed, purpose, buffer.scale, first + step, shape[1:]) for step in range(shape[0])]
+    return np.stack(draws)[None]

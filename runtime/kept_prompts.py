@@ -7,7 +7,7 @@ that then begins behind these steps. The same bytes go the same way, so no pictu
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from hart_edge.bundle.kept import MOST_CONTEXTS, kept_names, most_first_scales, steps_of_prompt, steps_of_text
 from hart_edge.bundle.plan import Plan
@@ -15,17 +15,17 @@ from hart_edge.runtime.loop import Array, Known
 
 
 class KeptPrompts:
-    """Contexts of the last prompts, and first scales of the last few of them (bundle/kept.py).
+    """Contexts of the last prompts, and first scales of the last few of them (bundle/kept.py), for every speed.
 
     Threads may share it: every access of a dictionary is one operation of Python's own.
     """
 
-    def __init__(self, plan: Plan, *, first_scales: bool = True) -> None:
-        """first_scales: whether those are kept; they take more memory than contexts."""
-        self._contexts = _Level(steps_of_text(plan), plan, MOST_CONTEXTS)
+    def __init__(self, plans: Sequence[Plan], *, first_scales: bool = True) -> None:
+        """plans: of a bundle's speeds; first_scales: whether those are kept; they take more memory than contexts."""
+        self._contexts = _Level(steps_of_text(plans[0]), plans, MOST_CONTEXTS)
         self._levels = [self._contexts] if self._contexts.names else []
         if first_scales:
-            self._levels.append(_Level(steps_of_prompt(plan), plan, most_first_scales(plan)))
+            self._levels.append(_Level(steps_of_prompt(plans[0]), plans, most_first_scales(plans)))
 
     def forget(self) -> None:
         for level in self._levels:
@@ -65,8 +65,8 @@ class KeptPrompts:
 class _Level:
     """steps: how many of a plan's first steps it stands for; names: of the buffers that they leave; most: prompts."""
 
-    def __init__(self, steps: int, plan: Plan, most: int) -> None:
-        self.steps, self.names, self.most = steps, kept_names(plan, steps), most
+    def __init__(self, steps: int, plans: Sequence[Plan], most: int) -> None:
+        self.steps, self.names, self.most = steps, kept_names(plans, steps), most
         self.kept: dict[bytes, Mapping[str, Array]] = {}  # the latest last
 
     def find(self, key: bytes) -> Mapping[str, Array] | None:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from hart_edge.bundle.manifest import ComponentName
 from hart_edge.bundle.memory import MemoryRules, shortage_told
-from hart_edge.bundle.settings import Sampling, Settings
+from hart_edge.bundle.settings import Sampling, Settings, Speed
 from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import BundleError, EngineError, InputError, bordered
 from hart_edge.runtime.context import Context, check_context
@@ -115,7 +115,7 @@ class Pipeline:
         self._turns = Turns() if low_memory or isinstance(runner, DeviceRunner) else None
         self._tokenizer: PromptTokenizer | None = None
         self._spare = None if low_memory else SpareBlock()
-        self._kept = KeptPrompts(self.manifest.plan, first_scales=not low_memory)
+        self._kept = KeptPrompts(tuple(self.manifest.plans.values()), first_scales=not low_memory)
 
     def __reduce__(self) -> tuple[Callable[[], Pipeline], tuple[()]]:
         if self._reopen is None:
@@ -179,7 +179,7 @@ class Pipeline:
         {settings}
         """
         self._warn_if_random()
-        sampling = check_settings(self.manifest.sampling, settings)
+        sampling = self._check(settings)
         if isinstance(prompt, str | bytes | Context) or not isinstance(prompt, Sequence):
             (own,) = check_seeds(seed, 1)
             return self._last(self._run(self._inputs(prompt), own, sampling, previews=False))
@@ -208,7 +208,7 @@ class Pipeline:
         {settings}
         """
         self._warn_if_random()
-        sampling = check_settings(self.manifest.sampling, settings)
+        sampling = self._check(settings)
         (own,) = check_seeds(seed, 1)
         return self._run(self._inputs(prompt), own, sampling, previews=True)
 
@@ -281,6 +281,9 @@ class Pipeline:
                 stacklevel=3,
             )
 
+    def _check(self, settings: Settings) -> Sampling:
+        return check_settings(self.manifest.sampling, settings, speeds=self.manifest.plans)
+
     @drawing
     def _inputs(self, prompt: object) -> dict[str, Array]:
         """The buffers of kind input for one prompt."""
@@ -317,7 +320,7 @@ class Pipeline:
             self.bundle.require_unwritten()
             with self._at_work():
                 known = self._kept.find(inputs)
-                drawing = self._begin(self._fill(inputs, seed, sampling), known)
+                drawing = self._begin(self._fill(inputs, seed, sampling), sampling.speed, known)
             finished = drawing.scales()
             while (scale := self._next(finished)) is not None:
                 if scale == 0 and self._keeps:
@@ -350,11 +353,11 @@ class Pipeline:
         replayed whole."""
         return not isinstance(self.runner, DeviceRunner)
 
-    def _begin(self, fill: Fill, known: Known | None) -> Pass:
+    def _begin(self, fill: Fill, speed: Speed, known: Known | None) -> Pass:
         if isinstance(self.runner, DeviceRunner):
-            return self.runner.begin(fill)
+            return self.runner.begin(fill)  # which has the exact speed alone
         return HostPass(
-            self.manifest.plan,
+            self.manifest.plans[speed],
             self.runner,
             fill,
             low_memory=self.low_memory,

@@ -8,30 +8,35 @@ from __future__ import annotations
 import inspect
 import math
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hart_edge.bundle.plan import Buffer
-from hart_edge.bundle.settings import SETTINGS, Sampling, Settings, kind, over, range_of
+from hart_edge.bundle.settings import SETTINGS, SPEED, Sampling, Settings, Speed, kind, over, range_of
 from hart_edge.errors import InputError
 from hart_edge.runtime.random import check_seed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def check_settings(sampling: Sampling, asked: Settings, *, most: int | None = None) -> Sampling:
+def check_settings(
+    sampling: Sampling, asked: Settings, *, most: int | None = None, speeds: Collection[Speed] = (Speed.EXACT,)
+) -> Sampling:
     """How to draw: what was asked for in place of a bundle's own settings. Raises InputError.
 
-    most: the largest number that may take the place of a table's entries; None: the largest of the table.
+    most: the largest number that may take the place of a table's entries; None: the largest of the table. speeds: those
+    that the bundle has.
     """
-    checked: dict[str, float | bool] = {}
+    checked: dict[str, float | bool | Speed] = {}
     for name, value in asked.items():
         if name not in SETTINGS:
             raise TypeError(f"got an unexpected keyword argument {name!r}; settings are {', '.join(SETTINGS)}")
-        if value is not None:
+        if value is not None and name == SPEED:
+            checked[name] = _check_speed(value, speeds)
+        elif value is not None:
             checked[name] = _check(sampling, name, value, most)
     return over(sampling, typing.cast(Settings, checked))
 
@@ -54,6 +59,17 @@ def _check(sampling: Sampling, name: str, value: object, most: int | None) -> fl
     if not fits:
         raise InputError(f"{name}: expected {allowed}, found {value!r}; {setting.note.format(default=own)}")
     return number
+
+
+def _check_speed(value: object, speeds: Collection[Speed]) -> Speed:
+    if not isinstance(value, str) or value not in tuple(Speed):
+        raise InputError(f"{SPEED}: expected {', '.join(Speed)}, found {value!r}")
+    if value not in speeds:
+        raise InputError(
+            f"{SPEED}: expected {', '.join(speeds)}, which is what this bundle has, found {str(value)!r}; bundles for "
+            "cpu and cuda have all of them: build it again"
+        )
+    return Speed(value)
 
 
 def _number(name: str, value: object) -> float:

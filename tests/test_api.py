@@ -77,7 +77,9 @@ def test_without_any_bundle_one_line_says_how_to_make_one(tmp_path: Path, monkey
 
 
 def test_a_missing_bundle_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"nowhere: expected a bundle folder, found none .*python -m export\.build"):
+    with pytest.raises(
+        BundleError, match=r"nowhere: expected a bundle folder, found none; build one with python -m export\.build"
+    ):
         hart_edge.generate("a red heart", bundle=tmp_path / "nowhere")
 
 

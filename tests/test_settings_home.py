@@ -5,14 +5,16 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import itertools
 import typing
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 import hart_edge
 from hart_edge.bundle import settings
-from hart_edge.bundle.settings import DEFAULTS, NAMES, PER_SCALE, SETTINGS, Sampling, Setting, Settings
+from hart_edge.bundle.settings import DEFAULTS, NAMES, PER_SCALE, SETTINGS, Sampling, Setting, Settings, Speed
 from hart_edge.cli.main import parser
 from hart_edge.cli.setting_options import settings_of
 from hart_edge.reference.sampling import published_sampling
@@ -22,6 +24,7 @@ ROOT = Path(hart_edge.__file__).parent
 # Files that may name single settings. A further setting needs changes in the first group only.
 DRAWING = {"bundle/settings.py", "export/graphs.py", "reference/sampling.py", "reference/hart.py"}
 OWN_USE = {
+    "export/plan_builder.py": "guidance is off where a speed leaves the unconditional branch out",
     "export/parity/contexts.py": "logits are compared without guidance",
     "export/parity/quality.py": "figures are taken without guidance",
     "calib/select/sensitivity.py": "logits are compared without guidance",
@@ -59,7 +62,8 @@ def test_keywords_and_fields_are_the_same_settings() -> None:
     assert list(keywords) == list(SETTINGS)
     for name, hint in keywords.items():
         own = typing.get_args(hints[name])[0] if name in PER_SCALE else hints[name]
-        assert hint == own | None and settings.kind(name) is own
+        asked = own | Literal["exact", "balanced", "fast"] if own is Speed else own  # its words serve as well
+        assert hint == asked | None and settings.kind(name) is own
     declared = {each.name for each in dataclasses.fields(Sampling) if "setting" in each.metadata}
     assert declared == set(SETTINGS) and all(isinstance(each, Setting) for each in SETTINGS.values())
 
@@ -79,10 +83,8 @@ def test_help_names_every_setting_and_what_it_means() -> None:
 
 def test_every_setting_is_an_option() -> None:
     options = [f"--{name.replace('_', '-')}" for name in SETTINGS if settings.kind(name) is not bool]
-    given = [word for option in options for word in (option, "1")]
-    a = parser().parse_args(["generate", "w", *given])
+    values = {option: "fast" if option == "--speed" else "1" for option in options}
+    a = parser().parse_args(["generate", "w", *itertools.chain(*values.items())])
     asked = settings_of(a)
     assert list(asked) == list(SETTINGS)
-    assert {name: asked[name] for name in SETTINGS if settings.kind(name) is not bool} == dict.fromkeys(  # type: ignore[literal-required]
-        (name for name in SETTINGS if settings.kind(name) is not bool), 1
-    )
+    assert [value for name, value in asked.items() if settings.kind(name) is not bool] == [1, 1, 1, "fast"]

@@ -34,10 +34,19 @@ def nice_ticks(low: float, high: float) -> list[float]:
     return [round(tick, 12) for tick in ticks]
 
 
-def chart(title: str, x_name: str, y_name: str, curves: Sequence[Curve], x_ticks: Sequence[float] | None = None) -> str:
-    """An SVG document. x_ticks: the values of x where there are few, which are then evenly spaced."""
+def chart(
+    title: str,
+    x_name: str,
+    y_name: str,
+    curves: Sequence[Curve],
+    x_ticks: Sequence[float] | None = None,
+    band: float = 0.0,
+) -> str:
+    """An SVG document. x_ticks: the values of x where there are few, which are then evenly spaced; band: shaded above
+    and below the first curve's first point, 0 for none."""
     xs = [x for curve in curves for x, _, _ in curve.points]
     ends = [mean + sign * spread for curve in curves for _, mean, spread in curve.points for sign in (-1, 1)]
+    ends += [curves[0].points[0][1] + sign * band for sign in (-1, 1)] if band else []
     if not xs or not all(map(math.isfinite, (*xs, *ends))):
         raise ValueError("expected curves of finite points")
     places = list(x_ticks) if x_ticks is not None else nice_ticks(min(xs), max(xs))
@@ -60,6 +69,10 @@ def chart(title: str, x_name: str, y_name: str, curves: Sequence[Curve], x_ticks
         _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, x_name, "middle"),
         _text(14, HEIGHT / 2, y_name, "middle", f'transform="rotate(-90 14 {HEIGHT / 2:g})"'),
     ]
+    if band:
+        middle = curves[0].points[0][1]
+        size = f'width="{WIDTH - LEFT - RIGHT}" height="{up(middle - band) - up(middle + band):.1f}"'
+        parts.append(f'<rect x="{LEFT}" y="{up(middle + band):.1f}" {size} fill="#eeeeee"/>')
     for level in levels:
         parts.append(_line(LEFT, up(level), WIDTH - RIGHT, up(level), "#dddddd"))
         parts.append(_text(LEFT - 6, up(level) + 4, f"{level:g}", "end"))

@@ -30,14 +30,14 @@ CUDA_MEMORY = MemoryRules(500_000_000, 0, 1.0, 2.0, retained=True, shared=False,
 ENTRIES = (
     Entry(
         Target.CPU,
-        GraphTraits(fp16_tensors=False, int8_activations=True, fused_attention=True),
+        GraphTraits(fp16_tensors=False, int8_activations=True, fused_attention=True, speeds=True),
         CPU_MEMORY,
         open_cpu,
         library=OnnxRuntimeLibrary(Target.CPU),
     ),
     Entry(
         Target.CUDA,
-        GraphTraits(fp16_tensors=False, int8_activations=False),
+        GraphTraits(fp16_tensors=False, int8_activations=False, speeds=True),
         CUDA_MEMORY,
         open_cuda,
         library=OnnxRuntimeLibrary(Target.CUDA),

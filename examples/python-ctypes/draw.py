@@ -42,7 +42,7 @@ class Params(ctypes.Structure):  # hart_edge_params, field by field
         *((name, c_int32) for name in ("top_k", "smooth")),
         ("on_scale", ScaleCallback),
         ("user_data", c_void_p),
-        ("previews", c_int32),
+        *((name, c_int32) for name in ("previews", "reserved", "speed")),
     )
 
 

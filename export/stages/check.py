@@ -32,6 +32,7 @@ from hart_edge.export.plan_builder import with_dtypes
 from hart_edge.export.stages.context import BuildContext
 from hart_edge.export.stages.decide import DecideResult
 from hart_edge.export.stages.read import PARITY_SEED
+from hart_edge.export.stages.record import RecordResult
 from hart_edge.export.stages.trace import TraceResult
 from hart_edge.export.stages.write import WriteResult
 
@@ -47,27 +48,30 @@ class CheckResult:
     contexts: ContextFigures | None = None  # of a 4-bit text model
 
 
-def check_traced(context: BuildContext, traced: TraceResult, recording: Recording) -> None:
+def check_traced(context: BuildContext, traced: TraceResult, recorded: RecordResult) -> None:
     """Compare the traced graphs with the reference on the first prompts. Raises ParityError."""
     with context.step("comparing every graph with the reference, as traced"):
-        check = _check(context, traced, traced.folder, dict.fromkeys(traced.source.graphs, Scheme.FLOAT32))
-        recording.show(check, TRACED_PROMPTS)
+        schemes = dict.fromkeys(traced.source.graphs, Scheme.FLOAT32)
+        check = _check(context, traced, traced.folder, schemes)
+        recorded.exact.show(check, TRACED_PROMPTS)
         require_observed(check)
+        _check_speeds(context, traced, recorded, check)
 
 
 def check(
-    context: BuildContext, traced: TraceResult, recording: Recording, decided: DecideResult, written: WriteResult
+    context: BuildContext, traced: TraceResult, recorded: RecordResult, decided: DecideResult, written: WriteResult
 ) -> CheckResult:
     """Compare the written graphs with the reference, and the figures with the limits. Raises ParityError.
 
     Limits on logits are for a checkpoint that reads prompts, since random weights and noise have no likeliest code.
     """
-    source, limits = traced.source, context.options.effective_limits
+    source, limits, recording = traced.source, context.options.effective_limits, recorded.exact
     with context.step(f"comparing every graph with the reference, at {context.options.precision}"):
         figures = QualityFigures(source.graphs["tokens"], len(source.model.patch_nums))
         check = _check(context, traced, written.folder, decided.schemes, decided.inputs, figures)
         recording.show(check)
         require_observed(check)
+        _check_speeds(context, traced, recorded, check)
         quality = figures.quality()
         breach = context.tools.judge(quality, limits, source.model.patch_nums, logits=source.has_likely_codes)
         if breach is not None:
@@ -79,6 +83,15 @@ def check(
                 "enough, move the limit (--min-top1, --max-kl, --min-psnr)"
             )
     return CheckResult(check.worst, quality, _check_contexts(context, traced, recording, decided, written))
+
+
+def _check_speeds(context: BuildContext, traced: TraceResult, recorded: RecordResult, check: ParityCheck) -> None:
+    """Compare the graphs of a check in the shapes of the other speeds as well. Raises ParityError."""
+    check.watch = None  # figures of quality are those of the exact speed
+    for speed, recording in recorded.speeds.items():
+        check.scales = _scales(traced.plans[speed])
+        check.calls.clear()
+        recording.show(check)
 
 
 def _check_contexts(

@@ -20,6 +20,7 @@ from hart_edge.bundle.manifest import (
     TargetSpec,
     Tokenizer,
 )
+from hart_edge.bundle.settings import Speed
 from hart_edge.bundle.writer import BundleWriter, bundle_name
 from hart_edge.calib.calibrate.ranges import CalibratedRanges
 from hart_edge.export.costs import count_costs
@@ -85,6 +86,12 @@ def finish(
             quality=checked.quality,
             licences=source.licences,
             tools=package_versions(),
+            speeds={
+                speed: with_dtypes(plan, decided.specs)
+                for speed, plan in traced.plans.items()
+                if speed is not Speed.EXACT
+            }
+            or None,
         )
         writer.write(COSTS_FILE, to_json(count_costs(manifest, writer.folder)))
         seconds = time.monotonic() - context.started

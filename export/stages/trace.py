@@ -8,9 +8,10 @@ from pathlib import Path
 
 from hart_edge.bundle.manifest import Plan, Precision
 from hart_edge.bundle.memory import cache_peak
-from hart_edge.bundle.settings import Sampling
+from hart_edge.bundle.settings import Sampling, Speed
 from hart_edge.calib.graph_files import read_graph, weight_bytes
-from hart_edge.export.plan_builder import build_plan
+from hart_edge.errors import BuildError
+from hart_edge.export.plan_builder import build_plans
 from hart_edge.export.run_plan import run_plan
 from hart_edge.export.stages.context import BuildContext
 from hart_edge.export.stages.read import Inputs, ReadResult, Source
@@ -20,16 +21,21 @@ from hart_edge.runtime.loop import Array, Fill, Known, Runner, read_prompt
 
 @dataclass(frozen=True)
 class TraceResult:
-    """folder: of the traced graphs, their weights beside them; parameters: per graph; fp16_cache: whether the KV cache
-    is FP16 though the arithmetic around it is float32."""
+    """folder: of the traced graphs, their weights beside them; plans: of every speed that the target has; parameters:
+    per graph; fp16_cache: whether the KV cache is FP16 though the arithmetic around it is float32."""
 
     source: Source
     sampling: Sampling
     folder: Path
-    plan: Plan
+    plans: Mapping[Speed, Plan]
     constants: Mapping[str, Array]
     parameters: Mapping[str, int]
     fp16_cache: bool
+
+    @property
+    def plan(self) -> Plan:
+        """The exact one."""
+        return self.plans[Speed.EXACT]
 
     @property
     def paths(self) -> dict[str, Path]:
@@ -37,13 +43,19 @@ class TraceResult:
         return {name: self.folder / f"{name}.onnx" for name in self.source.graphs}
 
     def draw(
-        self, runner: Runner, inputs: Inputs, seed: int, known: Known | None = None, previews: Collection[int] = ()
+        self,
+        runner: Runner,
+        inputs: Inputs,
+        seed: int,
+        known: Known | None = None,
+        previews: Collection[int] = (),
+        speed: Speed = Speed.EXACT,
     ) -> Array:
-        """Run the loop with the bundle's settings. Returns the image (1, 3, H, W), float32 in [0, 1].
+        """Run the loop with the bundle's settings but its speed. Returns the image (1, 3, H, W), float32 in [0, 1].
 
         previews: scales before the last that are decoded as well.
         """
-        return run_plan(self.plan, runner, self.fill(inputs, seed), known=known, previews=previews)
+        return run_plan(self.plans[speed], runner, self.fill(inputs, seed), known=known, previews=previews)
 
     def read_prompt(self, runner: Runner, inputs: Inputs) -> Known:
         """Run the text model alone: what it leaves, for draw(). A build does so with all prompts before anything else,
@@ -61,8 +73,14 @@ def trace(context: BuildContext, read: ReadResult, folder: Path) -> TraceResult:
     config, graphs = source.model.config, source.graphs
     score_bytes = 4 * config.num_heads * config.scale_tokens[-1] * sum(config.scale_tokens)
     graphs["transformer"].fused = context.entry.graphs.fused_attention and score_bytes >= options.fused_from
-    plan, constants = build_plan(source.model, graphs)
-    fp16_cache = options.precision is Precision.INT8 and cache_peak(plan) >= options.fp16_cache_from
+    speeds = tuple(Speed) if context.entry.graphs.speeds else (Speed.EXACT,)
+    if read.sampling.speed not in speeds:
+        raise BuildError(
+            f"--speed {read.sampling.speed}: expected {', '.join(speeds)} for target {options.target}, whose engines "
+            "have one profile a scale; build for cpu or cuda, or with --speed exact"
+        )
+    plans, constants = build_plans(source.model, graphs, speeds)
+    fp16_cache = options.precision is Precision.INT8 and cache_peak(plans[Speed.EXACT]) >= options.fp16_cache_from
     parameters = {}
     for name, graph in graphs.items():
         with context.step(f"tracing {name}") as step:
@@ -70,4 +88,4 @@ def trace(context: BuildContext, read: ReadResult, folder: Path) -> TraceResult:
             context.tools.trace(graph, path)
             step.size = weight_bytes(read_graph(path))
             parameters[name] = step.size // 4
-    return TraceResult(source, read.sampling, folder, plan, constants, parameters, fp16_cache)
+    return TraceResult(source, read.sampling, folder, plans, constants, parameters, fp16_cache)

@@ -44,7 +44,7 @@ def check_batch(plan: BatchPlan, items: Sequence[Item], source: Path) -> dict[in
     tokenizer = tokenizer_of(bundle)
     if tokenizer is None:
         raise InputError(f"{plan.bundle}: expected a bundle with a text model, found one that takes a context array")
-    used = used_settings(check_settings(bundle.manifest.sampling, plan.settings))
+    used = used_settings(check_settings(bundle.manifest.sampling, plan.settings, speeds=bundle.manifest.plans))
     expected = {}
     for item in items:
         try:

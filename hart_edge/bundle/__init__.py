@@ -5,6 +5,7 @@
 - plan.py: components, buffers and steps, the part of the manifest that a runner executes
 - kept.py: what of a plan depends on the prompt alone, and what is kept of it
 - plan_check.py: whether every step of a plan can run
+- speeds.py: what the plans of a bundle's speeds have in common
 - settings.py: how codes are drawn: a bundle's defaults, and what a caller may ask for instead
 - target.py: what a bundle was made for, and what its engines need
 - quality.py: how near the graphs come to the reference, the limits, and both in words

@@ -7,11 +7,14 @@ draws reads it, and bundles without it are whole.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, NoReturn
 
 from hart_edge.bundle.fields import Length, integer, plain, read, show
+from hart_edge.bundle.manifest import FurtherSpeed
 from hart_edge.bundle.plan import Bytes, Name, Scale
+from hart_edge.bundle.settings import Speed
 from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import BundleError
 
@@ -42,12 +45,24 @@ class StepCost:
     macs: Count
 
 
+Steps = Annotated[tuple[StepCost, ...], Length(1, 10_000)]
+
+
 @dataclass(frozen=True)
 class Costs:
-    """steps: one for each of the plan's, in its order."""
+    """steps: one for each of the plan's, in its order; speeds: the same of the other speeds' plans."""
 
     graphs: Annotated[tuple[GraphCost, ...], Length(1, 9)]
-    steps: Annotated[tuple[StepCost, ...], Length(1, 10_000)]
+    steps: Steps
+    speeds: dict[FurtherSpeed, Steps] | None = None  # None is for Python only, as in Buffer
+
+    @classmethod
+    def keys_for(cls, given: Mapping[str, object]) -> frozenset[str]:
+        return frozenset(cls.__dataclass_fields__) - (frozenset() if given.get("speeds") else {"speeds"})
+
+    def at(self, speed: Speed) -> tuple[StepCost, ...]:
+        """The steps of a speed that the bundle has."""
+        return {Speed.EXACT: self.steps, **(self.speeds or {})}[speed]
 
 
 def to_json(costs: Costs) -> bytes:
@@ -69,9 +84,13 @@ def read_costs(bundle: Bundle) -> Costs | None:
         costs = read(Costs, value, "costs")
     except BundleError as error:  # told as if it stood in the manifest
         raise BundleError(str(error).replace("manifest.json: ", f"{COSTS_FILE}: ", 1)) from error
-    steps = [(step.graph, step.scale) for step in bundle.manifest.plan.steps]
-    if [(each.graph, each.scale) for each in costs.steps] != steps:
-        _refuse(f"the {len(steps)} steps of the plan, in its order", f"{len(costs.steps)} steps, of another one")
+    plans = bundle.manifest.plans
+    if plans.keys() != {Speed.EXACT, *(costs.speeds or {})}:
+        _refuse(f"the speeds {', '.join(plans)}", ", ".join([Speed.EXACT, *(costs.speeds or {})]))
+    for speed, plan in plans.items():
+        steps, told = [(step.graph, step.scale) for step in plan.steps], costs.at(speed)
+        if [(each.graph, each.scale) for each in told] != steps:
+            _refuse(f"the {len(steps)} steps of the plan {speed}, in its order", f"{len(told)} steps, of another one")
     used = {step.graph for step in bundle.manifest.plan.steps}
     if not used <= {each.graph for each in costs.graphs}:
         _refuse("every graph of the plan", show(", ".join(each.graph for each in costs.graphs)))

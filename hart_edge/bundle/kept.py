@@ -1,10 +1,13 @@
 """What of a plan depends on the prompt alone: a runner may keep it for the next picture of the same prompt.
 
-In: a plan. Out: which steps, the buffers that they leave for later ones, and how much memory a runner keeps. Guidance,
-seeds and all other settings come in behind the transformer's first scale, so all of that scale is the prompt's.
+In: the plans of a bundle's speeds, which begin alike (speeds.py). Out: which steps, the buffers that they leave for
+later ones, and how much memory a runner keeps. Guidance, seeds and all other settings come in behind the transformer's
+first scale, so all of that scale is the prompt's.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from hart_edge.bundle.plan import BufferKind, ComponentName, Plan
 
@@ -26,27 +29,30 @@ def steps_of_prompt(plan: Plan) -> int:
     return len(plan.steps)
 
 
-def kept_names(plan: Plan, steps: int) -> tuple[str, ...]:
-    """The buffers that the first `steps` steps leave for later ones, rows of caches among them."""
-    names = (name for step in plan.steps[:steps] for name in step.outputs.values())
-    return tuple(name for name in names if _last(plan, name) >= steps)
+def kept_names(plans: Sequence[Plan], steps: int) -> tuple[str, ...]:
+    """The buffers that the first `steps` steps, which all plans have, leave for later ones of any of them; rows of
+    caches among them."""
+    names = (name for step in plans[0].steps[:steps] for name in step.outputs.values())
+    return tuple(name for name in names if any(_last(plan, name) >= steps for plan in plans))
 
 
-def kept_bytes(plan: Plan, steps: int) -> int:
+def kept_bytes(plans: Sequence[Plan], steps: int) -> int:
     """Bytes of these buffers, of one prompt."""
-    return sum(plan.buffers[name].bytes_per_image for name in kept_names(plan, steps))
+    return sum(plans[0].buffers[name].bytes_per_image for name in kept_names(plans, steps))
 
 
-def most_first_scales(plan: Plan) -> int:
+def most_first_scales(plans: Sequence[Plan]) -> int:
     """The number of prompts whose first scale is kept."""
-    size = kept_bytes(plan, steps_of_prompt(plan))
+    size = kept_bytes(plans, steps_of_prompt(plans[0]))
     return min(MOST_CONTEXTS, max(1, MOST_BYTES // max(size, 1)))
 
 
-def memory_of_prompts(plan: Plan, *, first_scales: bool) -> int:
+def memory_of_prompts(plans: Sequence[Plan], *, first_scales: bool) -> int:
     """Bytes of all that is kept of prompts, once as many have come. first_scales: whether these are kept."""
-    contexts = MOST_CONTEXTS * kept_bytes(plan, steps_of_text(plan))
-    return contexts + (most_first_scales(plan) * kept_bytes(plan, steps_of_prompt(plan)) if first_scales else 0)
+    contexts = MOST_CONTEXTS * kept_bytes(plans, steps_of_text(plans[0]))
+    if not first_scales:
+        return contexts
+    return contexts + most_first_scales(plans) * kept_bytes(plans, steps_of_prompt(plans[0]))
 
 
 def _last(plan: Plan, name: str) -> int:

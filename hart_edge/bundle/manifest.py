@@ -41,7 +41,8 @@ from hart_edge.bundle.plan import (
 )
 from hart_edge.bundle.plan_check import check_plan
 from hart_edge.bundle.quality import Quality, ScaleQuality
-from hart_edge.bundle.settings import Count, Sampling, check_tables
+from hart_edge.bundle.settings import Count, Sampling, Speed, check_tables
+from hart_edge.bundle.speeds import check_speeds, further_speed
 from hart_edge.bundle.target import ENGINE_TARGETS, Engines, HardwareCompatibility, Target, TargetSpec, check_engines
 from hart_edge.errors import BundleError
 
@@ -93,6 +94,7 @@ RANDOM_ENDING = "-random"  # of the names of bundles whose weights are random nu
 MOST_NAME = 100  # characters of a bundle's name
 CONSTANT_ALIGNMENT = 64  # bytes; a cache line, and what accelerators ask of host memory
 
+FurtherSpeed = Annotated[Speed, further_speed]
 Sha256 = Annotated[str, text(64, r"[0-9a-f]{64}", "64 lower-case hex digits,")]
 
 
@@ -173,11 +175,22 @@ class Manifest:
     components: Annotated[tuple[Component, ...], Length(1, 9)]
     files: Annotated[dict[Path, FileEntry], Length(1, 10_000)]
     constants: dict[Name, Constant]
-    plan: Plan
+    plan: Plan  # of the speed exact
     calibration: Calibration | None
     quality: Quality | None
     licences: Annotated[tuple[Licence, ...], Length(0, 100)]
     tools: Annotated[dict[Line, Line], Length(0, 1000)]
+    speeds: dict[FurtherSpeed, Plan] | None = None  # beside the exact one; None is for Python only, as in Buffer
+
+    @classmethod
+    def keys_for(cls, given: Mapping[str, object]) -> frozenset[str]:
+        """The keys of a manifest: a bundle that has the speed exact alone lacks `speeds`."""
+        return frozenset(cls.__dataclass_fields__) - (frozenset() if given.get("speeds") else {"speeds"})
+
+    @property
+    def plans(self) -> dict[Speed, Plan]:
+        """The plan of every speed that the bundle has, the exact one first."""
+        return {Speed.EXACT: self.plan, **(self.speeds or {})}
 
     @property
     def random(self) -> bool:
@@ -198,10 +211,16 @@ def parse(data: bytes) -> Manifest:
     manifest = read(Manifest, value, "")
     _check_tables(manifest)
     _check_files(manifest)
-    check_plan(manifest.plan, manifest.components, manifest.constants, len(manifest.patch_nums), manifest.image_size)
-    check_engines(manifest.target, manifest.components, manifest.plan, len(manifest.patch_nums))
-    _check_inputs(manifest)
-    _check_noise(manifest)
+    for speed, plan in manifest.plans.items():
+        where = "plan" if speed is Speed.EXACT else f"speeds.{speed}"
+        scales, size = len(manifest.patch_nums), manifest.image_size
+        check_plan(plan, manifest.components, manifest.constants, scales, size, where)
+        check_engines(manifest.target, manifest.components, plan, scales)
+        _check_inputs(manifest, plan, where)
+        _check_noise(manifest, plan, where)
+    if manifest.speeds and manifest.target.engines is not None:
+        refuse("speeds", "none beside engines, which have one profile a scale", "an object")
+    check_speeds(manifest.sampling, manifest.plan, manifest.speeds or {})
     return manifest
 
 
@@ -306,7 +325,7 @@ def _check_files(manifest: Manifest) -> None:
             refuse(where, f"to end within the {size} bytes of {CONSTANTS_FILE}", f"its end at {end}")
 
 
-def _check_inputs(manifest: Manifest) -> None:
+def _check_inputs(manifest: Manifest, plan: Plan, where: str) -> None:
     """What the caller is asked for: token ids, made with the tokenizer, or a context array and its mask."""
     tokens = manifest.context_tokens
     expected = {
@@ -314,11 +333,11 @@ def _check_inputs(manifest: Manifest) -> None:
         "context": (Dtype.FLOAT32, ("B", tokens, manifest.context_dim)),
         "context_mask": (Dtype.BOOL, ("B", tokens)),
     }
-    inputs = {name: each for name, each in manifest.plan.buffers.items() if each.kind is BufferKind.INPUT}
+    inputs = {name: each for name, each in plan.buffers.items() if each.kind is BufferKind.INPUT}
     for name, buffer in inputs.items():
         dtype, shape = expected[name]
         if (buffer.dtype, buffer.shape) != (dtype, shape):
-            refuse(f"plan.buffers.{name}", f"{dtype} {list(shape)}", f"{buffer.dtype} {list(buffer.shape)}")
+            refuse(f"{where}.buffers.{name}", f"{dtype} {list(shape)}", f"{buffer.dtype} {list(buffer.shape)}")
     known = None if manifest.tokenizer is None else manifest.tokenizer.embeddings
     if manifest.tokenizer is not None and known is not None and manifest.tokenizer.pad_token_id >= known:
         refuse("tokenizer.pad_token_id", f"an id below {known}, the embeddings", f"{manifest.tokenizer.pad_token_id}")
@@ -328,17 +347,26 @@ def _check_inputs(manifest: Manifest) -> None:
         refuse("tokenizer", "null, because the plan takes a context array", "a tokenizer")
 
 
-def _check_noise(manifest: Manifest) -> None:
-    """The shape by docs/randomness.md: element k of an image's noise is made of word k, so it is fixed."""
-    for name, buffer in manifest.plan.buffers.items():
+def _check_noise(manifest: Manifest, plan: Plan, where: str) -> None:
+    """The shape by docs/randomness.md: element k of an image's noise is made of word k, so it is fixed.
+
+    RESIDUAL has draws on axis 1, all of them or a part.
+    """
+    most = manifest.residual.noise_steps
+    for name, buffer in plan.buffers.items():
         if buffer.kind is not BufferKind.NOISE or buffer.scale is None:
             continue
-        tokens = manifest.patch_nums[buffer.scale] ** 2
-        tokens_noise = ("B", tokens, manifest.vocab_size)
-        residual_noise = ("B", manifest.residual.noise_steps, tokens, manifest.z_channels)
+        at, tokens = below(f"{where}.buffers", name), manifest.patch_nums[buffer.scale] ** 2
         wanted = Distribution.UNIFORM if buffer.purpose == 0 else Distribution.NORMAL
         if buffer.distribution is not wanted:
-            refuse(below("plan.buffers", name) + ".distribution", show(wanted), show(buffer.distribution))
-        expected = tokens_noise if buffer.purpose == 0 else residual_noise
-        if buffer.shape != expected:
-            refuse(below("plan.buffers", name) + ".shape", f"{list(expected)}", f"{list(buffer.shape)}")
+            refuse(f"{at}.distribution", show(wanted), show(buffer.distribution))
+        if buffer.purpose == 0:
+            shapes: list[tuple[int | str, ...]] = [("B", tokens, manifest.vocab_size)]
+        else:
+            rest = most - (buffer.draw or 0)
+            shapes = [("B", draws, tokens, manifest.z_channels) for draws in range(1, rest + 1)]
+        if buffer.purpose == 0 and buffer.draw is not None:
+            refuse(f"{at}.draw", "none, since tokens have one draw", f"{buffer.draw}")
+        if buffer.shape not in shapes:
+            expected = list(shapes[-1]) if shapes else f"a draw below {most}"
+            refuse(f"{at}.shape", f"{expected}{' or fewer draws' if len(shapes) > 1 else ''}", f"{list(buffer.shape)}")

@@ -16,6 +16,7 @@ from hart_edge.bundle.limits import Memory, process_memory
 from hart_edge.bundle.manifest import Manifest
 from hart_edge.bundle.plan import BufferKind, Component, Plan, Precision
 from hart_edge.bundle.program import Program, make_program
+from hart_edge.bundle.settings import Speed
 from hart_edge.errors import BuildError, OutOfMemoryError
 from hart_edge.units import binary_size
 
@@ -102,9 +103,12 @@ def forecast(
     *,
     low_memory: bool,
     workspace: int = 0,
+    speed: Speed = Speed.EXACT,
 ) -> Forecast:
-    """rules: of the bundle's target. constants: of every component. workspace: bytes that a builder may use."""
-    program = make_program(manifest.plan, manifest.components)
+    """rules: of the bundle's target. constants: of every component. activations: of the speed's steps. workspace: bytes
+    that a builder may use."""
+    plan, plans = manifest.plans[speed], tuple(manifest.plans.values())
+    program = make_program(plan, manifest.components)
     mapped = {str(each.name) for each in manifest.components if f"{each.file}.data" in manifest.files}
     resident = {name: each.weights + each.nodes * rules.node for name, each in constants.items()}
     opening = {
@@ -113,9 +117,8 @@ def forecast(
     }
     factor = 1.0 if low_memory else rules.activations
     allocated = {key: int(size * factor) for key, size in activations.items()}
-    steps = manifest.plan.steps
-    used = [str(name) for name in dict.fromkeys(step.graph for step in steps)]
-    kept = memory_of_prompts(manifest.plan, first_scales=not low_memory) if rules.keeps_prompts else 0
+    used = [str(name) for name in dict.fromkeys(step.graph for step in plan.steps)]
+    kept = memory_of_prompts(plans, first_scales=not low_memory) if rules.keeps_prompts else 0
     scales = tuple(
         _scale(program, index, resident, opening, allocated, rules, low_memory, kept)
         for index in range(len(program.groups))
@@ -128,7 +131,7 @@ def forecast(
         scales,
         rules.process,
         program.size,
-        cache_peak(manifest.plan),
+        cache_peak(plan),
         kept,
         max(each.total for each in scales),
         max(build_memory(each, workspace) for each in manifest.components),

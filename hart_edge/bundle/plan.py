@@ -75,7 +75,7 @@ MOST_BYTES = 2**40
 FURTHER_KEYS: Mapping[str, tuple[str, ...]] = {
     BufferKind.SETTING: ("setting", "scale"),
     BufferKind.CONSTANT: ("constant",),
-    BufferKind.NOISE: ("distribution", "purpose", "scale"),
+    BufferKind.NOISE: ("distribution", "purpose", "scale", "draw"),
     BufferKind.ROWS: ("cache", "start"),
 }
 
@@ -187,14 +187,16 @@ class Buffer:
     constant: Annotated[str | None, read_name] = None
     distribution: Annotated[Distribution | None, choice(Distribution)] = None
     purpose: Annotated[int | None, integer(0, 1)] = None
+    draw: Annotated[int | None, integer(0, 1000)] = None  # of RESIDUAL: the first that the buffer holds
     cache: Annotated[str | None, read_name] = None
     start: Annotated[int | None, integer(0, 2**20)] = None
 
     @classmethod
     def keys_for(cls, given: Mapping[str, object]) -> frozenset[str]:
-        """The keys that a buffer of this kind has in the manifest."""
+        """The keys that a buffer of this kind has in the manifest; a noise may lack its draw, then the first."""
         kind = given.get("kind")
         further = FURTHER_KEYS.get(kind, ()) if isinstance(kind, str) else ()
+        further = tuple(key for key in further if key != "draw" or given.get(key) is not None)
         return frozenset({"kind", "dtype", "shape", "bytes_per_image", "first", "last", *further})
 
     @property

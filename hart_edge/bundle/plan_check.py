@@ -32,23 +32,27 @@ def check_plan(
     constants: Mapping[str, Constant],
     scales: int,
     image_size: int,
+    root: str = "plan",
 ) -> None:
-    """Raise BundleError unless every step can run with what the steps before it left. Shapes agree too."""
+    """Raise BundleError unless every step can run with what the steps before it left. Shapes agree too.
+
+    root: the JSON path of the plan.
+    """
     for name, buffer in plan.buffers.items():
-        _check_buffer(below("plan.buffers", name), buffer, constants, scales)
+        _check_buffer(below(f"{root}.buffers", name), buffer, constants, scales)
     for name, buffer in plan.buffers.items():
         if buffer.kind is BufferKind.ROWS:
-            _check_rows(below("plan.buffers", name), buffer, plan.buffers)
+            _check_rows(below(f"{root}.buffers", name), buffer, plan.buffers)
     callers = {name for name, buffer in plan.buffers.items() if buffer.kind is BufferKind.INPUT}
     if callers not in ({"input_ids"}, {"context", "context_mask"}):
         found = ", ".join(sorted(callers)) or "none"
-        refuse("plan.buffers", "the inputs input_ids, or context and context_mask", show(found))
+        refuse(f"{root}.buffers", "the inputs input_ids, or context and context_mask", show(found))
     graphs = {component.name: component for component in components}
     written: set[str] = set()
     rows: dict[str, int] = {}
     ended = 0
     for index, step in enumerate(plan.steps):
-        where = f"plan.steps[{index}]"
+        where = f"{root}.steps[{index}]"
         _check_step(where, step, graphs, plan.buffers, written, rows, scales)
         if step.ends_scale:
             if step.scale != ended:
@@ -57,15 +61,15 @@ def check_plan(
                 refuse(f"{where}.ends_scale", f"the value f_hat.{ended} to be written by now", "none")
             ended += 1
     if ended != scales:
-        refuse("plan.steps", f"{scales} steps with ends_scale, one per scale", f"{ended}")
-    _check_results(plan, written, scales, image_size)
-    _check_lifetimes(plan)
+        refuse(f"{root}.steps", f"{scales} steps with ends_scale, one per scale", f"{ended}")
+    _check_results(plan, written, scales, image_size, root)
+    _check_lifetimes(plan, root)
 
 
-def _check_lifetimes(plan: Plan) -> None:
+def _check_lifetimes(plan: Plan, root: str) -> None:
     spans = lifetimes(plan.steps, plan.buffers)
     for name, buffer in plan.buffers.items():
-        where = below("plan.buffers", name)
+        where = below(f"{root}.buffers", name)
         if name not in spans:
             refuse(where, "a buffer that a step reads or writes", "none that does")
         for key, expected, found in zip(("first", "last"), spans[name], (buffer.first, buffer.last), strict=True):
@@ -187,7 +191,7 @@ def _check_tensor(at: str, tensor: TensorSpec, name: str, buffer: Buffer, symbol
             refuse(at, f"extent {show(expected)} on axis {axis}", f"{show(name)} with {show(given)}")
 
 
-def _check_results(plan: Plan, written: set[str], scales: int, image_size: int) -> None:
+def _check_results(plan: Plan, written: set[str], scales: int, image_size: int, root: str) -> None:
     """The last step decodes the last f_hat, and could decode any other: previews do."""
     wanted = {
         "pixels": (Dtype.UINT8, ("B", image_size, image_size, 3)),
@@ -198,11 +202,11 @@ def _check_results(plan: Plan, written: set[str], scales: int, image_size: int) 
         wanted[f"f_hat.{scale}"] = (Dtype.FLOAT32, plan.buffers[final].shape)
     for name, (dtype, shape) in wanted.items():
         if name not in written:
-            refuse("plan.steps", f"a step that writes {name}", "none")
+            refuse(f"{root}.steps", f"a step that writes {name}", "none")
         buffer = plan.buffers[name]
         if (buffer.dtype, buffer.shape) != (dtype, shape):
-            refuse(f"plan.buffers.{name}", f"{dtype} {list(shape)}", f"{buffer.dtype} {list(buffer.shape)}")
-    where, step = f"plan.steps[{len(plan.steps) - 1}]", plan.steps[-1]
+            refuse(f"{root}.buffers.{name}", f"{dtype} {list(shape)}", f"{buffer.dtype} {list(buffer.shape)}")
+    where, step = f"{root}.steps[{len(plan.steps) - 1}]", plan.steps[-1]
     if step.graph is not ComponentName.DECODER or step.inputs != {"f_hat": final}:
         refuse(where, f"the decoder with {final} as f_hat, its only input, to be last", show(step.graph))
     for name in ("pixels", "finite"):

@@ -3,6 +3,7 @@
 The manifest's `sampling` and its ranges, the plan's buffers of kind setting, a checkpoint's sampling.json, the keywords
 of generate() and the options of the command line follow from it. A further setting is a field of Sampling, its keyword
 in Settings, an input of the tokens graph (export/graphs.py), a row of the C runtime's tables and of docs/bundle.md.
+Speed is the one that is no number: it chooses among a bundle's plans.
 """
 
 from __future__ import annotations
@@ -11,12 +12,21 @@ import dataclasses
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypedDict
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypedDict
 
-from hart_edge.bundle.fields import integer, number, refuse, show
+from hart_edge.bundle.fields import choice, integer, number, refuse, show
 
 Count = Annotated[int, integer(1, 2**20)]
 Factor = Annotated[float, number(0, 1000)]
+
+
+class Speed(StrEnum):
+    """How much of a picture's arithmetic is done (docs/dial.md). A bundle always has the first."""
+
+    EXACT = "exact"
+    BALANCED = "balanced"
+    FAST = "fast"
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class Setting:
 
     meaning: str
     metavar: str | None = None
-    published: float | bool | None = None
+    published: float | bool | Speed | None = None
     asked: Range | None = None
     note: str = ""
     words: tuple[str, str] = ("on", "off")
@@ -90,6 +100,22 @@ class Sampling:
     )
     guidance_ratio: tuple[Factor, ...]  # guidance of a scale is cfg_scale times this
     temperature: tuple[Annotated[float, number(1e-6, 1000)], ...]  # of the smooth mode
+    speed: Annotated[Speed, choice(Speed)] = field(
+        default=Speed.EXACT,
+        metadata={
+            "setting": Setting(
+                "exact, or with less arithmetic balanced or fast, which draw other pictures (docs/dial.md)",
+                "WORD",
+                Speed.EXACT,
+                note="the default is {default}",
+            )
+        },
+    )
+
+    @classmethod
+    def keys_for(cls, given: Mapping[str, object]) -> frozenset[str]:
+        """The keys that a bundle's settings have: those of before this one lack a speed."""
+        return frozenset(cls.__dataclass_fields__) - (frozenset() if "speed" in given else {"speed"})
 
 
 class Settings(TypedDict, total=False):
@@ -99,19 +125,22 @@ class Settings(TypedDict, total=False):
     top_k: int | None  # for every scale
     top_p: float | None
     smooth: bool | None
+    speed: Speed | Literal["exact", "balanced", "fast"] | None
 
 
 _FIELDS = {each.name: each for each in dataclasses.fields(Sampling)}
 _HINTS = typing.get_type_hints(Sampling, include_extras=True)
 
 SETTINGS: Mapping[str, Setting] = {name: _FIELDS[name].metadata["setting"] for name in Settings.__annotations__}
-NAMES = (*SETTINGS, *(name for name in _FIELDS if name not in SETTINGS))  # what a buffer of the plan may hold
+SPEED = "speed"
+NAMES = tuple(name for name in (*SETTINGS, *(each for each in _FIELDS if each not in SETTINGS)) if name != SPEED)
+"""What a buffer of the plan may hold."""
 PER_SCALE = frozenset(name for name, hint in _HINTS.items() if typing.get_origin(hint) is tuple)
 DEFAULTS = tuple(name for name in _FIELDS if name in SETTINGS and name not in PER_SCALE)  # of sampling.json and builds
 
 
-def kind(name: str) -> type[float] | type[int] | type[bool]:
-    """What a caller passes for a setting: a float, an int in place of a table's entries, or a bool."""
+def kind(name: str) -> type[float] | type[int] | type[bool] | type[Speed]:
+    """What a caller passes for a setting: a float, an int in place of a table's entries, a bool, or a word."""
     hint = typing.get_type_hints(Sampling)[name]
     found: type = typing.get_args(hint)[0] if name in PER_SCALE else hint
     return found
@@ -145,6 +174,8 @@ def refusal(name: str, value: object) -> str | None:
     """What is wrong with a default for a bundle, as in "expected 0 to 100, found 101"; None where it is right."""
     if kind(name) is bool:
         return None if isinstance(value, bool) else f"expected true or false, found {value!r}"
+    if kind(name) is Speed:
+        return None if value in tuple(Speed) else f"expected {', '.join(Speed)}, found {value!r}"
     allowed = range_of(name)
     fits = isinstance(value, int | float) and not isinstance(value, bool) and value in allowed
     return None if fits else f"expected {allowed}, found {value!r}"
@@ -168,6 +199,8 @@ def over(own: Sampling, asked: Settings) -> Sampling:
     for name, value in asked.items():
         if value is not None:
             changed[name] = (value,) * len(getattr(own, name)) if name in PER_SCALE else value
+    if SPEED in changed:
+        changed[SPEED] = Speed(changed[SPEED])
     return dataclasses.replace(own, **changed)
 
 
@@ -178,6 +211,8 @@ def in_words(sampling: Sampling) -> str:
         value = getattr(sampling, name)
         if isinstance(value, bool):
             words.append(setting.words[0 if value else 1])
+        elif isinstance(value, Speed):
+            words.append(f"{name} {value}")
         else:
             words.append(f"{name} {' '.join(map(str, value)) if isinstance(value, tuple) else f'{value:g}'}")
     return ", ".join(words)

@@ -31,6 +31,7 @@ from hart_edge.engines.loading import load
 from hart_edge.errors import BundleError, CheckpointError, bordered
 from hart_edge.runtime.loop import Buffers, execute
 from hart_edge.runtime.pipeline import Pipeline
+from hart_edge.runtime.random import Purpose
 from hart_edge.runtime.settings import check_settings, setting_value
 
 
@@ -78,8 +79,9 @@ def _generation(pipeline: Pipeline, records: Records) -> Iterator[RecordResult]:
             return pipeline.bundle.constant(buffer.constant or "")
         if buffer.kind is BufferKind.SETTING:
             return setting_value(sampling, buffer)
-        if name == "residual_noise":
-            return np.ascontiguousarray(noise)
+        if buffer.purpose == Purpose.RESIDUAL:
+            first = buffer.draw or 0
+            return np.ascontiguousarray(noise[:, first : first + int(buffer.shape[1])])
         return np.full(buffer_shape(buffer, batch), 0.5, np.float32)  # the choice is the argmax: no number is drawn
 
     compared = {f"{kind}.{s}" for kind in ("logits", "indices", "f_hat", "next") for s in range(last + 1)}

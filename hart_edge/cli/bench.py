@@ -7,6 +7,7 @@ import importlib
 import json
 from pathlib import Path
 
+from hart_edge.bundle.settings import Speed
 from hart_edge.cli.command import Commands, needs_extra, new_command
 from hart_edge.cli.costs import costs_of
 from hart_edge.cli.progress import StatusLine
@@ -22,6 +23,15 @@ def add(commands: Commands) -> None:
     p.add_argument("bundle", type=Path, nargs="+", metavar="BUNDLE", help="bundle folder; ratios are to the first")
     p.add_argument(
         "--reference", metavar="DIR|PRESET", help="measure the reference in PyTorch as well, in float32 and bfloat16"
+    )
+    p.add_argument(
+        "--speed",
+        nargs="+",
+        type=Speed,
+        choices=tuple(Speed),
+        default=[Speed.EXACT],
+        metavar="WORD",
+        help="measure every bundle at these speeds: exact, balanced, fast (default: exact)",
     )
     p.add_argument("--prompt", default="man astronaut", help="what is drawn (default: man astronaut)")
     p.add_argument(
@@ -43,7 +53,7 @@ def add(commands: Commands) -> None:
 def run(a: argparse.Namespace) -> int:
     from hart_edge.checks.bench.report import Asked, as_markdown, measure
 
-    asked = Asked(tuple(a.bundle), reference(a.reference), a.prompt, a.pictures, a.rounds, a.threads)
+    asked = Asked(tuple(a.bundle), tuple(a.speed), reference(a.reference), a.prompt, a.pictures, a.rounds, a.threads)
     with StatusLine() as bar:
         found = measure(asked, bar.say, costs_of)
     print(json.dumps(found, indent=1) if a.json else "\n".join(as_markdown(found)))

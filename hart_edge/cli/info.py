@@ -11,7 +11,7 @@ from typing import Any
 from hart_edge.bundle.card import read_styles
 from hart_edge.bundle.manifest import Engines, Instruction, Manifest
 from hart_edge.bundle.quality import in_words
-from hart_edge.bundle.settings import SETTINGS, Sampling
+from hart_edge.bundle.settings import SETTINGS, Sampling, Speed
 from hart_edge.bundle.verify import Bundle, open_bundle
 from hart_edge.cli.command import Commands, needs_extra, new_command
 from hart_edge.cli.tables import table
@@ -62,6 +62,7 @@ def as_text(bundle: Bundle) -> list[str]:
         *([("styles", ", ".join(styles) + "; a prompt ends with a comma and one of them")] if styles else []),
         *([("instruction", in_words_of(m.tokenizer.instruction))] if m.tokenizer is not None else []),
         ("sampling", f"{_sampling(m.sampling)}; {len(m.residual.timesteps)} residual steps"),
+        ("speeds", ", ".join(m.plans)),
         ("calibration", "none" if m.calibration is None else
          f"{m.calibration.prompts} prompts, ranges {m.calibration.ranges_sha256[:12]}"),
         ("quality", "not measured" if m.quality is None else in_words(m.quality)),
@@ -102,6 +103,7 @@ def as_json(bundle: Bundle) -> dict[str, Any]:
         else vars(m.tokenizer.instruction),
         "sampling": vars(m.sampling),
         "residual_steps": len(m.residual.timesteps),
+        "speeds": list(m.plans),
         "calibration": None if m.calibration is None else vars(m.calibration),
         "quality": None if m.quality is None else asdict(m.quality),
         "components": [{key: getattr(c, key) for key in keys} for c in m.components],
@@ -142,6 +144,8 @@ def _sampling(sampling: Sampling) -> str:
             shown.append(f"{name} {value[0] if len(set(value)) == 1 else f'({_row(value)})'}")
         elif isinstance(value, bool):
             shown.append(f"{name} {'on' if value else 'off'}")
+        elif isinstance(value, Speed):
+            shown.append(f"{name} {value}")
         else:
             shown.append(f"{name} {value:g}")
     return ", ".join(shown)

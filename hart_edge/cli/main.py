@@ -48,14 +48,20 @@ COMMANDS = (
 PROGRAM, BUILD_DOOR = "hart-edge", "python -m export.build"
 
 
-def parser() -> argparse.ArgumentParser:
+class Program(argparse.ArgumentParser):
+    """The parser of all commands. commands: their names."""
+
+    commands: tuple[str, ...] = ()
+
+
+def parser() -> Program:
     """The parser of all commands."""
-    p = argparse.ArgumentParser(prog=PROGRAM, description="HART image generation at the edge.", allow_abbrev=False)
+    p = Program(prog=PROGRAM, description="HART image generation at the edge.", allow_abbrev=False)
     p.add_argument("--version", action="version", version=f"hart-edge {__version__}")
-    commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = p.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=argparse.ArgumentParser)
     for command in COMMANDS:
         command.add(commands)
-    p.set_defaults(known_commands=tuple(commands.choices))
+    p.commands = tuple(commands.choices)
     return p
 
 
@@ -98,7 +104,7 @@ def _call(p: argparse.ArgumentParser, name: str, arguments: Sequence[str] | None
 
 def refuse_unknown_command(p: argparse.ArgumentParser, given: Sequence[str]) -> None:
     """End the program where the first word is no command, with the one that it may have meant."""
-    names = p.get_default("known_commands") or ()  # none for the parser of one command
+    names = p.commands if isinstance(p, Program) else ()
     if names and given and not given[0].startswith("-") and given[0] not in names:
         near = difflib.get_close_matches(given[0], names, 1)
         meant = f"did you mean {near[0]}?" if near else "see --help for what they do"

@@ -11,6 +11,7 @@ from typing import Any
 
 from hart_edge.bundle.limits import Memory, process_memory
 from hart_edge.bundle.memory import Activations, Constants, Forecast, advice, fits, forecast
+from hart_edge.bundle.settings import Settings, Speed
 from hart_edge.bundle.verify import Bundle, open_bundle
 from hart_edge.cli.command import Commands, new_command
 from hart_edge.cli.costs import costs_of
@@ -19,6 +20,7 @@ from hart_edge.cli.tables import table
 from hart_edge.cli.values import bytes_of
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BundleError, InputError
+from hart_edge.runtime.settings import check_settings
 from hart_edge.units import binary_size as size
 
 HEAD, BUILD = ("component", "weights", "activations", "most at"), "its build"
@@ -51,6 +53,7 @@ def add(commands: Commands) -> None:
         "limit)",
     )
     p.add_argument("--low-memory", action="store_true", help="plan for generate --low-memory")
+    p.add_argument("--speed", choices=[*map(str, Speed)], help="plan for generate --speed (default: the bundle's own)")
     p.add_argument(
         "--workspace",
         type=bytes_of,
@@ -65,12 +68,15 @@ def run(a: argparse.Namespace, here: Callable[[], Memory] = process_memory) -> i
     """here: tells the memory that a process may take on this machine."""
     memory, source = free_memory(a.memory, here)
     bundle = open_bundle(a.bundle)
+    asked = Settings(speed=a.speed)
+    speed = check_settings(bundle.manifest.sampling, asked, speeds=bundle.manifest.plans).speed
     with StatusLine() as bar:
         bar.say("reading what the steps take")
-        constants, activations = read(bundle)
+        constants, activations = read(bundle, speed)
     rules = REGISTRY[bundle.manifest.target.name].memory
+    further = {"workspace": a.workspace, "speed": speed}
     usual, low = (
-        forecast(bundle.manifest, rules, constants, activations, low_memory=low_memory, workspace=a.workspace)
+        forecast(bundle.manifest, rules, constants, activations, low_memory=low_memory, **further)
         for low_memory in (False, True)
     )
     chosen = low if a.low_memory else usual
@@ -81,6 +87,7 @@ def run(a: argparse.Namespace, here: Callable[[], Memory] = process_memory) -> i
             "memory": memory,
             "memory_source": source,
             "low_memory": a.low_memory,
+            "speed": speed,
             "fits": chosen.peak <= memory,
         }
         told = dataclasses.asdict(chosen)
@@ -110,14 +117,14 @@ def free_memory(asked: int | None, here: Callable[[], Memory]) -> tuple[int, str
     return found.available, f"free here, under {found.limit} of {size(found.total)}"
 
 
-def read(bundle: Bundle) -> tuple[dict[str, Constants], Activations]:
+def read(bundle: Bundle, speed: Speed) -> tuple[dict[str, Constants], Activations]:
     """Weights and nodes by component, and bytes of activations by component and scale."""
     if bundle.manifest.target.engines is not None:
         return read_reports(bundle)
     costs = costs_of(bundle)
     constants = {str(each.name): Constants(each.bytes) for each in bundle.manifest.components}
     constants |= {each.graph: Constants(each.weights, each.nodes) for each in costs.graphs}
-    return constants, {(each.graph, each.scale): each.activations for each in costs.steps}
+    return constants, {(each.graph, each.scale): each.activations for each in costs.at(speed)}
 
 
 def read_reports(bundle: Bundle) -> tuple[dict[str, Constants], Activations]:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import cast
 
-from hart_edge.bundle.settings import SETTINGS, Settings, kind
+from hart_edge.bundle.settings import SETTINGS, Settings, Speed, kind
 
 
 def add_setting_arguments(p: argparse.ArgumentParser, whose: str, names: Sequence[str] = tuple(SETTINGS)) -> None:
@@ -15,6 +15,8 @@ def add_setting_arguments(p: argparse.ArgumentParser, whose: str, names: Sequenc
         option, text = "--" + name.replace("_", "-"), f"{SETTINGS[name].meaning} (default: {whose})"
         if kind(name) is bool:
             p.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
+        elif kind(name) is Speed:
+            p.add_argument(option, type=str, choices=[*map(str, Speed)], help=text)
         else:
             p.add_argument(option, type=kind(name), metavar=SETTINGS[name].metavar, help=text)
 

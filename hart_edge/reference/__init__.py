@@ -4,6 +4,7 @@ text_model.py    prompt ids -> context            (a Hugging Face text model)
 transformer.py   context, scales -> hidden states and logits, with a KV cache
 sampling.py      logits -> codes
 quantizer.py     codes -> latent, scale by scale; image latent -> codes
+dial.py          what a speed leaves out
 residual.py      hidden states -> what the codes cannot express
 autoencoder.py   latent <-> image
 hart.py          the loop over all of them

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from hart_edge.bundle.settings import Settings, over
 from hart_edge.reference.autoencoder import Autoencoder
 from hart_edge.reference.config import TokenizerConfig, TransformerConfig
+from hart_edge.reference.dial import dial_of
 from hart_edge.reference.quantizer import Quantizer, to_map
 from hart_edge.reference.residual import ResidualMLP
 from hart_edge.reference.sampling import choose, guide, published_sampling
-from hart_edge.reference.transformer import Transformer, context_rotary, scale_coordinates, visual_rotary
+from hart_edge.reference.transformer import Cache, Transformer, context_rotary, scale_coordinates, visual_rotary
 
 # (scale, shape) -> uniform numbers in (0, 1) for the token choice; shape (B, n, V)
 UniformSource = Callable[[int, tuple[int, ...]], Tensor]
@@ -77,8 +78,8 @@ class HART(nn.Module):
         """Generate scale by scale.
 
         context: (B, T, context_dim) float32; context_mask: (B, T) bool; residual_noise[0..N]: (B * P * P, Z) each
-        (with both_residuals (2 * B * P * P, Z) from 1 on); settings: the others are the published ones. Yields a
-        ScaleResult per scale; the last one's f_hat is what the decoder turns into the image.
+        (with both_residuals, of the speed exact alone, (2 * B * P * P, Z) from 1 on); settings: the others are the
+        published ones. Yields a ScaleResult per scale; the last one's f_hat is what the decoder turns into the image.
         """
         model, count = self.transformer, len(self.patch_nums)
         published = published_sampling(count, self.tokenizer_config.vocab_size)
@@ -89,15 +90,23 @@ class HART(nn.Module):
         tokens = model.embed_context(context)  # (2B, T, C)
         modulation, head_modulation = model.modulation(tokens, mask), model.head_modulation(tokens)
         x, (cos, sin) = tokens + model.level(0), context_rotary(position_ids, self.config.head_dim)
+        dial = dial_of(sampling.speed, count, self.config.num_sampling_steps)
         batch, final = context_mask.shape[0], self.patch_nums[-1]
         f_hat = tokens.new_zeros(batch, self.tokenizer_config.z_channels, final, final)
-        cache = None
+        cache: Cache | None = None
         for scale, side in enumerate(self.patch_nums):
+            if scale == dial.guided:  # from here on the conditional branch alone
+                x, cos, sin, last_position, head_modulation = (
+                    part[:batch] for part in (x, cos, sin, last_position, head_modulation)
+                )
+                modulation = None if modulation is None else modulation[:batch]
+                cache = [(key[:batch], value[:batch]) for key, value in cache or ()]
             hidden, cache = model(x, cos, sin, modulation, cache)
             if scale == 0:
                 hidden = hidden[:, -1:]  # the one code is predicted from the last context position
-            strength = sampling.cfg_scale * sampling.guidance_ratio[scale]
-            logits = guide(model.logits(hidden, head_modulation), strength)
+            strength = sampling.cfg_scale * sampling.guidance_ratio[scale] if scale < dial.guided else 0.0
+            branches = model.logits(hidden, head_modulation)  # (2B, n, V), or (B, n, V)
+            logits = guide(branches[:batch], branches[-batch:], strength)
             indices, codes, latent = choose(
                 logits,
                 uniform(scale, tuple(logits.shape)),
@@ -110,8 +119,10 @@ class HART(nn.Module):
                 candidates=max(*published.top_k, *sampling.top_k),
             )
             if scale == count - 1:
-                condition = model.decoder_norm(hidden + model.word_embed(codes).repeat(2, 1, 1)).flatten(0, 1)
-                residual = self.residual.sample(condition, residual_noise, strength, both=both_residuals)
+                embedded = model.word_embed(codes).repeat(len(hidden) // batch, 1, 1)
+                condition = model.decoder_norm(hidden + embedded).flatten(0, 1)
+                noise = residual_noise[: dial.steps + 1]
+                residual = self.residual.sample(condition, noise, strength, both=both_residuals)
                 kept = residual[: batch * side * side].view_as(latent)
                 f_hat = f_hat + to_map(latent + kept, side)
                 yield ScaleResult(scale, logits, indices, f_hat, None, condition, strength, residual)
@@ -119,7 +130,7 @@ class HART(nn.Module):
             f_hat = f_hat + self.quantizer.expand(latent, scale)
             following = self.quantizer.reduce(f_hat, scale + 1)
             yield ScaleResult(scale, logits, indices, f_hat, to_map(following, self.patch_nums[scale + 1]))
-            x = model.word_embed(following).repeat(2, 1, 1) + model.level(scale + 1)
+            x = model.word_embed(following).repeat(len(last_position) // batch, 1, 1) + model.level(scale + 1)
             cos, sin = self.rotary(scale + 1, last_position)
 
     @torch.no_grad()

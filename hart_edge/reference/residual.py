@@ -18,10 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hart_edge.reference.config import DIFFUSION_STEPS, RESIDUAL_SCALE, TransformerConfig
+from hart_edge.reference.sampling import guide
 from hart_edge.reference.transformer import StepEmbedding
 
 LAYER_NORM_EPS = 1e-6
 MAX_BETA = 0.999
+COLUMNS = 7  # constants of a denoising step, see ResidualMLP.steps
 
 
 @dataclass(frozen=True)
@@ -123,45 +125,73 @@ class ResidualMLP(nn.Module):
             x = block(x, y)
         return self.final(x, y)
 
-    def step_embeddings(self) -> Tensor:
-        """The kept steps, embedded: (N, width), in the order of schedule.timesteps"""
-        return self.time_embed(torch.tensor(self.schedule.timesteps, device=self.input_proj.weight.device))
+    def steps(self, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """What denoising steps are given, in the order of use: embeddings (N, width), constants (N, COLUMNS) float32.
 
-    def sample(
+        count: N, None for the model's own. The constants of a step are the schedule's but for its timestep, in their
+        order as run() takes them, and whether noise is added, 1 or 0.
+        """
+        own = count is None or count == len(self.schedule.timesteps)
+        table = self.schedule if own else make_schedule(count or 1)
+        device = self.input_proj.weight.device
+        noisy = [float(i > 0) for i in range(len(table.timesteps))]  # the last step adds none
+        columns = (
+            table.x0_from_x,
+            table.x0_from_epsilon,
+            table.mean_from_x0,
+            table.mean_from_x,
+            table.log_betas,
+            table.log_variance,
+            noisy,
+        )
+        constants = torch.tensor(columns, device=device).T.flip(0).contiguous()
+        return self.time_embed(torch.tensor(table.timesteps, device=device)).flip(0), constants
+
+    def sample(self, condition: Tensor, noise: list[Tensor], strength: Tensor | float, *, both: bool = False) -> Tensor:
+        """Denoise from noise[0] with guidance, in as many steps as there is further noise. n tokens of all images.
+
+        condition: (2n, C), conditional branch first, or (n, C) of that alone; noise[0]: (n, Z), the start; noise[1..N]:
+        noise of each step in order, (n, Z), or (2n, Z) with both=True; strength: guidance. Returns the residual of the
+        conditional branch (n, Z), or of both branches (2n, Z). Both branches are fed the conditional branch's x, so the
+        other branch never reaches the result; it is computed only to be compared with the golden record.
+        """
+        x = noise[0].repeat(2, 1) if both else noise[0]
+        embeddings, constants = self.steps(len(noise) - 1)
+        return (
+            self.run(x, self.cond_embed(condition), embeddings, constants, noise[1:], strength, both) * RESIDUAL_SCALE
+        )
+
+    def run(
         self,
+        x: Tensor,
         condition: Tensor,
-        noise: list[Tensor],
+        embeddings: Tensor,
+        constants: Tensor,
+        noise: Sequence[Tensor],
         strength: Tensor | float,
-        *,
-        steps: Tensor | None = None,
         both: bool = False,
     ) -> Tensor:
-        """Denoise from noise[0] with guidance. n tokens of all images.
+        """Some denoising steps: x, (n, Z) or (2n, Z) with both, as it is behind the last of them.
 
-        condition: (2n, C), conditional branch first; noise[0]: (n, Z), the start; noise[1..N]: noise of each step in
-        order, (n, Z), or (2n, Z) with both=True; strength: guidance; steps: step_embeddings(), if they were computed
-        before. Returns the residual of the conditional branch
-        (n, Z), or of both branches (2n, Z). Both branches are fed the conditional branch's x, so the other branch never
-        reaches the result; it is computed only to be compared with the golden record.
+        condition: embedded, (2n, width) or (n, width); embeddings, constants: of these steps, by steps(); noise,
+        strength: as in sample().
         """
-        table = self.schedule
-        steps = self.step_embeddings() if steps is None else steps
-        embedded = self.cond_embed(condition)
-        n = noise[0].shape[0]
-        x = noise[0].repeat(2, 1) if both else noise[0]
-        for order, i in enumerate(reversed(range(len(table.timesteps))), start=1):
-            nothing = x[:1, :1] - x[:1, :1]  # 0, and of this step: else engines compute all modulations first
-            out = self.denoise(x[:n].repeat(2, 1), steps[i] + embedded + nothing)
-            epsilon, variance = out.chunk(2, -1)  # (2n, Z) each
-            epsilon = (1 + strength) * epsilon[:n] - strength * epsilon[n:]
+        n = x.shape[0] // 2 if both else x.shape[0]
+        for step, row, draw in zip(embeddings.unbind(0), constants.unbind(0), noise, strict=True):
+            x0_from_x, x0_from_epsilon, mean_from_x0, mean_from_x, log_beta, log_variance, noisy = row.unbind(0)
+            own = x[:n]
+            nothing = own[:1, :1] - own[:1, :1]  # 0, and of this step: else engines compute all modulations first
+            branches = torch.cat([own, own])[: condition.shape[0]]
+            out = self.denoise(branches, step + condition + nothing)
+            epsilon, variance = out.chunk(2, -1)  # (2n, Z) or (n, Z) each
+            epsilon = guide(epsilon[:n], epsilon[condition.shape[0] - n :], strength)
             if both:
                 epsilon = epsilon.repeat(2, 1)
             else:
                 variance = variance[:n]
-            x0 = (table.x0_from_x[i] * x - table.x0_from_epsilon[i] * epsilon).clamp(-1, 1)
-            x = table.mean_from_x0[i] * x0 + table.mean_from_x[i] * x
-            if i > 0:
-                fraction = (variance + 1) / 2
-                log_variance = fraction * table.log_betas[i] + (1 - fraction) * table.log_variance[i]
-                x = x + (0.5 * log_variance).exp() * noise[order]
-        return x * RESIDUAL_SCALE
+            x0 = (x0_from_x * x - x0_from_epsilon * epsilon).clamp(-1, 1)
+            x = mean_from_x0 * x0 + mean_from_x * x
+            fraction = (variance + 1) / 2
+            log_variance = fraction * log_beta + (1 - fraction) * log_variance
+            x = x + noisy * (0.5 * log_variance).exp() * draw
+        return x

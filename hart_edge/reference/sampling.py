@@ -40,9 +40,8 @@ def published_sampling(scales: int, vocab_size: int) -> Sampling:
     })  # fmt: skip
 
 
-def guide(doubled: Tensor, strength: Tensor | float) -> Tensor:
-    """Classifier-free guidance. doubled: (2B, ...), conditional branch first -> (B, ...)"""
-    conditional, unconditional = doubled.unflatten(0, (2, -1)).unbind(0)
+def guide(conditional: Tensor, unconditional: Tensor, strength: Tensor | float) -> Tensor:
+    """Classifier-free guidance of two branches, (B, ...) each"""
     return (1 + strength) * conditional - strength * unconditional
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from hart_edge import __version__
 from hart_edge.bundle.card import read_styles
 from hart_edge.bundle.manifest import Manifest
-from hart_edge.bundle.settings import SETTINGS, Settings, kind, range_of
+from hart_edge.bundle.settings import SETTINGS, Settings, Speed, kind, range_of
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.errors import InputError
 from hart_edge.runtime.picture_metadata import PictureMetadata, used_settings
@@ -65,7 +65,7 @@ class Served:
         encoding: Encoding | None = None,
     ) -> Order:
         """What is to be drawn. seed: None for one drawn by lot. Raises InputError."""
-        sampling = check_settings(self.manifest.sampling, settings)
+        sampling = check_settings(self.manifest.sampling, settings, speeds=self.manifest.plans)
         chosen = secrets.randbelow(RANDOM_SEEDS) if seed is None else check_seed(seed)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -95,6 +95,8 @@ class Served:
             schema: dict[str, Any] = {"description": setting.meaning, "default": used[name]}
             if kind(name) is bool:
                 schema["type"] = "boolean"
+            elif kind(name) is Speed:
+                schema |= {"type": "string", "enum": [str(speed) for speed in self.manifest.plans]}
             elif kind(name) is int:
                 schema |= {"type": "integer", "minimum": 1, "maximum": max(getattr(self.manifest.sampling, name))}
             else:

@@ -85,9 +85,15 @@ def engine_edit(*edits: Edit) -> Edit:
 PATH = "expected a path inside the bundle"
 NEEDS = ("target", "engines")
 BUFFERS = ("plan", "buffers")
+
+
+def _exact_again(manifest: Any) -> None:
+    manifest["speeds"] = {"exact": manifest["plan"]}
+
+
 STRUCTURE = (
     Corruption("key_missing", drop("sampling", "top_p"), "sampling.top_p: expected this key, found none"),
-    Corruption("key_unknown", put("sampling", "top_q", value=1), 'temperature, found "top_q"'),
+    Corruption("key_unknown", put("sampling", "top_q", value=1), 'speed, found "top_q"'),
     Corruption("key_unknown_at_top", put("comment", value=""), 'tools, found "comment"'),
     Corruption("key_of_another_kind", put(*BUFFERS, "nothing", "scale", value=0), 'last, found "scale"'),
     Corruption("version_2", put("format_version", value=2), "format_version: expected 3, found 2; rebuild the bundle"),
@@ -188,6 +194,10 @@ STRUCTURE = (
     Corruption("setting_is_null", put(*BUFFERS, "top_k.0", "setting", value=None), "temperature, found null"),
     Corruption("constant_is_null", put(*BUFFERS, "up.0", "constant", value=None), "characters, found null"),
     Corruption("buffer_kind_is_list", put(*BUFFERS, "nothing", "kind", value=[]), "found a list of 0"),
+    Corruption("draw_beyond", put(*BUFFERS, "uniform.0", "draw", value=1001), "an integer from 0 to 1000, found 1001"),
+    Corruption("speed_unknown", put("sampling", "speed", value="slow"), "one of exact, balanced, fast"),
+    Corruption("exact_as_a_further_speed", manifest_edit(_exact_again), "one of balanced, fast"),
+    Corruption("no_further_speed", put("speeds", value={}), "no keys but format_version"),
     Corruption("purpose_unknown", put(*BUFFERS, "uniform.0", "purpose", value=2), "from 0 to 1, found 2"),
     Corruption("noise_without_scale", put(*BUFFERS, "uniform.0", "scale", value=None), "a scale for noise, found null"),
     Corruption("noise_of_int64", put(*BUFFERS, "uniform.0", "dtype", value="int64"), "the size at B = 1"),
@@ -237,6 +247,36 @@ def _no_finite(manifest: Any) -> None:
 
 def _unused_buffer(manifest: Any) -> None:
     manifest["plan"]["buffers"]["spare"] = dict(manifest["plan"]["buffers"]["nothing"])
+
+
+def _add_speed(manifest: Any) -> Any:
+    """A further speed, whose plan is that of the exact one; returns it."""
+    manifest["speeds"] = {"fast": json.loads(json.dumps(manifest["plan"]))}
+    return manifest["speeds"]["fast"]
+
+
+def _other_first_steps(manifest: Any) -> None:
+    plan = _add_speed(manifest)
+    plan["buffers"]["words"] = plan["buffers"].pop("context")
+    for step in plan["steps"]:
+        for wires in (step["inputs"], step["outputs"]):
+            wires |= {tensor: "words" for tensor, name in wires.items() if name == "context"}
+
+
+def _other_form(manifest: Any) -> None:
+    """A context that the text model writes into rows of a cache."""
+    plan = _add_speed(manifest)
+    text, transformer = manifest["components"][:2]
+    for spec in (text["outputs"][0], transformer["inputs"][0]):
+        spec["shape"][0] = "A"
+    context = plan["buffers"]["context"]
+    context |= {"kind": "rows", "shape": [1, *context["shape"][1:]], "cache": "contexts", "start": 0}
+    own = {"kind": "cache", "shape": context["shape"], "dtype": context["dtype"]}
+    plan["buffers"]["contexts"] = own | {key: context[key] for key in ("bytes_per_image", "first", "last")}
+
+
+def _fault_in_a_speed(manifest: Any) -> None:
+    _add_speed(manifest)["buffers"]["logits.0"]["last"] = 7
 
 
 def _wrong_noise(manifest: Any) -> None:
@@ -368,6 +408,11 @@ CONSISTENCY = (
     Corruption("no_tokenizer", put("tokenizer", value=None), "a tokenizer, because the plan takes input_ids"),
     Corruption("decodes_another_scale", manifest_edit(_decode_another), "the decoder with f_hat.1 as f_hat"),
     Corruption("f_hat_differs", manifest_edit(_f_hat_differs), "plan.buffers.f_hat.0: expected float32 ['B', 4, 2"),
+    Corruption("draw_of_tokens", put(*BUFFERS, "uniform.0", "draw", value=0), "none, since tokens have one draw"),
+    Corruption("speed_that_is_not_there", put("sampling", "speed", value="fast"), "exact, or a speed of speeds, found"),
+    Corruption("speed_of_another_prompt", manifest_edit(_other_first_steps), "the first 2 steps of plan, which"),
+    Corruption("speed_of_another_form", manifest_edit(_other_form), 'speeds.fast.buffers: expected "context" as in'),
+    Corruption("speed_with_a_fault", manifest_edit(_fault_in_a_speed), 'speeds.fast.buffers["logits.0"].last: '),
     Corruption("no_input", put(*BUFFERS, "input_ids", "kind", value="zero"), "input_ids, or context and context"),
 )  # fmt: skip
 

@@ -31,6 +31,7 @@ from hart_edge.bundle.manifest import (
     to_json,
 )
 from hart_edge.bundle.plan import bytes_per_image
+from hart_edge.bundle.settings import Speed
 from hart_edge.errors import BundleError
 from tests.bundle.corrupt_manifests import BYTES, CONSISTENCY, STRUCTURE, Corruption
 from tests.bundle.make_bundle import give_engines, make_bundle
@@ -152,6 +153,17 @@ def test_a_bundle_may_take_a_context_array(data: bytes) -> None:
     assert parse(json.dumps(value).encode()).tokenizer is None
 
 
+def test_a_bundle_may_have_further_speeds(data: bytes) -> None:
+    value = json.loads(data)
+    value["speeds"] = {"fast": value["plan"]}
+    value["sampling"]["speed"] = "fast"
+    manifest = parse(json.dumps(value).encode())
+    assert manifest.plans == {Speed.EXACT: manifest.plan, Speed.FAST: manifest.plan}
+    assert manifest.sampling.speed is Speed.FAST
+    assert json.loads(to_json(manifest)) == value
+    assert Draft202012Validator(SCHEMA).is_valid(value)
+
+
 def test_quality_may_be_unknown_and_a_decoder_exact(either: bytes) -> None:
     value = json.loads(either)
     value["quality"]["decoder_psnr"] = None
@@ -208,7 +220,7 @@ def objects(value: Any, where: str = "") -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-MAY_BE_ABSENT = {"/tokenizer": ("embeddings", "instruction")}
+MAY_BE_ABSENT = {"/tokenizer": ("embeddings", "instruction"), "/sampling": ("speed",)}
 TABLES = ("/files", "/constants", "/plan/buffers", "/tools")  # their keys are names, not keys of the format
 
 
@@ -250,9 +262,11 @@ def test_reader_and_schema_agree_on_every_key(either: bytes) -> None:
 def test_keys_of_later_builds_may_be_absent(either: bytes) -> None:
     whole = json.loads(either)
     assert parse(either).tokenizer == Tokenizer("tokenizer.json", 0, PaddingSide.RIGHT, 32, Instruction(3, "a" * 64))
-    del whole["tokenizer"]["instruction"], whole["tokenizer"]["embeddings"]
+    del whole["tokenizer"]["instruction"], whole["tokenizer"]["embeddings"], whole["sampling"]["speed"]
     before = parse(json.dumps(whole).encode())
     assert before.tokenizer == Tokenizer("tokenizer.json", 0, PaddingSide.RIGHT)
+    assert before.sampling.speed is Speed.EXACT and before.plans == {Speed.EXACT: before.plan}
+    whole["sampling"]["speed"] = "exact"
     assert json.loads(to_json(before)) == whole
     assert Draft202012Validator(SCHEMA).is_valid(whole)
 

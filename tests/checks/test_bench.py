@@ -15,12 +15,13 @@ import onnx
 import onnx.reference
 import pytest
 
+from hart_edge.bundle.settings import Speed
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
 from hart_edge.checks.bench.measure import Measured
 from hart_edge.checks.bench.onnx_bytes import product_model
-from hart_edge.checks.bench.report import _apart, _bundle_row
+from hart_edge.checks.bench.report import Subject, _apart, _bundle_row
 from hart_edge.checks.macs import count_macs
 from hart_edge.cli.costs import costs_of
 from hart_edge.cli.main import main
@@ -138,14 +139,14 @@ def test_a_graph_faster_than_the_matrix_products_raises_the_peak(words: Path) ->
     bundle = open_bundle(words)
     steps = tuple(0.001 for _ in bundle.manifest.plan.steps)
     slow = Measured(0.1, 0.1, (0.1,), (steps,), 2**25, {"float32": 1.0, "INT8": 1.0})
-    costs = count_costs(bundle.manifest, words)
-    row = _bundle_row(bundle, [slow], costs)
+    subject = Subject(bundle, Speed.EXACT, count_costs(bundle.manifest, words).steps)
+    row = _bundle_row(subject, [slow])
     shares = [graph["share_of_peak"] for graph in row["graphs"]]
     assert max(shares) == 1 and row["peak_macs_per_second"]["float32"] == max(
         graph["macs_per_second"] for graph in row["graphs"]
     )
     fast = replace(slow, products={"float32": 1e15, "INT8": 1e15})
-    assert max(graph["share_of_peak"] for graph in _bundle_row(bundle, [slow, fast], costs)["graphs"]) < 1e-3
+    assert max(graph["share_of_peak"] for graph in _bundle_row(subject, [slow, fast])["graphs"]) < 1e-3
 
 
 def test_the_peak_models_are_valid_for_onnx() -> None:

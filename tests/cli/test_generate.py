@@ -69,6 +69,7 @@ def test_several_prompts_as_json_with_previews(run: Run, int8_bundle: Path, tmp_
         "top_k": 9,
         "top_p": sampling.top_p,
         "smooth": sampling.smooth,
+        "speed": "exact",
         "bundle": str(int8_bundle),
         "bundle_sha256": hashlib.sha256((int8_bundle / "manifest.json").read_bytes()).hexdigest(),
         "version": hart_edge.__version__,

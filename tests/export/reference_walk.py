@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from hart_edge.bundle.plan import Buffer, BufferKind
-from hart_edge.bundle.settings import Settings, over
+from hart_edge.bundle.settings import Settings, Speed, over
 from hart_edge.export.graphs import build_graphs
-from hart_edge.export.plan_builder import build_plan
+from hart_edge.export.plan_builder import build_plans
 from hart_edge.export.run_plan import Observe, ReferenceRunner, run_plan
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.hart import HART, ScaleResult
@@ -36,7 +36,9 @@ def tiny_inputs(model: HART, lengths: tuple[int, ...]) -> dict[str, Tensor]:
 def walk_plan(model: HART, inputs: dict[str, Tensor], seeds: list[int], settings: Settings, observe: Observe) -> Tensor:
     """The image (B, 3, H, W) of the plan's graphs, run by the runtime's own loop."""
     graphs = build_graphs(model, None)
-    plan, constants = build_plan(model, graphs)
+    speed = Speed(settings.get("speed") or Speed.EXACT)
+    plans, constants = build_plans(model, graphs, (speed,))
+    plan = plans[speed]
     sampling = over(published_sampling(len(model.patch_nums), model.tokenizer_config.vocab_size), settings)
     given = {name: tensor.numpy() for name, tensor in inputs.items()}
     fills = [fill_with(given, seed, sampling, constants.__getitem__) for seed in seeds]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from hart_edge.bundle.manifest import ComponentName, Manifest, Precision, Target, TargetSpec, to_json
+from hart_edge.bundle.settings import Speed
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.graph_files import read_graph, save_graph
 from hart_edge.calib.rewrite.apply import apply_scheme
@@ -28,7 +29,7 @@ from hart_edge.errors import BuildError
 from hart_edge.export.chain import build
 from hart_edge.export.onnx_export import export_graph
 from hart_edge.export.options import BuildOptions, StepDone
-from hart_edge.export.plan_builder import build_plan
+from hart_edge.export.plan_builder import build_plans
 from hart_edge.export.stages.read import random_source
 from hart_edge.export.tensorrt_lint.lint import require_clean
 from hart_edge.export.tools import Tools
@@ -305,7 +306,7 @@ def test_the_shipped_model_in_int8(tools: Tools, tmp_path: Path) -> None:
 def test_the_published_transformer(tmp_path: Path) -> None:
     """The 0.7B shape with random weights in FP16: one engine, with a profile per scale over the same weights."""
     source = random_source("hart-0.7b-256")
-    graph, (plan, _) = source.graphs["transformer"], build_plan(source.model, source.graphs)
+    graph, plan = source.graphs["transformer"], build_plans(source.model, source.graphs)[0][Speed.EXACT]
     parameters = sum(parameter.numel() for parameter in source.model.transformer.blocks.parameters())
     export_graph(graph, tmp_path / "traced.onnx")
     path = tmp_path / "transformer.onnx"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hart_edge.bundle.manifest import ComponentName
-from hart_edge.bundle.settings import Settings
+from hart_edge.bundle.settings import Settings, Speed
 from hart_edge.export.graphs import build_graphs
 from hart_edge.runtime.loop import Array
 from tests.export.reference_walk import largest, run_reference, tiny_inputs, tiny_model, walk_plan
@@ -70,6 +70,26 @@ def test_walk_is_the_reference_loop(tmp_path: Path, flavour: str) -> None:
     assert largest(seen["residual"][0]["residual"].flatten(0, 1), results[-1].residual) <= 1e-4
     assert largest(image, expected) <= 1e-4
     assert expected.std() > 0.05  # a flat picture would hide differences
+
+
+@pytest.mark.parametrize("speed", [Speed.BALANCED, Speed.FAST])
+@pytest.mark.parametrize("llm", [PLAIN, ADAPTIVE])
+def test_walk_at_a_speed_is_the_reference_loop(tmp_path: Path, llm: dict, speed: Speed) -> None:
+    """Two images, five scales, four denoising steps: half of them, and no unconditional branch in the last scales."""
+    model = tiny_model(tmp_path, 3, llm=llm | {"patch_nums": [1, 2, 3, 4, 5], "num_sampling_steps": 4})
+    inputs, seeds = tiny_inputs(model, (4, 2)), [11, 12]
+    chosen: list[Tensor] = []
+
+    def observe(graph: str, _: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        if graph == "tokens":
+            chosen.append(torch.from_numpy(outputs["indices"].copy()))
+
+    image = walk_plan(model, inputs, seeds, Settings(speed=speed, **SAMPLED), observe)
+    results, expected = run_reference(model, inputs, seeds, Settings(speed=speed, **SAMPLED))
+    assert all(torch.equal(found, result.indices) for found, result in zip(chosen, results, strict=True))
+    assert largest(image, expected) <= 5e-3  # a channel of the residual that is about to be clipped goes either way
+    exact = walk_plan(model, inputs, seeds, SAMPLED, lambda *_: None)
+    assert largest(image, exact) > 0.01
 
 
 def test_two_images_at_once_equal_two_single_ones(tmp_path: Path) -> None:

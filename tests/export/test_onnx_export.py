@@ -42,10 +42,15 @@ SIZES = {
         {"B": 3, "U": 3, "n": 7, "N": 5, "M": 1},
         {"B": 1, "U": 1, "n": 20, "N": 1, "M": 6},
     ],
-    "tokens": [{"B": 1, "n": 1, "t": 1}, {"B": 1, "n": 1, "t": 12}, {"B": 3, "n": 4, "t": 4}],
+    "tokens": [
+        {"B": 1, "n": 1, "t": 1},
+        {"B": 1, "n": 1, "t": 12},
+        {"B": 3, "n": 4, "t": 4},
+        {"B": 3, "n": 4, "t": 4, "U": 0},
+    ],
     "latent": [{"B": 1, "p": 1, "q": 2}, {"B": 3, "p": 2, "q": 3}, {"B": 1, "p": 3, "q": 4}],
-    "embed": [{"B": 1, "n": 1}, {"B": 3, "n": 16}],
-    "residual": [{"B": 1}, {"B": 3}],
+    "embed": [{"B": 1, "n": 1}, {"B": 3, "n": 16}, {"B": 3, "n": 4, "U": 0}],
+    "residual": [{"B": 1}, {"B": 3}, {"B": 1, "U": 0}],
     "decoder": [{"B": 1}, {"B": 3}],
     "encoder": [{"B": 1}, {"B": 3}],
 }
@@ -67,7 +72,9 @@ def text_graph() -> GraphModule:
 
 def make_inputs(graph: GraphModule, sizes: Mapping[str, int], generator: torch.Generator) -> list[Tensor]:
     """Random inputs that are valid for a graph."""
-    known = sizes | {"2B": 2 * sizes["B"], "R": sizes["B"] + sizes.get("U", 0)}
+    null = sizes["B"] if graph.name in ("tokens", "embed", "residual") else 0  # they have both branches as a rule
+    known = {"U": null} | sizes
+    known |= {"2B": 2 * sizes["B"], "R": sizes["B"] + known["U"]}
     known["n"] = sizes.get("n", sizes.get("p", 0) ** 2)
 
     def make(tensor: TensorSpec) -> Tensor:

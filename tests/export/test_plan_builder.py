@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hart_edge.bundle.manifest import CONSTANT_ALIGNMENT, BufferKind, Precision, bytes_per_image, lifetimes
+from hart_edge.bundle.manifest import CONSTANT_ALIGNMENT, BufferKind, Precision, bytes_per_image, lifetimes, parse
+from hart_edge.bundle.settings import Speed
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.bundle.writer import BundleWriter
+from hart_edge.errors import BundleError
 from hart_edge.export.graphs import build_graphs
-from hart_edge.export.plan_builder import build_plan
+from hart_edge.export.plan_builder import build_plans
 from hart_edge.reference.checkpoint import load_checkpoint
 from tests.conftest import GOLDEN, BuildOnce
 from tests.export.reference_walk import tiny_model
@@ -25,7 +28,8 @@ SIDES = [1, 2, 3, 5]
 def tiny(tmp_path_factory):
     """A model of four scales with its plan and constants: T = 6, 2 blocks of 2 heads, 16 channels each."""
     model = tiny_model(tmp_path_factory.mktemp("tiny"), 8, llm={"patch_nums": SIDES})
-    return model, *build_plan(model, build_graphs(model, None))
+    plans, constants = build_plans(model, build_graphs(model, None))
+    return model, plans[Speed.EXACT], constants
 
 
 def test_steps(tiny) -> None:
@@ -112,9 +116,10 @@ def test_settings_and_noise(tiny) -> None:
     assert set(settings) == expected
     assert {buffer.shape for buffer in settings.values()} == {(1,)}
     noise = {name: buffer for name, buffer in plan.buffers.items() if buffer.kind is BufferKind.NOISE}
-    assert {name: (b.purpose, b.scale, b.shape) for name, b in noise.items()} == {
-        **{f"uniform.{s}": (0, s, ("B", side * side, 40)) for s, side in enumerate(SIDES)},
-        "residual_noise": (1, 3, ("B", model.config.num_sampling_steps + 1, 25, 8)),
+    assert {name: (b.purpose, b.scale, b.draw, b.shape) for name, b in noise.items()} == {
+        **{f"uniform.{s}": (0, s, None, ("B", side * side, 40)) for s, side in enumerate(SIDES)},
+        "residual_noise.start": (1, 3, 0, ("B", 1, 25, 8)),
+        "residual_noise.0": (1, 3, 1, ("B", model.config.num_sampling_steps, 25, 8)),
     }
 
 
@@ -125,6 +130,7 @@ def test_constants(tiny) -> None:
         *(f"positions.{s}" for s in range(4)),
         *(f"{name}.{s}" for name in ("upsample", "phi") for s in range(3)),
         *(f"{name}.{s}" for name in ("downsample", "level", "coordinates") for s in range(1, 4)),
+        *(f"step_{part}.0_of_3" for part in ("embeddings", "constants")),
     }
     assert set(constants) == {b.constant for b in plan.buffers.values() if b.kind is BufferKind.CONSTANT}
     assert constants["positions.0"].tolist() == [5]  # the last context position predicts the first code
@@ -145,6 +151,57 @@ def test_constants(tiny) -> None:
             coordinates = [[row, column] for row in ticks for column in ticks]
             assert np.allclose(constants[f"coordinates.{scale}"], coordinates, atol=1e-6)
     assert [constants[f"phi.{s}"].tolist() for s in range(3)] == [[0], [1], [2]]  # ticks 1/12, 13/36, 23/36, 11/12
+
+
+@pytest.fixture(scope="module")
+def dialled(tmp_path_factory):
+    """The plans of all speeds of a model of five scales and four denoising steps, and its constants."""
+    llm = {"patch_nums": [1, 2, 3, 4, 5], "num_sampling_steps": 4}
+    model = tiny_model(tmp_path_factory.mktemp("dialled"), 8, llm=llm)
+    return model, *build_plans(model, build_graphs(model, None), tuple(Speed))
+
+
+@pytest.mark.parametrize(("speed", "guided"), [(Speed.EXACT, 5), (Speed.BALANCED, 3), (Speed.FAST, 2)])
+def test_a_speed_leaves_the_unconditional_branch_of_its_last_scales_out(dialled, speed: Speed, guided: int) -> None:
+    _, plans, _ = dialled
+    plan = plans[speed]
+    for step in plan.steps:
+        if step.scale is None:
+            continue
+        null = {name for name in step.outputs if name.startswith("null_")}
+        without = step.scale >= guided
+        if step.graph == "transformer" and step.scale > 0:
+            assert bool(null) != without
+            assert plan.buffers[step.inputs["x"]].shape[0] == ("B" if without else "2B")
+            assert plan.buffers[step.inputs["past_null_key.0"]].shape[1] == (0 if without else "B")
+        if step.graph in ("tokens", "residual"):
+            assert plan.buffers[step.inputs["null_hidden"]].shape[0] == (0 if without else "B")
+            assert plan.buffers[step.inputs["cfg_scale"]].kind is (BufferKind.ZERO if without else BufferKind.SETTING)
+    appended = 1 + sum(side * side for side in range(2, min(guided, 4) + 1))  # the last scale appends none
+    assert plan.buffers["null_key.0"].shape[0] == appended
+
+
+@pytest.mark.parametrize(("speed", "firsts"), [(Speed.EXACT, [0, 2]), (Speed.BALANCED, [0]), (Speed.FAST, [0])])
+def test_the_residual_runs_as_often_as_its_steps_ask(dialled, speed: Speed, firsts: list[int]) -> None:
+    model, plans, constants = dialled
+    plan = plans[speed]
+    runs = [step for step in plan.steps if step.graph == "residual"]
+    count = 2 * len(firsts)
+    assert [step.inputs["noise"] for step in runs] == [f"residual_noise.{first}" for first in firsts]
+    assert [plan.buffers[step.inputs["noise"]].draw for step in runs] == [first + 1 for first in firsts]
+    assert [step.ends_scale for step in runs] == [first == firsts[-1] for first in firsts]
+    assert plan.buffers[runs[0].inputs["past_x"]].draw == 0
+    table = model.residual.steps(count)[1].numpy()
+    found = [constants[plan.buffers[step.inputs["step_constants"]].constant or ""] for step in runs]
+    assert np.array_equal(np.concatenate(found), table)
+    assert table[:, -1].tolist() == [1.0] * (count - 1) + [0.0]
+
+
+def test_an_odd_number_of_denoising_steps_is_not_halved(tiny) -> None:
+    model, *_ = tiny
+    plans, _ = build_plans(model, build_graphs(model, None), (Speed.FAST,))
+    assert [step.graph for step in plans[Speed.FAST].steps].count("residual") == 1
+    assert plans[Speed.FAST].buffers["residual_noise.0"].shape[1] == 3
 
 
 def test_constants_file(tmp_path: Path) -> None:
@@ -169,11 +226,25 @@ def test_a_built_bundle_holds_this_plan_and_these_constants(build_once: BuildOnc
     """The runtime reads the plan and constants that were planned; its reader has checked every step."""
     checkpoint = GOLDEN / "adaln"
     model = load_checkpoint(checkpoint).model
-    plan, constants = build_plan(model, build_graphs(model, None))
+    plans, constants = build_plans(model, build_graphs(model, None), tuple(Speed))
     bundle = open_bundle(build_once(checkpoint, Precision.FP32))
-    assert bundle.manifest.plan == plan
+    assert bundle.manifest.plans == plans
     assert set(bundle.manifest.constants) == set(constants)
     for name, expected in constants.items():
         found = bundle.constant(name)
         assert found.dtype == expected.dtype and np.array_equal(found, expected), name
         assert bundle.manifest.constants[name].offset % CONSTANT_ALIGNMENT == 0
+
+
+@pytest.mark.parametrize(("draw", "draws"), [(6, 4), (9, 4), (1, 9)])
+def test_noise_beyond_the_last_draw_is_refused(build_once: BuildOnce, draw: int, draws: int) -> None:
+    """Of nine draws, the start and those of eight steps."""
+    value = json.loads((build_once(GOLDEN / "adaln", Precision.FP32) / "manifest.json").read_bytes())
+    noise = value["plan"]["buffers"]["residual_noise.0"]
+    assert (noise["draw"], noise["shape"][1]) == (1, 4)
+    noise |= {"draw": draw, "bytes_per_image": noise["bytes_per_image"] // 4 * draws}
+    noise["shape"][1] = draws
+    spec = next(each for each in value["components"] if each["name"] == "residual")["inputs"][-1]
+    spec["shape"][1] = draws
+    with pytest.raises(BundleError, match=r"residual"):
+        parse(json.dumps(value).encode())

@@ -165,7 +165,7 @@ def test_sampling_settings_come_from_the_file(tiny: Tiny) -> None:
         ('{"top_p": true}', "top_p: expected 0.000001 to 1, found True"),
         ('{"cfg_scale": NaN}', "cfg_scale: expected 0 to 100, found nan"),
         ('{"smooth": 1}', "smooth: expected true or false, found 1"),
-        ('{"temperature": 1}', "expected only cfg_scale, top_p, smooth, found temperature"),
+        ('{"temperature": 1}', "expected only cfg_scale, top_p, smooth, speed, found temperature"),
     ],
 )
 def test_impossible_settings_are_refused(tiny: Tiny, content: str, message: str) -> None:

@@ -84,9 +84,9 @@ def test_tables_of_the_published_model() -> None:
 
 
 def test_guidance() -> None:
-    doubled = torch.tensor([[1.0, 2.0], [3.0, 4.0], [0.5, 1.0], [5.0, 4.0]])  # two conditional, two unconditional
-    assert guide(doubled, 2.0).tolist() == [[2.0, 4.0], [-1.0, 4.0]]
-    assert torch.equal(guide(doubled, 0.0), doubled[:2])
+    conditional, unconditional = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[0.5, 1.0], [5.0, 4.0]])
+    assert guide(conditional, unconditional, 2.0).tolist() == [[2.0, 4.0], [-1.0, 4.0]]
+    assert torch.equal(guide(conditional, unconditional, 0.0), conditional)
 
 
 def test_gumbel_max_draws_the_softmax() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hart_edge.bundle import kept
-from hart_edge.bundle.settings import Settings
+from hart_edge.bundle.settings import Settings, Speed
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.engines.loading import load
 from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner
@@ -97,7 +97,7 @@ def test_first_scales_of_few_prompts_are_kept_where_they_are_large(
     monkeypatch.setattr(kept, "MOST_BYTES", 1)
     pipeline, runner = counting(folder)
     scales = len(pipeline.manifest.patch_nums)
-    assert kept.most_first_scales(pipeline.manifest.plan) == 1
+    assert kept.most_first_scales([pipeline.manifest.plan]) == 1
     for prompt in ("w1", "w2", "w1"):
         pixels(pipeline, prompt, 0)
     found = runner.since()
@@ -128,20 +128,29 @@ def test_a_context_is_a_prompt_too(plain_bundle: Path) -> None:
     assert runner.since()["context"] == 1
 
 
+def test_what_is_kept_serves_every_speed(int8_bundle: Path) -> None:
+    """A prompt that was drawn at one speed is known at the others, and the pictures are those of a new pipeline."""
+    pipeline = load(int8_bundle)
+    for speed in (*Speed, *reversed(Speed)):
+        again = pipeline.generate("a red heart", seed=3, speed=speed)
+        assert again.tobytes() == load(int8_bundle).generate("a red heart", seed=3, speed=speed).tobytes(), speed
+
+
 def test_what_is_kept_is_what_the_prompt_decides(int8_bundle: Path) -> None:
     """Keys, values and hidden states of the first scale: nothing that a later step would not read."""
-    plan = open_bundle(int8_bundle).manifest.plan
+    plans = list(open_bundle(int8_bundle).manifest.plans.values())
+    plan = plans[0]
     steps = kept.steps_of_prompt(plan)
     assert [(step.graph, step.scale) for step in plan.steps[:steps]] == [
         ("text_model", None),
         ("context", None),
         ("transformer", 0),
     ]
-    names = kept.kept_names(plan, steps)
-    read = {name for step in plan.steps[steps:] for name in step.inputs.values()}
+    names = kept.kept_names(plans, steps)
+    read = {name for each in plans for step in each.steps[steps:] for name in step.inputs.values()}
     assert {"hidden.0", "key.0.0", "value.0.0", "last_position"} <= set(names)
     assert {name for name in names if plan.buffers[name].cache is None} <= read
-    one, all_of_them = (kept.memory_of_prompts(plan, first_scales=each) for each in (False, True))
+    one, all_of_them = (kept.memory_of_prompts(plans, first_scales=each) for each in (False, True))
     assert 0 < one < all_of_them <= one + kept.MOST_BYTES
 
 

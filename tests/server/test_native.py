@@ -39,7 +39,7 @@ def test_every_scale_is_an_event(server: Server, words: Path) -> None:
     (kind, job), first, second, (ending, done) = answer.events()
     assert (kind, ending) == ("job", "done") and [first[0], second[0]] == ["scale", "scale"]
     assert job["seed"] == 2**64 - 1 and job["bundle"] == "tiny-2" and job["prompt"] == PROMPT
-    assert job["settings"] == {"cfg_scale": 4.5, "top_k": 3, "top_p": 1.0, "smooth": False}
+    assert job["settings"] == {"cfg_scale": 4.5, "top_k": 3, "top_p": 1.0, "smooth": False, "speed": "exact"}
     facts = [{key: each[key] for key in ("scale", "scales", "side", "tokens")} for _, each in (first, second)]
     assert facts == [
         {"scale": 0, "scales": 2, "side": 1, "tokens": 1},
@@ -56,7 +56,7 @@ def test_the_picture_says_how_it_was_drawn(server: Server, words: Path, tmp_path
     (tmp_path / "done.png").write_bytes(base64.b64decode(done["image"]))
     found = read_metadata(tmp_path / "done.png")
     assert (found.prompt, found.seed, found.bundle) == (PROMPT, 3, "tiny-2")
-    assert found.settings == {"cfg_scale": 4.5, "top_k": [6, 3], "top_p": 1.0, "smooth": False}
+    assert found.settings == {"cfg_scale": 4.5, "top_k": [6, 3], "top_p": 1.0, "smooth": False, "speed": "exact"}
     assert found.bundle_sha256 == hart_edge.load(words).bundle.sha256
 
 
@@ -128,6 +128,7 @@ def test_capabilities(server: Server, words: Path) -> None:
         "minimum": 0,
         "maximum": 100,
     }
+    assert bundle["settings"]["speed"]["enum"] == ["exact"]  # this bundle has no other
     assert bundle["settings"]["top_k"]["maximum"] == 6 and bundle["settings"]["top_p"]["exclusiveMinimum"] == 0
     assert (
         told["limits"]["queue"] == 8 and told["limits"]["workers"] == 2 and told["formats"] == ["png", "jpeg", "webp"]

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from hart_edge.bundle.limits import peak_memory
+from hart_edge.bundle.settings import Speed
 from hart_edge.checks.bench.peak import measure_peak
 from hart_edge.checks.gpu_parity import sample_prompt
 from hart_edge.engines.loading import load
@@ -51,7 +52,7 @@ class Stopwatch:
         self.seconds.append(time.perf_counter() - begin)
 
 
-def measure_bundle(folder: Path, prompt: str, pictures: int, threads: int | None) -> Measured:
+def measure_bundle(folder: Path, speed: Speed, prompt: str, pictures: int, threads: int | None) -> Measured:
     """A bundle that ONNX Runtime runs. Raises what load() and generate() raise."""
     begin = time.perf_counter()
     pipeline = load(folder, threads=threads)
@@ -62,13 +63,13 @@ def measure_bundle(folder: Path, prompt: str, pictures: int, threads: int | None
 
     def draw() -> None:
         pipeline.forget()  # every picture is that of a new prompt
-        pipeline.generate(given, seed=SEED)
+        pipeline.generate(given, seed=SEED, speed=speed)
 
     found = _draw(draw, stopwatch.seconds, opened, pictures)
     again = []
     for number in range(pictures):
         begin = time.perf_counter()
-        pipeline.generate(given, seed=SEED + 1 + number)
+        pipeline.generate(given, seed=SEED + 1 + number, speed=speed)
         again.append(time.perf_counter() - begin)
     return replace(found, again=tuple(again), peak=peak_memory(), products=measure_peak(threads))
 

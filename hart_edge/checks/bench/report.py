@@ -15,7 +15,8 @@ from statistics import median
 from typing import Any
 
 from hart_edge.bundle.card import describe_machine
-from hart_edge.bundle.costs import Costs
+from hart_edge.bundle.costs import Costs, StepCost
+from hart_edge.bundle.settings import Settings, Speed
 from hart_edge.bundle.verify import Bundle, open_bundle
 from hart_edge.calib.scheme import Scheme
 from hart_edge.checks.bench.measure import Measured, measure_bundle, measure_reference
@@ -23,6 +24,7 @@ from hart_edge.checks.bench.peak import FLOAT32, INT8
 from hart_edge.engines.loading import thread_count
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import EngineError, InputError
+from hart_edge.runtime.settings import check_settings
 
 INTEGER = frozenset(scheme for scheme in Scheme if scheme.unsigned)  # schemes whose products are integers on a CPU
 SUBJECTS = (
@@ -60,11 +62,25 @@ class Asked:
     """pictures: timed in each process, after one. threads: None for one a core."""
 
     bundles: tuple[Path, ...]
+    speeds: tuple[Speed, ...]  # that every bundle is measured at
     reference: Path | str | None  # a checkpoint's folder, or a preset's name
     prompt: str
     pictures: int
     rounds: int
     threads: int | None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A bundle at a speed. steps: what those of the speed's plan take."""
+
+    bundle: Bundle
+    speed: Speed
+    steps: tuple[StepCost, ...]
+
+    @property
+    def name(self) -> str:
+        return str(self.bundle.folder) + ("" if self.speed is Speed.EXACT else f", {self.speed}")
 
 
 def measure(asked: Asked, say: Callable[[str], None], costs_of: Callable[[Bundle], Costs]) -> dict[str, Any]:
@@ -78,21 +94,25 @@ def measure(asked: Asked, say: Callable[[str], None], costs_of: Callable[[Bundle
         target = bundle.manifest.target.name
         if REGISTRY[target].builder is not None:
             raise InputError(f"{folder}: built for {target}; measure its engines with hart-edge doctor --gpu-check")
-    costs = [costs_of(bundle) for bundle in bundles]
+        for speed in asked.speeds:
+            check_settings(bundle.manifest.sampling, Settings(speed=speed), speeds=bundle.manifest.plans)
+    measured = [Subject(bundle, speed, costs_of(bundle).at(speed)) for bundle in bundles for speed in asked.speeds]
     thread_count(asked.threads)
     given = asked.prompt, asked.pictures, asked.threads
     arithmetics = {} if asked.reference is None else {"float32": False, "bfloat16": True}
-    runs: list[list[Measured]] = [[] for _ in (*bundles, *arithmetics)]
+    runs: list[list[Measured]] = [[] for _ in (*measured, *arithmetics)]
     for turn in range(asked.rounds):
-        for found, folder in zip(runs, asked.bundles, strict=False):
-            say(f"round {turn + 1} of {asked.rounds}: {folder}")
-            found.append(_apart(measure_bundle, folder, *given))
-        for found, (name, bf16) in zip(runs[len(bundles) :], arithmetics.items(), strict=True):
+        for found, each in zip(runs, measured, strict=False):
+            say(f"round {turn + 1} of {asked.rounds}: {each.name}")
+            found.append(_apart(measure_bundle, each.bundle.folder, each.speed, *given))
+        for found, (name, bf16) in zip(runs[len(measured) :], arithmetics.items(), strict=True):
             say(f"round {turn + 1} of {asked.rounds}: the reference in {name}")
             found.append(_apart(measure_reference, asked.reference, bf16, *given))
-    named = zip(asked.bundles, bundles, runs, costs, strict=False)
-    subjects = [{"name": str(folder), **_bundle_row(bundle, found, cost)} for folder, bundle, found, cost in named]
-    for found, name in zip(runs[len(bundles) :], arithmetics, strict=True):
+    subjects: list[dict[str, Any]] = [
+        {"name": each.name, "speed": each.speed, **_bundle_row(each, found)}
+        for each, found in zip(measured, runs, strict=False)
+    ]
+    for found, name in zip(runs[len(measured) :], arithmetics, strict=True):
         subjects.append({"name": f"torch, {name}, {asked.reference}", "bytes": None, **_times(found)})
     for subject in subjects:
         subject["against_the_first"] = subjects[0]["picture_s"] / subject["picture_s"]
@@ -132,9 +152,9 @@ def _times(runs: Sequence[Measured]) -> dict[str, Any]:
     }
 
 
-def _bundle_row(bundle: Bundle, runs: Sequence[Measured], costs: Costs) -> dict[str, Any]:
-    m = bundle.manifest
-    steps, work = m.plan.steps, [step.macs for step in costs.steps]
+def _bundle_row(subject: Subject, runs: Sequence[Measured]) -> dict[str, Any]:
+    m = subject.bundle.manifest
+    steps, work = m.plans[subject.speed].steps, [step.macs for step in subject.steps]
     seconds = [median(picture[index] for run in runs for picture in run.steps) for index in range(len(steps))]
     times = _times(runs)
     peak = {kind: max(run.products[kind] for run in runs) for kind in (FLOAT32, INT8)}
@@ -158,7 +178,7 @@ def _bundle_row(bundle: Bundle, runs: Sequence[Measured], costs: Costs) -> dict[
     for scale, side in enumerate(m.patch_nums):
         chosen = [index for index, step in enumerate(steps) if step.scale == scale]
         scales.append({"scale": scale, "tokens": side * side, **group(chosen)})
-    size = sum(path.stat().st_size for path in bundle.folder.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in subject.bundle.folder.rglob("*") if path.is_file())
     return {"bytes": size, **times, "peak_macs_per_second": peak, "graphs": graphs, "scales": scales}
 
 

@@ -1,10 +1,11 @@
-// Controls of a bundle's settings, made of the schemas that the server tells: a range for a number, a box for a switch.
+// Controls of a bundle's settings, made of the schemas that the server tells: a range for a number, a box for a switch, a list for a word.
 
 const LABELS = {
   cfg_scale: ["Guidance", "How closely the picture follows the words; 0 turns guidance off."],
   top_p: ["Top-p", "Choose among the likeliest codes that share this probability: lower is tidier, higher more varied."],
   top_k: ["Top-k", "Choose among so many of the likeliest codes."],
   smooth: ["Smooth", "Mix codes instead of choosing one."],
+  speed: ["Speed", "Balanced and fast compute less: another picture, about as good."],
 };
 const FIRST = ["cfg_scale", "top_p"];
 const WIDEST = { cfg_scale: 15 }; // of the slider; the field of the API goes further
@@ -27,7 +28,8 @@ export class Settings {
 
   #add(name, schema) {
     const [title, hint] = LABELS[name] || [name, schema.description];
-    const row = document.createElement("div"), label = document.createElement("label"), input = document.createElement("input");
+    const row = document.createElement("div"), label = document.createElement("label");
+    const input = document.createElement(schema.enum ? "select" : "input");
     const output = document.createElement("output"), words = document.createElement("p");
     row.className = "row";
     label.textContent = title;
@@ -41,6 +43,10 @@ export class Settings {
     if (schema.type === "boolean") {
       input.type = "checkbox";
       row.append(label, input, words);
+    } else if (schema.enum) {
+      if (schema.enum.length < 2) return; // nothing to choose
+      input.append(...schema.enum.map((word) => new Option(word, word)));
+      row.append(label, input, words);
     } else {
       const whole = schema.type === "integer";
       input.type = "range";
@@ -50,7 +56,7 @@ export class Settings {
       row.append(label, output, input, words);
     }
     control.tell = () => {
-      output.textContent = control.touched || own !== null ? String(Number(input.value)) : "the bundle's";
+      if (control.kind !== "string") output.textContent = control.touched || own !== null ? String(Number(input.value)) : "the bundle's";
     };
     input.addEventListener("input", () => {
       control.touched = true;
@@ -64,6 +70,7 @@ export class Settings {
 
   #put(control, value, highest) {
     if (control.kind === "boolean") control.input.checked = value;
+    else if (control.kind === "string") control.input.value = value;
     else {
       if (value !== null) control.input.max = Math.max(control.input.max, value);
       control.input.value = value ?? highest;
@@ -75,7 +82,7 @@ export class Settings {
   values() {
     const found = {};
     for (const [name, { input, own, touched, kind }] of this.controls) {
-      const value = kind === "boolean" ? input.checked : Number(input.value);
+      const value = kind === "boolean" ? input.checked : kind === "string" ? input.value : Number(input.value);
       if (touched && value !== own) found[name] = value;
     }
     return found;

@@ -112,6 +112,16 @@ typedef struct hart_edge_progress {
  * hart_edge_cancel and hart_edge_get_info with this handle and everything with another. */
 typedef int32_t (*hart_edge_scale_callback)(void *user_data, const hart_edge_progress *progress);
 
+/* hart_edge_params.speed: how much of a picture's arithmetic is done. With less of it another picture is drawn
+ * (docs/dial.md). */
+typedef int32_t hart_edge_speed;
+enum {
+    HART_EDGE_SPEED_OF_BUNDLE = 0,
+    HART_EDGE_SPEED_EXACT = 1,
+    HART_EDGE_SPEED_BALANCED = 2,
+    HART_EDGE_SPEED_FAST = 3
+};
+
 /* What to draw. Fill it with hart_edge_default_params, then change what you want. */
 typedef struct hart_edge_params {
     uint32_t struct_size; /* set by hart_edge_default_params */
@@ -137,6 +147,9 @@ typedef struct hart_edge_params {
     hart_edge_scale_callback on_scale; /* called after every scale; NULL: not */
     void *user_data;                   /* handed to on_scale */
     int32_t previews; /* 1: decode the picture so far for every callback, which costs one run of the decoder; 0 */
+    int32_t reserved; /* 0 */
+
+    hart_edge_speed speed; /* HART_EDGE_SPEED_OF_BUNDLE */
 } hart_edge_params;
 
 #define HART_EDGE_CFG_SCALE_OF_BUNDLE (-1.0)
@@ -174,6 +187,8 @@ typedef struct hart_edge_info {
                               buffers; an engine's own copies and scratch memory come on top, and on a CPU what is kept
                               for another picture of an earlier prompt: up to 64 MiB, or one prompt's, and less where
                               memory_limit leaves less */
+    hart_edge_speed speed; /* the bundle's own */
+    uint32_t speeds;       /* those that it has: bit 1 << HART_EDGE_SPEED_EXACT, and so on */
 } hart_edge_info;
 
 /* The version of the library, "0.1.0". Belongs to the library; any thread. */

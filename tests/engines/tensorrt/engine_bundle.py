@@ -52,6 +52,7 @@ def make_engine_bundle(graphs: Path, folder: Path, target: Target = Target.TENSO
         target=TargetSpec(target, dataclasses.replace(needed, **needs)),
         components=tuple(components),
         files={name: file_entry(folder / name) for name in list_files(folder)},
+        speeds=None,  # of the graphs that they stand for
     )
     (folder / "manifest.json").write_bytes(to_json(changed))
     return folder

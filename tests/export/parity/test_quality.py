@@ -40,7 +40,7 @@ class Tokens(GraphModule):
     def forward(self, hidden: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         *null, positions, cfg_scale = rest
         both = torch.cat([hidden.index_select(1, positions), *null]) if null else hidden.index_select(1, positions)
-        logits = guide(both.double() @ self.head, cfg_scale)
+        logits = guide(*(both.double() @ self.head).chunk(2), cfg_scale)
         return logits.argmax(-1), logits
 
 

@@ -28,7 +28,8 @@ def with_engines(graphs: Path, folder: Path, **needs: Any) -> Path:
     manifest = parse((folder / "manifest.json").read_bytes())
     profiles: dict[ComponentName, list[int | None]] = {each.name: [] for each in manifest.components}
     for step in reversed(manifest.plan.steps):  # profiles in another order than the steps
-        profiles[step.graph].append(step.scale)
+        if step.scale not in profiles[step.graph]:
+            profiles[step.graph].append(step.scale)
     (folder / "engines").mkdir()
     components = []
     for component in manifest.components:
@@ -41,6 +42,6 @@ def with_engines(graphs: Path, folder: Path, **needs: Any) -> Path:
     usual = Engines("10.13.3", "linux-x86_64", ("sm_86", "sm_89"), HardwareCompatibility.NONE, False, 1)
     target = TargetSpec(Target.TENSORRT, dataclasses.replace(usual, **needs))
     files = {name: file_entry(folder / name) for name in list_files(folder)}
-    changed = dataclasses.replace(manifest, target=target, components=tuple(components), files=files)
+    changed = dataclasses.replace(manifest, target=target, components=tuple(components), files=files, speeds=None)
     (folder / "manifest.json").write_bytes(to_json(changed))
     return folder

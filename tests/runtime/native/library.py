@@ -85,6 +85,8 @@ class Params(Structure):
         ("on_scale", ScaleCallback),
         ("user_data", ctypes.c_void_p),
         ("previews", c_int32),
+        ("reserved", c_int32),
+        ("speed", c_int32),
     )
 
 
@@ -115,6 +117,8 @@ class Info(Structure):
         ("target", c_char_p),
         ("engine", c_char_p),
         ("memory", c_uint64),
+        ("speed", c_int32),
+        ("speeds", c_uint32),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hart_edge.bundle.manifest import Dtype, Precision
+from hart_edge.bundle.settings import Speed
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.calib.scheme import Int8Scheme
@@ -23,9 +24,10 @@ from hart_edge.runtime.context import Context
 from hart_edge.runtime.loop import Array
 from tests.conftest import GOLDEN, BuildOnce
 from tests.runtime.native.letters_bundle import make_letters_bundle
-from tests.runtime.native.library import Handle, every_scale, texts, token_ids
+from tests.runtime.native.library import Handle, NativeError, every_scale, texts, token_ids
 
 THREADS = 2
+SPEEDS = {speed: number for number, speed in enumerate(Speed, 1)}  # as hart_edge.h numbers them
 PROMPTS = read_prompts()[:20]
 SEEDS = [(2**64 - 1) // 19 * k for k in range(20)]  # from 0 to the largest
 
@@ -57,6 +59,26 @@ def test_prompts_that_were_drawn_before(native: Any, int8_bundle: Path) -> None:
             assert handle.generate(prompt, seed=seed, cfg_scale=float(seed % 3)).tobytes() == expected, (prompt, seed)
     opened.close()
     limited.close()
+
+
+def test_every_speed(native: Any, int8_bundle: Path) -> None:
+    """From one bundle, in turn, with a prompt that another speed has drawn before."""
+    python, handle = load(int8_bundle, threads=THREADS), Handle(native, int8_bundle, threads=THREADS)
+    info = handle.info()
+    assert (info.speed, info.speeds) == (SPEEDS[Speed.EXACT], sum(1 << number for number in SPEEDS.values()))
+    for seed, speed in enumerate((*Speed, *reversed(Speed))):
+        picture = handle.generate(PROMPTS[seed % 2], seed=seed, speed=SPEEDS[speed])
+        assert picture.tobytes() == np.asarray(python.generate(PROMPTS[seed % 2], seed=seed, speed=speed)).tobytes()
+    assert handle.generate(PROMPTS[0], seed=0).tobytes() == handle.generate(PROMPTS[0], seed=0, speed=1).tobytes()
+    handle.close()
+
+
+def test_a_speed_that_there_is_not(native: Any, int8_bundle: Path) -> None:
+    handle = Handle(native, int8_bundle, threads=THREADS)
+    for speed in (-1, 4):
+        with pytest.raises(NativeError, match=rf"speed: expected HART_EDGE_SPEED_EXACT, .* found {speed}$"):
+            handle.generate(PROMPTS[0], speed=speed)
+    handle.close()
 
 
 @pytest.mark.parametrize("precision", [pytest.param(Precision.FP32, marks=pytest.mark.slow), Precision.INT8])

@@ -44,8 +44,8 @@ constexpr const char *NO_MEMORY = "expected memory, found none left; close other
 
 // The sizes that structures had in the first version of the header: no caller's structure is smaller.
 constexpr std::size_t LEAST_OPTIONS = sizeof(hart_edge_options);
-constexpr std::size_t LEAST_PARAMS = sizeof(hart_edge_params);
-constexpr std::size_t LEAST_INFO = sizeof(hart_edge_info);
+constexpr std::size_t LEAST_PARAMS = offsetof(hart_edge_params, speed);
+constexpr std::size_t LEAST_INFO = offsetof(hart_edge_info, speed);
 
 // Keep a message for hart_edge_last_error as one line of UTF-8; messages of engines may be neither.
 hart_edge_status remember(hart_edge_handle *handle, hart_edge_status status, const char *message) noexcept {
@@ -116,6 +116,7 @@ hart_edge_params default_params() {
     params.top_p = HART_EDGE_TOP_P_OF_BUNDLE;
     params.top_k = HART_EDGE_TOP_K_OF_BUNDLE;
     params.smooth = HART_EDGE_SMOOTH_OF_BUNDLE;
+    params.speed = HART_EDGE_SPEED_OF_BUNDLE;
     return params;
 }
 

@@ -17,26 +17,32 @@ namespace hart_edge {
 // All bytes that tell a prompt from others.
 using PromptKey = std::vector<char>;
 
-// What the first steps of a plan leave for later ones, of some prompts.
+// A plan of a bundle, and where its buffers lie.
+struct Placed {
+    const Plan *plan;
+    const Buffers *buffers;
+};
+
+// What the first steps of all plans leave for later ones, of some prompts.
 class KeptSteps {
  public:
-    // steps: how many of the plan's first; most: prompts. All memory is there from now on: a system that gives pages
-    // when they are written takes none for prompts that never come.
-    KeptSteps(const Plan &plan, const Buffers &buffers, std::size_t steps, std::size_t most);
+    // steps: how many of the first; most: prompts. All memory is there from now on: a system that gives pages when they
+    // are written takes none for prompts that never come.
+    KeptSteps(const std::vector<Placed> &plans, std::size_t steps, std::size_t most);
 
     // Bytes of what is kept of one prompt.
-    static std::size_t bytes(const Plan &plan, std::size_t steps);
+    static std::size_t bytes(const std::vector<Placed> &plans, std::size_t steps);
 
     [[nodiscard]] std::size_t steps() const { return steps_; }
 
     // Whether a prompt is known; if so, it counts as used now.
     bool use(const PromptKey &prompt);
 
-    // Put what is known of a prompt into its buffers.
-    void restore(const PromptKey &prompt, Runner &runner);
+    // Put what is known of a prompt into the buffers of a plan, which is told by its place among all.
+    void restore(const PromptKey &prompt, std::size_t plan, Runner &runner);
 
-    // Remember what the buffers hold, in place of the prompt that was used longest ago.
-    void keep(const PromptKey &prompt, Runner &runner);
+    // Remember what a plan's buffers hold, in place of the prompt that was used longest ago.
+    void keep(const PromptKey &prompt, std::size_t plan, Runner &runner);
 
  private:
     struct Part {  // a buffer
@@ -50,7 +56,7 @@ class KeptSteps {
     };
 
     std::size_t steps_;
-    std::vector<Part> parts_;
+    std::vector<std::vector<Part>> parts_;  // of every plan
     std::unique_ptr<char[]> memory_;
     std::vector<Slot> slots_;
     std::uint64_t clock_ = 0;
@@ -64,10 +70,10 @@ class KeptPrompts {
     };
 
     // room: bytes for what is kept besides contexts, the first scales; they are not kept where it does not suffice.
-    KeptPrompts(const Plan &plan, const Buffers &buffers, std::size_t room);
+    KeptPrompts(const std::vector<Placed> &plans, std::size_t room);
 
-    // Begin a picture of a prompt.
-    void begin(const std::array<Bytes, 2> &prompt);
+    // Begin a picture of a prompt, by a plan that is told by its place among all.
+    void begin(const std::array<Bytes, 2> &prompt, std::size_t plan);
 
     // Whether a step need not run. At the last of these the buffers are filled with what is known.
     bool knows(std::size_t step, Runner &runner);
@@ -78,6 +84,7 @@ class KeptPrompts {
  private:
     std::vector<KeptSteps> levels_;  // each knows more than the one before
     PromptKey prompt_;
+    std::size_t plan_ = 0;
     std::size_t known_ = 0;  // steps that need not run
 };
 

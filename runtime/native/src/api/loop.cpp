@@ -69,14 +69,26 @@ std::size_t arrange(std::vector<Piece> &pieces) {
 
 }  // namespace
 
-void Buffers::Free::operator()(char *memory) const {
+Block::Block(std::size_t bytes)
+    : memory_(static_cast<char *>(::operator new(bytes, std::align_val_t(ALIGNMENT)))), bytes_(bytes) {}
+
+void Block::Free::operator()(char *memory) const {
     ::operator delete(memory, std::align_val_t(ALIGNMENT));
 }
 
-Buffers::Buffers(const Bundle &bundle) : plan_(bundle.manifest.plan), sources_(plan_.steps.size()) {
-    const auto kept = kept_longer(plan_);
+Buffers::Buffers(const Bundle &bundle, const Plan &plan, const std::vector<std::string> &kept, std::size_t steps)
+    : plan_(plan), sources_(plan_.steps.size()) {
+    auto longer = kept_longer(plan_);
+    for (const std::string &each : kept) {
+        const Buffer &buffer = *plan_.buffers.find(each);
+        const std::string &name = buffer.kind == BufferKind::rows ? buffer.cache : each;
+        const std::int64_t last = static_cast<std::int64_t>(steps) - 1;
+        const auto [known, added] = longer.try_emplace(name, last);
+        if (!added) known->second = std::max(known->second, last);
+    }
     std::vector<Piece> pieces;
     data_.resize(plan_.buffers.size());
+    offsets_.resize(plan_.buffers.size());
     std::size_t place = 0;
     for (const auto &[name, buffer] : plan_.buffers) {
         if (buffer.kind == BufferKind::constant) {  // mapped read-only: engines do not write inputs
@@ -84,15 +96,24 @@ Buffers::Buffers(const Bundle &bundle) : plan_(bundle.manifest.plan), sources_(p
         } else if (buffer.kind != BufferKind::rows) {
             const auto bytes = static_cast<std::size_t>(buffer.bytes_per_image);
             const std::size_t padded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-            const auto longer = kept.find(name);
-            const std::int64_t last = longer == kept.end() ? buffer.last : std::max(buffer.last, longer->second);
+            const auto until = longer.find(name);
+            const std::int64_t last = until == longer.end() ? buffer.last : std::max(buffer.last, until->second);
             pieces.push_back({place, padded, buffer.first, last});
         }
         ++place;
     }
     bytes_ = std::max(arrange(pieces), ALIGNMENT);  // an empty buffer needs an address too
-    memory_.reset(static_cast<char *>(::operator new(bytes_, std::align_val_t(ALIGNMENT))));
-    for (const Piece &piece : pieces) data_[piece.place] = memory_.get() + piece.offset;
+    for (const Piece &piece : pieces) offsets_[piece.place] = piece.offset;
+}
+
+void Buffers::lie_in(const Block &block) {
+    std::size_t place = 0;
+    for (const auto &[name, buffer] : plan_.buffers) {
+        if (buffer.kind != BufferKind::constant && buffer.kind != BufferKind::rows) {
+            data_[place] = block.data() + offsets_[place];
+        }
+        ++place;
+    }
     place = 0;
     for (const auto &[name, buffer] : plan_.buffers) {
         if (buffer.kind == BufferKind::rows) {
@@ -113,7 +134,6 @@ void *Buffers::row(const Buffer &rows) const {
 }
 
 void Buffers::register_with(Runner &runner) const {
-    runner.register_memory(memory_.get(), bytes_, false);
     for (const auto &[name, buffer] : plan_.buffers) {
         if (buffer.kind != BufferKind::constant) continue;
         runner.register_memory((*this)[name], static_cast<std::size_t>(buffer.bytes_per_image), true);

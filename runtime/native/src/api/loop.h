@@ -14,11 +14,31 @@
 
 namespace hart_edge {
 
-// The memory of a plan's buffers at B = 1. A buffer is alive from its first step to its last, and longer if a caller
+// Memory for buffers, freed with it.
+class Block {
+ public:
+    explicit Block(std::size_t bytes);
+    [[nodiscard]] char *data() const { return memory_.get(); }
+    [[nodiscard]] std::size_t bytes() const { return bytes_; }
+
+ private:
+    struct Free {
+        void operator()(char *memory) const;
+    };
+    std::unique_ptr<char, Free> memory_;
+    std::size_t bytes_;
+};
+
+// The places of a plan's buffers at B = 1 in a block of memory, which the plans of other speeds use as well: one picture
+// is drawn at a time. A buffer is alive from its first step to its last, and longer if a caller
 // reads it: f_hat and indices until their scale has been reported, pixels and finite to the end.
 class Buffers {
  public:
-    explicit Buffers(const Bundle &bundle);
+    // kept: what the first `steps` steps leave for later ones of any plan, which is alive until they have run.
+    Buffers(const Bundle &bundle, const Plan &plan, const std::vector<std::string> &kept, std::size_t steps);
+
+    // Use a block of at least bytes(). Nothing else may be called before.
+    void lie_in(const Block &block);
 
     // The address of a buffer; the plan says how many bytes it has.
     [[nodiscard]] void *operator[](const std::string &name) const { return data_[plan_.buffers.place(name)]; }
@@ -26,10 +46,10 @@ class Buffers {
     // A buffer as the tensor of a graph.
     [[nodiscard]] Tensor tensor(const std::string &graph_tensor, const std::string &name) const;
 
-    // Register all memory that tensors lie in with a runner.
+    // Register the constants with a runner.
     void register_with(Runner &runner) const;
 
-    // Bytes of all buffers together; memory that several share counts once.
+    // Bytes of all buffers but constants; memory that several share counts once.
     [[nodiscard]] std::size_t bytes() const { return bytes_; }
 
     // A buffer that no step writes, with the step that reads it first.
@@ -40,15 +60,12 @@ class Buffers {
     [[nodiscard]] const std::vector<Source> &sources(std::size_t step) const { return sources_[step]; }
 
  private:
-    struct Free {
-        void operator()(char *memory) const;
-    };
     [[nodiscard]] void *row(const Buffer &rows) const;
 
     const Plan &plan_;
-    std::unique_ptr<char, Free> memory_;
     std::size_t bytes_ = 0;
-    std::vector<void *> data_;  // indexed as the buffers of the plan
+    std::vector<std::size_t> offsets_;  // indexed as the buffers of the plan; of those that lie in the block
+    std::vector<void *> data_;          // likewise
     std::vector<std::vector<Source>> sources_;
 };
 

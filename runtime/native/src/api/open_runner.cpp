@@ -42,9 +42,9 @@ hart_edge_engine engine_of(Target target) {
 
 }  // namespace
 
-std::uint64_t memory_needed(const Bundle &bundle, const Buffers &buffers) {
+std::uint64_t memory_needed(const Bundle &bundle, std::size_t buffers) {
     const auto side = static_cast<std::uint64_t>(bundle.manifest.image_size);
-    std::uint64_t bytes = buffers.bytes() + bundle.constants.bytes().size() + side * side * 3;  // + a preview
+    std::uint64_t bytes = buffers + bundle.constants.bytes().size() + side * side * 3;  // + a preview
     for (const Component &component : bundle.manifest.components) {
         const auto runs = [&component](const Step &step) { return step.graph == component.name; };
         const std::vector<Step> &steps = bundle.manifest.plan.steps;

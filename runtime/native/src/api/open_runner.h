@@ -21,8 +21,8 @@ const hart_edge_options &checked(const hart_edge_options &options);
 // Begin to load ONNX Runtime on another thread.
 Starting start_library(const hart_edge_options &options);
 
-// Bytes that a bundle's weights, its buffers and a preview need.
-std::uint64_t memory_needed(const Bundle &bundle, const Buffers &buffers);
+// Bytes that a bundle's weights, its buffers and a preview need. buffers: bytes of the block that they lie in.
+std::uint64_t memory_needed(const Bundle &bundle, std::size_t buffers);
 
 // memory: from memory_needed(). Throws the engine error for a target that this library does not run, and the memory
 // error.

@@ -10,6 +10,7 @@
 
 #include "api/open_runner.h"
 #include "api/random.h"
+#include "bundle/kept.h"
 #include "engine/out_of_memory.h"
 #include "errors.h"
 
@@ -26,7 +27,7 @@ void noise(const Buffer &buffer, std::uint64_t seed, float *into) {
     if (buffer.distribution == Distribution::uniform) return uniform(stream, into, numbers);
     const auto steps = static_cast<std::size_t>(buffer.shape[1].size);
     for (std::size_t step = 0; step < steps; ++step) {
-        stream.step = step;
+        stream.step = static_cast<std::uint64_t>(buffer.draw.value_or(0)) + step;
         normal(stream, into + step * (numbers / steps), numbers / steps);
     }
 }
@@ -82,14 +83,14 @@ Pipeline::Pipeline(const std::string &folder, const hart_edge_options &options)
       process_(::getpid()),
       library_(start_library(options)),
       bundle_(open_bundle(folder)),
-      buffers_(bundle_),
-      memory_(memory_needed(bundle_, buffers_)),
+      prepared_(prepare(bundle_)),
+      block_(largest(prepared_)),
+      memory_(memory_needed(bundle_, block_.bytes())),
       runner_(make_runner(bundle_, library_, options, memory_)),
       engine_(runner_->name()),
       tokenizer_(make_tokenizer(bundle_)),
-      bindings_(bind(bundle_.manifest.plan, *runner_, buffers_)),
-      kept_(bundle_.manifest.plan, buffers_, room_for_prompts(bundle_, memory_, options)) {
-    bind_scales();
+      kept_(place(prepared_, block_), room_for_prompts(bundle_, memory_, options)) {
+    bind_plans();
     with_shortage_told(memory_, [this] { load(); });
 }
 
@@ -135,32 +136,72 @@ std::unique_ptr<Pipeline> Pipeline::reopened() const {
     return again;
 }
 
-void Pipeline::bind_scales() {
+std::vector<Pipeline::Prepared> Pipeline::prepare(const Bundle &bundle) {
+    std::vector<Speed> speeds;
+    std::vector<const Plan *> plans;
+    for (std::size_t speed = 0; speed < Words<Speed>::all.size(); ++speed) {
+        const Plan *plan = plan_at(bundle.manifest, static_cast<Speed>(speed));
+        if (plan == nullptr) continue;
+        speeds.push_back(static_cast<Speed>(speed));
+        plans.push_back(plan);
+    }
+    const std::size_t steps = steps_of_prompt(*plans.front());
+    const std::vector<std::string> kept = kept_names(plans, steps);
+    std::vector<Prepared> prepared;
+    for (std::size_t index = 0; index < plans.size(); ++index) {
+        prepared.emplace_back(speeds[index], *plans[index], Buffers(bundle, *plans[index], kept, steps));
+    }
+    return prepared;
+}
+
+std::size_t Pipeline::largest(const std::vector<Prepared> &prepared) {
+    std::size_t bytes = 0;
+    for (const Prepared &each : prepared) bytes = std::max(bytes, each.buffers.bytes());
+    return bytes;
+}
+
+std::vector<Placed> Pipeline::place(std::vector<Prepared> &prepared, const Block &block) {
+    std::vector<Placed> placed;
+    for (Prepared &each : prepared) {
+        each.buffers.lie_in(block);
+        placed.push_back({&each.plan, &each.buffers});
+    }
+    return placed;
+}
+
+void Pipeline::bind_plans() {
     const Manifest &manifest = bundle_.manifest;
     const std::size_t side = static_cast<std::size_t>(manifest.image_size);
     const std::vector<std::int64_t> shape{1, manifest.image_size, manifest.image_size, 3};
     preview_.resize(side * side * 3 + 1);
     const Tensor pixels{"pixels", Dtype::uint8, shape, preview_.data(), preview_.size() - 1};
     const Tensor finite{"finite", Dtype::boolean, {1}, &preview_.back(), 1};
+    runner_->register_memory(block_.data(), block_.bytes(), false);
+    for (Prepared &each : prepared_) each.bindings = bind(each.plan, *runner_, each.buffers);
     runner_->register_memory(pixels.data, pixels.bytes, false);
     runner_->register_memory(finite.data, finite.bytes, false);
-    for (std::size_t scale = 0; scale < manifest.patch_nums.size(); ++scale) {
-        const std::string indices = indices_of(manifest.plan, static_cast<std::int64_t>(scale));
+    for (Prepared &each : prepared_) bind_scales(each, pixels, finite);
+}
+
+void Pipeline::bind_scales(Prepared &prepared, const Tensor &pixels, const Tensor &finite) {
+    const Buffers &buffers = prepared.buffers;
+    for (std::size_t scale = 0; scale < bundle_.manifest.patch_nums.size(); ++scale) {
+        const std::string indices = indices_of(prepared.plan, static_cast<std::int64_t>(scale));
         Scale told{nullptr, 0, 0};
         if (!indices.empty()) {
-            told.indices = static_cast<std::int64_t *>(buffers_[indices]);
-            told.count = static_cast<std::uint32_t>(buffers_.tensor("indices", indices).bytes / sizeof(std::int64_t));
+            told.indices = static_cast<std::int64_t *>(buffers[indices]);
+            told.count = static_cast<std::uint32_t>(buffers.tensor("indices", indices).bytes / sizeof(std::int64_t));
         }
-        const Tensor f_hat = buffers_.tensor("f_hat", "f_hat." + std::to_string(scale));
+        const Tensor f_hat = buffers.tensor("f_hat", "f_hat." + std::to_string(scale));
         told.preview = runner_->bind(ComponentName::decoder, std::nullopt, {f_hat}, {pixels, finite});
-        scales_.push_back(told);
+        prepared.scales.push_back(told);
     }
 }
 
 void Pipeline::generate(const hart_edge_params &params, hart_edge_image **images) {
     cancelled_ = false;
     runner_->resume();
-    const Sampling sampling = check_settings(bundle_.manifest.sampling, params);
+    const Sampling sampling = check_settings(bundle_.manifest, params);
     const std::vector<Inputs> inputs = check_inputs(params);  // check all before the first is drawn
     bundle_.require_unwritten();
     std::vector<Image> finished;
@@ -219,9 +260,14 @@ std::vector<Pipeline::Inputs> Pipeline::check_inputs(const hart_edge_params &par
 
 class Pipeline::Drawing : public Caller {
  public:
-    Drawing(Pipeline &pipeline, const Inputs &inputs, const hart_edge_params &params, const Sampling &sampling,
-            std::uint32_t picture)
-        : pipeline_(pipeline), inputs_(inputs), params_(params), sampling_(sampling), picture_(picture) {}
+    Drawing(Pipeline &pipeline, const Prepared &prepared, const Inputs &inputs, const hart_edge_params &params,
+            const Sampling &sampling, std::uint32_t picture)
+        : pipeline_(pipeline),
+          prepared_(prepared),
+          inputs_(inputs),
+          params_(params),
+          sampling_(sampling),
+          picture_(picture) {}
 
     [[nodiscard]] std::uint64_t seed() const {
         return params_.seeds == nullptr ? params_.seed : params_.seeds[picture_];
@@ -248,11 +294,12 @@ class Pipeline::Drawing : public Caller {
     }
 
     void scale_done(std::size_t scale) override {  // the last one is reported with the picture
-        if (scale + 1 < pipeline_.scales_.size()) pipeline_.tell(params_, picture_, scale, nullptr);
+        if (scale + 1 < prepared_.scales.size()) pipeline_.tell(prepared_, params_, picture_, scale, nullptr);
     }
 
  private:
     Pipeline &pipeline_;
+    const Prepared &prepared_;
     const Inputs &inputs_;
     const hart_edge_params &params_;
     const Sampling &sampling_;
@@ -269,7 +316,11 @@ std::array<KeptPrompts::Bytes, 2> Pipeline::key_of(const Inputs &inputs) const {
 
 Pipeline::Image Pipeline::run(const Inputs &inputs, const hart_edge_params &params, const Sampling &sampling,
                               std::uint32_t picture) {
-    Drawing drawing(*this, inputs, params, sampling, picture);
+    const auto at_speed = [&sampling](const Prepared &each) { return each.speed == sampling.speed; };
+    const auto found = std::find_if(prepared_.begin(), prepared_.end(), at_speed);  // check_settings has made sure
+    const Prepared &prepared = *found;
+    const Buffers &buffers = prepared.buffers;
+    Drawing drawing(*this, prepared, inputs, params, sampling, picture);
     const auto side = static_cast<std::uint32_t>(bundle_.manifest.image_size);
     const std::size_t bytes = std::size_t{side} * side * 3;
     void *block = std::malloc(sizeof(hart_edge_image) + bytes);
@@ -279,20 +330,20 @@ Pipeline::Image Pipeline::run(const Inputs &inputs, const hart_edge_params &para
     image->pixels = reinterpret_cast<std::uint8_t *>(image.get() + 1);
     image->seed = drawing.seed();
     image->prompt_tokens = static_cast<std::uint32_t>(inputs.prompt.tokens);
-    kept_.begin(key_of(inputs));
-    execute(bundle_.manifest.plan, *runner_, bindings_, buffers_, drawing);
-    runner_->download(buffers_["finite"], 1);
-    check_finite(*static_cast<const std::uint8_t *>(buffers_["finite"]));
-    runner_->download(buffers_["pixels"], bytes);
-    std::memcpy(image->pixels, buffers_["pixels"], bytes);
-    tell(params, picture, scales_.size() - 1, image->pixels);
+    kept_.begin(key_of(inputs), static_cast<std::size_t>(found - prepared_.begin()));
+    execute(prepared.plan, *runner_, prepared.bindings, buffers, drawing);
+    runner_->download(buffers["finite"], 1);
+    check_finite(*static_cast<const std::uint8_t *>(buffers["finite"]));
+    runner_->download(buffers["pixels"], bytes);
+    std::memcpy(image->pixels, buffers["pixels"], bytes);
+    tell(prepared, params, picture, prepared.scales.size() - 1, image->pixels);
     return image;
 }
 
-void Pipeline::tell(const hart_edge_params &params, std::uint32_t picture, std::size_t scale,
+void Pipeline::tell(const Prepared &prepared, const hart_edge_params &params, std::uint32_t picture, std::size_t scale,
                     const std::uint8_t *pixels) {
     if (params.on_scale == nullptr) return;
-    const Scale &told = scales_[scale];
+    const Scale &told = prepared.scales[scale];
     runner_->download(told.indices, told.count * sizeof(std::int64_t));
     if (params.previews != 0 && pixels == nullptr) {
         runner_->run(told.preview);
@@ -307,7 +358,7 @@ void Pipeline::tell(const hart_edge_params &params, std::uint32_t picture, std::
     progress.picture = picture;
     progress.pictures = params.count;
     progress.scale = static_cast<std::uint32_t>(scale);
-    progress.scales = static_cast<std::uint32_t>(scales_.size());
+    progress.scales = static_cast<std::uint32_t>(prepared.scales.size());
     progress.tokens = told.count;
     progress.token_ids = told.indices;
     progress.preview = params.previews != 0 ? pixels : nullptr;
@@ -353,6 +404,8 @@ void Pipeline::describe(hart_edge_info &info) const {
     info.target = word(manifest.target.name).data();
     info.engine = engine_.c_str();
     info.memory = memory_;
+    info.speed = HART_EDGE_SPEED_EXACT + static_cast<std::int32_t>(sampling.speed);
+    for (const Prepared &each : prepared_) info.speeds |= 1U << (HART_EDGE_SPEED_EXACT + static_cast<int>(each.speed));
 }
 
 }  // namespace hart_edge

@@ -59,6 +59,16 @@ class Pipeline {
         std::uint32_t count;
         std::size_t preview;  // the binding that decodes this scale's f_hat
     };
+    // The plan of a speed, ready to run.
+    struct Prepared {
+        Prepared(Speed its_speed, const Plan &its_plan, Buffers &&its_buffers)
+            : speed(its_speed), plan(its_plan), buffers(std::move(its_buffers)) {}
+        Speed speed;
+        const Plan &plan;
+        Buffers buffers;
+        std::vector<std::size_t> bindings;
+        std::vector<Scale> scales;
+    };
     struct Free {
         void operator()(hart_edge_image *image) const { free_image(image); }
     };
@@ -76,26 +86,30 @@ class Pipeline {
     };
 
     void load();
-    void bind_scales();
+    void bind_plans();
+    void bind_scales(Prepared &prepared, const Tensor &pixels, const Tensor &finite);
+    static std::vector<Prepared> prepare(const Bundle &bundle);
+    static std::size_t largest(const std::vector<Prepared> &prepared);
+    static std::vector<Placed> place(std::vector<Prepared> &prepared, const Block &block);
     [[nodiscard]] std::vector<Inputs> check_inputs(const hart_edge_params &params) const;
     Image run(const Inputs &inputs, const hart_edge_params &params, const Sampling &sampling, std::uint32_t picture);
     [[nodiscard]] std::array<KeptPrompts::Bytes, 2> key_of(const Inputs &inputs) const;
-    void tell(const hart_edge_params &params, std::uint32_t picture, std::size_t scale, const std::uint8_t *pixels);
+    void tell(const Prepared &prepared, const hart_edge_params &params, std::uint32_t picture, std::size_t scale,
+              const std::uint8_t *pixels);
     void check_cancelled() const;
 
     Options options_;
     const ::pid_t process_;  // the process that opened the bundle
     std::future<std::unique_ptr<OnnxRuntimeLibrary>> library_;  // loads while the bundle is verified
     Bundle bundle_;
-    Buffers buffers_;
+    std::vector<Prepared> prepared_;  // by speed, as many as the bundle has
+    Block block_;                     // where the buffers of all lie: one picture is drawn at a time
     std::uint64_t memory_;
     std::unique_ptr<Runner> runner_;
     std::string engine_;
     std::optional<PromptTokenizer> tokenizer_;
-    std::vector<std::size_t> bindings_;
     KeptPrompts kept_;
     std::vector<std::uint8_t> preview_;  // RGB, then one byte: whether all numbers are finite
-    std::vector<Scale> scales_;
     std::atomic<bool> cancelled_{false};
     std::atomic<int> cancelling_{0};  // calls of cancel() in progress
 };

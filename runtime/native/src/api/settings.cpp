@@ -84,6 +84,18 @@ double checked(const Asked &asked, const Sampling &own, double value) {
            (asked.shows_default ? shown(values[0]) : ""));
 }
 
+Speed checked_speed(const Manifest &manifest, hart_edge_speed value) {
+    if (value < HART_EDGE_SPEED_EXACT || value > HART_EDGE_SPEED_FAST) {
+        refuse("speed: expected HART_EDGE_SPEED_EXACT, _BALANCED, _FAST or _OF_BUNDLE, found " + std::to_string(value));
+    }
+    const auto speed = static_cast<Speed>(value - HART_EDGE_SPEED_EXACT);
+    if (plan_at(manifest, speed) != nullptr) return speed;
+    std::string has(word(Speed::exact));
+    for (const auto &[name, plan] : manifest.speeds) has += ", " + name;
+    refuse("speed: expected " + has + ", which is what this bundle has, found '" + std::string(word(speed)) +
+           "'; bundles for cpu and cuda have all of them: build it again");
+}
+
 // The bits of the nearest FP16 number, ties to even.
 std::uint16_t fp16_bits(double value) {
     const std::uint16_t sign = std::signbit(value) ? 0x8000 : 0;
@@ -122,8 +134,10 @@ void store_setting(const Sampling &sampling, const Buffer &buffer, void *into) {
     }
 }
 
-Sampling check_settings(const Sampling &own, const hart_edge_params &params) {
+Sampling check_settings(const Manifest &manifest, const hart_edge_params &params) {
+    const Sampling &own = manifest.sampling;
     Sampling sampling = own;
+    if (params.speed != HART_EDGE_SPEED_OF_BUNDLE) sampling.speed = checked_speed(manifest, params.speed);
     for (const Asked &asked : ASKED) {
         const double value = asked.value(params);
         if (!(value == asked.of_bundle)) sampling.fill(asked.setting, checked(asked, own, value));

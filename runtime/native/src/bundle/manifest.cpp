@@ -5,6 +5,7 @@
 
 #include "bundle/manifest_check.h"
 #include "bundle/plan_check.h"
+#include "bundle/speeds.h"
 
 namespace hart_edge {
 
@@ -126,7 +127,14 @@ constexpr std::array<Field<Checked>, 3> LICENCE{{
     {"attribution", [](Checked &, const Value &value, const Where &where) { text(value, where, 100'000); }},
 }};
 
-constexpr std::array<Field<Manifest>, 21> MANIFEST{{
+// A key of `speeds`: any speed but the exact one, which every bundle has as its `plan`.
+std::string read_further_speed(const Value &value, const Where &where) {
+    const Speed speed = choice<Speed>(value, where);
+    if (speed == Speed::exact) refuse(where, "one of balanced, fast", show(value));
+    return std::string(word(speed));
+}
+
+constexpr std::array<Field<Manifest>, 22> MANIFEST{{
     {"format_version",
      [](Manifest &, const Value &value, const Where &where) { integer(value, where, FORMAT_VERSION, FORMAT_VERSION); }},
     {"name",
@@ -185,7 +193,20 @@ constexpr std::array<Field<Manifest>, 21> MANIFEST{{
      [](Manifest &, const Value &value, const Where &where) {
          table(value, where, {0, 1000}, read_line, read_line);
      }},
+    {"speeds",
+     [](Manifest &into, const Value &value, const Where &where) {
+         into.speeds = table(value, where, {}, read_further_speed, read_plan);
+     }},
 }};
+
+// Whether a manifest has a key: `speeds` is absent where there is none beside the exact one.
+bool manifest_has(const json::Object &given, std::string_view key) {
+    if (key != "speeds") return true;
+    const Value *value = json::find(given, key);
+    if (value == nullptr || value->as<json::Null>() != nullptr) return false;
+    const auto *held = value->as<json::Object>();
+    return held == nullptr || !held->empty();
+}
 
 Value load(std::string_view data) {
     try {
@@ -210,16 +231,28 @@ Manifest parse(std::string_view data) {
                version == nullptr ? "no such key" : show(*version),
                newer ? "update hart-edge, or " + std::string(REMEDY) : std::string(REMEDY));
     }
-    Manifest manifest = read(MANIFEST, value, top);
+    Manifest manifest = read(MANIFEST, value, top, manifest_has);
     check_tables(manifest);
     check_files(manifest);
-    check_plan(manifest.plan, manifest.components, manifest.constants,
-               static_cast<std::int64_t>(manifest.patch_nums.size()), manifest.image_size);
-    check_engines(manifest.target, manifest.components, manifest.plan,
-                  static_cast<std::int64_t>(manifest.patch_nums.size()));
-    check_inputs(manifest);
-    check_noise(manifest);
+    const auto check = [&manifest](const Plan &plan, const Where &where) {
+        const auto scales = static_cast<std::int64_t>(manifest.patch_nums.size());
+        check_plan(plan, manifest.components, manifest.constants, scales, manifest.image_size, where);
+        check_engines(manifest.target, manifest.components, plan, scales);
+        check_inputs(manifest, plan, where);
+        check_noise(manifest, plan, where);
+    };
+    check(manifest.plan, Where(top, "plan"));
+    const Where speeds(top, "speeds");
+    for (const auto &[speed, plan] : manifest.speeds) check(plan, Where(speeds, speed));
+    if (manifest.speeds.size() > 0 && manifest.target.engines) {
+        refuse(speeds, "none beside engines, which have one profile a scale", "an object");
+    }
+    check_speeds(manifest.sampling, manifest.plan, manifest.speeds);
     return manifest;
+}
+
+const Plan *plan_at(const Manifest &manifest, Speed speed) {
+    return speed == Speed::exact ? &manifest.plan : manifest.speeds.find(std::string(word(speed)));
 }
 
 }  // namespace hart_edge

@@ -63,9 +63,13 @@ struct Manifest {
     std::vector<Component> components;
     Table<FileEntry> files;
     Table<Constant> constants;
-    Plan plan;
+    Plan plan;           // of the speed exact
+    Table<Plan> speeds;  // of the others that the bundle has, by their words
     std::optional<std::size_t> scales_of_quality;  // rows of the table of quality by scale, where there is one
 };
+
+// The plan of a speed; nullptr where the bundle has none.
+const Plan *plan_at(const Manifest &manifest, Speed speed);
 
 // Parse the bytes of a manifest.json. The bundle error names the JSON path of the value at fault.
 Manifest parse(std::string_view data);

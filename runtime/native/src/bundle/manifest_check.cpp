@@ -117,13 +117,12 @@ void check_files(const Manifest &manifest) {
     }
 }
 
-void check_inputs(const Manifest &manifest) {
-    const Where plan(TOP, "plan");
-    const Where buffers(plan, "buffers");
+void check_inputs(const Manifest &manifest, const Plan &plan, const Where &root) {
+    const Where buffers(root, "buffers");
     const Extent images{0, 1};
     const Extent tokens{manifest.context_tokens, 0};
     bool takes_ids = false;
-    for (const auto &[name, buffer] : manifest.plan.buffers) {
+    for (const auto &[name, buffer] : plan.buffers) {
         if (buffer.kind != BufferKind::input) continue;
         takes_ids = takes_ids || name == "input_ids";
         const Dtype dtype = name == "input_ids" ? Dtype::int64 : name == "context" ? Dtype::float32 : Dtype::boolean;
@@ -147,10 +146,9 @@ void check_inputs(const Manifest &manifest) {
     }
 }
 
-void check_noise(const Manifest &manifest) {
-    const Where plan(TOP, "plan");
-    const Where buffers(plan, "buffers");
-    for (const auto &[name, buffer] : manifest.plan.buffers) {
+void check_noise(const Manifest &manifest, const Plan &plan, const Where &root) {
+    const Where buffers(root, "buffers");
+    for (const auto &[name, buffer] : plan.buffers) {
         if (buffer.kind != BufferKind::noise) continue;
         const Where where(buffers, name);
         const std::int64_t side = manifest.patch_nums[static_cast<std::size_t>(*buffer.scale)];
@@ -161,10 +159,23 @@ void check_noise(const Manifest &manifest) {
         if (buffer.distribution != wanted) {
             refuse(Where(where, "distribution"), show(word(wanted)), show(word(buffer.distribution)));
         }
-        const Shape shape = residual
-                                ? Shape{images, {manifest.residual.noise_steps, 0}, tokens, {manifest.z_channels, 0}}
-                                : Shape{images, tokens, {manifest.vocab_size, 0}};
-        if (buffer.shape != shape) refuse(Where(where, "shape"), shape_text(shape), shape_text(buffer.shape));
+        if (!residual) {
+            const Shape whole{images, tokens, {manifest.vocab_size, 0}};
+            if (buffer.draw) refuse(Where(where, "draw"), "none, since tokens have one draw", number(*buffer.draw));
+            if (buffer.shape != whole) refuse(Where(where, "shape"), shape_text(whole), shape_text(buffer.shape));
+            continue;
+        }
+        const std::int64_t most = manifest.residual.noise_steps - buffer.draw.value_or(0);
+        const Shape whole{images, {most, 0}, tokens, {manifest.z_channels, 0}};
+        Shape given = buffer.shape;  // with the draws that it may have, if these are all that it has less
+        if (given.size() == whole.size() && given[1].images == 0 && given[1].size >= 1 && given[1].size <= most) {
+            given[1] = whole[1];
+        }
+        if (most >= 1 && given == whole) continue;
+        const std::string expected = most < 1    ? "a draw below " + number(manifest.residual.noise_steps)
+                                     : most == 1 ? shape_text(whole)
+                                                 : shape_text(whole) + " or fewer draws";
+        refuse(Where(where, "shape"), expected, shape_text(buffer.shape));
     }
 }
 

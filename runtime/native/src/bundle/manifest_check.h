@@ -8,7 +8,10 @@ namespace hart_edge {
 
 void check_tables(const Manifest &manifest);  // tables have one entry per scale or per diffusion step
 void check_files(const Manifest &manifest);   // every file that is named is listed; constants lie inside their file
-void check_inputs(const Manifest &manifest);  // the caller passes token ids, or a context and its mask
-void check_noise(const Manifest &manifest);   // noise has the shapes of docs/randomness.md
+
+// Of a plan, which stands at `root`: the caller passes token ids, or a context and its mask; noise has the shapes of
+// docs/randomness.md.
+void check_inputs(const Manifest &manifest, const Plan &plan, const Where &root);
+void check_noise(const Manifest &manifest, const Plan &plan, const Where &root);
 
 }  // namespace hart_edge

@@ -124,7 +124,7 @@ constexpr std::array<Field<Constant>, 3> CONSTANT{{
     {"offset", [](Constant &into, const Value &value, const Where &where) { into.offset = read_bytes(value, where); }},
 }};
 
-constexpr std::array<Field<Buffer>, 13> BUFFER{{
+constexpr std::array<Field<Buffer>, 14> BUFFER{{
     {"kind",
      [](Buffer &into, const Value &value, const Where &where) { into.kind = choice<BufferKind>(value, where); }},
     {"dtype", [](Buffer &into, const Value &value, const Where &where) { into.dtype = choice<Dtype>(value, where); }},
@@ -145,6 +145,7 @@ constexpr std::array<Field<Buffer>, 13> BUFFER{{
                         const Where &where) { into.distribution = choice<Distribution>(value, where); }},
     {"purpose",
      [](Buffer &into, const Value &value, const Where &where) { into.purpose = integer(value, where, 0, 1); }},
+    {"draw", [](Buffer &into, const Value &value, const Where &where) { into.draw = integer(value, where, 0, 1000); }},
     {"cache", [](Buffer &into, const Value &value, const Where &where) { into.cache = read_name(value, where); }},
     {"start",
      [](Buffer &into, const Value &value, const Where &where) { into.start = integer(value, where, 0, MOST_EXTENT); }},
@@ -152,14 +153,18 @@ constexpr std::array<Field<Buffer>, 13> BUFFER{{
 
 // Whether a buffer of its kind has a key: all have those up to `last`, the others belong to some kinds.
 bool buffer_has(const json::Object &given, std::string_view key) {
-    static constexpr std::array<std::string_view, 7> FURTHER{"setting", "scale", "constant", "distribution",
-                                                             "purpose", "cache", "start"};
+    static constexpr std::array<std::string_view, 8> FURTHER{"setting", "scale", "constant", "distribution",
+                                                             "purpose", "draw",  "cache",    "start"};
     if (std::find(FURTHER.begin(), FURTHER.end(), key) == FURTHER.end()) return true;
     const Value *kind = json::find(given, "kind");
     const auto *named = kind == nullptr ? nullptr : kind->as<std::string>();
     if (named == nullptr) return false;
     if (*named == "setting") return key == "setting" || key == "scale";
     if (*named == "constant") return key == "constant";
+    if (*named == "noise" && key == "draw") {  // may be absent
+        const Value *draw = json::find(given, key);
+        return draw != nullptr && draw->as<json::Null>() == nullptr;
+    }
     if (*named == "noise") return key == "distribution" || key == "purpose" || key == "scale";
     if (*named == "rows") return key == "cache" || key == "start";
     return false;

@@ -110,6 +110,7 @@ struct Buffer {
     std::string constant;
     Distribution distribution{};
     std::int64_t purpose = 0;
+    std::optional<std::int64_t> draw;  // the first that a noise holds; none: the first of all
     std::string cache;
     std::int64_t start = 0;
 };

@@ -12,11 +12,6 @@ namespace {
 
 using Names = std::unordered_set<std::string>;
 
-constexpr Where TOP;
-constexpr Where PLAN(TOP, "plan");
-constexpr Where BUFFERS(PLAN, "buffers");
-constexpr Where STEPS(PLAN, "steps");
-
 std::string show(const Extent &extent) {
     return extent.images == 0 ? std::to_string(extent.size) : extent.images == 1 ? "\"B\"" : "\"2B\"";
 }
@@ -201,7 +196,7 @@ void check_step(const Where &where, const Step &step, const std::vector<Componen
           });
 }
 
-void check_callers(const Plan &plan) {
+void check_callers(const Plan &plan, const Where &buffers) {
     std::vector<std::string> callers;
     for (const auto &[name, buffer] : plan.buffers) {
         if (buffer.kind == BufferKind::input) callers.push_back(name);
@@ -212,12 +207,13 @@ void check_callers(const Plan &plan) {
     if (callers == ids || callers == context) return;
     std::string found;
     for (const std::string &name : callers) found += (found.empty() ? "" : ", ") + name;
-    refuse(BUFFERS, "the inputs input_ids, or context and context_mask",
+    refuse(buffers, "the inputs input_ids, or context and context_mask",
            hart_edge::show(found.empty() ? "none" : found));
 }
 
 // Check that the last step decodes the last f_hat, and could decode that of any other scale, as previews do.
-void check_results(const Plan &plan, const Names &written, std::int64_t scales, std::int64_t image_size) {
+void check_results(const Plan &plan, const Names &written, std::int64_t scales, std::int64_t image_size,
+                   const Where &buffers, const Where &steps) {
     const std::string final_f_hat = "f_hat." + std::to_string(scales - 1);
     struct Wanted {
         std::string name;
@@ -233,13 +229,13 @@ void check_results(const Plan &plan, const Names &written, std::int64_t scales, 
         wanted.push_back({"f_hat." + std::to_string(scale), Dtype::float32, plan.buffers.find(final_f_hat)->shape});
     }
     for (const auto &[name, dtype, shape] : wanted) {
-        if (written.count(name) == 0) refuse(STEPS, "a step that writes " + name, "none");
+        if (written.count(name) == 0) refuse(steps, "a step that writes " + name, "none");
         const Buffer &buffer = *plan.buffers.find(name);
         if (buffer.dtype != dtype || buffer.shape != shape) {
-            refuse(Where(BUFFERS, name), described(dtype, shape), described(buffer.dtype, buffer.shape));
+            refuse(Where(buffers, name), described(dtype, shape), described(buffer.dtype, buffer.shape));
         }
     }
-    const Where where(STEPS, plan.steps.size() - 1);
+    const Where where(steps, plan.steps.size() - 1);
     const Step &step = plan.steps.back();
     if (step.graph != ComponentName::decoder || step.inputs != Wires{{"f_hat", final_f_hat}}) {
         refuse(where, "the decoder with " + final_f_hat + " as f_hat, its only input, to be last",
@@ -256,7 +252,7 @@ void check_results(const Plan &plan, const Names &written, std::int64_t scales, 
     }
 }
 
-void check_lifetimes(const Plan &plan) {
+void check_lifetimes(const Plan &plan, const Where &buffers) {
     struct Span {
         std::int64_t first;
         std::int64_t last;
@@ -274,7 +270,7 @@ void check_lifetimes(const Plan &plan) {
         }
     }
     for (const auto &[name, buffer] : plan.buffers) {
-        const Where where(BUFFERS, name);
+        const Where where(buffers, name);
         const auto span = spans.find(name);
         if (span == spans.end()) refuse(where, "a buffer that a step reads or writes", "none that does");
         const auto check = [&where](const char *key, std::int64_t expected, std::int64_t found) {
@@ -290,17 +286,19 @@ void check_lifetimes(const Plan &plan) {
 }  // namespace
 
 void check_plan(const Plan &plan, const std::vector<Component> &components, const Table<Constant> &constants,
-                std::int64_t scales, std::int64_t image_size) {
-    for (const auto &[name, buffer] : plan.buffers) check_buffer(Where(BUFFERS, name), buffer, constants, scales);
+                std::int64_t scales, std::int64_t image_size, const Where &root) {
+    const Where buffers(root, "buffers");
+    const Where steps(root, "steps");
+    for (const auto &[name, buffer] : plan.buffers) check_buffer(Where(buffers, name), buffer, constants, scales);
     for (const auto &[name, buffer] : plan.buffers) {
-        if (buffer.kind == BufferKind::rows) check_rows(Where(BUFFERS, name), buffer, plan.buffers);
+        if (buffer.kind == BufferKind::rows) check_rows(Where(buffers, name), buffer, plan.buffers);
     }
-    check_callers(plan);
+    check_callers(plan, buffers);
     Names written;
     Rows rows;
     std::int64_t ended = 0;
     for (std::size_t index = 0; index < plan.steps.size(); ++index) {
-        const Where where(STEPS, index);
+        const Where where(steps, index);
         const Step &step = plan.steps[index];
         check_step(where, step, components, plan.buffers, written, rows, scales);
         if (!step.ends_scale) continue;
@@ -313,10 +311,10 @@ void check_plan(const Plan &plan, const std::vector<Component> &components, cons
         ++ended;
     }
     if (ended != scales) {
-        refuse(STEPS, std::to_string(scales) + " steps with ends_scale, one per scale", std::to_string(ended));
+        refuse(steps, std::to_string(scales) + " steps with ends_scale, one per scale", std::to_string(ended));
     }
-    check_results(plan, written, scales, image_size);
-    check_lifetimes(plan);
+    check_results(plan, written, scales, image_size, buffers, steps);
+    check_lifetimes(plan, buffers);
 }
 
 }  // namespace hart_edge

@@ -28,9 +28,11 @@ Sampling read_sampling(const json::Value &value, const Where &where) {
     const json::Object &given = object(value, where);
     std::vector<std::string_view> keys;
     for (const SettingField &field : SETTINGS) keys.push_back(word(field.setting));
+    if (json::find(given, "speed") != nullptr) keys.push_back("speed");  // bundles of before lack it
     check_keys(given, where, keys);
     Sampling sampling;
     for (const json::Member &member : given) {
+        if (member.key == "speed") sampling.speed = choice<Speed>(member.value, Where(where, member.key));
         for (const SettingField &field : SETTINGS) {
             if (word(field.setting) != member.key) continue;
             sampling.set(field.setting, read_values(field, member.value, Where(where, member.key)));

@@ -21,6 +21,14 @@ struct Words<Setting> {
                                                          "smooth",    "guidance_ratio", "temperature"};
 };
 
+// How much of a picture's arithmetic is done: the one setting that is no number, it chooses among a bundle's plans.
+enum class Speed { exact, balanced, fast };
+
+template <>
+struct Words<Speed> {
+    static constexpr std::array<std::string_view, 3> all{"exact", "balanced", "fast"};
+};
+
 enum class SettingKind { number, integer, flag };
 
 // What a manifest may hold: one value, or a table with one entry per scale.
@@ -52,6 +60,8 @@ constexpr bool per_scale(Setting setting) {
 // The settings of a bundle, or those that a caller asked for instead. Every value is exact in a double.
 class Sampling {
  public:
+    Speed speed = Speed::exact;
+
     // The values of a setting: one, or one per scale.
     [[nodiscard]] const std::vector<double> &values(Setting setting) const {
         return values_[static_cast<std::size_t>(setting)];
