@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from benchmarks.experiments.chart import Curve, chart
 from benchmarks.experiments.notebook import Figures, Notebook, command, markdown, options
 from benchmarks.samples import COLUMNS, sheet
+from hart_edge.bundle.quality import psnr
 from hart_edge.bundle.settings import Settings, Speed
 from hart_edge.checks.macs import count_macs
 from hart_edge.data.pictures import read_pictures
@@ -34,7 +36,7 @@ from hart_edge.evaluation.evaluate import Evaluation, Split, split_of, stacked
 from hart_edge.evaluation.evaluator import open_evaluator
 from hart_edge.evaluation.frechet import frechet_distance
 from hart_edge.evaluation.progress import with_progress
-from hart_edge.evaluation.retrieval import groups_of, ranks
+from hart_edge.evaluation.retrieval import KS, groups_of, ranks
 from hart_edge.evaluation.subjects import BundleSubject, open_bundle
 from hart_edge.reference.dial import dial_of
 from hart_edge.reference.presets import PRESETS, configs
@@ -43,7 +45,6 @@ from hart_edge.runtime.pipeline import Pipeline
 OTHER = "another seed"  # the exact speed once more
 SEED_STRIDE = 1_000_000  # pictures of two seeds share no noise
 RESAMPLES = 200
-KS = (1, 5)
 HEAD = (
     "settings",
     "speed",
@@ -80,8 +81,8 @@ def main(a: argparse.Namespace) -> None:
     notebook, evaluation = Notebook(a.out, asked), Evaluation(judge)
     for top_p, cfg_scale, seed in itertools.product(a.top_p, a.cfg_scale, range(a.seeds)):
         settings = Settings(top_p=top_p, cfg_scale=cfg_scale)
-        notebook.measure(title(settings), seed, lambda: compare(evaluation, subject, split, settings, speeds, seed))  # noqa: B023  # called at once
-    latency = notebook.measure("latency", 0, lambda: seconds_of(subject.pipeline, split.prompts, speeds, a.rounds))
+        notebook.measure(title(settings), seed, partial(compare, evaluation, subject, split, settings, speeds, seed))
+    latency = notebook.measure("latency", 0, partial(seconds_of, subject.pipeline, split.prompts, speeds, a.rounds))
     write(notebook, a, speeds, latency)
     rows = split.prompts[:COLUMNS]
     pictures = [subject.pipeline.generate(list(rows), seed=range(len(rows)), speed=speed) for speed in speeds]
@@ -112,12 +113,18 @@ def compare(
         what = f"{title(settings)}, {name}"
         images = stacked(list(with_progress(what, subject.draw(split.prompts, seeds), len(seeds))))
         samples[name] = judged(evaluation, split, evaluation.features(what, images)[0])
-    real = evaluation.real(split)[0]
+    real, exact, count = evaluation.real(split)[0], samples[Speed.EXACT], len(split.prompts)
+    draws = [np.random.default_rng((1, number)).integers(0, count, count) for number in range(RESAMPLES)]
+    distances = {name: distances_of(sample, real, draws) for name, sample in samples.items()}
     found: Figures = {}
     for name, sample in samples.items():
-        found[name] = {"frechet": frechet_distance(real, sample.features)}
+        found[name] = {"frechet": distances[name][0]}
         found[name] |= {f"r@{k}": float(hits.mean()) for k, hits in sample.hits.items()}
-        found[name] |= differences(sample, samples[Speed.EXACT], real)
+        for k in KS:
+            own = sample.hits[k] - exact.hits[k]
+            found[name][f"r@{k} against"] = [float(own.mean()), float(np.std([own[rows].mean() for rows in draws]))]
+        against = distances[name] - distances[Speed.EXACT]
+        found[name]["frechet against"] = [float(against[0]), float(np.std(against[1:]))]
     return found
 
 
@@ -134,20 +141,11 @@ def judged(evaluation: Evaluation, split: Split, features: torch.Tensor) -> Samp
     return Sample({k: each / np.maximum(times, 1) for k, each in hits.items()}, features)
 
 
-def differences(sample: Sample, exact: Sample, real: torch.Tensor) -> Figures:
-    """What differs from exact, prompt by prompt, and the standard error of each difference."""
-    count = len(sample.features)
-    draws = [np.random.default_rng((1, number)).integers(0, count, count) for number in range(RESAMPLES)]
-    found: Figures = {}
-    for k in KS:
-        own = sample.hits[k] - exact.hits[k]
-        found[f"r@{k} against"] = [float(own.mean()), float(np.std([own[rows].mean() for rows in draws]))]
-    frechet = frechet_distance(real, sample.features) - frechet_distance(real, exact.features)
-    resampled = [
-        frechet_distance(real, sample.features[rows]) - frechet_distance(real, exact.features[rows])
-        for rows in draws[: RESAMPLES // 4]  # each takes the root of a matrix
-    ]
-    return found | {"frechet against": [frechet, float(np.std(resampled))]}
+def distances_of(sample: Sample, real: torch.Tensor, draws: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """The Frechet distance, and those of resampled pictures: a quarter of the draws, since each takes the root of a
+    matrix."""
+    chosen = [sample.features, *(sample.features[rows] for rows in draws[: len(draws) // 4])]
+    return np.array([frechet_distance(real, features) for features in chosen])
 
 
 def seconds_of(pipeline: Pipeline, prompts: Sequence[str], speeds: Sequence[Speed], rounds: int) -> Figures:
@@ -170,7 +168,7 @@ def seconds_of(pipeline: Pipeline, prompts: Sequence[str], speeds: Sequence[Spee
         str(speed): {
             "new": statistics.median(times[speed][0]),
             "again": statistics.median(times[speed][1]),
-            "psnr": None if not max(errors[speed]) else 10 * float(np.log10(255**2 / statistics.fmean(errors[speed]))),
+            "psnr": psnr(statistics.fmean(errors[speed]) / 255**2),
         }
         for speed in speeds
     }

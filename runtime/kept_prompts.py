@@ -17,7 +17,7 @@ from hart_edge.runtime.loop import Array, Known
 class KeptPrompts:
     """Contexts of the last prompts, and first scales of the last few of them (bundle/kept.py), for every speed.
 
-    Threads may share it: every access of a dictionary is one operation of Python's own.
+    A prompt is told by its prompt_key(). Threads may share it: every access of a dictionary is one operation.
     """
 
     def __init__(self, plans: Sequence[Plan], *, first_scales: bool = True) -> None:
@@ -31,32 +31,30 @@ class KeptPrompts:
         for level in self._levels:
             level.kept.clear()
 
-    def find(self, inputs: Mapping[str, Array]) -> Known | None:
+    def find(self, key: bytes) -> Known | None:
         """The most that is known of a prompt, None where that is nothing."""
-        key, found = _key(inputs), None
+        found = None
         for level in self._levels:
             values = level.find(key)
             found = found if values is None else Known(values, level.steps)
         return found
 
-    def context(self, inputs: Mapping[str, Array]) -> Mapping[str, Array] | None:
+    def context(self, key: bytes) -> Mapping[str, Array] | None:
         """What the text model made of a prompt, None where that is not known."""
-        return self._contexts.find(_key(inputs))
+        return self._contexts.find(key)
 
-    def keep_context(self, inputs: Mapping[str, Array], made: Mapping[str, Array]) -> None:
+    def keep_context(self, key: bytes, made: Mapping[str, Array]) -> None:
         """Remember what the text model made of a prompt that was not drawn."""
-        self._contexts.keep(_key(inputs), made.__getitem__)
+        self._contexts.keep(key, made.__getitem__)
 
     def wanted(self, known: Known | None) -> frozenset[str]:
         """The buffers that keep() will read after a pass that began with what was known."""
         return frozenset(name for level in self._beyond(known) for name in level.names)
 
-    def keep(self, inputs: Mapping[str, Array], known: Known | None, read: Callable[[str], Array]) -> None:
+    def keep(self, key: bytes, known: Known | None, read: Callable[[str], Array]) -> None:
         """Remember what a pass has computed beyond what was known, and forget the prompt that was used longest ago."""
-        if levels := self._beyond(known):
-            key = _key(inputs)
-            for level in levels:
-                level.keep(key, read)
+        for level in self._beyond(known):
+            level.keep(key, read)
 
     def _beyond(self, known: Known | None) -> list[_Level]:
         return [level for level in self._levels if known is None or level.steps > known.steps]
@@ -81,7 +79,7 @@ class _Level:
             self.kept.pop(oldest, None)
 
 
-def _key(inputs: Mapping[str, Array]) -> bytes:
+def prompt_key(inputs: Mapping[str, Array]) -> bytes:
     """Of a prompt: the SHA-256 of its ids, or of its context."""
     digest = hashlib.sha256()
     for name, array in sorted(inputs.items()):

@@ -24,7 +24,7 @@ from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import BundleError, EngineError, InputError, bordered
 from hart_edge.runtime.context import Context, check_context
 from hart_edge.runtime.fill import fill_with
-from hart_edge.runtime.kept_prompts import KeptPrompts
+from hart_edge.runtime.kept_prompts import KeptPrompts, prompt_key
 from hart_edge.runtime.loop import Array, DeviceRunner, Fill, HostPass, Known, Pass, Runner, Unloader, read_prompt
 from hart_edge.runtime.pictures import to_image, to_square
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer, tokenizer_of
@@ -253,14 +253,15 @@ class Pipeline:
         inputs = self._inputs(prompt)
         with nullcontext() if self._turns is None else self._turns.drawing():
             self.bundle.require_unwritten()
-            made = self._kept.context(inputs)
+            key = prompt_key(inputs)
+            made = self._kept.context(key)
             if made is None:
                 with self._at_work():
                     made = read_prompt(self.manifest.plan, self.runner, lambda name, _: inputs[name]).values
                     if self.low_memory and isinstance(self.runner, Unloader):
                         self.runner.unload(ComponentName.TEXT_MODEL)
                 self.bundle.require_unwritten()
-                self._kept.keep_context(inputs, made)
+                self._kept.keep_context(key, made)
         return Context(made["context"][0].copy(), made["context_mask"][0].copy())
 
     @drawing
@@ -319,13 +320,14 @@ class Pipeline:
         with nullcontext() if self._turns is None else self._turns.drawing():
             self.bundle.require_unwritten()
             with self._at_work():
-                known = self._kept.find(inputs)
+                key = prompt_key(inputs)
+                known = self._kept.find(key)
                 drawing = self._begin(self._fill(inputs, seed, sampling), sampling.speed, known)
             finished = drawing.scales()
             while (scale := self._next(finished)) is not None:
                 if scale == 0 and self._keeps:
                     with self._at_work():
-                        self._kept.keep(inputs, known, drawing.read)
+                        self._kept.keep(key, known, drawing.read)
                 if previews and scale < scales - 1:
                     with self._at_work():
                         f_hat = drawing.read(f"f_hat.{scale}")

@@ -125,14 +125,13 @@ class ResidualMLP(nn.Module):
             x = block(x, y)
         return self.final(x, y)
 
-    def steps(self, count: int | None = None) -> tuple[Tensor, Tensor]:
+    def steps(self, count: int) -> tuple[Tensor, Tensor]:
         """What denoising steps are given, in the order of use: embeddings (N, width), constants (N, COLUMNS) float32.
 
-        count: N, None for the model's own. The constants of a step are the schedule's but for its timestep, in their
+        count: N. The constants of a step are the schedule's but for its timestep, in their
         order as run() takes them, and whether noise is added, 1 or 0.
         """
-        own = count is None or count == len(self.schedule.timesteps)
-        table = self.schedule if own else make_schedule(count or 1)
+        table = self.schedule if count == len(self.schedule.timesteps) else make_schedule(count)
         device = self.input_proj.weight.device
         noisy = [float(i > 0) for i in range(len(table.timesteps))]  # the last step adds none
         columns = (

@@ -58,23 +58,20 @@ std::size_t KeptSteps::bytes(const std::vector<Placed> &plans, std::size_t steps
 }
 
 bool KeptSteps::use(const PromptKey &prompt) {
-    for (Slot &slot : slots_) {
-        if (slot.used == 0 || slot.prompt != prompt) continue;
-        slot.used = ++clock_;
-        return true;
-    }
-    return false;
+    const auto known = [&prompt](const Slot &slot) { return slot.used > 0 && slot.prompt == prompt; };
+    const auto slot = std::find_if(slots_.begin(), slots_.end(), known);
+    if (slot == slots_.end()) return false;
+    slot->used = ++clock_;
+    found_ = &*slot;
+    return true;
 }
 
-void KeptSteps::restore(const PromptKey &prompt, std::size_t plan, Runner &runner) {
-    for (const Slot &slot : slots_) {
-        if (slot.used == 0 || slot.prompt != prompt) continue;
-        const char *from = slot.data;
-        for (const Part &part : parts_[plan]) {
-            std::memcpy(part.data, from, part.bytes);
-            runner.upload(part.data, part.bytes);
-            from += part.bytes;
-        }
+void KeptSteps::restore(std::size_t plan, Runner &runner) const {
+    const char *from = found_->data;
+    for (const Part &part : parts_[plan]) {
+        std::memcpy(part.data, from, part.bytes);
+        runner.upload(part.data, part.bytes);
+        from += part.bytes;
     }
 }
 
@@ -119,7 +116,7 @@ void KeptPrompts::begin(const std::array<Bytes, 2> &prompt, std::size_t plan) {
 bool KeptPrompts::knows(std::size_t step, Runner &runner) {
     if (step + 1 == known_) {
         for (KeptSteps &level : levels_) {
-            if (level.steps() == known_) level.restore(prompt_, plan_, runner);
+            if (level.steps() == known_) level.restore(plan_, runner);
         }
     }
     return step < known_;

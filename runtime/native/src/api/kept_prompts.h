@@ -38,8 +38,8 @@ class KeptSteps {
     // Whether a prompt is known; if so, it counts as used now.
     bool use(const PromptKey &prompt);
 
-    // Put what is known of a prompt into the buffers of a plan, which is told by its place among all.
-    void restore(const PromptKey &prompt, std::size_t plan, Runner &runner);
+    // Put what is known of the prompt that use() found into the buffers of a plan, told by its place among all.
+    void restore(std::size_t plan, Runner &runner) const;
 
     // Remember what a plan's buffers hold, in place of the prompt that was used longest ago.
     void keep(const PromptKey &prompt, std::size_t plan, Runner &runner);
@@ -59,6 +59,7 @@ class KeptSteps {
     std::vector<std::vector<Part>> parts_;  // of every plan
     std::unique_ptr<char[]> memory_;
     std::vector<Slot> slots_;
+    const Slot *found_ = nullptr;  // by the last use()
     std::uint64_t clock_ = 0;
 };
 
