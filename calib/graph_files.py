@@ -50,7 +50,7 @@ def save_graph(model: onnx.ModelProto, path: Path, folder: Path, external_from: 
         onnx.save_model(model, path)
         return path.stat().st_size
     data = _save_beside(model, path)
-    return path.stat().st_size + data.stat().st_size
+    return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
 
 
 @contextmanager

@@ -42,8 +42,11 @@ class EngineLibrary(Protocol):
 
     def availability(self) -> Availability: ...
 
-    def open(self, graph: Path) -> Session:
-        """Make a graph runnable on this machine. Raises EngineError with the library's reason."""
+    def open(self, graph: Path, *, in_order: bool = False) -> Session:
+        """Make a graph runnable on this machine. Raises EngineError with the library's reason.
+
+        in_order: its nodes run in the order of the file, as far as their inputs are there.
+        """
 
 
 Shape = tuple[int, ...]

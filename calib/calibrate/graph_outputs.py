@@ -6,7 +6,8 @@ axis 1 of what a convolution reads or writes; a row holds all channels of one po
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import copy
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -29,8 +30,8 @@ def with_range_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.Mod
     for name, values in constants.items():
         graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), f"observe:{name}"))
     images = image_tensors(find_quantizable_nodes(model.graph))
+    _insert(graph, {name: _image_outputs(name) if name in images else _row_outputs(name) for name in names})
     for name in names:
-        graph.node.extend(_image_outputs(name) if name in images else _row_outputs(name))
         for part in PARTS:
             shape = [ROWS, None] if part == "rows" else [None]
             graph.output.append(helper.make_tensor_value_info(f"{name}:{part}", TensorProto.FLOAT, shape))
@@ -41,11 +42,29 @@ def with_extremes(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelP
     """The graph with further outputs `NAME:low` and `NAME:high`, scalars, of each name."""
     instrumented = onnx.ModelProto()
     instrumented.CopyFrom(model)
+    parts = (("ReduceMin", "low"), ("ReduceMax", "high"))
+    _insert(
+        instrumented.graph,
+        {name: [helper.make_node(op, [name], [f"{name}:{part}"], keepdims=0) for op, part in parts] for name in names},
+    )
     for name in names:
-        for op, part in (("ReduceMin", "low"), ("ReduceMax", "high")):
-            instrumented.graph.node.append(helper.make_node(op, [name], [f"{name}:{part}"], keepdims=0))
+        for _, part in parts:
             instrumented.graph.output.append(helper.make_tensor_value_info(f"{name}:{part}", TensorProto.FLOAT, []))
     return instrumented
+
+
+def _insert(graph: onnx.GraphProto, observers: Mapping[str, Sequence[onnx.NodeProto]]) -> None:
+    """Put the nodes that look at a tensor right behind the one that makes it, so that an engine which keeps to this
+    order need not keep the tensor for them: else all tensors of all blocks are in memory at once."""
+    left = dict(observers)
+    ordered = [node for value in graph.input for node in left.pop(value.name, ())]
+    for node in graph.node:
+        ordered.append(node)
+        ordered += (each for output in node.output for each in left.pop(output, ()))
+    ordered += (node for rest in left.values() for node in rest)  # of initialisers
+    nodes = [copy.deepcopy(node) for node in ordered]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _row_outputs(name: str) -> list[onnx.NodeProto]:

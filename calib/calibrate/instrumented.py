@@ -35,7 +35,7 @@ class InstrumentedGraphs:
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """Compute `outputs` in place, and return all that the graph puts out, its further outputs among them."""
         if graph not in self._sessions:
-            self._sessions[graph] = self._library.open(self._paths[graph])
+            self._sessions[graph] = self._library.open(self._paths[graph], in_order=True)
         found = self._sessions[graph].run(inputs)
         for name, array in outputs.items():
             array[...] = found[name]

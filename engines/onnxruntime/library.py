@@ -92,10 +92,14 @@ class OnnxRuntimeLibrary:
             return Availability(self.target, False, str(error))
         return Availability(self.target, True, f"onnxruntime {onnxruntime.__version__}, {PROVIDERS[self.target]}")
 
-    def open(self, graph: Path) -> OnnxRuntimeSession:
+    def open(self, graph: Path, *, in_order: bool = False) -> OnnxRuntimeSession:
         try:
             onnxruntime = library_for(self.target)
         except EngineError as error:
             raise EngineError(f"{graph.stem}: target {self.target}: {error}") from error
-        options = session_options(onnxruntime, None), run_options(onnxruntime)
-        return OnnxRuntimeSession(onnxruntime, graph.stem, graph, PROVIDERS[self.target], *options)
+        options = session_options(onnxruntime, None)
+        if in_order:
+            options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED  # among equals by place in the file
+        return OnnxRuntimeSession(
+            onnxruntime, graph.stem, graph, PROVIDERS[self.target], options, run_options(onnxruntime)
+        )

@@ -7,7 +7,7 @@ packed anew, beside the reference's own: all graphs at once would be a second mo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from hart_edge.bundle.manifest import Plan
@@ -17,11 +17,11 @@ from hart_edge.engines.base import EngineLibrary, Session
 class Sessions(Mapping[str, Session]):
     """Sessions by graph. A graph outside the loop over scales is closed when another one is asked for."""
 
-    def __init__(self, paths: Mapping[str, Path], library: EngineLibrary, plan: Plan) -> None:
-        """plan: tells which graphs take turns, and so stay open once they are."""
+    def __init__(self, paths: Mapping[str, Path], library: EngineLibrary, plans: Iterable[Plan]) -> None:
+        """plans: tell which graphs take turns, and so stay open once they are."""
         self._paths, self._library = paths, library
-        calls = Counter(str(step.graph) for step in plan.steps)
-        self._loop = frozenset(graph for graph, count in calls.items() if count > 1)
+        calls = [Counter(str(step.graph) for step in plan.steps) for plan in plans]
+        self._loop = frozenset(graph for each in calls for graph, count in each.items() if count > 1)
         self._open: dict[str, Session] = {}
 
     def __getitem__(self, graph: str) -> Session:

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from hart_edge.calib.calibrate.graph_outputs import PARTS, PICK, with_extremes, with_range_outputs
 from hart_edge.calib.calibrate.statistics import ROWS
-from tests.calib.make_graphs import conv_model, initializer, linear_model, run_model
+from tests.calib.make_graphs import conv_model, initializer, linear_model, make_model, run_model, weight
 
+# Run a graph of LAYERS layers on x, in order, and print the bytes by which the peak grew, in units of one tensor.
+MEASURE = """
+import resource, sys, json
+import numpy as np
+from pathlib import Path
+from hart_edge.bundle.manifest import Target
+from hart_edge.engines.registry import REGISTRY
+session = REGISTRY.library(Target.CPU).open(Path(sys.argv[1]), in_order=True)
+feeds = {name: np.load(path) for name, path in json.loads(sys.argv[2]).items()}
+session.run({name: array[:32] for name, array in feeds.items()})
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+session.run(feeds)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / feeds["x"].nbytes)
+"""
+LAYERS = 24
 EVEN = (np.arange(ROWS, dtype=np.float32) + 0.5) / ROWS
 
 
@@ -60,6 +81,22 @@ def test_channels_of_a_convolution_are_axis_1(tmp_path: Path) -> None:
     assert found["x:mean"] == pytest.approx(x.mean((0, 2, 3)), abs=1e-6)
     assert np.array_equal(found["x:rows"], x[0].reshape(32, 64).T[(EVEN * 64).astype(int)])
     assert {name: found[f"{name}:rows"].shape for name in "xhy"} == dict.fromkeys("xhy", (ROWS, 32))
+
+
+@pytest.mark.parametrize("add", [with_range_outputs, with_extremes])
+def test_a_tensor_is_not_kept_until_the_graph_ends(tmp_path: Path, add: Callable[..., onnx.ModelProto]) -> None:
+    """Of a deep graph all tensors together would not fit: each is looked at as soon as it is there."""
+    names = [f"h{layer}" for layer in range(1, LAYERS)]
+    chain = itertools.pairwise(["x", *names, "y"])
+    model = make_model([helper.make_node("MatMul", [x, "w"], [y]) for x, y in chain], [weight("w", 64, 64)])
+    path = tmp_path / "deep.onnx"
+    onnx.save_model(add(model, names), path)
+    feeds = {"x": np.ones((80_000, 64), np.float32)} | ({PICK: EVEN} if add is with_range_outputs else {})
+    for name, array in feeds.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    files = json.dumps({name: str(tmp_path / f"{name}.npy") for name in feeds})
+    run = subprocess.run([sys.executable, "-c", MEASURE, str(path), files], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < LAYERS / 3  # two tensors and the output; all of them where none is freed
 
 
 def test_extremes(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ class Library:
     def __init__(self) -> None:
         self.opened, self.alive = list[str](), set[str]()
 
-    def open(self, graph: Path) -> Any:
+    def open(self, graph: Path, *, in_order: bool = False) -> Any:
         library, name = self, graph.stem
 
         class Session(SimpleNamespace):
@@ -35,7 +35,7 @@ def test_one_graph_besides_those_of_the_loop() -> None:
     plan = Plan({}, tuple(Step(ComponentName(name), None, {}, {}, False) for name in CALLS))
     paths: Mapping[str, Path] = {name: Path(f"{name}.onnx") for name in [*dict.fromkeys(CALLS), "encoder"]}
     library = Library()
-    sessions = Sessions(paths, library, plan)
+    sessions = Sessions(paths, library, [plan])
     assert list(sessions) == list(paths) and len(sessions) == 7 and library.opened == []
     held = []
     for name in [*CALLS, "encoder", *CALLS[:4]]:
