@@ -3,13 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
 
 #include "api/open_runner.h"
-#include "api/random.h"
 #include "bundle/kept.h"
 #include "engine/out_of_memory.h"
 #include "errors.h"
@@ -19,29 +17,6 @@ namespace hart_edge {
 namespace {
 
 constexpr std::int64_t MOST_TOKENIZER_BYTES = 256 << 20;
-
-// Fill the noise buffer of one image, as docs/randomness.md specifies.
-void noise(const Buffer &buffer, std::uint64_t seed, float *into) {
-    Stream stream{seed, static_cast<std::uint64_t>(buffer.purpose), static_cast<std::uint64_t>(*buffer.scale), 0};
-    const auto numbers = static_cast<std::size_t>(buffer.bytes_per_image) / sizeof(float);
-    if (buffer.distribution == Distribution::uniform) return uniform(stream, into, numbers);
-    const auto steps = static_cast<std::size_t>(buffer.shape[1].size);
-    for (std::size_t step = 0; step < steps; ++step) {
-        stream.step = static_cast<std::uint64_t>(buffer.draw.value_or(0)) + step;
-        normal(stream, into + step * (numbers / steps), numbers / steps);
-    }
-}
-
-void check_context(const float *context, const std::uint8_t *mask, std::size_t tokens, std::size_t dim) {
-    const bool finite = std::all_of(context, context + tokens * dim, [](float value) { return std::isfinite(value); });
-    const bool words = std::any_of(mask, mask + tokens, [](std::uint8_t flag) { return flag == 1; });
-    const bool flags = std::all_of(mask, mask + tokens, [](std::uint8_t flag) { return flag <= 1; });
-    if (!finite || !words) {
-        throw Error(Status::input,
-                    "context: expected finite tokens and at least one 1 in context_masks; check your text model");
-    }
-    if (!flags) throw Error(Status::input, "context_masks: expected 0 and 1, found another number; pass 1 for words");
-}
 
 void check_finite(std::uint8_t finite) {
     if (finite != 0) return;
@@ -95,11 +70,13 @@ Pipeline::Pipeline(const std::string &folder, const hart_edge_options &options)
 }
 
 void Pipeline::load() {
-    std::vector<ComponentName> graphs;  // in the order in which the plan first runs them
+    std::vector<ComponentName> graphs;  // in the order in which the exact plan first runs them, then the others' own
     std::size_t awaited = 0;            // how many of them the first scale needs
-    for (const Step &step : bundle_.manifest.plan.steps) {
-        if (std::find(graphs.begin(), graphs.end(), step.graph) == graphs.end()) graphs.push_back(step.graph);
-        if (awaited == 0 && step.ends_scale) awaited = graphs.size();
+    for (const Prepared &each : prepared_) {
+        for (const Step &step : each.plan.steps) {
+            if (std::find(graphs.begin(), graphs.end(), step.graph) == graphs.end()) graphs.push_back(step.graph);
+            if (awaited == 0 && step.ends_scale) awaited = graphs.size();
+        }
     }
     runner_->load(graphs, options_.get().wait_for_all != 0 ? graphs.size() : awaited);
 }
@@ -202,7 +179,7 @@ void Pipeline::generate(const hart_edge_params &params, hart_edge_image **images
     cancelled_ = false;
     runner_->resume();
     const Sampling sampling = check_settings(bundle_.manifest, params);
-    const std::vector<Inputs> inputs = check_inputs(params);  // check all before the first is drawn
+    const std::vector<Inputs> inputs = check_inputs(bundle_.manifest, tokenizer_, params);  // all, before one is drawn
     bundle_.require_unwritten();
     std::vector<Image> finished;
     finished.reserve(params.count);
@@ -218,44 +195,6 @@ void Pipeline::generate(const hart_edge_params &params, hart_edge_image **images
     }
     bundle_.require_unwritten();  // until now the mapped files were those that were verified
     for (std::size_t picture = 0; picture < finished.size(); ++picture) images[picture] = finished[picture].release();
-}
-
-std::vector<Pipeline::Inputs> Pipeline::check_inputs(const hart_edge_params &params) const {
-    const Manifest &manifest = bundle_.manifest;
-    const auto tokens = static_cast<std::size_t>(manifest.context_tokens);
-    const auto dim = static_cast<std::size_t>(manifest.context_dim);
-    const bool prompts = params.prompt != nullptr || params.prompts != nullptr;
-    const bool contexts = params.contexts != nullptr || params.context_masks != nullptr;
-    if (tokenizer_ && contexts) {
-        throw Error(Status::input, "bundle '" + manifest.name +
-                                       "' holds a text model: expected a prompt, found a context; pass the text");
-    }
-    if (!tokenizer_ && (prompts || params.contexts == nullptr || params.context_masks == nullptr)) {
-        throw Error(Status::input, "bundle '" + manifest.name + "' holds no text model: expected contexts (" +
-                                       std::to_string(tokens) + ", " + std::to_string(dim) + ") and context_masks (" +
-                                       std::to_string(tokens) + ",), found " + (prompts ? "a prompt" : "none") +
-                                       "; compute them with your text model, or build from a checkpoint with "
-                                       "text_model/");
-    }
-    if (tokenizer_ && params.prompts == nullptr && params.count > 1) {
-        throw Error(Status::input, "prompts: expected " + std::to_string(params.count) +
-                                       " of them, found none; set prompts, or count to 1");
-    }
-    std::vector<Inputs> checked(params.count);
-    for (std::size_t picture = 0; picture < checked.size(); ++picture) {
-        Inputs &inputs = checked[picture];
-        if (tokenizer_) {
-            const char *prompt = params.prompts == nullptr ? params.prompt : params.prompts[picture];
-            if (prompt == nullptr)
-                throw Error(Status::input, "prompt: expected a text, found NULL; pass the text to draw");
-            inputs.prompt = tokenizer_->encode(prompt);
-        } else {
-            inputs.context = params.contexts + picture * tokens * dim;
-            inputs.mask = params.context_masks + picture * tokens;
-            check_context(inputs.context, inputs.mask, tokens, dim);
-        }
-    }
-    return checked;
 }
 
 class Pipeline::Drawing : public Caller {
@@ -274,14 +213,7 @@ class Pipeline::Drawing : public Caller {
     }
 
     void fill(const Buffer &buffer, void *into) override {
-        if (buffer.kind == BufferKind::noise) return noise(buffer, seed(), static_cast<float *>(into));
-        if (buffer.kind == BufferKind::setting) {
-            return store_setting(sampling_, buffer, into);
-        }
-        const void *from = buffer.dtype == Dtype::int64     ? static_cast<const void *>(inputs_.prompt.ids.data())
-                           : buffer.dtype == Dtype::float32 ? static_cast<const void *>(inputs_.context)
-                                                            : static_cast<const void *>(inputs_.mask);
-        std::memcpy(into, from, static_cast<std::size_t>(buffer.bytes_per_image));
+        hart_edge::fill(buffer, inputs_, seed(), sampling_, into);
     }
 
     bool knows(std::size_t step) override {
@@ -306,14 +238,6 @@ class Pipeline::Drawing : public Caller {
     std::uint32_t picture_;
 };
 
-// All that tells a prompt from others: its ids, or a context with its mask.
-std::array<KeptPrompts::Bytes, 2> Pipeline::key_of(const Inputs &inputs) const {
-    if (tokenizer_) return {{{inputs.prompt.ids.data(), inputs.prompt.ids.size() * sizeof(std::int64_t)}, {}}};
-    const auto tokens = static_cast<std::size_t>(bundle_.manifest.context_tokens);
-    const auto dim = static_cast<std::size_t>(bundle_.manifest.context_dim);
-    return {{{inputs.context, tokens * dim * sizeof(float)}, {inputs.mask, tokens}}};
-}
-
 Pipeline::Image Pipeline::run(const Inputs &inputs, const hart_edge_params &params, const Sampling &sampling,
                               std::uint32_t picture) {
     const auto at_speed = [&sampling](const Prepared &each) { return each.speed == sampling.speed; };
@@ -330,7 +254,7 @@ Pipeline::Image Pipeline::run(const Inputs &inputs, const hart_edge_params &para
     image->pixels = reinterpret_cast<std::uint8_t *>(image.get() + 1);
     image->seed = drawing.seed();
     image->prompt_tokens = static_cast<std::uint32_t>(inputs.prompt.tokens);
-    kept_.begin(key_of(inputs), static_cast<std::size_t>(found - prepared_.begin()));
+    kept_.begin(key_of(bundle_.manifest, inputs), static_cast<std::size_t>(found - prepared_.begin()));
     execute(prepared.plan, *runner_, prepared.bindings, buffers, drawing);
     runner_->download(buffers["finite"], 1);
     check_finite(*static_cast<const std::uint8_t *>(buffers["finite"]));

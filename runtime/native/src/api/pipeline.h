@@ -6,7 +6,6 @@
 
 #include <sys/types.h>
 
-#include <array>
 #include <atomic>
 #include <future>
 #include <memory>
@@ -14,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "api/inputs.h"
 #include "api/kept_prompts.h"
 #include "api/loop.h"
 #include "api/settings.h"
@@ -46,12 +46,6 @@ class Pipeline {
     void describe(hart_edge_info &info) const;
 
  private:
-    // The buffers of kind input for one picture.
-    struct Inputs {
-        PromptTokenizer::Prompt prompt;
-        const float *context = nullptr;
-        const std::uint8_t *mask = nullptr;
-    };
     class Drawing;  // the loop's Caller for one picture
     // What a callback gets of a scale.
     struct Scale {
@@ -91,9 +85,7 @@ class Pipeline {
     static std::vector<Prepared> prepare(const Bundle &bundle);
     static std::size_t largest(const std::vector<Prepared> &prepared);
     static std::vector<Placed> place(std::vector<Prepared> &prepared, const Block &block);
-    [[nodiscard]] std::vector<Inputs> check_inputs(const hart_edge_params &params) const;
     Image run(const Inputs &inputs, const hart_edge_params &params, const Sampling &sampling, std::uint32_t picture);
-    [[nodiscard]] std::array<KeptPrompts::Bytes, 2> key_of(const Inputs &inputs) const;
     void tell(const Prepared &prepared, const hart_edge_params &params, std::uint32_t picture, std::size_t scale,
               const std::uint8_t *pixels);
     void check_cancelled() const;
