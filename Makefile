@@ -7,6 +7,7 @@
 # make quick   ruff, mypy and the tests that build nothing and take less than half a second each
 # make lint    ruff and mypy alone
 # make native  the C library: build/native/libhart_edge.so; install it with cmake --install build/native --prefix PREFIX
+#              ONNXRUNTIME_ROOT=DIR takes the header of an unpacked release of ONNX Runtime
 # make native-check  its robustness, half an hour: sanitizers, valgrind, fuzzing, failures, growth (docs/robustness.md)
 # make gpu-check GPU_BUNDLE=DIR GPU_REFERENCE=DIR  engines on this machine's GPU against ONNX Runtime (docs/desktop.md)
 # make clean   removes bundles, pictures and caches; the environment stays (make distclean removes it too)
@@ -76,7 +77,8 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 native: native-requirements
-	cmake -S runtime/native -B build/native -DCMAKE_BUILD_TYPE=Release
+	cmake -S runtime/native -B build/native -DCMAKE_BUILD_TYPE=Release \
+		$(if $(ONNXRUNTIME_ROOT),-DONNXRUNTIME_ROOT="$(ONNXRUNTIME_ROOT)")
 	cmake --build build/native --parallel
 
 # GPU_BUNDLE=bundles/... GPU_REFERENCE=bundles/... name the engines and the graphs they were made from; GPU_AGAINST=

@@ -26,6 +26,13 @@ def add(commands: Commands) -> None:
     p.add_argument("--queue", type=int, default=32, metavar="N", help="pictures that may wait (default: 32)")
     p.add_argument("--client-queue", type=int, metavar="N", help="pictures of one address at a time (default: any)")
     p.add_argument("--drain", type=float, default=20, metavar="SECONDS", help="time to finish at the end (default: 20)")
+    p.add_argument(
+        "--stall",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="time without a finished scale after which a worker is taken for hung (default: 300)",
+    )
     p.add_argument("--api-key-file", type=Path, metavar="FILE", help="whoever asks needs the key in this file")
     p.add_argument("--open", action="store_true", help="serve an address that others reach without a key")
     several: dict[str, Any] = {"action": "append", "default": []}
@@ -56,7 +63,7 @@ def run(a: argparse.Namespace) -> int:
         allowed_hosts=tuple(a.allow_host),
         allowed_origins=tuple(a.allow_origin),
         log_prompts=a.log_prompts,
-        limits=Limits(drain=a.drain),
+        limits=Limits(drain=a.drain, stall=a.stall),
     )
     level = "INFO" if a.log_prompts else a.log_level.upper()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)

@@ -70,6 +70,8 @@ class ServerOptions:
                 raise InputError(f"{name}: expected {low} to {high}, found {value}")
         if self.limits.drain < 0:
             raise InputError(f"--drain: expected 0 or more seconds, found {self.limits.drain:g}")
+        if not self.limits.stall > 0:
+            raise InputError(f"--stall: expected more than 0 seconds, found {self.limits.stall:g}")
         for host in self.allowed_hosts:
             if host != "*" and not HOST_NAME.fullmatch(host) and not is_address(host):
                 raise InputError(f"--allow-host: expected a name without port, as in draw.example.org, found {host!r}")

@@ -181,7 +181,7 @@ def test_a_spoilt_manifest_is_refused(pristine: Path, tmp_path: Path, corruption
         parse(spoil(pristine, tmp_path, corruption))
     assert corruption.message in str(refusal.value)
     assert str(refusal.value).startswith("manifest.json: ")
-    assert "export.build" in str(refusal.value) or "update hart-edge" in str(refusal.value)
+    assert any(remedy in str(refusal.value) for remedy in ("export.build", "update hart-edge", "hart-edge upgrade"))
 
 
 def test_a_manifest_beyond_the_size_limit_is_not_decoded() -> None:
@@ -193,7 +193,7 @@ def test_the_version_is_checked_first() -> None:
     with pytest.raises(BundleError) as refusal:
         parse(b'{"format_version": 2, "everything": "else differs"}')
     assert str(refusal.value) == (
-        "manifest.json: format_version: expected 3, found 2; rebuild the bundle with python -m export.build"
+        "manifest.json: format_version: expected 3, found 2; build it again with hart-edge upgrade BUNDLE"
     )
 
 

@@ -71,7 +71,14 @@ def test_a_file_with_a_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{"port": 65536}, {"workers": 0}, {"queue": 0}, {"client_queue": 0}, {"limits": Limits(drain=-1)}],
+    [
+        {"port": 65536},
+        {"workers": 0},
+        {"queue": 0},
+        {"client_queue": 0},
+        {"limits": Limits(drain=-1)},
+        {"limits": Limits(stall=0)},
+    ],
 )
 def test_options_out_of_range(given: dict[str, int]) -> None:
     with pytest.raises(InputError, match="expected"):
