@@ -14,56 +14,33 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from benchmarks.experiments.chart import Curve, chart
 from benchmarks.experiments.notebook import Figures, Notebook, command, markdown, options
+from benchmarks.experiments.paired import HEAD, OTHER, Draw, cells_of, compare, pooled, seeds_of
 from benchmarks.samples import COLUMNS, sheet
 from hart_edge.bundle.quality import psnr
 from hart_edge.bundle.settings import Settings, Speed
 from hart_edge.checks.macs import count_macs
 from hart_edge.data.pictures import read_pictures
 from hart_edge.errors import InputError
-from hart_edge.evaluation.evaluate import Evaluation, Split, split_of, stacked
+from hart_edge.evaluation.evaluate import Evaluation, split_of
 from hart_edge.evaluation.evaluator import open_evaluator
-from hart_edge.evaluation.frechet import frechet_distance
-from hart_edge.evaluation.progress import with_progress
-from hart_edge.evaluation.retrieval import KS, groups_of, ranks
 from hart_edge.evaluation.subjects import BundleSubject, open_bundle
+from hart_edge.reference.config import TokenizerConfig, TransformerConfig
 from hart_edge.reference.dial import dial_of
 from hart_edge.reference.presets import PRESETS, configs
 from hart_edge.runtime.pipeline import Pipeline
 
-OTHER = "another seed"  # the exact speed once more
-SEED_STRIDE = 1_000_000  # pictures of two seeds share no noise
-RESAMPLES = 200
-HEAD = (
-    "settings",
-    "speed",
-    "R@1 %",
-    "against exact",
-    "R@5 %",
-    "against exact ",
-    "Frechet",
-    "against exact  ",
-)
+BY_TOKEN = ("transformer", "tokens", "residual")  # the components that compute less where a speed leaves tokens out
 SECONDS = ("speed", "s a picture", "of exact", "s, same prompt again", "of exact ", "dB from exact")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Pictures of all prompts in one way. hits: per k and prompt how often it was found, 0 to 1; features: (N, F)."""
-
-    hits: dict[int, NDArray[np.float64]]
-    features: torch.Tensor
 
 
 def main(a: argparse.Namespace) -> None:
@@ -81,7 +58,8 @@ def main(a: argparse.Namespace) -> None:
     notebook, evaluation = Notebook(a.out, asked), Evaluation(judge)
     for top_p, cfg_scale, seed in itertools.product(a.top_p, a.cfg_scale, range(a.seeds)):
         settings = Settings(top_p=top_p, cfg_scale=cfg_scale)
-        notebook.measure(title(settings), seed, partial(compare, evaluation, subject, split, settings, speeds, seed))
+        ways = ways_of(subject, settings, speeds, seed, len(split.prompts))
+        notebook.measure(title(settings), seed, partial(compare, evaluation, split, title(settings), ways))
     latency = notebook.measure("latency", 0, partial(seconds_of, subject.pipeline, split.prompts, speeds, a.rounds))
     write(notebook, a, speeds, latency)
     rows = split.prompts[:COLUMNS]
@@ -94,58 +72,18 @@ def title(settings: Settings) -> str:
     return f"top_p {settings['top_p']:g}, cfg_scale {settings['cfg_scale']:g}"
 
 
-def compare(
-    evaluation: Evaluation,
-    subject: BundleSubject,
-    split: Split,
-    settings: Settings,
-    speeds: Sequence[Speed],
-    seed: int,
-) -> Figures:
-    """Figures of every speed and of another seed: values, and differences from exact with their errors."""
-    first, other = 2 * seed * SEED_STRIDE, (2 * seed + 1) * SEED_STRIDE
-    ways: dict[str, tuple[int, Speed]] = {str(speed): (first, speed) for speed in speeds}
-    ways[OTHER] = (other, Speed.EXACT)
-    samples = {}
-    for name, (start, speed) in ways.items():
+def ways_of(
+    subject: BundleSubject, settings: Settings, speeds: Sequence[Speed], run: int, count: int
+) -> dict[str, Draw]:
+    """Every speed with the same seeds, and exact with others."""
+    chosen = [(str(speed), speed, seeds_of(run, count)) for speed in speeds]
+    chosen.append((OTHER, Speed.EXACT, seeds_of(run, count, other=True)))
+
+    def draw(prompts: Sequence[str], speed: Speed, seeds: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         subject.settings = Settings(**{**settings, "speed": speed})
-        seeds = [start + number for number in range(len(split.prompts))]
-        what = f"{title(settings)}, {name}"
-        images = stacked(list(with_progress(what, subject.draw(split.prompts, seeds), len(seeds))))
-        samples[name] = judged(evaluation, split, evaluation.features(what, images)[0])
-    real, exact, count = evaluation.real(split)[0], samples[Speed.EXACT], len(split.prompts)
-    draws = [np.random.default_rng((1, number)).integers(0, count, count) for number in range(RESAMPLES)]
-    distances = {name: distances_of(sample, real, draws) for name, sample in samples.items()}
-    found: Figures = {}
-    for name, sample in samples.items():
-        found[name] = {"frechet": distances[name][0]}
-        found[name] |= {f"r@{k}": float(hits.mean()) for k, hits in sample.hits.items()}
-        for k in KS:
-            own = sample.hits[k] - exact.hits[k]
-            found[name][f"r@{k} against"] = [float(own.mean()), float(np.std([own[rows].mean() for rows in draws]))]
-        against = distances[name] - distances[Speed.EXACT]
-        found[name]["frechet against"] = [float(against[0]), float(np.std(against[1:]))]
-    return found
+        return subject.draw(prompts, seeds)
 
-
-def judged(evaluation: Evaluation, split: Split, features: torch.Tensor) -> Sample:
-    pictures = evaluation.judge.model.embed_images(features)
-    similar = (pictures.double() @ evaluation.judge.embed_prompts(split.prompts).double().T).cpu()
-    hits = {k: np.zeros(len(similar)) for k in KS}
-    times = np.zeros(len(similar))
-    for group in groups_of(len(similar), 0):
-        found = ranks(similar[group][:, group]).numpy()
-        times[group] += 1
-        for k in KS:
-            hits[k][group] += found < k
-    return Sample({k: each / np.maximum(times, 1) for k, each in hits.items()}, features)
-
-
-def distances_of(sample: Sample, real: torch.Tensor, draws: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
-    """The Frechet distance, and those of resampled pictures: a quarter of the draws, since each takes the root of a
-    matrix."""
-    chosen = [sample.features, *(sample.features[rows] for rows in draws[: len(draws) // 4])]
-    return np.array([frechet_distance(real, features) for features in chosen])
+    return {name: partial(draw, speed=speed, seeds=seeds) for name, speed, seeds in chosen}
 
 
 def seconds_of(pipeline: Pipeline, prompts: Sequence[str], speeds: Sequence[Speed], rounds: int) -> Figures:
@@ -181,15 +119,9 @@ def write(notebook: Notebook, a: argparse.Namespace, speeds: Sequence[Speed], la
         name = title(Settings(top_p=top_p, cfg_scale=cfg_scale))
         runs = [notebook.runs[f"{name}, seed {seed}"] for seed in range(a.seeds)]
         for way in (*map(str, speeds), OTHER):
-            cells = []
-            for figure, factor, digits in (("r@1", 100, 1), ("r@5", 100, 1), ("frechet", 1, 3)):
-                value, against, error = pooled([run[way] for run in runs], figure)
-                cells.append(f"{factor * value:.{digits}f}")
-                told = f"{factor * against:+.{digits}f} ± {factor * error:.{digits}f}"
-                cells.append("" if way == Speed.EXACT else told)
-                if way == OTHER and figure in noise:
-                    noise[figure].append(abs(factor * against))
-            rows.append([name, way, *cells])
+            rows.append([name, way, *cells_of([run[way] for run in runs], first=way == Speed.EXACT)])
+        for figure, factor in (("r@1", 100), ("frechet", 1)):
+            noise[figure].append(abs(factor * pooled([run[OTHER] for run in runs], figure)[1]))
         for figure, factor in (("r@1", 100), ("frechet", 1)):
             found = [pooled([run[str(speed)] for run in runs], figure) for speed in speeds]
             points = [
@@ -199,20 +131,18 @@ def write(notebook: Notebook, a: argparse.Namespace, speeds: Sequence[Speed], la
             curves[figure].append(Curve(name, points))
     macs = markdown(("", "exact, GMAC", *(f"{speed}, of exact" for speed in speeds[1:])), [*arithmetic_rows(speeds)])
     notebook.write(
-        "table.md", macs + "\n" + markdown(SECONDS, [*seconds_rows(speeds, latency)]) + "\n" + markdown(HEAD, rows)
+        "table.md",
+        macs
+        + "\n"
+        + markdown(SECONDS, [*seconds_rows(speeds, latency)])
+        + "\n"
+        + markdown(("settings", "speed", *HEAD), rows),
     )
     for figure, label in (("r@1", "R@1, %"), ("frechet", "Frechet distance")):
         band = max(noise[figure])
         drawn = chart(f"{label} of exact, balanced and fast", "seconds a picture", label, curves[figure], band=band)
         notebook.write(f"{figure.replace('@', '')}.svg", drawn)
     print((notebook.folder / "table.md").read_text("utf-8"), end="")
-
-
-def pooled(runs: Sequence[Figures], figure: str) -> tuple[float, float, float]:
-    """Of several seeds: the mean value, the mean difference from exact, and the standard error of that mean."""
-    against = [run[f"{figure} against"] for run in runs]
-    error = float(np.sqrt(sum(each[1] ** 2 for each in against))) / len(against)
-    return statistics.fmean(run[figure] for run in runs), statistics.fmean(each[0] for each in against), error
 
 
 def seconds_rows(speeds: Sequence[Speed], latency: Figures) -> Iterator[list[str]]:
@@ -228,21 +158,39 @@ def seconds_rows(speeds: Sequence[Speed], latency: Figures) -> Iterator[list[str
 def arithmetic_rows(speeds: Sequence[Speed]) -> Iterator[list[str]]:
     """Multiply-accumulates of a picture of each published shape, text model not counted."""
     for preset in PRESETS:
-        transformer, tokenizer = configs(preset)
-        parts = [part for part in count_macs(transformer, tokenizer) if part.component != "encoder"]
-        scales, steps = len(transformer.patch_nums), transformer.num_sampling_steps
-        totals = []
-        for speed in speeds:
-            dial = dial_of(speed, scales, steps)
-            total = 0.0
-            for part in parts:
-                scale = scales - 1 if part.component == "residual" else part.scale or 0
-                branches = 2 if part.guided and scale < dial.guided else 1
-                share = dial.steps / steps if part.component == "residual" else 1
-                total += (part.layers + part.attention) * branches * share
-            totals.append(total)
-        shares = [f"{total / totals[0]:.0%}" for total in totals[1:]]
-        yield [preset, f"{totals[0] / 1e9:,.0f}", *shares]
+        totals = [multiply_accumulates(*configs(preset), speed) for speed in speeds]
+        yield [preset, f"{totals[0] / 1e9:,.0f}", *(f"{total / totals[0]:.0%}" for total in totals[1:])]
+
+
+def all_keys(tokens: Sequence[int], scale: int) -> int:
+    """How many keys the tokens of a scale attend to. tokens: of every scale, as many as are computed."""
+    return sum(tokens[: scale + 1])
+
+
+def multiply_accumulates(
+    transformer: TransformerConfig,
+    tokenizer: TokenizerConfig,
+    speed: Speed,
+    keys_of: Callable[[Sequence[int], int], int] = all_keys,
+) -> float:
+    """Of a picture, with both branches of the guidance where a speed has them; no encoder and no text model."""
+    sides, steps = transformer.patch_nums, transformer.num_sampling_steps
+    dial = dial_of(speed, sides, steps)
+    every = [transformer.context_token, *(side * side for side in sides[1:])]
+    computed = [transformer.context_token, *dial.kept[1:]]
+    total = 0.0
+    for part in count_macs(transformer, tokenizer):
+        if part.component == "encoder":
+            continue
+        scale = len(sides) - 1 if part.component == "residual" else part.scale or 0
+        share, keys = 2.0 if part.guided and scale < dial.guided else 1.0, 1.0
+        if part.component == "residual":
+            share *= dial.steps / steps
+        if part.component in BY_TOKEN:
+            share *= computed[scale] / every[scale]
+            keys = keys_of(computed, scale) / all_keys(every, scale)
+        total += (part.layers + part.attention * keys) * share
+    return total
 
 
 def parser() -> argparse.ArgumentParser:

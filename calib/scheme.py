@@ -1,8 +1,8 @@
 """Which scheme of reduced precision each component takes on each target. Here FP16 and INT8 are decided.
 
-One set of ranges serves every scheme; a scheme only says which types hold the numbers. tokens, latent and embed stay in
-float32 wherever the target can compute it: the published weights expect the head in float32, and together they are a
-few per cent of the bytes. docs/int8.md and docs/engines.md say why.
+One set of ranges serves every scheme; a scheme only says which types hold the numbers. tokens, latent, embed and select
+stay in float32 wherever the target can compute it: the published weights expect the head in float32, and together they
+are a few per cent of the bytes. docs/int8.md and docs/engines.md say why.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Int8Scheme(StrEnum):
 # Bytes of a text model's weights in float32 from which on they are not held so, as INT8 weights are in float32
 # arithmetic: it would take more memory than all else together.
 NEVER_FLOAT32 = 2**31
-ALWAYS_FLOAT32 = frozenset({"tokens", "latent", "embed"})
+ALWAYS_FLOAT32 = frozenset({"tokens", "latent", "embed", "select"})
 # With INT8 activations the encoder would choose other codes, and the decoder show grain on plain areas unless every
 # channel has a range of its own, which engines have no products for.
 WEIGHTS_ONLY = frozenset({"decoder", "encoder"})

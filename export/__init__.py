@@ -5,8 +5,11 @@ stages/           the stages of a build, each a function from results to a resul
 options.py        what a build is asked for, and what it tells while it runs
 tools.py          the functions that a build does its work with, for tests to replace
 graph_module.py   what every traceable graph is: a module, and the specification of its inputs and outputs
-graphs.py         one traceable module per graph
-text_graph.py     that of the text model, with the instruction as a constant
+graphs.py         all graphs of a model, one traceable module each
+text_graph.py     the text model, with the instruction as a constant
+token_graphs.py   from a context to codes: the prompt's tokens, the blocks, the choice
+latent_graphs.py  from codes to the latent and the next scale's tokens, and the residual
+image_graphs.py   from the latent to a picture, and back
 unconditional.py  the unconditional branch of scale 0, which depends on no prompt
 onnx_export.py    traces a module into an ONNX model
 stamp.py          copies the first block of a traced transformer for every other one

@@ -8,6 +8,8 @@ from torch import nn
 
 from hart_edge.bundle.manifest import Dtype, TensorSpec
 
+ROTARY = ("rope_cos", "rope_sin")  # of a scale's tokens
+
 
 class GraphModule(nn.Module):
     """A module whose forward takes and returns tensors in the order of its specification."""

@@ -1,377 +1,40 @@
-"""One traceable module per graph, with its specification: names, dtypes and symbolic dimensions, in order.
+"""All graphs of a model, each a traceable module with a specification of its tensors, in order.
 
 In: the untouched reference model. Out: GraphModule objects that onnx_export.py traces and parity/compare.py checks. All
-arithmetic of the loop is in here, so that hosts only hand buffers on. Symbols: B images, 2B both branches of guidance
+arithmetic of the loop is in them, so that hosts only hand buffers on. Symbols: B images, 2B both branches of guidance
 (the conditional one first), T context tokens, n tokens of a scale, m of the next, p its side, N cached. The
 unconditional branch ("null") is constant at scale 0 (unconditional.py), so there the transformer has R = B rows, U = 0
 of them unconditional; later R = 2B and U = B, with M cached, but where a speed leaves that branch out
-(reference/dial.py).
+(reference/dial.py). A speed may leave tokens out as well: then k of a scale's n are computed, and `sources` has a row
+of each image (S = B); else one for all (S = 1).
 """
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
-
-from hart_edge.export.graph_module import GraphModule, spec
+from hart_edge.bundle.settings import Speed
+from hart_edge.export.graph_module import GraphModule
+from hart_edge.export.image_graphs import DecoderGraph, EncoderGraph
+from hart_edge.export.latent_graphs import EmbedGraph, LatentGraph, ResidualGraph, SelectGraph
 from hart_edge.export.text_graph import TextModelGraph
-from hart_edge.export.unconditional import attend_branches, compute_unconditional_branch, key_bias, to_rows
-from hart_edge.reference.config import RESIDUAL_SCALE
-from hart_edge.reference.dial import steps_of_run
+from hart_edge.export.token_graphs import ContextGraph, TokensGraph, TransformerGraph
+from hart_edge.reference.dial import thins
 from hart_edge.reference.hart import HART
-from hart_edge.reference.quantizer import resize, to_map, to_tokens
-from hart_edge.reference.residual import COLUMNS
-from hart_edge.reference.sampling import choose, default_top_k, guide
 from hart_edge.reference.text_model import TextModel
-from hart_edge.reference.transformer import context_rotary, visual_rotary
-
-ROTARY = ("rope_cos", "rope_sin")
 
 
-class ContextGraph(GraphModule):
-    """What stays for all scales, the input of scale 0, and what scale 0 leaves of the unconditional branch."""
-
-    name = "context"
-    level: Tensor
-    null_hidden: Tensor
-    null_head_modulation: Tensor
-    null_modulation: Tensor
-
-    def __init__(self, model: HART) -> None:
-        super().__init__()
-        config = model.config
-        self.transformer, self.head_dim = model.transformer, config.head_dim
-        tokens, dim = config.context_token, config.embed_dim
-        self.register_buffer("level", model.transformer.level(0))
-        null = compute_unconditional_branch(model)
-        self.register_buffer("null_head_modulation", null.head_modulation)
-        self.register_buffer("null_modulation", null.modulation)
-        self.inputs = (
-            spec("context", "B", tokens, config.context_dim),
-            spec("context_mask", "B", tokens, dtype="bool"),
-        )
-        self.outputs = (
-            spec("x", "B", tokens, dim),
-            spec("rope_cos", "B", tokens, self.head_dim),
-            spec("rope_sin", "B", tokens, self.head_dim),
-            spec("last_position", "2B", 1),
-            spec("own_position", "B", 1),
-            spec("head_modulation", "2B", 2, dim),
-        )
-        if config.modulated:
-            self.outputs += (spec("modulation", "2B", config.depth * 6, dim),)
-        self.register_buffer("null_hidden", null.hidden)
-        self.outputs += (spec("null_hidden", "B", 1, dim),)
-        self.rows: list[str] = []
-        for i, pair in enumerate(null.cache):
-            for part, constant in zip(("key", "value"), pair, strict=True):
-                self.rows.append(f"null_{part}_{i}")
-                self.register_buffer(self.rows[-1], to_rows(constant))
-                self.outputs += (spec(f"null_{part}.{i}", 1, "B", config.num_heads, self.head_dim),)
-
-    def forward(self, context: Tensor, context_mask: Tensor) -> tuple[Tensor, ...]:
-        images = context.shape[0]
-
-        def per_image(constant: Tensor) -> Tensor:
-            return constant.expand(images, *constant.shape[1:])
-
-        position_ids = context_mask.float().cumsum(1).long() - 1  # in float: TensorRT sums no integers
-        last_position = position_ids[:, -1:].float()
-        tokens = self.transformer.embed_context(context)
-        head_modulation = self.transformer.head_modulation(tokens)
-        results: tuple[Tensor, ...] = (tokens + self.level, *context_rotary(position_ids, self.head_dim))
-        # positions of the unconditional branch are 0
-        results += (torch.cat([last_position, torch.zeros_like(last_position)]), last_position)
-        results += (torch.cat([head_modulation, per_image(self.null_head_modulation)]),)
-        modulation = self.transformer.modulation(tokens, context_mask)
-        if modulation is not None:
-            results += (torch.cat([modulation, per_image(self.null_modulation)]),)
-        rows = (getattr(self, name) for name in self.rows)
-        return *results, per_image(self.null_hidden), *(one.expand(1, images, *one.shape[2:]) for one in rows)
-
-
-class TransformerGraph(GraphModule):
-    """All blocks for the tokens of one scale, whichever; weights exist once.
-
-    Keys and values have their tokens on axis 0, so that what a scale adds to the cache lies behind what was there, in
-    one piece: it is written in its place, and nothing that is cached is written again.
-    """
-
-    name = "transformer"
-
-    def __init__(self, model: HART, blocks: int | None = None) -> None:
-        """blocks: how many there are, of all."""
-        super().__init__()
-        config = model.config
-        self.transformer, self.modulated = model.transformer, config.modulated
-        self.context_tokens = config.context_token
-        self.blocks = config.depth if blocks is None else blocks
-        self._first = partial(TransformerGraph, model, 1)  # model itself would become a submodule
-        heads, head_dim, dim = config.num_heads, config.head_dim, config.embed_dim
-        self.inputs = (spec("x", "R", "n", dim), *(spec(name, "R", "n", head_dim) for name in ROTARY))
-        self.rows = nn.ParameterList()  # per block, the rows of the modulation that are its own
-        if self.modulated:
-            self.inputs += (spec("modulation", "2B", config.depth * 6, dim),)
-            for i in range(self.blocks):
-                self.rows.append(nn.Parameter(torch.arange(6 * i, 6 * i + 6), requires_grad=False))
-        self.outputs = (spec("hidden", "B", "n", dim), spec("null_hidden", "U", "n", dim))
-        for i in range(self.blocks):
-            for branch, rows, cached in (("", "B", "N"), ("null_", "U", "M")):
-                for part in (f"{branch}key.{i}", f"{branch}value.{i}"):
-                    self.inputs += (spec(f"past_{part}", cached, rows, heads, head_dim),)
-                    self.outputs += (spec(part, "n", rows, heads, head_dim),)
-
-    def first_block(self) -> GraphModule:
-        first = self._first()
-        first.fused = self.fused
-        return first
-
-    def forward(self, x: Tensor, rope_cos: Tensor, rope_sin: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        modulation, past = (rest[0][: x.shape[0]], rest[1:]) if self.modulated else (None, rest)
-        images, cached = past[0].shape[1], past[2].shape[0]
-        attend = partial(attend_branches, cos=rope_cos, sin=rope_sin, images=images, fused=self.fused)
-        bias = key_bias(cached + x.shape[1], self.context_tokens)
-        new: list[Tensor] = []
-        for i in range(self.blocks):
-            block, own = self.transformer.blocks[i], past[4 * i : 4 * i + 4]
-            modulated = None if modulation is None else modulation.index_select(1, self.rows[i])
-            x, entry = block(x, modulated, partial(attend, block.attn, past=own, null_bias=bias))
-            new += entry
-        return x[:images], x[images:], *new
-
-
-class TokensGraph(GraphModule):
-    """Head, guidance and choice: which code each token is, and the latent that stands for it."""
-
-    name = "tokens"
-
-    def __init__(self, model: HART) -> None:
-        super().__init__()
-        dim, z = model.config.embed_dim, model.tokenizer_config.z_channels
-        vocab_size = model.tokenizer_config.vocab_size
-        self.transformer, self.codebook = model.transformer, model.quantizer.codebook
-        self.candidates = max(default_top_k(len(model.patch_nums), vocab_size))
-        self.inputs = (
-            spec("hidden", "B", "t", dim),
-            spec("null_hidden", "U", "n", dim),
-            spec("head_modulation", "2B", 2, dim),
-            spec("positions", "n", dtype="int64"),  # which of the t tokens predict codes
-            spec("uniform", "B", "n", vocab_size),
-            spec("cfg_scale", 1),
-            spec("guidance_ratio", 1),
-            spec("temperature", 1),
-            spec("top_k", 1, dtype="int64"),
-            spec("top_p", 1),
-            spec("smooth", 1, dtype="bool"),
-        )
-        self.outputs = (
-            spec("logits", "B", "n", vocab_size),
-            spec("indices", "B", "n", dtype="int64"),
-            spec("codes", "B", "n", z),
-            spec("latent", "B", "n", z),
-        )
-
-    def forward(
-        self,
-        hidden: Tensor,
-        null_hidden: Tensor,
-        head_modulation: Tensor,
-        positions: Tensor,
-        uniform: Tensor,
-        cfg_scale: Tensor,
-        guidance_ratio: Tensor,
-        temperature: Tensor,
-        top_k: Tensor,
-        top_p: Tensor,
-        smooth: Tensor,
-    ) -> tuple[Tensor, ...]:
-        both = torch.cat([hidden.index_select(1, positions), null_hidden])  # (R, n, C), conditional branch first
-        logits = self.transformer.logits(both, head_modulation[: both.shape[0]])
-        images, null = hidden.shape[0], null_hidden.shape[0]
-        logits = guide(logits[:images], logits[null:], cfg_scale * guidance_ratio)  # without U the same twice
-        return logits, *choose(
-            logits,
-            uniform,
-            self.codebook.weight,
-            ratio=guidance_ratio,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            smooth=smooth,
-            candidates=self.candidates,
-        )
-
-
-class LatentGraph(GraphModule):
-    """Add a scale's latent to f_hat and see the sum at the next scale."""
-
-    name = "latent"
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, model: HART) -> None:
-        super().__init__()
-        z, final = model.tokenizer_config.z_channels, model.patch_nums[-1]
-        weight, bias = model.quantizer.phi_kernels()
-        self.count, self.z = weight.shape[0], z
-        self.register_buffer("weight", weight.flatten(0, 1))  # (K * Z, Z, 3, 3): every phi in one convolution
-        self.register_buffer("bias", bias.flatten())
-        self.inputs = (
-            spec("past_f_hat", "B", z, final, final),
-            spec("latent", "B", "n", z),
-            spec("upsample", final, "p"),
-            spec("phi", 1, dtype="int64"),
-            spec("downsample", "q", final),
-        )
-        self.outputs = (spec("f_hat", "B", z, final, final), spec("next", "B", "m", z))
-
-    def forward(
-        self, past_f_hat: Tensor, latent: Tensor, upsample: Tensor, phi: Tensor, downsample: Tensor
-    ) -> tuple[Tensor, ...]:
-        h = resize(to_map(latent, upsample.shape[1]), upsample)  # (B, Z, P, P)
-        every = nn.functional.conv2d(h, self.weight, self.bias, padding=1)
-        every = every.unflatten(1, (self.count, self.z))
-        chosen = every.index_select(1, phi)[:, 0]
-        f_hat = past_f_hat + chosen
-        return f_hat, to_tokens(resize(f_hat, downsample))
-
-
-class EmbedGraph(GraphModule):
-    """The input of a visual scale."""
-
-    name = "embed"
-
-    def __init__(self, model: HART) -> None:
-        super().__init__()
-        dim, self.head_dim = model.config.embed_dim, model.config.head_dim
-        self.word_embed = model.transformer.word_embed
-        self.inputs = (
-            spec("next", "B", "n", model.tokenizer_config.z_channels),
-            spec("level", dim),
-            spec("coordinates", "n", 2),
-            spec("last_position", "R", 1),
-        )
-        self.outputs = (spec("x", "R", "n", dim), *(spec(name, "R", "n", self.head_dim) for name in ROTARY))
-
-    def forward(self, next: Tensor, level: Tensor, coordinates: Tensor, last_position: Tensor) -> tuple[Tensor, ...]:
-        x = self.word_embed(next) + level
-        rows = torch.cat([x, x])[: last_position.shape[0]]
-        return rows, *visual_rotary(coordinates, last_position, self.head_dim)
-
-
-class ResidualGraph(GraphModule):
-    """A run of denoising steps, and f_hat with what they make; a plan has as many runs as its speed asks for.
-
-    Which steps they are comes in, as embeddings and as constants of the diffusion.
-    """
-
-    name = "residual"
-
-    def __init__(self, model: HART) -> None:
-        super().__init__()
-        dim, z, final = model.config.embed_dim, model.tokenizer_config.z_channels, model.patch_nums[-1]
-        tokens, steps = final * final, steps_of_run(model.config.num_sampling_steps)
-        self.transformer, self.residual, self.final = model.transformer, model.residual, final
-        self.inputs = (
-            spec("hidden", "B", tokens, dim),
-            spec("null_hidden", "U", tokens, dim),
-            spec("codes", "B", tokens, z),
-            spec("latent", "B", tokens, z),
-            spec("past_f_hat", "B", z, final, final),
-            spec("past_x", "B", 1, tokens, z),
-            spec("step_embeddings", steps, model.config.diff_width),
-            spec("step_constants", steps, COLUMNS),
-            spec("cfg_scale", 1),
-            spec("guidance_ratio", 1),
-            spec("noise", "B", steps, tokens, z),
-        )
-        self.outputs = (
-            spec("x", "B", 1, tokens, z),
-            spec("residual", "B", tokens, z),
-            spec("f_hat", "B", z, final, final),
-        )
-
-    def forward(
-        self,
-        hidden: Tensor,
-        null_hidden: Tensor,
-        codes: Tensor,
-        latent: Tensor,
-        past_f_hat: Tensor,
-        past_x: Tensor,
-        step_embeddings: Tensor,
-        step_constants: Tensor,
-        cfg_scale: Tensor,
-        guidance_ratio: Tensor,
-        noise: Tensor,
-    ) -> tuple[Tensor, ...]:
-        embedded = self.transformer.word_embed(codes)
-        null_embedded = embedded[: null_hidden.shape[0]]
-        both = torch.cat([hidden + embedded, null_hidden + null_embedded])  # (R, n, C), conditional branch first
-        condition = self.residual.cond_embed(self.transformer.decoder_norm(both).flatten(0, 1))
-        draws = [draw.flatten(0, 1) for draw in noise.unbind(1)]  # (B * n, Z) each
-        strength = cfg_scale * guidance_ratio
-        x = self.residual.run(past_x.flatten(0, 2), condition, step_embeddings, step_constants, draws, strength)
-        residual = (x * RESIDUAL_SCALE).view_as(latent)
-        return x.view_as(past_x), residual, past_f_hat + to_map(latent + residual, self.final)
-
-
-class DecoderGraph(GraphModule):
-    """f_hat -> picture. `finite` is False for an image that must not be shown."""
-
-    name = "decoder"
-
-    def __init__(self, model: HART) -> None:
-        super().__init__()
-        z, final, side = model.tokenizer_config.z_channels, model.patch_nums[-1], model.image_size
-        self.post_quant_conv, self.decoder = model.autoencoder.post_quant_conv, model.autoencoder.decoder
-        self.inputs = (spec("f_hat", "B", z, final, final),)
-        self.outputs = (
-            spec("image", "B", 3, side, side),
-            spec("pixels", "B", side, side, 3, dtype="uint8"),
-            spec("finite", "B", dtype="bool"),
-        )
-
-    def forward(self, f_hat: Tensor) -> tuple[Tensor, ...]:
-        decoded = self.decoder(self.post_quant_conv(f_hat))
-        finite = (decoded - decoded == 0).float().flatten(1).amin(1) > 0  # NaN - NaN and inf - inf are not 0
-        image = (decoded.clamp(-1, 1) + 1) / 2
-        pixels = (image * 255 + 0.5).floor().permute(0, 2, 3, 1).to(torch.uint8)  # TensorRT has uint8 only at the end
-        return image, pixels, finite
-
-
-class EncoderGraph(GraphModule):
-    """Picture -> latent and codes, for reconstruction: decode `latent` (continuous) or `f_hat` (discrete)."""
-
-    name = "encoder"
-
-    def __init__(self, model: HART) -> None:
-        super().__init__()
-        z, final, side = model.tokenizer_config.z_channels, model.patch_nums[-1], model.image_size
-        self.quant_conv, self.encoder = model.autoencoder.quant_conv, model.autoencoder.encoder
-        self.quantizer = model.quantizer
-        codes = sum(p * p for p in model.patch_nums)
-        self.inputs = (spec("image", "B", 3, side, side),)
-        self.outputs = (
-            spec("latent", "B", z, final, final),
-            spec("f_hat", "B", z, final, final),
-            spec("indices", "B", codes, dtype="int64"),  # of all scales, coarse to fine
-        )
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        latent = self.quant_conv(self.encoder(image))
-        indices, f_hat, _ = self.quantizer.encode(latent, phi_at_last=True)
-        return latent, f_hat, torch.cat(indices, 1)
-
-
-def build_graphs(model: HART, text_model: TextModel | None) -> dict[str, GraphModule]:
-    """All graphs of a model by name, in the order in which a prompt passes them."""
+def build_graphs(
+    model: HART, text_model: TextModel | None, speeds: Sequence[Speed] = (Speed.EXACT,)
+) -> dict[str, GraphModule]:
+    """All graphs of a model that speeds need, by name, in the order in which a prompt passes them."""
     config = model.config
     graphs: list[GraphModule] = []
     if text_model is not None:
         graphs.append(TextModelGraph(text_model, config.context_token, config.context_dim))
     graphs += [ContextGraph(model), TransformerGraph(model), TokensGraph(model), LatentGraph(model)]
-    graphs += [EmbedGraph(model), ResidualGraph(model), DecoderGraph(model), EncoderGraph(model)]
+    graphs += [EmbedGraph(model)]
+    if thins(model.patch_nums, speeds):
+        graphs.append(SelectGraph(model))
+    graphs += [ResidualGraph(model), DecoderGraph(model), EncoderGraph(model)]
     return {graph.name: graph.eval() for graph in graphs}

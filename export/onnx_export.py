@@ -26,8 +26,11 @@ from hart_edge.export.graph_module import GraphModule
 from hart_edge.export.stamp import stamp_blocks
 
 OPSET = 20
-# Sizes that no two symbols share and that hold the specifications' relations (n = p * p, m = q * q, t > n, R = B + U).
-EXAMPLE_SIZES = {"B": 4, "2B": 8, "R": 6, "U": 2, "n": 9, "t": 11, "N": 14, "M": 7, "p": 3, "q": 5, "m": 25}
+# Sizes that hold the relations of specifications (n = p * p, m = q * q, t > n, R = B + U), else of one symbol. S is
+# traced as 1, which a graph spreads over the images, and so takes one of each image as well.
+EXAMPLE_SIZES = {
+    "B": 4, "2B": 8, "S": 1, "R": 6, "U": 2, "k": 10, "n": 9, "t": 11, "N": 14, "M": 7, "p": 3, "q": 5, "m": 25,
+}  # fmt: skip
 LARGEST = 2**17
 TRANSPOSED = ".T"  # what follows the name of a weight that a graph holds transposed
 BESIDE_FROM = 1024  # bytes of a tensor that is written beside the graph
@@ -119,6 +122,8 @@ def _dynamic_shapes(graph: GraphModule) -> tuple[object, ...]:
         dims = dict.fromkeys(symbols, Dim.AUTO)
     elif "2B" in symbols:
         dims["2B"] = 2 * dims["B"] if "B" in symbols else Dim("dim_2B", max=LARGEST)
+    if "S" in symbols:
+        dims["S"] = Dim.STATIC
     per_input = [
         {axis: dims[size] for axis, size in enumerate(tensor.shape) if isinstance(size, str)} for tensor in graph.inputs
     ]

@@ -52,6 +52,14 @@ class PlanBuilder:
         self.constants[name] = np.ascontiguousarray(value)
         return self._add(name, BufferKind.CONSTANT, str(value.dtype), value.shape, constant=name)
 
+    def first(self, count: int) -> str:
+        """A constant of the numbers 0 to count - 1: all tokens of a scale, or as many of some order."""
+        return self.constant(f"first.{count}", np.arange(count))
+
+    def sources(self, tokens: int) -> str:
+        """A constant for a scale whose tokens are all computed: each has a row of its own."""
+        return self.constant(f"sources_of_all.{tokens}", np.arange(tokens)[None])
+
     def settings(self, graph: str, scale: int) -> dict[str, str]:
         """Buffers for a graph's inputs that are settings, by the inputs' names, which are the settings' own."""
         buffers = {}
@@ -130,7 +138,7 @@ def build_plans(
     plans: dict[Speed, Plan] = {}
     constants: dict[str, NDArray[Any]] = {}
     for speed in speeds:
-        dial = dial_of(speed, len(model.patch_nums), model.config.num_sampling_steps)
+        dial = dial_of(speed, model.patch_nums, model.config.num_sampling_steps)
         plans[speed], own = _build_plan(model, graphs, dial)
         constants |= own
     return plans, constants
@@ -160,9 +168,10 @@ def _build_plan(model: HART, graphs: Mapping[str, GraphModule], dial: Dial) -> t
     no_branch = build.zero("past_null.empty", (1, 0, config.num_heads, config.head_dim))
     f_hat = build.zero("f_hat.empty", ("B", z, final, final))
     cached = {part: int(part in null_parts) for part in parts}  # rows of each cache so far
+    sources = build.sources(sides[0] ** 2)  # which row of a scale's latents each of its tokens takes
     for scale, side in enumerate(sides):
         last, guided = scale == count - 1, scale < dial.guided
-        tokens = side * side
+        tokens = dial.kept[scale]
         width = config.context_token if scale == 0 else tokens
         running = [part for part in parts if part not in null_parts or (guided and scale > 0)]
         past = {f"past_{part}": build.rows(part, f"past_{part}.{scale}", 0, cached[part]) for part in running}
@@ -172,14 +181,13 @@ def _build_plan(model: HART, graphs: Mapping[str, GraphModule], dial: Dial) -> t
         hidden = {"hidden": f"hidden.{scale}", "null_hidden": f"null_hidden.{scale}"}
         outputs |= hidden if guided and scale > 0 else {"hidden": hidden["hidden"]}
         build.step("transformer", scale, entry | modulation | past, outputs, {"n": width, "U": "B"})
-        predicting = [width - 1] if scale == 0 else list(range(tokens))
         if not guided:
             hidden["null_hidden"] = build.zero(f"null_hidden.empty.{scale}", (0, tokens, config.embed_dim))
         shape: Extents = ("B", tokens, model.tokenizer_config.vocab_size)
         choice = {
             **hidden,
             "head_modulation": "head_modulation",
-            "positions": build.constant(f"positions.{scale}", np.array(predicting, np.int64)),
+            "positions": build.first(tokens) if scale > 0 else build.constant("last_of_context", np.array([width - 1])),
             "uniform": build.noise(f"uniform.{scale}", Distribution.UNIFORM, Purpose.TOKENS, scale, shape),
             **build.settings("tokens", scale),
         }
@@ -192,23 +200,25 @@ def _build_plan(model: HART, graphs: Mapping[str, GraphModule], dial: Dial) -> t
                 **hidden,
                 "codes": f"codes.{scale}",
                 "latent": f"latent.{scale}",
+                "sources": sources,
                 "past_f_hat": f_hat,
                 **build.settings("residual", scale),
             }
             if not guided:
                 inputs["cfg_scale"] = build.zero("cfg_scale.residual.off", (1,))
-            _denoise(build, dial.steps, scale, inputs)
+            _denoise(build, dial, scale, inputs)
             break
         following = scale + 1
         coordinates = scale_coordinates(sides[following], final).numpy()
         inputs = {
             "past_f_hat": f_hat,
             "latent": f"latent.{scale}",
+            "sources": sources,
             "upsample": build.constant(f"upsample.{scale}", upsample_matrix(side, final).numpy()),
             "phi": build.constant(f"phi.{scale}", np.array([phi_of(model, scale)], np.int64)),
             "downsample": build.constant(f"downsample.{following}", downsample_matrix(sides[following], final).numpy()),
         }
-        f_hat = f"f_hat.{scale}"
+        before, f_hat = f_hat, f"f_hat.{scale}"
         outputs = {"f_hat": f_hat, "next": f"next.{following}"}
         build.step("latent", scale, inputs, outputs, {"m": sides[following] ** 2}, ends_scale=True)
         both = following < dial.guided
@@ -220,15 +230,41 @@ def _build_plan(model: HART, graphs: Mapping[str, GraphModule], dial: Dial) -> t
         }
         entry = {name: f"{name}.{following}" for name in ("x", "rope_cos", "rope_sin")}
         build.step("embed", following, inputs, entry, {"n": sides[following] ** 2, "R": "2B" if both else "B"})
+        if dial.kept[following] < sides[following] ** 2:
+            entry, sources = _select(build, dial.kept[following], following, before, entry)
+        else:
+            sources = build.sources(sides[following] ** 2)
     pictures = {"pixels": "pixels", "finite": "finite", "image": "image"}
     build.step("decoder", None, {"f_hat": f"f_hat.{count - 1}"}, pictures)
     return build.finish(), build.constants
 
 
-def _denoise(build: PlanBuilder, steps: int, scale: int, inputs: Mapping[str, str]) -> None:
-    """The runs of the residual graph that make `steps` denoising steps; the last of them ends the scale."""
-    model = build.model
-    tokens, z = model.patch_nums[scale] ** 2, model.tokenizer_config.z_channels
+def _select(
+    build: PlanBuilder, kept: int, scale: int, before: str, entry: Mapping[str, str]
+) -> tuple[dict[str, str], str]:
+    """Leave all but `kept` tokens of a scale out: what the transformer takes instead, and the buffer of sources.
+
+    before: f_hat as the scale before the last one left it; entry: what the transformer would take for all tokens.
+    """
+    tokens = build.model.patch_nums[scale] ** 2
+    inputs = {
+        "next": f"next.{scale}",
+        "past_f_hat": before,
+        "downsample": f"downsample.{scale}",
+        "ranks": build.first(kept),
+        **entry,
+    }
+    taken = {name: f"kept_{buffer}" for name, buffer in entry.items()}
+    outputs = {f"kept_{name}": buffer for name, buffer in taken.items()}
+    outputs |= {name: f"{name}.{scale}" for name in ("change", "order", "sources")}
+    build.step("select", scale, inputs, outputs, {"n": tokens, "k": kept})
+    return taken, outputs["sources"]
+
+
+def _denoise(build: PlanBuilder, dial: Dial, scale: int, inputs: Mapping[str, str]) -> None:
+    """The runs of the residual graph that make the dial's denoising steps; the last of them ends the scale."""
+    model, steps = build.model, dial.steps
+    tokens, z = dial.kept[scale], model.tokenizer_config.z_channels
     run = steps_of_run(model.config.num_sampling_steps)
     with torch.no_grad():
         embeddings, constants = (each.numpy() for each in model.residual.steps(steps))
@@ -249,7 +285,7 @@ def _denoise(build: PlanBuilder, steps: int, scale: int, inputs: Mapping[str, st
         }
         x = f"x_of_residual.{first}"
         outputs = {"residual": "residual", "f_hat": f"f_hat.{scale}"} if last else {"x": x}
-        build.step("residual", scale, given, outputs, ends_scale=last)
+        build.step("residual", scale, given, outputs, {"k": tokens}, ends_scale=last)
 
 
 def phi_of(model: HART, scale: int) -> int:

@@ -22,7 +22,10 @@ from hart_edge.runtime.pipeline import Pipeline
 
 ROOT = Path(hart_edge.__file__).parent
 # Files that may name single settings. A further setting needs changes in the first group only.
-DRAWING = {"bundle/settings.py", "export/graphs.py", "reference/sampling.py", "reference/hart.py"}
+DRAWING = {
+    "bundle/settings.py", "export/token_graphs.py", "export/latent_graphs.py", "reference/sampling.py",
+    "reference/hart.py",
+}  # fmt: skip
 OWN_USE = {
     "export/plan_builder.py": "guidance is off where a speed leaves the unconditional branch out",
     "export/parity/contexts.py": "logits are compared without guidance",

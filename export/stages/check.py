@@ -54,8 +54,8 @@ def check_traced(context: BuildContext, traced: TraceResult, recorded: RecordRes
         schemes = dict.fromkeys(traced.source.graphs, Scheme.FLOAT32)
         check = _check(context, traced, traced.folder, schemes)
         recorded.exact.show(check, TRACED_PROMPTS)
-        require_observed(check)
         _check_speeds(context, traced, recorded, check)
+        require_observed(check)
 
 
 def check(
@@ -70,8 +70,8 @@ def check(
         figures = QualityFigures(source.graphs["tokens"], len(source.model.patch_nums))
         check = _check(context, traced, written.folder, decided.schemes, decided.inputs, figures)
         recording.show(check)
-        require_observed(check)
         _check_speeds(context, traced, recorded, check)
+        require_observed(check)
         quality = figures.quality()
         breach = context.tools.judge(quality, limits, source.model.patch_nums, logits=source.has_likely_codes)
         if breach is not None:
@@ -103,7 +103,7 @@ def _check_contexts(
         return None
     with context.step("comparing contexts of the 4-bit text model, and the logits that follow"):
         paths = {name: written.folder / f"{name}.onnx" for name in source.graphs}
-        sessions = Sessions(paths, context.library, traced.plan)
+        sessions = Sessions(paths, context.library, [traced.plan])
         fills = [traced.fill(inputs, PARITY_SEED) for inputs in source.parity_inputs()]
         plan = with_dtypes(traced.plan, decided.specs)
         found = measure_contexts(plan, recording, sessions, source.graphs["tokens"], fills)
@@ -136,7 +136,8 @@ def _check(
         return f"the worst layer is {worst.layer}, {grows}; "
 
     source = traced.source
-    sessions = Sessions({name: folder / f"{name}.onnx" for name in source.graphs}, context.library, traced.plan)
+    paths = {name: folder / f"{name}.onnx" for name in source.graphs}
+    sessions = Sessions(paths, context.library, traced.plans.values())
     return ParityCheck(sessions, schemes, inputs, _scales(traced.plan), figures, explain, random=source.random)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from hart_edge.bundle.settings import Speed
 from hart_edge.engines.base import EngineLibrary, Entry
 from hart_edge.errors import BuildError
 from hart_edge.export.options import BuildOptions, Progress, StepDone
@@ -30,6 +31,11 @@ class BuildContext:
     progress: Progress
     tools: Tools
     started: float  # time.monotonic()
+
+    @property
+    def speeds(self) -> tuple[Speed, ...]:
+        """Those that the target's bundles have."""
+        return tuple(Speed) if self.entry.graphs.speeds else (Speed.EXACT,)
 
     @contextmanager
     def step(self, label: str) -> Iterator[Step]:

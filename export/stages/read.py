@@ -10,7 +10,7 @@ import fnmatch
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hart_edge.bundle.manifest import Licence, Precision
-from hart_edge.bundle.settings import Sampling, Settings, over
+from hart_edge.bundle.settings import Sampling, Settings, Speed, over
 from hart_edge.calib.calibrate.prompts import read_prompts
 from hart_edge.calib.calibrate.ranges import CalibratedRanges, hash_files, read_ranges
 from hart_edge.calib.quantizable_nodes import SMALLEST_WEIGHT
@@ -156,9 +156,11 @@ def read(context: BuildContext) -> ReadResult:
     with context.step(f"reading {options.checkpoint}") as step:
         if isinstance(options.checkpoint, str):
             shape = context.tools.text_shape if options.with_text_model else None
-            source = random_source(options.checkpoint, context.tools.configs, shape, options.instruction)
+            source = random_source(
+                options.checkpoint, context.tools.configs, shape, options.instruction, context.speeds
+            )
         else:
-            source = read_source(options.checkpoint, options.instruction)
+            source = read_source(options.checkpoint, options.instruction, context.speeds)
             for note in source.text.notes if source.text is not None else ():
                 context.say(note)
         check_excluded(source.graphs, options.excluded)
@@ -174,8 +176,9 @@ def read(context: BuildContext) -> ReadResult:
 
 
 @reads_checkpoint
-def read_source(folder: Path, instruction: str | None = None) -> Source:
-    """Read a checkpoint folder. instruction: as load_text_model() has it. Raises CheckpointError."""
+def read_source(folder: Path, instruction: str | None = None, speeds: Sequence[Speed] = (Speed.EXACT,)) -> Source:
+    """Read a checkpoint folder. instruction: as load_text_model() has it; speeds: that its graphs are to serve. Raises
+    CheckpointError."""
     checkpoint = load_checkpoint(folder)
     weights, text_model, tokenizer = list(checkpoint.read), None, None
     text_folder, config = folder / "text_model", checkpoint.model.config
@@ -193,7 +196,7 @@ def read_source(folder: Path, instruction: str | None = None) -> Source:
         checkpoint.model,
         text_model,
         tokenizer,
-        build_graphs(checkpoint.model, text_model),
+        build_graphs(checkpoint.model, text_model, speeds),
         read_licences(folder),
         checkpoint.sampling,
         sum(path.stat().st_size for path in weights),
@@ -223,9 +226,10 @@ def random_source(
     configs: ReadConfigs = configs,
     text_shape: TextShape | None = None,
     instruction: str | None = None,
+    speeds: Sequence[Speed] = (Speed.EXACT,),
 ) -> Source:
     """The shape of a preset with seeded random weights. text_shape: of its text model, None for none; instruction: as
-    random_text_model() has it. Raises BuildError."""
+    random_text_model() has it; speeds: as read_source() has them. Raises BuildError."""
     transformer, autoencoder = configs(preset)
     text_model, tokenizer = None, None
     if text_shape is not None:
@@ -248,7 +252,7 @@ def random_source(
         model,
         text_model,
         tokenizer,
-        build_graphs(model, text_model),
+        build_graphs(model, text_model, speeds),
         (),
         Settings(),
         sum(parameter.nbytes for part in parts for parameter in part.parameters()),

@@ -73,13 +73,12 @@ def trace(context: BuildContext, read: ReadResult, folder: Path) -> TraceResult:
     config, graphs = source.model.config, source.graphs
     score_bytes = 4 * config.num_heads * config.scale_tokens[-1] * sum(config.scale_tokens)
     graphs["transformer"].fused = context.entry.graphs.fused_attention and score_bytes >= options.fused_from
-    speeds = tuple(Speed) if context.entry.graphs.speeds else (Speed.EXACT,)
-    if read.sampling.speed not in speeds:
+    if read.sampling.speed not in context.speeds:
         raise BuildError(
-            f"--speed {read.sampling.speed}: expected {', '.join(speeds)} for target {options.target}, whose engines "
-            "have one profile a scale; build for cpu or cuda, or with --speed exact"
+            f"--speed {read.sampling.speed}: expected {', '.join(context.speeds)} for target {options.target}, whose "
+            "engines have one profile a scale; build for cpu or cuda, or with --speed exact"
         )
-    plans, constants = build_plans(source.model, graphs, speeds)
+    plans, constants = build_plans(source.model, graphs, context.speeds)
     fp16_cache = options.precision is Precision.INT8 and cache_peak(plans[Speed.EXACT]) >= options.fp16_cache_from
     parameters = {}
     for name, graph in graphs.items():

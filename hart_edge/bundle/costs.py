@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 from hart_edge.bundle.fields import Length, integer, plain, read, show
 from hart_edge.bundle.manifest import FurtherSpeed
-from hart_edge.bundle.plan import Bytes, Name, Scale
+from hart_edge.bundle.plan import Bytes, ComponentName, Name, Scale
 from hart_edge.bundle.settings import Speed
 from hart_edge.bundle.verify import Bundle
 from hart_edge.errors import BundleError
@@ -52,7 +52,7 @@ Steps = Annotated[tuple[StepCost, ...], Length(1, 10_000)]
 class Costs:
     """steps: one for each of the plan's, in its order; speeds: the same of the other speeds' plans."""
 
-    graphs: Annotated[tuple[GraphCost, ...], Length(1, 9)]
+    graphs: Annotated[tuple[GraphCost, ...], Length(1, len(ComponentName))]
     steps: Steps
     speeds: dict[FurtherSpeed, Steps] | None = None  # None is for Python only, as in Buffer
 
@@ -91,9 +91,9 @@ def read_costs(bundle: Bundle) -> Costs | None:
         steps, told = [(step.graph, step.scale) for step in plan.steps], costs.at(speed)
         if [(each.graph, each.scale) for each in told] != steps:
             _refuse(f"the {len(steps)} steps of the plan {speed}, in its order", f"{len(told)} steps, of another one")
-    used = {step.graph for step in bundle.manifest.plan.steps}
+    used = {step.graph for plan in plans.values() for step in plan.steps}
     if not used <= {each.graph for each in costs.graphs}:
-        _refuse("every graph of the plan", show(", ".join(each.graph for each in costs.graphs)))
+        _refuse("every graph of the plans", show(", ".join(each.graph for each in costs.graphs)))
     return costs
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -90,6 +90,7 @@ MANIFEST_FILE = "manifest.json"
 CONSTANTS_FILE = "constants.bin"
 MOST_MANIFEST_BYTES = 16 * 2**20
 UPDATE = f"update hart-edge, or {REMEDY}"  # of a bundle that a later version has written
+UPGRADE = "build it again with hart-edge upgrade BUNDLE"  # of one that an earlier version has written
 RANDOM_ENDING = "-random"  # of the names of bundles whose weights are random numbers, and of no others
 MOST_NAME = 100  # characters of a bundle's name
 CONSTANT_ALIGNMENT = 64  # bytes; a cache line, and what accelerators ask of host memory
@@ -172,7 +173,7 @@ class Manifest:
     tokenizer: Tokenizer | None
     sampling: Sampling
     residual: Residual
-    components: Annotated[tuple[Component, ...], Length(1, 9)]
+    components: Annotated[tuple[Component, ...], Length(1, len(ComponentName))]
     files: Annotated[dict[Path, FileEntry], Length(1, 10_000)]
     constants: dict[Name, Constant]
     plan: Plan  # of the speed exact
@@ -205,9 +206,11 @@ def parse(data: bytes) -> Manifest:
         refuse("", "an object", show(value))
     version = value.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:  # first: every other key may differ with it
-        newer = type(version) is int and version > FORMAT_VERSION
+        remedy = REMEDY
+        if type(version) is int and version > 0:
+            remedy = UPDATE if version > FORMAT_VERSION else UPGRADE
         found = show(version) if "format_version" in value else "no such key"
-        refuse("format_version", str(FORMAT_VERSION), found, UPDATE if newer else REMEDY)
+        refuse("format_version", str(FORMAT_VERSION), found, remedy)
     manifest = read(Manifest, value, "")
     _check_tables(manifest)
     _check_files(manifest)
@@ -348,9 +351,9 @@ def _check_inputs(manifest: Manifest, plan: Plan, where: str) -> None:
 
 
 def _check_noise(manifest: Manifest, plan: Plan, where: str) -> None:
-    """The shape by docs/randomness.md: element k of an image's noise is made of word k, so it is fixed.
+    """The shape by docs/randomness.md: element k of an image's noise is made of word k, so its last axis is fixed.
 
-    RESIDUAL has draws on axis 1, all of them or a part.
+    There may be fewer tokens than the scale has, from the first on; RESIDUAL may have a part of the draws on axis 1.
     """
     most = manifest.residual.noise_steps
     for name, buffer in plan.buffers.items():
@@ -361,12 +364,25 @@ def _check_noise(manifest: Manifest, plan: Plan, where: str) -> None:
         if buffer.distribution is not wanted:
             refuse(f"{at}.distribution", show(wanted), show(buffer.distribution))
         if buffer.purpose == 0:
-            shapes: list[tuple[int | str, ...]] = [("B", tokens, manifest.vocab_size)]
+            if buffer.draw is not None:
+                refuse(f"{at}.draw", "none, since tokens have one draw", f"{buffer.draw}")
+            whole: tuple[int | str, ...] = ("B", tokens, manifest.vocab_size)
+            fewer = {1: "tokens"}  # by axis
         else:
-            rest = most - (buffer.draw or 0)
-            shapes = [("B", draws, tokens, manifest.z_channels) for draws in range(1, rest + 1)]
-        if buffer.purpose == 0 and buffer.draw is not None:
-            refuse(f"{at}.draw", "none, since tokens have one draw", f"{buffer.draw}")
-        if buffer.shape not in shapes:
-            expected = list(shapes[-1]) if shapes else f"a draw below {most}"
-            refuse(f"{at}.shape", f"{expected}{' or fewer draws' if len(shapes) > 1 else ''}", f"{list(buffer.shape)}")
+            draws = most - (buffer.draw or 0)
+            if draws < 1:
+                refuse(f"{at}.draw", f"a draw below {most}", f"{buffer.draw}")
+            whole, fewer = ("B", draws, tokens, manifest.z_channels), {1: "draws", 2: "tokens"}
+        if not _is_part(buffer.shape, whole, fewer):
+            refuse(f"{at}.shape", f"{list(whole)} or fewer {' or '.join(fewer.values())}", f"{list(buffer.shape)}")
+
+
+def _is_part(shape: Sequence[int | str], whole: Sequence[int | str], fewer: Collection[int]) -> bool:
+    """Whether a shape is that of the whole but for some axes, which may be shorter and not empty."""
+    if len(shape) != len(whole):
+        return False
+    for axis, (own, most) in enumerate(zip(shape, whole, strict=True)):
+        shorter = axis in fewer and isinstance(own, int) and 1 <= own <= int(most)
+        if own != most and not shorter:
+            return False
+    return True

@@ -66,6 +66,7 @@ class ComponentName(StrEnum):
     TOKENS = "tokens"
     LATENT = "latent"
     EMBED = "embed"
+    SELECT = "select"
     RESIDUAL = "residual"
     DECODER = "decoder"
     ENCODER = "encoder"
@@ -220,6 +221,14 @@ class Step:
 class Plan:
     buffers: Annotated[dict[Name, Buffer], Length(1, 100_000)]
     steps: Annotated[tuple[Step, ...], Length(1, 10_000)]
+
+
+def tokens_of(plan: Plan, patch_nums: Sequence[int]) -> tuple[int, ...]:
+    """How many tokens of each scale are computed: fewer than it has where a speed leaves some out, which shows in the
+    noise that chooses their codes."""
+    noise = [each for each in plan.buffers.values() if each.kind is BufferKind.NOISE and each.purpose == 0]
+    drawn = {each.scale: int(each.shape[1]) for each in noise}  # manifest.py checks the shape
+    return tuple(drawn.get(scale, side * side) for scale, side in enumerate(patch_nums))
 
 
 def bytes_per_image(dtype: Dtype, shape: Sequence[int | str]) -> int:

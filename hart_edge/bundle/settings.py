@@ -2,7 +2,7 @@
 
 The manifest's `sampling` and its ranges, the plan's buffers of kind setting, a checkpoint's sampling.json, the keywords
 of generate() and the options of the command line follow from it. A further setting is a field of Sampling, its keyword
-in Settings, an input of the tokens graph (export/graphs.py), a row of the C runtime's tables and of docs/bundle.md.
+in Settings, an input of the tokens graph (export/token_graphs.py), a row of C's tables and of docs/bundle.md.
 Speed is the one that is no number: it chooses among a bundle's plans.
 """
 

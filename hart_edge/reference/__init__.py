@@ -5,6 +5,7 @@ transformer.py   context, scales -> hidden states and logits, with a KV cache
 sampling.py      logits -> codes
 quantizer.py     codes -> latent, scale by scale; image latent -> codes
 dial.py          what a speed leaves out
+selection.py     which tokens a speed keeps, and where what they make goes
 residual.py      hidden states -> what the codes cannot express
 autoencoder.py   latent <-> image
 hart.py          the loop over all of them

@@ -19,6 +19,7 @@ from hart_edge.reference.dial import dial_of
 from hart_edge.reference.quantizer import Quantizer, to_map
 from hart_edge.reference.residual import ResidualMLP
 from hart_edge.reference.sampling import choose, guide, published_sampling
+from hart_edge.reference.selection import change, order_of, rows_at, sources_of, spread
 from hart_edge.reference.transformer import Cache, Transformer, context_rotary, scale_coordinates, visual_rotary
 
 # (scale, shape) -> uniform numbers in (0, 1) for the token choice; shape (B, n, V)
@@ -27,7 +28,8 @@ UniformSource = Callable[[int, tuple[int, ...]], Tensor]
 
 @dataclass(frozen=True)
 class ScaleResult:
-    """What one scale computed. n tokens, B images; fields that a scale has not are None.
+    """What one scale computed. n tokens, of which a speed may leave some out; B images; a field that a scale has not
+    is None.
 
     logits (B, n, V) guided; indices (B, n); f_hat (B, Z, P, P) after this scale; next (B, Z, p, p), the next scale's
     input; condition (2B * n, C) and residual (2B * n, Z) at the last scale, conditional branch first.
@@ -90,10 +92,11 @@ class HART(nn.Module):
         tokens = model.embed_context(context)  # (2B, T, C)
         modulation, head_modulation = model.modulation(tokens, mask), model.head_modulation(tokens)
         x, (cos, sin) = tokens + model.level(0), context_rotary(position_ids, self.config.head_dim)
-        dial = dial_of(sampling.speed, count, self.config.num_sampling_steps)
+        dial = dial_of(sampling.speed, self.patch_nums, self.config.num_sampling_steps)
         batch, final = context_mask.shape[0], self.patch_nums[-1]
         f_hat = tokens.new_zeros(batch, self.tokenizer_config.z_channels, final, final)
         cache: Cache | None = None
+        sources: Tensor | None = None  # of the rows that are computed, where those are not all
         for scale, side in enumerate(self.patch_nums):
             if scale == dial.guided:  # from here on the conditional branch alone
                 x, cos, sin, last_position, head_modulation = (
@@ -122,16 +125,24 @@ class HART(nn.Module):
                 embedded = model.word_embed(codes).repeat(len(hidden) // batch, 1, 1)
                 condition = model.decoder_norm(hidden + embedded).flatten(0, 1)
                 noise = residual_noise[: dial.steps + 1]
+                if sources is not None:
+                    noise = [draw.unflatten(0, (batch, -1))[:, : dial.kept[scale]].flatten(0, 1) for draw in noise]
                 residual = self.residual.sample(condition, noise, strength, both=both_residuals)
-                kept = residual[: batch * side * side].view_as(latent)
-                f_hat = f_hat + to_map(latent + kept, side)
+                latent = latent + residual[: batch * dial.kept[scale]].view_as(latent)
+                f_hat = f_hat + to_map(latent if sources is None else spread(latent, sources), side)
                 yield ScaleResult(scale, logits, indices, f_hat, None, condition, strength, residual)
                 return
-            f_hat = f_hat + self.quantizer.expand(latent, scale)
+            before = f_hat
+            f_hat = f_hat + self.quantizer.expand(latent if sources is None else spread(latent, sources), scale)
             following = self.quantizer.reduce(f_hat, scale + 1)
             yield ScaleResult(scale, logits, indices, f_hat, to_map(following, self.patch_nums[scale + 1]))
             x = model.word_embed(following).repeat(len(last_position) // batch, 1, 1) + model.level(scale + 1)
             cos, sin = self.rotary(scale + 1, last_position)
+            kept = dial.kept[scale + 1]
+            if kept < self.patch_nums[scale + 1] ** 2:
+                order = order_of(change(following, self.quantizer.reduce(before, scale + 1)))
+                x, cos, sin = (rows_at(part, order[:, :kept]) for part in (x, cos, sin))
+                sources = sources_of(order, kept)
 
     @torch.no_grad()
     def decode(self, f_hat: Tensor) -> Tensor:

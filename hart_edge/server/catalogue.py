@@ -16,6 +16,7 @@ from typing import Any
 from hart_edge import __version__
 from hart_edge.bundle.card import read_styles
 from hart_edge.bundle.manifest import Manifest
+from hart_edge.bundle.plan import tokens_of
 from hart_edge.bundle.settings import SETTINGS, Settings, Speed, kind, range_of
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.errors import InputError
@@ -78,9 +79,9 @@ class Served:
         """Tokens of a prompt that the model reads."""
         return min(len(self.tokenizer.ids(prompt)), self.manifest.context_tokens)
 
-    def tokens(self) -> int:
-        """Tokens of a picture, of all scales."""
-        return sum(side * side for side in self.manifest.patch_nums)
+    def tokens(self, order: Order) -> tuple[int, ...]:
+        """How many tokens of each scale an order computes."""
+        return tokens_of(self.manifest.plans[Speed(order.metadata.settings["speed"])], self.manifest.patch_nums)
 
     def evenly(self, count: int) -> frozenset[int]:
         """`count` of the scales before the last, evenly spread."""

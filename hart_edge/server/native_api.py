@@ -162,7 +162,7 @@ def told(served: Served, job: Job, each: JobEvent) -> tuple[str, Mapping[str, An
             "scale": each.scale,
             "scales": served.scales,
             "side": side,
-            "tokens": side * side,
+            "tokens": served.tokens(job.order)[each.scale],
             "seconds": seconds,
             "preview": preview,
             "media_type": kind,

@@ -20,7 +20,7 @@ from hart_edge.errors import InputError
 from hart_edge.server.answers import EventStream, RefusedError, base64_of, event, json_response, unless_left
 from hart_edge.server.catalogue import Catalogue, Served
 from hart_edge.server.encoding import Encoding, Format
-from hart_edge.server.jobs import Cancelled, Done, Failed, Job, Scale
+from hart_edge.server.jobs import Cancelled, Done, Failed, Job, Order, Scale
 from hart_edge.server.options import MOST_PROMPT
 from hart_edge.server.schema import Schema
 from hart_edge.server.service import JSON, SEED_BOUND, Operation, Service, another, order_of, shared_settings
@@ -86,7 +86,7 @@ async def generate(service: Service, request: Request) -> Response:
         return EventStream(stream(served, jobs, facts), lambda: service.cancel(jobs))
     async with service.held(jobs):
         data = await unless_left(request, pictures(request, jobs, as_url))
-    usage = usage_of(served, first.metadata.prompt or "", len(jobs))
+    usage = usage_of(served, first, len(jobs))
     return json_response({"created": int(time.time()), "data": data, **facts, "usage": usage})
 
 
@@ -121,7 +121,7 @@ async def stream(served: Served, jobs: list[Job], facts: dict[str, Any]) -> Asyn
                 yield event(name, {"type": name, **data})
                 number += 1
             elif isinstance(each, Done):
-                name, usage = "image_generation.completed", usage_of(served, job.order.metadata.prompt or "", 1)
+                name, usage = "image_generation.completed", usage_of(served, job.order, 1)
                 data = {"b64_json": base64_of(each.picture), **now, "usage": usage, "seed": job.order.metadata.seed}
                 yield event(name, {"type": name, **data})
             elif isinstance(each, Failed | Cancelled):
@@ -129,9 +129,9 @@ async def stream(served: Served, jobs: list[Job], facts: dict[str, Any]) -> Asyn
                 return
 
 
-def usage_of(served: Served, prompt: str, count: int) -> dict[str, Any]:
-    """Tokens that were read and drawn: of a picture, those of all its scales."""
-    read, drawn = served.words(prompt), served.tokens() * count
+def usage_of(served: Served, order: Order, count: int) -> dict[str, Any]:
+    """Tokens that are read and computed for so many pictures of an order: of a picture, those of all its scales."""
+    read, drawn = served.words(order.metadata.prompt or ""), sum(served.tokens(order)) * count
     return {
         "input_tokens": read,
         "input_tokens_details": {"image_tokens": 0, "text_tokens": read},

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.experiments import alternating, positions, residual_steps
+from benchmarks.experiments import alternating, positions, residual_steps, sparse_attention
 from benchmarks.experiments.absolute import AbsoluteTransformer, resized_positions
 from benchmarks.experiments.chart import Curve, chart, nice_ticks
 from benchmarks.experiments.notebook import Notebook, command, markdown, mean_of
@@ -26,6 +26,7 @@ from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.training.loop import TrainingSession
 from hart_edge.training.recipe import to_json
 from hart_edge.training.tokenizer.recipe import open_tokenizer
+from tests.export.reference_walk import tiny_model
 from tests.training.evaluator import tiny_evaluator
 from tests.training.tokenizer import tiny_tokenizer
 from tests.training.transformer import tiny_transformer
@@ -232,3 +233,43 @@ def test_steps_change_only_the_residual(tmp_path: Path) -> None:
     residual, picture = zip(*(residual_steps.macs(steps, count) for count in (0, 1, 2)), strict=True)
     assert residual[0] == 0 and picture[1] - picture[0] == residual[1] > 0
     assert picture[2] - picture[1] == residual[2] - residual[1] > 0
+
+
+def test_few_keys_are_those_of_the_first_scales_and_of_the_one_before(tmp_path: Path) -> None:
+    """Against one pass over all scales with a mask."""
+    sides = [1, 2, 3, 4, 5, 6]
+    model = tiny_model(tmp_path, 3, llm={"patch_nums": sides, "disable_aln": True, "shared_aln": False})
+    generator = torch.Generator().manual_seed(0)
+    tokens = [model.config.context_token, *(side * side for side in sides[1:])]
+    inputs = [torch.randn(1, count, model.config.embed_dim, generator=generator) for count in tokens]
+    angles = [torch.randn(1, count, model.config.head_dim, generator=generator) for count in tokens]
+    found, cache = [], None
+    few = sparse_attention.FewKeys(model)
+    with torch.no_grad():
+        for x, angle in zip(inputs, angles, strict=True):
+            hidden, cache = few(x, angle.cos(), angle.sin(), None, cache)
+            found.append(hidden)
+        order = torch.repeat_interleave(torch.arange(len(sides)), torch.tensor(tokens))
+        seeing, keys = order[:, None], order[None]
+        mask = (keys == seeing) | (keys == seeing - 1) | ((keys < seeing) & (keys < sparse_attention.FIRST))
+        angle = torch.cat(angles, 1)
+        expected, _ = model.transformer(torch.cat(inputs, 1), angle.cos(), angle.sin(), mask=mask)
+    assert torch.allclose(torch.cat(found, 1), expected, atol=1e-4)
+    assert not mask[-1, order == 3].any()  # two scales before its own, and behind the first
+    counted = [int(mask[order == scale][0].sum()) for scale in range(6)]
+    assert [sparse_attention.few_keys(tokens, scale) for scale in range(6)] == counted
+    assert cache is not None and cache[0][0].shape[2] == sum(tokens)
+
+
+@pytest.mark.long
+def test_sparse_attention(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_evaluator.task().publish(tmp_path, 1)
+    task = tiny_transformer.task(tmp_path / "made")
+    tiny_transformer.filled(task.model, spread=0.05)
+    task.publish(tmp_path / "checkpoint", 1)
+    arguments = ["--data", str(data), "--evaluator", str(tmp_path / "evaluator"), "--out", str(tmp_path / "out")]
+    arguments += ["--checkpoint", str(tmp_path / "checkpoint"), "--seeds", "1"]
+    assert command(sparse_attention.main, sparse_attention.parser(), arguments) == 0
+    runs = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))["runs"]
+    assert list(runs["keys, seed 0"]) == ["exact", "exact, few keys", "fast", "fast, few keys", "another seed"]
+    assert "| hart-0.7b-1024 | 27,648 | 90% | 50% | 46% |" in capsys.readouterr().out

@@ -66,7 +66,7 @@ def negative(value: dict[str, Any]) -> object:
             shorter,
             r"^costs\.json: expected the \d+ steps of the plan exact, in its order, found \d+ steps, of another one; r",
         ),
-        (without_graph, r"^costs\.json: expected every graph of the plan, found "),
+        (without_graph, r"^costs\.json: expected every graph of the plans, found "),
         (negative, r"^costs\.json: costs\.steps\[0\]\.macs: expected an integer from 0 to \d+, found -1; rebuild"),
         (lambda _: {"graphs": []}, r"^costs\.json: costs\.steps: expected this key, found none"),
         (lambda _: b"{", r"^costs\.json: expected JSON, found "),

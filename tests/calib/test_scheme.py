@@ -9,7 +9,7 @@ from hart_edge.calib.quantizable_nodes import NodeKind
 from hart_edge.calib.scheme import Int8Scheme, Scheme, candidates, scheme_of, specs_in
 from hart_edge.engines.registry import REGISTRY
 
-CONTRACT = ("tokens", "latent", "embed")  # always float32
+CONTRACT = ("tokens", "latent", "embed", "select")  # always float32
 
 
 @pytest.mark.parametrize("target", list(Target))

@@ -61,7 +61,7 @@ def test_json(build_command: BuildCommand, capsys: pytest.CaptureFixture[str], t
     assert said.err == ""
     assert [step["step"].split()[0] for step in steps] == [
         "reading",
-        *["tracing"] * 8,
+        *["tracing"] * 9,
         "holding",
         *["running"] * 3,  # a speed each
         "comparing",
@@ -87,7 +87,7 @@ def test_terminal_shows_every_step(build_command: BuildCommand, tmp_path: Path) 
         )
     lines = screen.getvalue().split("\n")
     assert re.fullmatch(r"  tracing transformer \.\.\.\r\033\[K +\d+\.\d s +\d+\.\d MB +tracing transformer", lines[2])
-    assert len(lines) == 17 + 1  # one line per step, and an empty one at the end; the report is on standard output
+    assert len(lines) == 18 + 1  # one line per step, and an empty one at the end; the report is on standard output
 
 
 def test_error_on_standard_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

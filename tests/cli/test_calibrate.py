@@ -60,7 +60,7 @@ def test_json(collect: Collect, contexts: Path, tmp_path: Path, capsys: pytest.C
     out = tmp_path / "ranges.json"
     assert collect(out, contexts, "--json", "--range-rule", "mse") == 0
     *steps, last = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [step["step"].split()[0] for step in steps] == ["reading", *["tracing"] * 8, "holding", "calibrating"]
+    assert [step["step"].split()[0] for step in steps] == ["reading", *["tracing"] * 9, "holding", "calibrating"]
     found = read_ranges(out, json.loads(out.read_bytes())["weights_sha256"])
     assert last == {"out": str(out), "tensors": sum(map(len, found.graphs.values())), "sha256": found.sha256()}
     assert set(found.range_rules.values()) == {"mse"}

@@ -35,8 +35,8 @@ def tiny_inputs(model: HART, lengths: tuple[int, ...]) -> dict[str, Tensor]:
 
 def walk_plan(model: HART, inputs: dict[str, Tensor], seeds: list[int], settings: Settings, observe: Observe) -> Tensor:
     """The image (B, 3, H, W) of the plan's graphs, run by the runtime's own loop."""
-    graphs = build_graphs(model, None)
     speed = Speed(settings.get("speed") or Speed.EXACT)
+    graphs = build_graphs(model, None, (speed,))
     plans, constants = build_plans(model, graphs, (speed,))
     plan = plans[speed]
     sampling = over(published_sampling(len(model.patch_nums), model.tokenizer_config.vocab_size), settings)

@@ -75,7 +75,8 @@ def test_walk_is_the_reference_loop(tmp_path: Path, flavour: str) -> None:
 @pytest.mark.parametrize("speed", [Speed.BALANCED, Speed.FAST])
 @pytest.mark.parametrize("llm", [PLAIN, ADAPTIVE])
 def test_walk_at_a_speed_is_the_reference_loop(tmp_path: Path, llm: dict, speed: Speed) -> None:
-    """Two images, five scales, four denoising steps: half of them, and no unconditional branch in the last scales."""
+    """Two images, five scales, four denoising steps: half of them, no unconditional branch in the last scales, and at
+    fast three tokens of four in two of them."""
     model = tiny_model(tmp_path, 3, llm=llm | {"patch_nums": [1, 2, 3, 4, 5], "num_sampling_steps": 4})
     inputs, seeds = tiny_inputs(model, (4, 2)), [11, 12]
     chosen: list[Tensor] = []
@@ -92,14 +93,22 @@ def test_walk_at_a_speed_is_the_reference_loop(tmp_path: Path, llm: dict, speed:
     assert largest(image, exact) > 0.01
 
 
-def test_two_images_at_once_equal_two_single_ones(tmp_path: Path) -> None:
-    model = tiny_model(tmp_path, 4, llm=SHARED)
+def test_only_a_speed_that_leaves_tokens_out_has_a_graph_that_selects_them(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "three", 3, llm={"patch_nums": [1, 2, 3]})
+    assert [("select" in build_graphs(model, None, (speed,))) for speed in Speed] == [False, False, True]
+    short = tiny_model(tmp_path / "two", 3, llm={"patch_nums": [1, 2]})  # no scale has two others before it
+    assert "select" not in build_graphs(short, None, tuple(Speed))
+
+
+@pytest.mark.parametrize("speed", [Speed.EXACT, Speed.FAST])
+def test_two_images_at_once_equal_two_single_ones(tmp_path: Path, speed: Speed) -> None:
+    model, settings = tiny_model(tmp_path, 4, llm=SHARED), Settings(speed=speed, **SMOOTH)
     both, seeds = tiny_inputs(model, (6, 1)), [5, 6]
-    together = walk_plan(model, both, seeds, SMOOTH, lambda *_: None)
+    together = walk_plan(model, both, seeds, settings, lambda *_: None)
     alone = []
     for i, seed in enumerate(seeds):
         one = {name: tensor[i : i + 1] for name, tensor in both.items()}
-        alone.append(walk_plan(model, one, [seed], SMOOTH, lambda *_: None))
+        alone.append(walk_plan(model, one, [seed], settings, lambda *_: None))
     assert together.shape == (2, 3, 48, 48)
     assert largest(together, torch.cat(alone)) <= 1e-4
     assert largest(alone[0], alone[1]) > 0.1
@@ -128,7 +137,7 @@ def test_finite_is_false_for_an_image_with_nan_or_infinity(tmp_path: Path, value
 
 @pytest.mark.parametrize("llm", [PLAIN, SHARED, ADAPTIVE])
 def test_specification(tmp_path: Path, llm: dict) -> None:
-    graphs = build_graphs(tiny_model(tmp_path, 4, llm=llm), None)
+    graphs = build_graphs(tiny_model(tmp_path, 4, llm=llm), None, tuple(Speed))
     assert list(graphs) == [name for name in ComponentName if name != "text_model"]
     transformer = graphs["transformer"]
     modulated = llm is not PLAIN

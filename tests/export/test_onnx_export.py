@@ -13,11 +13,13 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from hart_edge.bundle.manifest import Dtype, Target, TensorSpec
+from hart_edge.bundle.settings import Speed
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
 from hart_edge.export.graph_module import GraphModule
-from hart_edge.export.graphs import TextModelGraph, build_graphs
+from hart_edge.export.graphs import build_graphs
 from hart_edge.export.onnx_export import EXAMPLE_SIZES, OPSET, export_graph
+from hart_edge.export.text_graph import TextModelGraph
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.presets import SHIPPED_MODEL
 from hart_edge.reference.quantizer import downsample_matrix, upsample_matrix
@@ -33,7 +35,7 @@ DTYPES = {
     onnx.TensorProto.UINT8: Dtype.UINT8,
     onnx.TensorProto.BOOL: Dtype.BOOL,
 }
-# Values of each graph's symbols. None is that of the trace: B 4, U 2, n 9, t 11, N 14, M 7, p 3, q 5.
+# Values of each graph's symbols. None is that of the trace: B 4, S 4, U 2, k 10, n 9, t 11, N 14, M 7, p 3, q 5.
 SIZES = {
     "context": [{"B": 1}, {"B": 3}],
     "transformer": [  # the first two as at scale 0
@@ -48,9 +50,14 @@ SIZES = {
         {"B": 3, "n": 4, "t": 4},
         {"B": 3, "n": 4, "t": 4, "U": 0},
     ],
-    "latent": [{"B": 1, "p": 1, "q": 2}, {"B": 3, "p": 2, "q": 3}, {"B": 1, "p": 3, "q": 4}],
+    "latent": [
+        {"B": 1, "k": 1, "p": 1, "q": 2},
+        {"B": 3, "k": 4, "p": 2, "q": 3, "S": 3},
+        {"B": 2, "k": 6, "p": 3, "q": 4},
+    ],
     "embed": [{"B": 1, "n": 1}, {"B": 3, "n": 16}, {"B": 3, "n": 4, "U": 0}],
-    "residual": [{"B": 1}, {"B": 3}, {"B": 1, "U": 0}],
+    "select": [{"B": 1, "k": 1, "p": 2}, {"B": 3, "k": 12, "p": 4}],
+    "residual": [{"B": 1, "k": 16}, {"B": 3, "k": 12, "S": 3}, {"B": 1, "k": 16, "U": 0}],
     "decoder": [{"B": 1}, {"B": 3}],
     "encoder": [{"B": 1}, {"B": 3}],
 }
@@ -60,7 +67,7 @@ SIZES = {
 def flavour(golden_bundle: Path) -> tuple[Path, Mapping[str, GraphModule]]:
     """The folder of graphs of a golden checkpoint at fp32, and its graph modules."""
     model = load_checkpoint(GOLDEN / golden_bundle.name.removesuffix("-fp32")).model
-    return golden_bundle / "graphs", build_graphs(model, None)
+    return golden_bundle / "graphs", build_graphs(model, None, tuple(Speed))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +81,7 @@ def make_inputs(graph: GraphModule, sizes: Mapping[str, int], generator: torch.G
     """Random inputs that are valid for a graph."""
     null = sizes["B"] if graph.name in ("tokens", "embed", "residual") else 0  # they have both branches as a rule
     known = {"U": null} | sizes
-    known |= {"2B": 2 * sizes["B"], "R": sizes["B"] + known["U"]}
+    known |= {"2B": 2 * sizes["B"], "R": sizes["B"] + known["U"], "S": sizes.get("S", 1)}
     known["n"] = sizes.get("n", sizes.get("p", 0) ** 2)
 
     def make(tensor: TensorSpec) -> Tensor:
@@ -95,6 +102,8 @@ def make_inputs(graph: GraphModule, sizes: Mapping[str, int], generator: torch.G
             "upsample": lambda: upsample_matrix(shape[1], shape[0]),
             "downsample": lambda: downsample_matrix(shape[0], shape[1]),
             "input_ids": lambda: torch.randint(0, 50, shape, generator=generator),
+            "ranks": lambda: torch.arange(known["k"]),
+            "sources": lambda: torch.randint(0, known["k"] + 1, shape, generator=generator),
             "image": lambda: torch.rand(shape, generator=generator) * 2 - 1,
         }
         return exact.get(tensor.name, lambda: torch.randn(shape, generator=generator))()

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from hart_edge.bundle.manifest import CONSTANT_ALIGNMENT, BufferKind, Precision, bytes_per_image, lifetimes, parse
+from hart_edge.bundle.plan import tokens_of
 from hart_edge.bundle.settings import Speed
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.bundle.writer import BundleWriter
@@ -127,13 +128,15 @@ def test_constants(tiny) -> None:
     """Compared with torch's resizing, the level embedding, and coordinates by hand."""
     model, plan, constants = tiny
     assert set(constants) == {
-        *(f"positions.{s}" for s in range(4)),
+        "last_of_context",
+        *(f"sources_of_all.{side * side}" for side in SIDES),
+        *(f"first.{side * side}" for side in SIDES[1:]),
         *(f"{name}.{s}" for name in ("upsample", "phi") for s in range(3)),
         *(f"{name}.{s}" for name in ("downsample", "level", "coordinates") for s in range(1, 4)),
         *(f"step_{part}.0_of_3" for part in ("embeddings", "constants")),
     }
     assert set(constants) == {b.constant for b in plan.buffers.values() if b.kind is BufferKind.CONSTANT}
-    assert constants["positions.0"].tolist() == [5]  # the last context position predicts the first code
+    assert constants["last_of_context"].tolist() == [5]  # the last context position predicts the first code
     generator = torch.Generator().manual_seed(0)
     for scale, side in enumerate(SIDES):
         if scale < 3:
@@ -142,7 +145,7 @@ def test_constants(tiny) -> None:
             assert up.shape == (5, side)
             assert torch.allclose(up @ x @ up.T, F.interpolate(x, size=(5, 5), mode="bicubic"), atol=1e-5)
         if scale > 0:
-            assert constants[f"positions.{scale}"].tolist() == list(range(side * side))
+            assert constants[f"first.{side * side}"].tolist() == list(range(side * side))
             x = torch.randn(1, 1, 5, 5, generator=generator)
             down = torch.from_numpy(constants[f"downsample.{scale}"])
             assert torch.allclose(down @ x @ down.T, F.adaptive_avg_pool2d(x, side), atol=1e-6)
@@ -158,7 +161,7 @@ def dialled(tmp_path_factory):
     """The plans of all speeds of a model of five scales and four denoising steps, and its constants."""
     llm = {"patch_nums": [1, 2, 3, 4, 5], "num_sampling_steps": 4}
     model = tiny_model(tmp_path_factory.mktemp("dialled"), 8, llm=llm)
-    return model, *build_plans(model, build_graphs(model, None), tuple(Speed))
+    return model, *build_plans(model, build_graphs(model, None, tuple(Speed)), tuple(Speed))
 
 
 @pytest.mark.parametrize(("speed", "guided"), [(Speed.EXACT, 5), (Speed.BALANCED, 3), (Speed.FAST, 2)])
@@ -181,6 +184,27 @@ def test_a_speed_leaves_the_unconditional_branch_of_its_last_scales_out(dialled,
     assert plan.buffers["null_key.0"].shape[0] == appended
 
 
+def test_fast_computes_three_tokens_of_four_in_the_last_two_scales(dialled) -> None:
+    _, plans, constants = dialled
+    plan = plans[Speed.FAST]
+    shapes = {name: buffer.shape for name, buffer in plan.buffers.items()}
+    selecting = [step for step in plan.steps if step.graph == "select"]
+    assert [step.scale for step in selecting] == [3, 4]
+    assert [step.inputs["past_f_hat"] for step in selecting] == ["f_hat.1", "f_hat.2"]
+    for scale, tokens, kept in ((2, 9, 9), (3, 16, 12), (4, 25, 19)):
+        assert shapes[f"hidden.{scale}"][1] == shapes[f"uniform.{scale}"][1] == shapes[f"latent.{scale}"][1] == kept
+        steps = [step for step in plan.steps if step.scale == scale]
+        sources = shapes[next(step.inputs["sources"] for step in steps if "sources" in step.inputs)]
+        assert sources == ((1, tokens) if kept == tokens else ("B", tokens))
+    assert shapes["residual_noise.0"][2] == shapes["residual"][1] == 19
+    assert tokens_of(plan, (1, 2, 3, 4, 5)) == (1, 4, 9, 12, 19)
+    assert tokens_of(plans[Speed.EXACT], (1, 2, 3, 4, 5)) == (1, 4, 9, 16, 25)
+    assert shapes["key.0"][0] == 6 + 4 + 9 + 12  # the context, and what each scale but the last has computed
+    assert not any(step.graph == "select" for speed in (Speed.EXACT, Speed.BALANCED) for step in plans[speed].steps)
+    assert constants["first.12"].tolist() == list(range(12))
+    assert constants["sources_of_all.9"].tolist() == [list(range(9))]
+
+
 @pytest.mark.parametrize(("speed", "firsts"), [(Speed.EXACT, [0, 2]), (Speed.BALANCED, [0]), (Speed.FAST, [0])])
 def test_the_residual_runs_as_often_as_its_steps_ask(dialled, speed: Speed, firsts: list[int]) -> None:
     model, plans, constants = dialled
@@ -199,7 +223,7 @@ def test_the_residual_runs_as_often_as_its_steps_ask(dialled, speed: Speed, firs
 
 def test_an_odd_number_of_denoising_steps_is_not_halved(tiny) -> None:
     model, *_ = tiny
-    plans, _ = build_plans(model, build_graphs(model, None), (Speed.FAST,))
+    plans, _ = build_plans(model, build_graphs(model, None, (Speed.FAST,)), (Speed.FAST,))
     assert [step.graph for step in plans[Speed.FAST].steps].count("residual") == 1
     assert plans[Speed.FAST].buffers["residual_noise.0"].shape[1] == 3
 
@@ -226,7 +250,7 @@ def test_a_built_bundle_holds_this_plan_and_these_constants(build_once: BuildOnc
     """The runtime reads the plan and constants that were planned; its reader has checked every step."""
     checkpoint = GOLDEN / "adaln"
     model = load_checkpoint(checkpoint).model
-    plans, constants = build_plans(model, build_graphs(model, None), tuple(Speed))
+    plans, constants = build_plans(model, build_graphs(model, None, tuple(Speed)), tuple(Speed))
     bundle = open_bundle(build_once(checkpoint, Precision.FP32))
     assert bundle.manifest.plans == plans
     assert set(bundle.manifest.constants) == set(constants)

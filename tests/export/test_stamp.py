@@ -11,8 +11,8 @@ import pytest
 
 from hart_edge.bundle.manifest import Target
 from hart_edge.engines.registry import REGISTRY
-from hart_edge.export.graphs import TransformerGraph
 from hart_edge.export.onnx_export import export_graph
+from hart_edge.export.token_graphs import TransformerGraph
 from tests.export.reference_walk import tiny_model
 
 SIZES = {"R": 4, "2B": 4, "B": 2, "U": 2, "n": 4, "N": 7, "M": 2}

@@ -93,7 +93,7 @@ def test_a_picture_forms_and_its_scales_stay(visit: Visit) -> None:
     visit.page.focus("#scale")
     visit.page.keyboard.press("ArrowLeft")
     assert visit.text("caption").startswith("Scale 1 of 2 · 1 × 1 = 1 token ·")
-    assert visit.page.get_attribute("#scale", "aria-valuetext") == "1 of 2, 1 by 1 tokens"
+    assert visit.page.get_attribute("#scale", "aria-valuetext") == "1 of 2, a grid of 1 by 1"
     assert visit.page.get_attribute("#picture", "alt") == "w1 w2, scale 1 of 2"
     visit.page.click("#play")
     visit.until("caption", "Scale 2 of 2")

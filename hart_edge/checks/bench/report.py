@@ -16,6 +16,7 @@ from typing import Any
 
 from hart_edge.bundle.card import describe_machine
 from hart_edge.bundle.costs import Costs, StepCost
+from hart_edge.bundle.plan import tokens_of
 from hart_edge.bundle.settings import Settings, Speed
 from hart_edge.bundle.verify import Bundle, open_bundle
 from hart_edge.calib.scheme import Scheme
@@ -175,9 +176,9 @@ def _bundle_row(subject: Subject, runs: Sequence[Measured]) -> dict[str, Any]:
     for graph in graphs:
         graph["share_of_peak"] = graph["macs_per_second"] / peak[graph["arithmetic"]]
     scales = []
-    for scale, side in enumerate(m.patch_nums):
+    for scale, tokens in enumerate(tokens_of(m.plans[subject.speed], m.patch_nums)):
         chosen = [index for index, step in enumerate(steps) if step.scale == scale]
-        scales.append({"scale": scale, "tokens": side * side, **group(chosen)})
+        scales.append({"scale": scale, "tokens": tokens, **group(chosen)})
     size = sum(path.stat().st_size for path in subject.bundle.folder.rglob("*") if path.is_file())
     return {"bytes": size, **times, "peak_macs_per_second": peak, "graphs": graphs, "scales": scales}
 

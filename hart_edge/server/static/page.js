@@ -185,7 +185,7 @@ function show(entry, at) {
   layer(done ? entry.url : scale.url, `${entry.prompt}, scale ${at + 1} of ${entry.sides.length}`);
   $("grid").style.setProperty("--cells", scale.side);
   const total = entry.sides.length, size = `${scale.side} × ${scale.side}`;
-  $("caption").textContent = `Scale ${at + 1} of ${total} · ${size} = ${scale.tokens} token${scale.tokens > 1 ? "s" : ""} · ${scale.seconds.toFixed(2)} s`;
+  $("caption").textContent = `Scale ${at + 1} of ${total} · ${size}${scale.tokens < scale.side ** 2 ? "," : " ="} ${scale.tokens} token${scale.tokens > 1 ? "s" : ""} · ${scale.seconds.toFixed(2)} s`;
   if (entry.picture) about(entry);
 }
 
@@ -227,7 +227,7 @@ function thumbs(entry, at) {
   range.style.visibility = count ? "visible" : "hidden";
   range.max = Math.max(0, sides.length - 1);
   range.value = Math.max(0, at);
-  range.setAttribute("aria-valuetext", at < 0 ? "none yet" : `${at + 1} of ${sides.length}, ${sides[at]} by ${sides[at]} tokens`);
+  range.setAttribute("aria-valuetext", at < 0 ? "none yet" : `${at + 1} of ${sides.length}, a grid of ${sides[at]} by ${sides[at]}`);
 }
 
 $("scale").addEventListener("input", () => {

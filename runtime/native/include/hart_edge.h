@@ -101,7 +101,8 @@ typedef struct hart_edge_progress {
     uint32_t scale;           /* which scale is done, from 0 */
     uint32_t scales;          /* how many there are; the last one's callback comes when the picture is finished */
     uint32_t tokens;          /* how many token ids there are: 0 where the bundle does not name them */
-    const int64_t *token_ids; /* codes that were chosen at this scale, in raster order */
+    const int64_t *token_ids; /* codes that were chosen at this scale, in raster order; where a speed computes fewer
+                                 tokens, theirs, from the place that changed most to the one that changed least */
     const uint8_t *preview;   /* the picture so far: rows of RGB, width * height * 3 bytes; NULL unless asked for */
     uint32_t width;           /* of the preview */
     uint32_t height;

@@ -292,7 +292,7 @@ def test_largest_fp16_fits() -> None:
 def test_built_graphs_are_valid(request: pytest.FixtureRequest, precision: str) -> None:
     folder = request.getfixturevalue(f"{precision}_bundle")
     paths = sorted((folder / "graphs").glob("*.onnx"))
-    assert len(paths) == 9
+    assert len(paths) == 10
     for path in paths:
         check(onnx.load(path))
 

@@ -128,6 +128,42 @@ def test_few_drawn_codes_may_differ() -> None:
     assert compare("tokens", expected, found) == GraphError(0.25, "latent")
 
 
+def ordered(order: list[int], kept: int = 6) -> dict[str, np.ndarray]:
+    """Outputs of the graph select for eight tokens that changed by 0.8, 0.7 and so on, the third as much as the second
+    but for 1e-5; token t has the row t."""
+    change = np.array([[0.8, 0.7, 0.69999, 0.5, 0.4, 0.3, 0.2, 0.1]], np.float32)
+    sources = np.argsort(order).clip(max=kept)[None]
+    kept_x = np.array(order[:kept], np.float32)[None, :, None]
+    return {"change": change, "order": np.array([order]), "sources": sources, "kept_x": kept_x}
+
+
+def test_tokens_that_changed_alike_may_change_places() -> None:
+    expected = ordered([0, 1, 2, 3, 4, 5, 6, 7])
+    assert compare("select", expected, ordered([0, 2, 1, 3, 4, 5, 6, 7])).error == pytest.approx(1e-5, rel=0.01)
+    worst = compare("select", expected, ordered([1, 0, 2, 3, 4, 5, 6, 7]))
+    assert worst.tensor == "order" and worst.error == pytest.approx(0.1)
+    boundary = compare("select", ordered([0, 1, 2, 3, 4, 5, 6, 7], 2), ordered([0, 2, 1, 3, 4, 5, 6, 7], 2))
+    assert boundary.error == pytest.approx(1e-5, rel=0.01)  # another token is kept, whose row the reference has not
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("order", [[0, 0, 2, 3, 4, 5, 6, 7]], math.inf),
+        ("sources", [[1, 0, 2, 3, 4, 5, 6, 6]], math.inf),
+        ("sources", [[0, 1, 2, 3, 4, 5, 6, 7]], math.inf),
+        ("kept_x", [[[0], [1], [2], [9], [4], [5]]], 6 / 5),
+        ("kept_x", [[[0], [1], [2], [math.nan], [4], [5]]], math.inf),
+        ("change", [[0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.2]], 0.1),
+    ],
+)
+def test_what_is_wrong_in_an_order(name: str, value: list, error: float) -> None:
+    expected = ordered([0, 1, 2, 3, 4, 5, 6, 7])
+    found = expected | {name: np.array(value, expected[name].dtype)}
+    worst = compare("select", expected, found)
+    assert worst.tensor == name and worst.error == pytest.approx(error, abs=1e-4)
+
+
 def encoded(distance: float, index: int) -> dict[str, np.ndarray]:
     """Outputs of the encoder graph whose f_hat is a distance away from the latent."""
     latent = np.zeros((1, 2, 2, 2), np.float32)

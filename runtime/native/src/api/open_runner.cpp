@@ -47,8 +47,12 @@ std::uint64_t memory_needed(const Bundle &bundle, std::size_t buffers) {
     std::uint64_t bytes = buffers + bundle.constants.bytes().size() + side * side * 3;  // + a preview
     for (const Component &component : bundle.manifest.components) {
         const auto runs = [&component](const Step &step) { return step.graph == component.name; };
-        const std::vector<Step> &steps = bundle.manifest.plan.steps;
-        if (std::any_of(steps.begin(), steps.end(), runs)) bytes += static_cast<std::uint64_t>(component.bytes);
+        bool used = false;  // at any speed
+        for (std::size_t speed = 0; speed < Words<Speed>::all.size(); ++speed) {
+            const Plan *plan = plan_at(bundle.manifest, static_cast<Speed>(speed));
+            used = used || (plan != nullptr && std::any_of(plan->steps.begin(), plan->steps.end(), runs));
+        }
+        if (used) bytes += static_cast<std::uint64_t>(component.bytes);
     }
     return bytes;
 }

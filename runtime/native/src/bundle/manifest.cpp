@@ -167,7 +167,7 @@ constexpr std::array<Field<Manifest>, 22> MANIFEST{{
      [](Manifest &into, const Value &value, const Where &where) { into.residual = read(RESIDUAL, value, where); }},
     {"components",
      [](Manifest &into, const Value &value, const Where &where) {
-         into.components = many(value, where, {1, 9}, read_component);
+         into.components = many(value, where, {1, Words<ComponentName>::all.size()}, read_component);
      }},
     {"files",
      [](Manifest &into, const Value &value, const Where &where) {
@@ -226,10 +226,13 @@ Manifest parse(std::string_view data) {
     const Value *version = json::find(*held, "format_version");  // checked first: other versions have other keys
     const auto *number = version == nullptr ? nullptr : version->as<json::Number>();
     if (number == nullptr || !number->is_integer || !number->fits || number->integer != FORMAT_VERSION) {
-        const bool newer = number != nullptr && number->is_integer && number->value > FORMAT_VERSION;
+        std::string remedy(REMEDY);
+        if (number != nullptr && number->is_integer && number->value > 0) {
+            remedy = number->value > FORMAT_VERSION ? "update hart-edge, or " + remedy
+                                                    : "build it again with hart-edge upgrade BUNDLE";
+        }
         refuse(Where(top, "format_version"), std::to_string(FORMAT_VERSION),
-               version == nullptr ? "no such key" : show(*version),
-               newer ? "update hart-edge, or " + std::string(REMEDY) : std::string(REMEDY));
+               version == nullptr ? "no such key" : show(*version), remedy);
     }
     Manifest manifest = read(MANIFEST, value, top, manifest_has);
     check_tables(manifest);

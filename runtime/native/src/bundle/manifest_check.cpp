@@ -25,6 +25,16 @@ void check_rising(const Where &where, const std::vector<std::int64_t> &values) {
     }
 }
 
+// Whether a shape is that of the whole but for some axes, which may be shorter and not empty.
+bool is_part(Shape shape, const Shape &whole, const std::vector<std::size_t> &shorter) {
+    if (shape.size() != whole.size()) return false;
+    for (const std::size_t axis : shorter) {
+        Extent &own = shape[axis];
+        if (own.images == 0 && own.size >= 1 && own.size <= whole[axis].size) own = whole[axis];
+    }
+    return shape == whole;
+}
+
 void check_once(const Where &where, const std::vector<TensorSpec> &specs) {
     std::unordered_set<std::string_view> seen;
     for (std::size_t index = 0; index < specs.size(); ++index) {
@@ -159,23 +169,24 @@ void check_noise(const Manifest &manifest, const Plan &plan, const Where &root) 
         if (buffer.distribution != wanted) {
             refuse(Where(where, "distribution"), show(word(wanted)), show(word(buffer.distribution)));
         }
-        if (!residual) {
-            const Shape whole{images, tokens, {manifest.vocab_size, 0}};
-            if (buffer.draw) refuse(Where(where, "draw"), "none, since tokens have one draw", number(*buffer.draw));
-            if (buffer.shape != whole) refuse(Where(where, "shape"), shape_text(whole), shape_text(buffer.shape));
-            continue;
+        Shape whole{images, tokens, {manifest.vocab_size, 0}};
+        std::string fewer = "tokens";
+        std::vector<std::size_t> shorter{1};  // axes that may be
+        if (residual) {
+            const std::int64_t draws = manifest.residual.noise_steps - buffer.draw.value_or(0);
+            if (draws < 1) {
+                refuse(Where(where, "draw"), "a draw below " + number(manifest.residual.noise_steps),
+                       number(*buffer.draw));
+            }
+            whole = {images, {draws, 0}, tokens, {manifest.z_channels, 0}};
+            fewer = "draws or tokens";
+            shorter = {1, 2};
+        } else if (buffer.draw) {
+            refuse(Where(where, "draw"), "none, since tokens have one draw", number(*buffer.draw));
         }
-        const std::int64_t most = manifest.residual.noise_steps - buffer.draw.value_or(0);
-        const Shape whole{images, {most, 0}, tokens, {manifest.z_channels, 0}};
-        Shape given = buffer.shape;  // with the draws that it may have, if these are all that it has less
-        if (given.size() == whole.size() && given[1].images == 0 && given[1].size >= 1 && given[1].size <= most) {
-            given[1] = whole[1];
+        if (!is_part(buffer.shape, whole, shorter)) {
+            refuse(Where(where, "shape"), shape_text(whole) + " or fewer " + fewer, shape_text(buffer.shape));
         }
-        if (most >= 1 && given == whole) continue;
-        const std::string expected = most < 1    ? "a draw below " + number(manifest.residual.noise_steps)
-                                     : most == 1 ? shape_text(whole)
-                                                 : shape_text(whole) + " or fewer draws";
-        refuse(Where(where, "shape"), expected, shape_text(buffer.shape));
     }
 }
 

@@ -22,7 +22,18 @@ enum class Precision { fp32, fp16, int8, int4 };  // the last of a text model al
 enum class Dtype { float32, float16, int64, int32, uint8, int8, boolean };
 enum class BufferKind { input, setting, constant, zero, noise, value, cache, rows };
 enum class Distribution { uniform, normal };
-enum class ComponentName { text_model, context, transformer, tokens, latent, embed, residual, decoder, encoder };
+enum class ComponentName {
+    text_model,
+    context,
+    transformer,
+    tokens,
+    latent,
+    embed,
+    select,
+    residual,
+    decoder,
+    encoder
+};
 
 template <>
 struct Words<Precision> {
@@ -44,8 +55,8 @@ struct Words<Distribution> {
 };
 template <>
 struct Words<ComponentName> {
-    static constexpr std::array<std::string_view, 9> all{"text_model", "context",  "transformer", "tokens", "latent",
-                                                         "embed",      "residual", "decoder",     "encoder"};
+    static constexpr std::array<std::string_view, 10> all{"text_model", "context", "transformer", "tokens",  "latent",
+                                                          "embed",      "select",  "residual",    "decoder", "encoder"};
 };
 
 inline constexpr std::int64_t MOST_BYTES = std::int64_t{1} << 40;
