@@ -27,7 +27,7 @@ from benchmarks.experiments.notebook import Figures, Notebook, command, markdown
 from benchmarks.experiments.paired import HEAD, OTHER, Draw, cells_of, compare, pooled, seeds_of
 from benchmarks.samples import COLUMNS, sheet
 from hart_edge.bundle.quality import psnr
-from hart_edge.bundle.settings import Settings, Speed
+from hart_edge.bundle.settings import Settings, Speed, merged
 from hart_edge.checks.macs import count_macs
 from hart_edge.data.pictures import read_pictures
 from hart_edge.errors import InputError
@@ -80,7 +80,7 @@ def ways_of(
     chosen.append((OTHER, Speed.EXACT, seeds_of(run, count, other=True)))
 
     def draw(prompts: Sequence[str], speed: Speed, seeds: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        subject.settings = Settings(**{**settings, "speed": speed})
+        subject.settings = merged(settings, Settings(speed=speed))
         return subject.draw(prompts, seeds)
 
     return {name: partial(draw, speed=speed, seeds=seeds) for name, speed, seeds in chosen}

@@ -32,8 +32,7 @@ def build_graphs(
     graphs: list[GraphModule] = []
     if text_model is not None:
         graphs.append(TextModelGraph(text_model, config.context_token, config.context_dim))
-    graphs += [ContextGraph(model), TransformerGraph(model), TokensGraph(model), LatentGraph(model)]
-    graphs += [EmbedGraph(model)]
+    graphs += [ContextGraph(model), TransformerGraph(model), TokensGraph(model), LatentGraph(model), EmbedGraph(model)]
     if thins(model.patch_nums, speeds):
         graphs.append(SelectGraph(model))
     graphs += [ResidualGraph(model), DecoderGraph(model), EncoderGraph(model)]

@@ -198,9 +198,11 @@ def _compare_order(expected: GivenArrays, found: GivenArrays) -> GraphError:
         theirs = np.take_along_axis(expected[name], places.clip(max=kept - 1)[..., None], 1)
         errors[name] = np.abs(found[name].astype(np.float64) - theirs)[places < kept]
     scales = {name: max(1.0, float(np.abs(expected[name]).max())) for name in errors if name != "order"}
-    worst = {name: float(each.max(initial=0)) / scales.get(name, 1.0) for name, each in errors.items()}
-    name = max(worst, key=lambda name: math.inf if math.isnan(worst[name]) else worst[name])
-    return GraphError(math.inf if math.isnan(worst[name]) else worst[name], name)
+    worst = [
+        GraphError(float(np.where(np.isnan(each), math.inf, each).max(initial=0)) / scales.get(name, 1.0), name)
+        for name, each in errors.items()
+    ]
+    return max(worst, key=lambda each: each.error)
 
 
 def _check_choices(graph: str, expected: GivenArrays, found: GivenArrays) -> NDArray[np.bool_] | None:

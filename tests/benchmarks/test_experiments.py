@@ -39,6 +39,15 @@ def data(tmp_path: Path) -> Path:
     return tiny_evaluator.write_data(tmp_path / "data", {"train": 8, "validation": 5}, "picture {}")
 
 
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A tiny checkpoint that draws."""
+    task = tiny_transformer.task(tmp_path / "made")
+    tiny_transformer.filled(task.model, spread=0.05)
+    task.publish(tmp_path / "checkpoint", 1)
+    return tmp_path / "checkpoint"
+
+
 # The parts that all experiments use.
 
 
@@ -198,13 +207,10 @@ def test_positions(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.long
-def test_residual_steps(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_residual_steps(data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_evaluator.task().publish(tmp_path, 1)
-    task = tiny_transformer.task(tmp_path / "made")
-    tiny_transformer.filled(task.model, spread=0.05)
-    task.publish(tmp_path / "checkpoint", 1)
     arguments = ["--data", str(data), "--evaluator", str(tmp_path / "evaluator"), "--out", str(tmp_path / "out")]
-    arguments += ["--checkpoint", str(tmp_path / "checkpoint"), "--steps", "0", "1", "4", "--rounds", "1"]
+    arguments += ["--checkpoint", str(checkpoint), "--steps", "0", "1", "4", "--rounds", "1"]
     assert command(residual_steps.main, residual_steps.parser(), arguments) == 0
     runs = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))["runs"]
     assert list(runs) == [*(f"{n}, seed {seed}" for seed in (0, 1) for n in (0, 1, 4)), "latency, seed 0"]
@@ -221,11 +227,8 @@ def test_residual_steps(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.long
-def test_steps_change_only_the_residual(tmp_path: Path) -> None:
-    task = tiny_transformer.task(tmp_path / "made")
-    tiny_transformer.filled(task.model, spread=0.05)
-    task.publish(tmp_path / "checkpoint", 1)
-    reference = reference_of(load_checkpoint(tmp_path / "checkpoint"), Settings())
+def test_steps_change_only_the_residual(checkpoint: Path) -> None:
+    reference = reference_of(load_checkpoint(checkpoint), Settings())
     steps = residual_steps.Steps(reference)
     before = list(reference.draw(["a picture"], [3]))
     off, two = (list(steps.take(count).draw(["a picture"], [3])) for count in (0, 2))
@@ -262,13 +265,10 @@ def test_few_keys_are_those_of_the_first_scales_and_of_the_one_before(tmp_path: 
 
 
 @pytest.mark.long
-def test_sparse_attention(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sparse_attention(data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_evaluator.task().publish(tmp_path, 1)
-    task = tiny_transformer.task(tmp_path / "made")
-    tiny_transformer.filled(task.model, spread=0.05)
-    task.publish(tmp_path / "checkpoint", 1)
     arguments = ["--data", str(data), "--evaluator", str(tmp_path / "evaluator"), "--out", str(tmp_path / "out")]
-    arguments += ["--checkpoint", str(tmp_path / "checkpoint"), "--seeds", "1"]
+    arguments += ["--checkpoint", str(checkpoint), "--seeds", "1"]
     assert command(sparse_attention.main, sparse_attention.parser(), arguments) == 0
     runs = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))["runs"]
     assert list(runs["keys, seed 0"]) == ["exact", "exact, few keys", "fast", "fast, few keys", "another seed"]

@@ -35,7 +35,7 @@ DTYPES = {
     onnx.TensorProto.UINT8: Dtype.UINT8,
     onnx.TensorProto.BOOL: Dtype.BOOL,
 }
-# Values of each graph's symbols. None is that of the trace: B 4, S 4, U 2, k 10, n 9, t 11, N 14, M 7, p 3, q 5.
+# Values of each graph's symbols. None but S is that of the trace: B 4, S 1, U 2, k 10, n 9, t 11, N 14, M 7, p 3, q 5.
 SIZES = {
     "context": [{"B": 1}, {"B": 3}],
     "transformer": [  # the first two as at scale 0
