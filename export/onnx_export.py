@@ -49,6 +49,7 @@ def export_graph(graph: GraphModule, path: Path) -> None:
         model = _trace(first.eval())
         stamp_blocks(model, graph)
     _name_transposes(model)
+    _divide_by_roots(model)
     onnxscript.optimizer.fold_constants(model)
     for tidy in (
         passes.LiftConstantsToInitializersPass(lift_all_constants=True),
@@ -94,6 +95,18 @@ def _name_transposes(model: onnx_ir.Model) -> None:
         if weight is not None and weight.is_initializer() and (name := f"{weight.name}{TRANSPOSED}") not in taken:
             node.outputs[0].name = name
             taken.add(name)
+
+
+def _divide_by_roots(model: onnx_ir.Model) -> None:
+    """Write x * (1 / sqrt(y)) as x / sqrt(y): so engines know a root mean square normalisation, and run one node."""
+    for node in model.graph:
+        if node.op_type != "Reciprocal":
+            continue
+        (root,), value = node.inputs, node.outputs[0]
+        for use in value.uses():
+            if use.node.op_type == "Mul" and use.idx == 1:
+                use.node.op_type = "Div"
+                use.node.replace_input_with(1, root)
 
 
 def _forget_tracing(model: onnx_ir.Model) -> None:

@@ -24,7 +24,7 @@ from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.reference.presets import SHIPPED_MODEL
 from hart_edge.reference.quantizer import downsample_matrix, upsample_matrix
 from hart_edge.reference.text_model import load_text_model
-from hart_edge.reference.transformer import scale_coordinates
+from hart_edge.reference.transformer import RMSNorm, scale_coordinates
 from hart_edge.runtime.prompt_tokenizer import PromptTokenizer
 from tests.conftest import GOLDEN
 
@@ -225,3 +225,27 @@ def test_a_graph_that_cannot_be_traced_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(BuildError, match=r"^branching: torch could not trace this graph \(.+\); please report it$"):
         export_graph(Branching().eval(), tmp_path / "branching.onnx")
+
+
+def test_a_normalisation_divides_by_its_root(tmp_path: Path) -> None:
+    """As ONNX Runtime wants it to make one node of seven."""
+
+    class Normalised(GraphModule):
+        name = "normalised"
+        inputs = outputs = (TensorSpec("x", Dtype.FLOAT32, ("B", 8)),)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = RMSNorm(8, 1e-6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(x)
+
+    graph = Normalised().eval()
+    export_graph(graph, tmp_path / "graph.onnx")
+    operators = [node.op_type for node in onnx.load(tmp_path / "graph.onnx").graph.node]
+    assert "Div" in operators and "Reciprocal" not in operators
+    x = torch.randn(3, 8)
+    found = REGISTRY.library(Target.CPU).open(tmp_path / "graph.onnx").run({"x": x.numpy()})
+    (y,) = found.values()
+    assert np.allclose(y, graph(x).detach(), atol=1e-6)
