@@ -101,9 +101,27 @@ EXACT_CONVOLUTIONS = ("post_quant_conv.weight", ".conv_in.weight", ".conv_out.we
 # Nodes behind this tensor stay in float32: distances to the codebook decide the encoder's codes.
 EXACT_AFTER = {"encoder": "latent"}
 # Beginnings of the names of the KV cache: what a call of the transformer writes, and what it reads of earlier calls.
-NEW_CACHE = ("key.", "value.", "null_key.", "null_value.")
+NEW_KEYS, NEW_VALUES = ("key.", "null_key."), ("value.", "null_value.")
+NEW_CACHE = (*NEW_KEYS, *NEW_VALUES)
 PAST_CACHE = tuple(f"past_{name}" for name in NEW_CACHE)
 CACHE = (*NEW_CACHE, *PAST_CACHE)
+KEYS = (*NEW_KEYS, *(f"past_{name}" for name in NEW_KEYS))
+
+
+class CacheForm(StrEnum):
+    """How graphs whose arithmetic is float32 hold keys and values between calls."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    INT8_KEYS = (
+        "INT8 keys, float16 values"  # of models whose keys are unit vectors: queries times keys are INT8 products
+    )
+
+    def dtype(self, name: str) -> Dtype:
+        """Of a graph's input or output of that name, which belongs to the cache."""
+        if self is CacheForm.FLOAT32:
+            return Dtype.FLOAT32
+        return Dtype.INT8 if self is CacheForm.INT8_KEYS and name.startswith(KEYS) else Dtype.FLOAT16
 
 
 def scheme_of(component: str, precision: Precision, traits: GraphTraits, architectures: Sequence[str] = ()) -> Scheme:
@@ -160,8 +178,9 @@ def _fp16_tensor_scheme(
     return Scheme.S8S8 if traits.int8_activations else Scheme.INT8_WEIGHTS_FLOAT16
 
 
-def specs_in(specs: Sequence[TensorSpec], scheme: Scheme, *, fp16_cache: bool = False) -> tuple[TensorSpec, ...]:
-    """A graph's inputs or outputs in a scheme: the KV cache is FP16 where activations are, and with fp16_cache."""
-    if not (scheme.fp16_activations or fp16_cache):
-        return tuple(specs)
-    return tuple(replace(spec, dtype=Dtype.FLOAT16) if spec.name.startswith(CACHE) else spec for spec in specs)
+def specs_in(
+    specs: Sequence[TensorSpec], scheme: Scheme, cache: CacheForm = CacheForm.FLOAT32
+) -> tuple[TensorSpec, ...]:
+    """A graph's inputs or outputs in a scheme: the KV cache is FP16 where activations are, else as `cache` has it."""
+    form = CacheForm.FLOAT16 if scheme.fp16_activations else cache
+    return tuple(replace(spec, dtype=form.dtype(spec.name)) if spec.name.startswith(CACHE) else spec for spec in specs)

@@ -12,7 +12,7 @@ from hart_edge.bundle.quality import LIMITS, Limits
 from hart_edge.bundle.settings import DEFAULTS, Settings, refusal
 from hart_edge.calib.calibrate.range_rules import RangeRule
 from hart_edge.calib.graph_files import EXTERNAL_FROM
-from hart_edge.calib.rewrite.kv_cache import FP16_CACHE_FROM
+from hart_edge.calib.rewrite.kv_cache import SMALL_CACHE_FROM
 from hart_edge.calib.scheme import Int8Scheme
 from hart_edge.engines.base import BuildProgress, EngineSettings
 from hart_edge.errors import BuildError
@@ -36,8 +36,8 @@ class BuildOptions:
     out of INT8, in nats, None for what the limits allow; excluded: patterns of weights that stay out of INT8.
     contexts: (N, T, D) and (N, T) arrays for a checkpoint without a text model; engines: what engines are built for;
     portable: leave graphs as they are on a target whose engines are made elsewhere; limits: None for the precision's.
-    external_from, fused_from, fp16_cache_from: bytes from which weights lie beside their graph, a CPU gets attention as
-    one operator, and an INT8 bundle holds its KV cache in FP16.
+    external_from, fused_from, small_cache_from: bytes from which weights lie beside their graph, a CPU gets attention
+    as one operator, and an INT8 bundle holds its KV cache in smaller types than float32.
     """
 
     checkpoint: Path | str
@@ -60,7 +60,7 @@ class BuildOptions:
     limits: Limits | None = None
     external_from: int = EXTERNAL_FROM
     fused_from: int = FUSED_FROM
-    fp16_cache_from: int = FP16_CACHE_FROM
+    small_cache_from: int = SMALL_CACHE_FROM
     command: str = "python -m export.build"
 
     def __post_init__(self) -> None:

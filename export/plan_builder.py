@@ -165,7 +165,8 @@ def _build_plan(model: HART, graphs: Mapping[str, GraphModule], dial: Dial) -> t
         build.cache(part, ("B", config.num_heads, config.head_dim))
     null_parts = {part: build.rows(part, f"{part}.0", 0, 1) for part in parts if part.startswith("null_")}
     build.step("context", None, inputs, entry | lasting | modulation | null_parts | {"null_hidden": "null_hidden.0"})
-    no_branch = build.zero("past_null.empty", (1, 0, config.num_heads, config.head_dim))
+    rows = (1, 0, config.num_heads, config.head_dim)
+    no_branch = {part: build.zero(f"past_null_{part}.empty", rows) for part in ("key", "value")}  # may differ in dtype
     f_hat = build.zero("f_hat.empty", ("B", z, final, final))
     cached = {part: int(part in null_parts) for part in parts}  # rows of each cache so far
     sources = build.sources(sides[0] ** 2)  # which row of a scale's latents each of its tokens takes
@@ -175,7 +176,7 @@ def _build_plan(model: HART, graphs: Mapping[str, GraphModule], dial: Dial) -> t
         width = config.context_token if scale == 0 else tokens
         running = [part for part in parts if part not in null_parts or (guided and scale > 0)]
         past = {f"past_{part}": build.rows(part, f"past_{part}.{scale}", 0, cached[part]) for part in running}
-        past |= {f"past_{part}": no_branch for part in parts if part not in running}
+        past |= {f"past_{part}": no_branch[_kind(part)] for part in parts if part not in running}
         outputs = {} if last else {part: build.rows(part, f"{part}.{scale}", cached[part], width) for part in running}
         cached |= {part: cached[part] + width for part in outputs}
         hidden = {"hidden": f"hidden.{scale}", "null_hidden": f"null_hidden.{scale}"}
@@ -286,6 +287,11 @@ def _denoise(build: PlanBuilder, dial: Dial, scale: int, inputs: Mapping[str, st
         x = f"x_of_residual.{first}"
         outputs = {"residual": "residual", "f_hat": f"f_hat.{scale}"} if last else {"x": x}
         build.step("residual", scale, given, outputs, {"k": tokens}, ends_scale=last)
+
+
+def _kind(part: str) -> str:
+    """key or value, of a cache's name"""
+    return part.split(".")[0].removeprefix("null_")
 
 
 def phi_of(model: HART, scale: int) -> int:

@@ -2,7 +2,7 @@
 
 In: a graph in float32, its scheme, and the ranges of its activations. Out: the graph with FP16 or INT8 initialisers and
 the nodes that the scheme needs. The types in the graph are its precision; no flag says it. int8.py writes INT8,
-convolutions.py INT8 with ranges per channel, int4.py INT4, fp16.py FP16 tensors, kv_cache.py an FP16 cache.
+convolutions.py INT8 with ranges per channel, int4.py INT4, fp16.py FP16 tensors, kv_cache.py a smaller KV cache.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from hart_edge.calib.rewrite.convolutions import write_convolutions
 from hart_edge.calib.rewrite.fp16 import fp16_weight, to_fp16
 from hart_edge.calib.rewrite.int4 import linear_weights, write_blocks
 from hart_edge.calib.rewrite.int8 import Int8Rewriter
-from hart_edge.calib.rewrite.kv_cache import cache_to_fp16
+from hart_edge.calib.rewrite.kv_cache import shrink_cache
 from hart_edge.calib.rewrite.nodes import make_node, replace_nodes
-from hart_edge.calib.scheme import EXACT_AFTER, Scheme
+from hart_edge.calib.scheme import EXACT_AFTER, CacheForm, Scheme
 
 
 def apply_scheme(
@@ -36,14 +36,14 @@ def apply_scheme(
     excluded: Collection[str] = frozenset(),
     weight_only: Collection[str] = frozenset(),
     *,
-    fp16_cache: bool = False,
+    cache: CacheForm = CacheForm.FLOAT32,
 ) -> onnx.ModelProto:
     """A copy of the graph in a scheme. Raises BuildError where a range is missing or a weight does not fit.
 
     folder: of the weights that lie outside the model; wide: tensors whose values may leave the range of FP16;
     excluded: weights that stay out of INT8 together with their activations; weight_only: weights that become INT8 while
-    their activations do not, or that are excluded as well where activations are FP16; fp16_cache: whether the KV cache
-    is FP16 in every scheme but float32.
+    their activations do not, or that are excluded as well where activations are FP16; cache: how the KV cache is held,
+    in every scheme but float32 and those with FP16 activations.
     """
     if scheme is Scheme.FLOAT32:
         return model
@@ -66,8 +66,8 @@ def apply_scheme(
     if scheme.fp16_activations:
         exact_after = None if scheme is Scheme.FLOAT16_PRODUCTS else EXACT_AFTER.get(model.graph.name)
         to_fp16(rewritten, folder, exact_after, wide)
-    elif fp16_cache:
-        cache_to_fp16(rewritten)
+    else:
+        shrink_cache(rewritten, cache)
     return rewritten
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hart_edge.bundle.manifest import Precision, TensorSpec
+from hart_edge.calib.rewrite.kv_cache import from_cache, in_cache
 from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.base import Session
 from hart_edge.errors import BuildError, ParityError
@@ -127,7 +128,7 @@ class ParityCheck:
     def feeds(self, graph: str, inputs: GivenArrays) -> Arrays:
         """Inputs of the reference as the graph's session takes them."""
         dtypes = self.dtypes.get(graph, {})
-        return {name: array.astype(dtypes.get(name, array.dtype), copy=False) for name, array in inputs.items()}
+        return {name: in_cache(array, dtypes.get(name, array.dtype.name)) for name, array in inputs.items()}
 
 
 def place(graph: str, scale: int | None) -> str:
@@ -163,7 +164,7 @@ def compare(graph: str, expected: GivenArrays, found: GivenArrays) -> GraphError
             continue  # _check_choices has judged it
         if not (np.isfinite(found[name]).all() and np.isfinite(reference).all()):
             return GraphError(math.inf, name)
-        difference = np.abs(found[name].astype(np.float64) - reference)
+        difference = np.abs(from_cache(found[name], reference) - reference)
         if reference.dtype.kind == "b" and difference.any():
             return GraphError(math.inf, name)
         if reference.dtype.kind == "u":

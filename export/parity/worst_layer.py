@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from hart_edge.calib.graph_files import read_graph
 from hart_edge.calib.rewrite.fp16 import SUFFIX
+from hart_edge.calib.rewrite.kv_cache import from_cache
 from hart_edge.engines.base import EngineLibrary, Session
 
 AT_ONCE = 16  # layers a run, which bounds the memory that their tensors take
@@ -122,6 +123,6 @@ def _distance(expected: NDArray[Any], found: NDArray[Any]) -> float:
         return 0.0
     exact = expected.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        difference = np.square(found.astype(np.float64) - exact).sum()
+        difference = np.square(from_cache(found, expected) - exact).sum()
     error = float(np.sqrt(difference / max(np.square(exact).sum(), np.finfo(np.float64).tiny)))
     return error if np.isfinite(error) else float("inf")

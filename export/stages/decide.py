@@ -15,7 +15,7 @@ from hart_edge.bundle.manifest import ComponentName, Precision, TensorSpec
 from hart_edge.calib.calibrate.ranges import CalibratedRanges
 from hart_edge.calib.graph_files import read_graph
 from hart_edge.calib.quantizable_nodes import find_quantizable_nodes
-from hart_edge.calib.scheme import Scheme, scheme_of, specs_in
+from hart_edge.calib.scheme import CacheForm, Scheme, scheme_of, specs_in
 from hart_edge.errors import BuildError
 from hart_edge.export.parity.recording import Recording
 from hart_edge.export.stages.context import BuildContext
@@ -27,9 +27,11 @@ from hart_edge.export.stages.trace import TraceResult
 
 @dataclass(frozen=True)
 class DecideResult:
-    """Per component. inputs, outputs: as its graph has them in its scheme; wide: tensors that FP16 may not hold."""
+    """Per component. inputs, outputs: as its graph has them in its scheme; wide: tensors that FP16 may not hold. cache:
+    how keys and values are held."""
 
     decisions: Mapping[str, Decision]
+    cache: CacheForm
     inputs: Mapping[str, tuple[TensorSpec, ...]]
     outputs: Mapping[str, tuple[TensorSpec, ...]]
     wide: Mapping[str, frozenset[str]]
@@ -55,6 +57,7 @@ def decide(
     options, graphs = context.options, traced.source.graphs
     excluded = weights_like(traced.paths, options.excluded)
     decisions = {name: Decision(_scheme(context, name), excluded=excluded[name]) for name in graphs}
+    cache = traced.cache
     if ranges is not None:
         with context.step("choosing INT8 schemes"):
             limits = options.layer_limits if traced.source.has_likely_codes else None
@@ -66,16 +69,16 @@ def decide(
                 context.say,
                 options.effective_limits.min_psnr,
                 random=traced.source.random,
-                fp16_cache=traced.fp16_cache,
+                cache=cache,
                 rewrite=context.tools.rewrite,
             )
-            decisions = choice.decide(decisions, options.int8_scheme, recording, limits)
+            decisions, cache = choice.decide(decisions, options.int8_scheme, recording, limits)
     schemes = {name: decision.scheme for name, decision in decisions.items()}
-    fp16_cache = traced.fp16_cache
     return DecideResult(
         decisions,
-        {name: specs_in(graph.inputs, schemes[name], fp16_cache=fp16_cache) for name, graph in graphs.items()},
-        {name: specs_in(graph.outputs, schemes[name], fp16_cache=fp16_cache) for name, graph in graphs.items()},
+        cache,
+        {name: specs_in(graph.inputs, schemes[name], cache) for name, graph in graphs.items()},
+        {name: specs_in(graph.outputs, schemes[name], cache) for name, graph in graphs.items()},
         find_overflow(context, read, traced, schemes),
     )
 

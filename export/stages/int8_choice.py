@@ -20,7 +20,8 @@ from hart_edge.calib.calibrate.ranges import CalibratedRanges
 from hart_edge.calib.graph_files import graph_file, read_graph, weight_bytes
 from hart_edge.calib.quantizable_nodes import NodeKind
 from hart_edge.calib.rewrite.apply import apply_scheme
-from hart_edge.calib.scheme import NEVER_FLOAT32, Int8Scheme, Scheme, candidates, specs_in
+from hart_edge.calib.rewrite.kv_cache import in_cache
+from hart_edge.calib.scheme import NEVER_FLOAT32, CacheForm, Int8Scheme, Scheme, candidates, specs_in
 from hart_edge.calib.select.fastest import (
     NOISE,
     WORTH,
@@ -78,8 +79,8 @@ class Int8Choice:
     """Chooses by opening candidate graphs beside the traced ones in `folder`.
 
     graphs: the reference's, of which the tokens graph is run; say: takes what a user should know; min_psnr: dB, that
-    the worst picture of an INT8 decoder has at least; random: whether its weights are random; fp16_cache: whether the
-    KV cache is FP16. The functions are those that do the work.
+    the worst picture of an INT8 decoder has at least; random: whether its weights are random; cache: how the KV cache
+    is held, as long as the logits allow it. The functions are those that do the work.
     """
 
     folder: Path
@@ -89,15 +90,16 @@ class Int8Choice:
     say: Callable[[str], None]
     min_psnr: float
     random: bool = False
-    fp16_cache: bool = False
+    cache: CacheForm = CacheForm.FLOAT32
     rewrite: Callable[..., onnx.ModelProto] = apply_scheme
     choose: Callable[..., Choice] = choose_scheme
     tolerance: Callable[..., float] = tolerance_of
 
     def decide(
         self, decisions: Mapping[str, Decision], wanted: Int8Scheme, recording: Recording, limits: Limits | None
-    ) -> dict[str, Decision]:
-        """The decisions with every component's fastest scheme, and the transformer's layers within the limits.
+    ) -> tuple[dict[str, Decision], CacheForm]:
+        """The decisions with every component's fastest scheme, and the transformer's layers within the limits; and how
+        the KV cache is held.
 
         limits: on its logits; None where they mean nothing.
         """
@@ -112,9 +114,11 @@ class Int8Choice:
                 self.say(f"{name}: {found[name].scheme}: {found[name].reason}")
             elif schemes == (Scheme.U8S8_CHANNELS,):
                 found[name] = self._good_enough(name, found[name], recording)
-        if limits is not None and found["transformer"].scheme.quantizes(NodeKind.LINEAR):
-            found["transformer"] = self._within_limits(found["transformer"], recording, limits)
-        return found
+        if limits is None or not found["transformer"].scheme.quantizes(NodeKind.LINEAR):
+            return found, self.cache
+        choice = self._with_cache(found["transformer"], recording, limits)
+        found["transformer"] = choice._within_limits(found["transformer"], recording, limits)
+        return found, choice.cache
 
     def _is_small(self, name: str) -> bool:
         """Whether a component's weights may be held in float32."""
@@ -171,6 +175,18 @@ class Int8Choice:
             return ""
         return f"worst picture {worst:.1f} dB, limit {self.min_psnr:g} dB"
 
+    def _with_cache(self, decision: Decision, recording: Recording, limits: Limits) -> Int8Choice:
+        """This choice, with keys in FP16 where INT8 ones take the logits beyond their limits."""
+        if self.cache is not CacheForm.INT8_KEYS:
+            return self
+        errors = logits_judge(recording, self.graphs["tokens"]).errors(
+            self._open("transformer", decision.scheme, decision.excluded)
+        )
+        if within(errors, limits):
+            return self
+        self.say(f"transformer: keys in FP16; in INT8: {describe(errors)}")
+        return replace(self, cache=CacheForm.FLOAT16)
+
     def _within_limits(self, decision: Decision, recording: Recording, limits: Limits) -> Decision:
         """Take the most sensitive layers out of INT8 products until the logits are near enough at every scale."""
         judge = logits_judge(recording, self.graphs["tokens"])
@@ -206,14 +222,14 @@ class Int8Choice:
         ranges = self.ranges.graphs.get(name, {})
         traced = read_graph(self.folder / f"{name}.onnx")
         model = self.rewrite(
-            traced, scheme, ranges, self.folder, excluded=excluded, weight_only=weight_only, fp16_cache=self.fp16_cache
+            traced, scheme, ranges, self.folder, excluded=excluded, weight_only=weight_only, cache=self.cache
         )
         with graph_file(model, self.folder / f"{name}.candidate.onnx") as path:
             del model  # its weights are in the file
             session = self.library.open(path)
-        if not (scheme.fp16_activations or self.fp16_cache):
+        if not scheme.fp16_activations and self.cache is CacheForm.FLOAT32:
             return session
-        return CastingSession(session, specs_in(self.graphs[name].inputs, scheme, fp16_cache=self.fp16_cache))
+        return CastingSession(session, specs_in(self.graphs[name].inputs, scheme, self.cache))
 
 
 @dataclass(frozen=True)
@@ -225,5 +241,5 @@ class CastingSession:
 
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
         dtypes = {spec.name: spec.dtype.value for spec in self.inputs}
-        cast = {name: value.astype(dtypes[name], copy=False) for name, value in inputs.items()}
+        cast = {name: in_cache(value, dtypes[name]) for name, value in inputs.items()}
         return self.session.run(cast, outputs)

@@ -10,6 +10,7 @@ from hart_edge.bundle.manifest import Plan, Precision
 from hart_edge.bundle.memory import cache_peak
 from hart_edge.bundle.settings import Sampling, Speed
 from hart_edge.calib.graph_files import read_graph, weight_bytes
+from hart_edge.calib.scheme import CacheForm
 from hart_edge.errors import BuildError
 from hart_edge.export.plan_builder import build_plans
 from hart_edge.export.run_plan import run_plan
@@ -22,7 +23,7 @@ from hart_edge.runtime.loop import Array, Fill, Known, Runner, read_prompt
 @dataclass(frozen=True)
 class TraceResult:
     """folder: of the traced graphs, their weights beside them; plans: of every speed that the target has; parameters:
-    per graph; fp16_cache: whether the KV cache is FP16 though the arithmetic around it is float32."""
+    per graph; cache: how keys and values are held where the arithmetic around them is float32."""
 
     source: Source
     sampling: Sampling
@@ -30,7 +31,7 @@ class TraceResult:
     plans: Mapping[Speed, Plan]
     constants: Mapping[str, Array]
     parameters: Mapping[str, int]
-    fp16_cache: bool
+    cache: CacheForm
 
     @property
     def plan(self) -> Plan:
@@ -79,7 +80,10 @@ def trace(context: BuildContext, read: ReadResult, folder: Path) -> TraceResult:
             "engines have one profile a scale; build for cpu or cuda, or with --speed exact"
         )
     plans, constants = build_plans(source.model, graphs, context.speeds)
-    fp16_cache = options.precision is Precision.INT8 and cache_peak(plans[Speed.EXACT]) >= options.fp16_cache_from
+    cache = CacheForm.FLOAT32
+    if options.precision is Precision.INT8 and cache_peak(plans[Speed.EXACT]) >= options.small_cache_from:
+        integer = context.entry.graphs.int8_activations and config.attn_l2_norm and not graphs["transformer"].fused
+        cache = CacheForm.INT8_KEYS if integer else CacheForm.FLOAT16
     parameters = {}
     for name, graph in graphs.items():
         with context.step(f"tracing {name}") as step:
@@ -87,4 +91,4 @@ def trace(context: BuildContext, read: ReadResult, folder: Path) -> TraceResult:
             context.tools.trace(graph, path)
             step.size = weight_bytes(read_graph(path))
             parameters[name] = step.size // 4
-    return TraceResult(source, read.sampling, folder, plans, constants, parameters, fp16_cache)
+    return TraceResult(source, read.sampling, folder, plans, constants, parameters, cache)

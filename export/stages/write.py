@@ -38,7 +38,7 @@ def write(
                 decided.wide.get(name, frozenset()),
                 decision.excluded,
                 decision.weight_only,
-                fp16_cache=traced.fp16_cache,
+                cache=decided.cache,
             )
             path = folder / f"{name}.onnx"
             sizes[name] = tools.save(model, path, traced.folder, options.external_from)

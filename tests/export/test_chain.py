@@ -20,7 +20,7 @@ from hart_edge.bundle.quality import LIMITS
 from hart_edge.bundle.settings import Settings
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.calibrate.prompts import read_prompts
-from hart_edge.calib.rewrite.kv_cache import FP16_CACHE_FROM
+from hart_edge.calib.rewrite.kv_cache import SMALL_CACHE_FROM
 from hart_edge.calib.scheme import Int8Scheme, Scheme
 from hart_edge.cli.main import main as generate
 from hart_edge.engines.loading import load
@@ -152,23 +152,26 @@ def test_int8_with_contexts(small_bundle: Path, tools: Tools, contexts: Path, tm
     assert "hart_edge.Context(tokens, mask)" in (out / "README.md").read_text("utf-8")
 
 
-def test_a_large_cache_is_fp16(tools: Tools, contexts: Path, tmp_path: Path) -> None:
-    """Only keys and values are FP16, in graphs and plan; the picture is near that with a float32 cache."""
+def test_a_large_cache_is_small(tools: Tools, contexts: Path, tmp_path: Path) -> None:
+    """Values are FP16 and keys INT8, in graphs and plan, and nothing else; the picture is near that with float32."""
     context, mask = tiny_context({"context_token": 12, "context_dim": 48}, "right", (5,), seed=2)
     pictures, caches = [], []
-    for least, dtype in ((FP16_CACHE_FROM, Dtype.FLOAT32), (0, Dtype.FLOAT16)):
-        out = tmp_path / str(dtype)
+    float32, small = (Dtype.FLOAT32, Dtype.FLOAT32), (Dtype.INT8, Dtype.FLOAT16)
+    for least, dtypes in ((SMALL_CACHE_FROM, float32), (0, small)):
+        out = tmp_path / str(least)
         static = Int8Scheme.STATIC
-        options = BuildOptions(CHECKPOINT, out, contexts=contexts, int8_scheme=static, fp16_cache_from=least)
+        options = BuildOptions(CHECKPOINT, out, contexts=contexts, int8_scheme=static, small_cache_from=least)
         build(options, tools=tools)
         manifest = open_bundle(out).manifest
         tensors = [each for component in manifest.components for each in (*component.inputs, *component.outputs)]
-        cache = [each for each in tensors if "key." in each.name or "value." in each.name]
-        assert cache and all(each.dtype is dtype for each in cache)
-        assert all(each.dtype is not Dtype.FLOAT16 for each in tensors if each not in cache)
+        for part, dtype in zip(("key.", "value."), dtypes, strict=True):
+            cache = [each for each in tensors if part in each.name]
+            assert cache and all(each.dtype is dtype for each in cache)
+        rest = {each.dtype for each in tensors if "key." not in each.name and "value." not in each.name}
+        assert rest.isdisjoint((Dtype.INT8, Dtype.FLOAT16))
         caches.append(cache_peak(manifest.plan))
         pictures.append(np.asarray(load(out).generate(Context(context[0], mask[0]), seed=3)).astype(int))
-    assert caches[0] == 2 * caches[1]
+    assert caches[0] * 3 == caches[1] * 8  # 4 + 4 bytes become 1 + 2
     assert np.abs(pictures[0] - pictures[1]).mean() < 8
 
 

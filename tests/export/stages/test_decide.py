@@ -10,14 +10,17 @@ import onnx
 import pytest
 
 from hart_edge.bundle.manifest import Target
+from hart_edge.bundle.quality import Limits
 from hart_edge.calib.calibrate.channel_ranges import channel_ranges
 from hart_edge.calib.calibrate.collector import Collector
 from hart_edge.calib.calibrate.ranges import ActivationRange, CalibratedRanges
-from hart_edge.calib.scheme import Int8Scheme, Scheme
+from hart_edge.calib.scheme import CacheForm, Int8Scheme, Scheme
 from hart_edge.calib.select.fastest import Choice
+from hart_edge.calib.select.logits import LogitError
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
 from hart_edge.export.parity.recording import Recorder, Recording
+from hart_edge.export.stages import int8_choice
 from hart_edge.export.stages.decide import weights_like
 from hart_edge.export.stages.int8_choice import Decision, Int8Choice
 from tests.calib.make_graphs import conv_model, initializer, linear_model
@@ -52,7 +55,7 @@ def decide(
 ) -> Decision:
     made, _ = choice(folder, ranges, **functions)
     decisions = {"residual": Decision(scheme), "transformer": Decision(Scheme.FLOAT32)}
-    return made.decide(decisions, wanted, record(folder), None)["residual"]
+    return made.decide(decisions, wanted, record(folder), None)[0]["residual"]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_the_fastest_scheme_is_chosen_and_reported(tmp_path: Path, fastest: Sche
 
     made, said = choice(tmp_path, GOOD, choose=choose)
     decisions = {"residual": Decision(Scheme.U8S8), "transformer": Decision(Scheme.FLOAT32)}
-    found = made.decide(decisions, Int8Scheme.MEASURED, record(tmp_path), None)["residual"]
+    found = made.decide(decisions, Int8Scheme.MEASURED, record(tmp_path), None)[0]["residual"]
     assert found == Decision(fastest, "1.0 ms; others: 2.0 ms")
     assert said == [f"residual: {fastest}: 1.0 ms; others: 2.0 ms"]
 
@@ -145,6 +148,28 @@ def test_a_decoder_whose_pictures_would_suffer_has_int8_weights(
         tolerance=lambda *_, **__: 1e9,
     )
     decisions = {"decoder": Decision(Scheme.U8S8_CHANNELS), "transformer": Decision(Scheme.FLOAT32)}
-    found = made.decide(decisions, wanted, recorder.recording(), None)["decoder"]
+    found = made.decide(decisions, wanted, recorder.recording(), None)[0]["decoder"]
     assert found.scheme is (Scheme.INT8_WEIGHTS if narrow else Scheme.U8S8_CHANNELS)
     assert ("ranges per channel: worst picture" in found.reason) == narrow
+
+
+@pytest.mark.parametrize("kl", [1e-3, 1.0])
+def test_keys_are_int8_as_long_as_the_logits_allow_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kl: float
+) -> None:
+    """Of what opens the graph only its keys are told; the judge looks at nothing else."""
+
+    class Judge:
+        def errors(self, session: object) -> list[LogitError]:
+            return [LogitError(100, 99, 1.0, 0.1, 100 * (kl if session is CacheForm.INT8_KEYS else 1e-3))]
+
+    monkeypatch.setattr(int8_choice, "logits_judge", lambda *_: Judge())
+    monkeypatch.setattr(Int8Choice, "_open", lambda choice, *_: choice.cache)
+    made, said = choice(tmp_path, GOOD, cache=CacheForm.INT8_KEYS)
+    monkeypatch.setitem(made.graphs, "tokens", None)  # type: ignore[arg-type]  # nobody runs it
+    decisions = {"transformer": Decision(Scheme.U8S8)}
+    recording, limits = record(tmp_path), Limits(min_top_1=0.9, max_kl=0.1, min_psnr=40.0)
+    found, cache = made.decide(decisions, Int8Scheme.STATIC, recording, limits)
+    assert cache is (CacheForm.FLOAT16 if kl == 1.0 else CacheForm.INT8_KEYS)
+    assert any("transformer: keys in FP16; in INT8: KL 1.0e+00 nats" in line for line in said) == (kl == 1.0)
+    assert not found["transformer"].weight_only

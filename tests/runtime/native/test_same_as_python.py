@@ -140,20 +140,20 @@ def test_a_list_of_prompts_and_its_previews(native: Any, tmp_path: Path) -> None
     handle.close()
 
 
-@pytest.mark.parametrize("fp16_cache", [False, True])
-def test_a_context_array(native: Any, build_once: BuildOnce, tools: Tools, fp16_cache: bool, tmp_path: Path) -> None:
-    """A bundle without a text model: T 10, D 56; at fp32, and at int8 with its KV cache in FP16."""
+@pytest.mark.parametrize("small_cache", [False, True])
+def test_a_context_array(native: Any, build_once: BuildOnce, tools: Tools, small_cache: bool, tmp_path: Path) -> None:
+    """A bundle without a text model: T 10, D 56; at fp32, and at int8 with keys in INT8, values in FP16."""
     random = np.random.default_rng(0)
     tokens = random.standard_normal((2, 10, 56)).astype(np.float32)
     mask = np.stack([np.arange(10) < 6, np.arange(10) < 3])
     bundle = build_once(GOLDEN / "plain", Precision.FP32)
-    if fp16_cache:
-        contexts, bundle = tmp_path / "contexts.npz", tmp_path / "fp16-cache"
+    if small_cache:
+        contexts, bundle = tmp_path / "contexts.npz", tmp_path / "small-cache"
         np.savez(contexts, context=tokens, context_mask=mask)
         options = BuildOptions(GOLDEN / "plain", bundle, contexts=contexts, int8_scheme=Int8Scheme.STATIC)
-        build(replace(options, fp16_cache_from=0), tools=tools)
+        build(replace(options, small_cache_from=0), tools=tools)
         buffers = open_bundle(bundle).manifest.plan.buffers
-        assert buffers["null_key.0.1"].dtype is buffers["value.0.1"].dtype is Dtype.FLOAT16
+        assert (buffers["null_key.0.1"].dtype, buffers["value.0.1"].dtype) == (Dtype.INT8, Dtype.FLOAT16)
     python, handle = load(bundle, threads=THREADS), Handle(native, bundle, threads=THREADS)
     expected = python.generate([Context(tokens[k], mask[k]) for k in range(2)], seed=[4, 5])
     params = handle.params(
