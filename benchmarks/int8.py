@@ -2,7 +2,8 @@
 
 In: a checkpoint with a text model. Out: OUT/range_rules.md, the error of each component under each range rule, with
 smoothing and without; OUT/layers.md and OUT/layers.svg, the divergence of the transformer's logits with INT8 in only
-one layer; OUT/decoder.md, the decoder's pictures in each scheme that it could have.
+one layer; OUT/decoder.md, the decoder's pictures in each scheme that it could have; OUT/cache.md, the transformer with
+keys and values in each form that they could have.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from hart_edge.calib.calibrate.smoothing import ALPHAS
 from hart_edge.calib.graph_files import read_graph, save_graph
 from hart_edge.calib.quantizable_nodes import find_quantizable_nodes
 from hart_edge.calib.rewrite.apply import apply_scheme
-from hart_edge.calib.scheme import Scheme
+from hart_edge.calib.scheme import CacheForm, Scheme, specs_in
 from hart_edge.calib.select.fastest import timed
 from hart_edge.calib.select.logits import mean_kl
 from hart_edge.calib.select.sensitivity import LayerFigures, layers_of, measure_layers
@@ -33,9 +34,10 @@ from hart_edge.cli.progress import BuildLines
 from hart_edge.engines.base import Session
 from hart_edge.export.options import BuildOptions
 from hart_edge.export.parity.compare import compare
+from hart_edge.export.parity.recording import FIRST
 from hart_edge.export.stages.calibrate import calibrated_scheme, collect_statistics, ranges_of
 from hart_edge.export.stages.context import open_context
-from hart_edge.export.stages.int8_choice import logits_judge
+from hart_edge.export.stages.int8_choice import CastingSession, logits_judge
 from hart_edge.export.stages.read import read
 from hart_edge.export.stages.record import record
 from hart_edge.export.stages.trace import trace
@@ -43,6 +45,7 @@ from hart_edge.export.tools import TOOLS
 from hart_edge.reference.presets import SHIPPED_MODEL
 
 GRAPHS = ("text_model", "context", "transformer", "residual")
+TABLES = ("range_rules", "layers", "decoder", "cache")
 
 
 class Workbench:
@@ -55,18 +58,26 @@ class Workbench:
         traced = trace(context, found, folder)
         self.folder, self.library = folder, context.library
         self.statistics = collect_statistics(traced, found.calibration_inputs, context.library)
+        self.source = traced.source
         self.recording = record(context, traced, folder / "calls").exact
         self.judge = logits_judge(self.recording, traced.source.graphs["tokens"])
 
     def ranges(self, graph: str, rule: RangeRule, alphas: Sequence[float]) -> Ranges:
         return ranges_of(graph, self.folder, self.statistics[graph], rule, alphas)
 
-    def open(self, graph: str, ranges: Ranges, without: Collection[str] = (), scheme: Scheme | None = None) -> Session:
-        model = read_graph(self.folder / f"{graph}.onnx")
+    def open(
+        self,
+        graph: str,
+        ranges: Ranges,
+        without: Collection[str] = (),
+        scheme: Scheme | None = None,
+        cache: CacheForm = CacheForm.FLOAT32,
+    ) -> Session:
+        """A session that takes the reference's inputs."""
+        model, scheme = read_graph(self.folder / f"{graph}.onnx"), scheme or calibrated_scheme(graph)
         path = self.folder / f"{graph}.tried.onnx"
-        reduced = apply_scheme(model, scheme or calibrated_scheme(graph), ranges, self.folder, excluded=without)
-        save_graph(reduced, path, self.folder)
-        return self.library.open(path)
+        save_graph(apply_scheme(model, scheme, ranges, self.folder, excluded=without, cache=cache), path, self.folder)
+        return CastingSession(self.library.open(path), specs_in(self.source.graphs[graph].inputs, scheme, cache))
 
     def error(self, graph: str, session: Session) -> float:
         """The largest error over all calls, as in a model card."""
@@ -119,6 +130,22 @@ def decoder(bench: Workbench) -> str:
     return "\n".join([*lines, ""])
 
 
+def caches(bench: Workbench) -> str:
+    """The table of cache.md: the transformer's logits with keys and values in each form, and its time of a picture."""
+    ranges, names = bench.ranges("transformer", default_rule("transformer"), ALPHAS), list(CacheForm)
+    sessions = {form: bench.open("transformer", ranges, scheme=Scheme.DYNAMIC, cache=form) for form in names}
+    rounds: dict[CacheForm, list[float]] = {form: [] for form in names}
+    for _ in range(5):
+        for form, session in sessions.items():
+            rounds[form].append(sum(timed(session, call)[0] for call in bench.recording.calls("transformer", FIRST)))
+    lines = ["| keys and values | KL, nats | top-1 | ms |", "|---|--:|--:|--:|"]
+    for form, session in sessions.items():
+        errors = bench.judge.errors(session)
+        same = sum(each.same for each in errors) / sum(each.tokens for each in errors)
+        lines.append(f"| {form} | {mean_kl(errors):.2e} | {100 * same:.2f} % | {1000 * median(rounds[form]):.0f} |")
+    return "\n".join([*lines, ""])
+
+
 def layers(bench: Workbench) -> list[LayerFigures]:
     """The figures of each layer of the transformer with INT8 in only this layer, the most sensitive first."""
     ranges = bench.ranges("transformer", default_rule("transformer"), ALPHAS)
@@ -150,16 +177,20 @@ def main() -> None:
     p = argparse.ArgumentParser(prog="python -m benchmarks.int8", description=__doc__.splitlines()[0])
     p.add_argument("--checkpoint", type=Path, default=SHIPPED_MODEL, help="folder (default: the shipped model)")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tables and plot")
+    p.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE", help="default: all")
     a = p.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         bench = Workbench(a.checkpoint, Path(folder))
-        figures = layers(bench)
-        (a.out / "layers.md").write_text(layer_table(figures), "utf-8")
-        (a.out / "layers.svg").write_text(layer_chart(figures), "utf-8")
-        (a.out / "decoder.md").write_text(decoder(bench), "utf-8")
-        (a.out / "range_rules.md").write_text(range_rules(bench), "utf-8")
-    print(*((a.out / f"{name}.md").read_text("utf-8") for name in ("range_rules", "layers", "decoder")), sep="\n")
+        for name in a.only:
+            if name == "layers":
+                figures = layers(bench)
+                (a.out / "layers.svg").write_text(layer_chart(figures), "utf-8")
+                table = layer_table(figures)
+            else:
+                table = {"range_rules": range_rules, "decoder": decoder, "cache": caches}[name](bench)
+            (a.out / f"{name}.md").write_text(table, "utf-8")
+            print(table)
 
 
 if __name__ == "__main__":
