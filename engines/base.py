@@ -116,8 +116,13 @@ class EngineBuilder(Protocol):
 class OpenRunner(Protocol):
     """How a bundle is opened. Heavy modules are imported when it is called."""
 
-    def __call__(self, bundle: Bundle, *, threads: int | None, low_memory: bool) -> Runner:
-        """A runner of a verified bundle. Raises EngineError where this machine cannot run it, with the reason."""
+    def __call__(
+        self, bundle: Bundle, *, threads: int | None, low_memory: bool, prepared: Path | None = None
+    ) -> Runner:
+        """A runner of a verified bundle. prepared: a folder for graphs, of entries that prepare some.
+
+        Raises EngineError where this machine cannot run it, with the reason.
+        """
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,7 @@ class Entry:
     """One engine library on one target: all that the rest of the program asks about either.
 
     Bundles hold graphs where `library` runs them, and engines where `builder` makes them. One of the two is None.
+    prepares: graphs can be kept as the library has them once they are open.
     """
 
     target: Target
@@ -150,6 +156,7 @@ class Entry:
     open_runner: OpenRunner
     library: EngineLibrary | None = None
     builder: EngineBuilder | None = None
+    prepares: bool = False
 
     def __post_init__(self) -> None:
         if (self.library is None) == (self.builder is None):

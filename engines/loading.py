@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hart_edge.bundle.manifest import Target
 from hart_edge.bundle.memory import shortage_told
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.engines.registry import REGISTRY, Registry
@@ -20,14 +21,21 @@ MOST_THREADS = 1024
     EngineError, "its engine library cannot open it", "see hart-edge doctor; update the library or rebuild the bundle"
 )
 def load(
-    path: str | Path, *, threads: int | None = None, low_memory: bool = False, registry: Registry = REGISTRY
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    low_memory: bool = False,
+    prepared: str | Path | None = None,
+    registry: Registry = REGISTRY,
 ) -> Pipeline:
     """Open and verify a bundle and return a reusable pipeline.
 
     threads: threads inside an operator, None for one a core; engines on a GPU have none. low_memory: every graph is
     unloaded after its last step, the text model before the first scale, and loaded again for the next picture: less
-    memory, more time (docs/memory.md), and one picture at a time. registry: the engine libraries, by default those that
-    come along. Raises BundleError, EngineError, OutOfMemoryError.
+    memory, more time (docs/memory.md), and one picture at a time. prepared: a folder, of this machine and this user
+    alone, for the graphs of a cpu bundle as the library has them once they are open: written when a graph is opened
+    first, mapped from then on, so that it opens faster, and processes share its memory. registry: the engine libraries,
+    by default those that come along. Raises BundleError, EngineError, OutOfMemoryError.
 
         with hart_edge.load("bundles/mine", threads=2) as pipe:
             pipe.generate("a red heart").save("heart.png")
@@ -36,9 +44,15 @@ def load(
     with shortage_told(low_memory=low_memory):
         bundle = open_bundle(path)
     entry = registry[bundle.manifest.target.name]
+    if prepared is not None and not entry.prepares:
+        raise EngineError(
+            f"prepared: expected a bundle for {Target.CPU}, found one for {entry.target}, whose engines are prepared "
+            "when they are built; leave the folder out"
+        )
+    further = {} if prepared is None else {"prepared": Path(prepared)}
     with shortage_told(bundle.manifest, entry.memory, low_memory=low_memory):
-        runner = entry.open_runner(bundle, threads=threads, low_memory=low_memory)
-    again = partial(load, bundle.folder, threads=threads, low_memory=low_memory)
+        runner = entry.open_runner(bundle, threads=threads, low_memory=low_memory, **further)
+    again = partial(load, bundle.folder, threads=threads, low_memory=low_memory, prepared=prepared)
     return Pipeline(
         bundle,
         runner,

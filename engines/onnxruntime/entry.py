@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hart_edge.bundle.manifest import Target
 from hart_edge.bundle.memory import MemoryRules
 from hart_edge.bundle.verify import Bundle
@@ -10,14 +12,14 @@ from hart_edge.engines.onnxruntime.library import OnnxRuntimeLibrary
 from hart_edge.runtime.loop import Runner
 
 
-def open_cpu(bundle: Bundle, *, threads: int | None, low_memory: bool) -> Runner:
+def open_cpu(bundle: Bundle, *, threads: int | None, low_memory: bool, prepared: Path | None = None) -> Runner:
     """low_memory: the loop unloads graphs, so there is nothing to do here."""
     from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner
 
-    return OnnxRuntimeRunner(bundle, threads)
+    return OnnxRuntimeRunner(bundle, threads, prepared=prepared)
 
 
-def open_cuda(bundle: Bundle, *, threads: int | None, low_memory: bool) -> Runner:
+def open_cuda(bundle: Bundle, *, threads: int | None, low_memory: bool, prepared: Path | None = None) -> Runner:
     from hart_edge.engines.onnxruntime.runner import OnnxRuntimeRunner
 
     return OnnxRuntimeRunner(bundle, threads, target=Target.CUDA)
@@ -33,6 +35,7 @@ ENTRIES = (
         GraphTraits(fp16_tensors=False, int8_activations=True, fused_attention=True, speeds=True),
         CPU_MEMORY,
         open_cpu,
+        prepares=True,
         library=OnnxRuntimeLibrary(Target.CPU),
     ),
     Entry(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hart_edge.bundle.memory import MemoryRules
 from hart_edge.bundle.verify import Bundle
 from hart_edge.engines.base import Entry, GraphTraits
@@ -10,7 +12,7 @@ from hart_edge.engines.tensorrt.facts import TENSORRT, TENSORRT_RTX, Capabilitie
 from hart_edge.runtime.loop import Runner
 
 
-def open_runner(bundle: Bundle, *, threads: int | None, low_memory: bool) -> Runner:
+def open_runner(bundle: Bundle, *, threads: int | None, low_memory: bool, prepared: Path | None = None) -> Runner:
     """threads: engines on a GPU have none."""
     from hart_edge.engines.tensorrt.runner import TensorRTRunner
 

@@ -45,7 +45,7 @@ class VerifiedFiles:
     """The files of a bundle that was verified, and the stamps that they had."""
 
     def __init__(self, root: Path, files: Mapping[str, FileEntry], stamps: Mapping[str, Stamp]) -> None:
-        """stamps: of every file, taken before it was hashed."""
+        """stamps: of every file, taken before it was hashed; none of one that is hashed when it is first required."""
         self._root, self._files, self._stamps = root, files, dict(stamps)
         self._settled = {name for name, stamp in stamps.items() if stamp.is_settled()}
 
@@ -64,7 +64,7 @@ class VerifiedFiles:
         for name in names:
             try:
                 stamp = Stamp.of(self._root / name)
-                if stamp == self._stamps[name] and name in self._settled:
+                if stamp == self._stamps.get(name) and name in self._settled:
                     continue
                 entry, target = self._files[name], locate(self._root, name)
                 same = stamp.size == entry.bytes and sha256_of(target) == entry.sha256

@@ -66,6 +66,12 @@ def add(commands: Commands) -> None:
     )
     p.add_argument("--low-memory", action="store_true", help="unload every graph after its last step: slower, smaller")
     p.add_argument(
+        "--prepared",
+        type=Path,
+        metavar="DIR",
+        help="keep the graphs of a cpu bundle here as they are once they are open, to open faster (docs/memory.md)",
+    )
+    p.add_argument(
         "--context",
         type=Path,
         metavar="FILE.npz",
@@ -97,7 +103,7 @@ def run(a: argparse.Namespace, load: Load = load) -> int:
     with PictureLine() as bar:
         bar.say("loading the bundle")
         folder = find_bundle(a.bundle)
-        pipeline = load(folder, threads=a.threads, low_memory=a.low_memory)
+        pipeline = load(folder, threads=a.threads, low_memory=a.low_memory, prepared=a.prepared)
         settings = settings_of(a)
         if like:
             settings = merged(asked_settings(like.settings, pipeline.manifest.sampling), settings)

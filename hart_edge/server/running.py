@@ -11,11 +11,14 @@ import contextlib
 import logging
 import signal
 import socket
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
 
+from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import EngineError, InputError
 from hart_edge.server.app import make_app
 from hart_edge.server.catalogue import open_catalogue
@@ -23,6 +26,7 @@ from hart_edge.server.options import ServerOptions
 from hart_edge.server.protocol import patient
 from hart_edge.server.service import Service
 from hart_edge.server.worker import WorkerPlan
+from hart_edge.staging import staged_folder
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +45,28 @@ def serve(
 
     plan: what workers open in place of the bundles' own. Raises BundleError, EngineError, InputError.
     """
-    with listening(options.host, options.port) as bound:
+    with listening(options.host, options.port) as bound, shared_folder(options.workers) as shared:
         service = Service(open_catalogue(folders), options)
         if plan is not None:
             service = Service(service.catalogue, options, plan(service))
+        elif shared is not None:
+            names = (each.name for each in service.catalogue if REGISTRY[each.manifest.target.name].prepares)
+            prepared = {name: shared / str(number) for number, name in enumerate(names)}
+            service = Service(service.catalogue, options, replace(service.plan, prepared=prepared))
         asyncio.run(_serve(service, bound, started))
+
+
+@contextlib.contextmanager
+def shared_folder(workers: int) -> Iterator[Path | None]:
+    """A folder, until the server ends, for graphs that several workers map; None where they will not share any."""
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if workers > 1:
+            try:
+                folder = stack.enter_context(staged_folder(Path(tempfile.gettempdir()) / "hart-edge", ".serving-"))
+            except OSError as error:
+                log.warning("every worker has its own copy of all weights: no folder for temporary files (%s)", error)
+        yield folder
 
 
 async def _serve(service: Service, bound: socket.socket, started: Callable[[str], None]) -> None:

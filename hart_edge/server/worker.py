@@ -12,7 +12,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -63,15 +63,18 @@ class Report:
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """What a worker opens. folders: of bundles by name; load: opens one."""
+    """What a worker opens. folders: of bundles by name; prepared: per bundle a folder for its graphs, which workers
+    share, where it has one; load: opens a bundle."""
 
     folders: Mapping[str, Path]
     threads: int
     low_memory: bool = False
     load: Callable[..., Pipeline] = load
+    prepared: Mapping[str, Path] = field(default_factory=dict)
 
     def open(self, name: str) -> Pipeline:
-        return self.load(self.folders[name], threads=self.threads, low_memory=self.low_memory)
+        further = {"prepared": self.prepared[name]} if name in self.prepared else {}
+        return self.load(self.folders[name], threads=self.threads, low_memory=self.low_memory, **further)
 
 
 def work(connection: Connection, plan: WorkerPlan) -> None:
