@@ -1,10 +1,12 @@
 """The model card of a bundle: its README.md, generated from what the build knows.
 
-A checkpoint's own card may name the styles that its model was trained in, in a line such as
+A checkpoint's own card may name the styles that its model was trained in, and prompts that it draws well, in lines such
+as
 
     Styles: `3d`, `flat`, `noto`.
+    Examples: `penguin`, `red heart`.
 
-The bundle's card repeats it, and whoever offers styles for choice (the server's page) reads it there.
+The bundle's card repeats them, and whoever offers them for choice (the server's page) reads them there.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ CARD_FILE = "README.md"
 STYLES = re.compile(r"^Styles: (.*)$", re.MULTILINE)
 STYLE = re.compile(r"`([^`\s,]{1,40})`")
 MOST_STYLES = 20
+EXAMPLES = re.compile(r"^Examples: (.*)$", re.MULTILINE)
+EXAMPLE = re.compile(r"`([^`\s,](?:[^`\r\n]{0,78}[^`\s])?)`")
+MOST_EXAMPLES = 12
 
 
 def write_card(
@@ -38,15 +43,15 @@ def write_card(
     command: str,
     limits: Limits | None = None,
     styles: tuple[str, ...] = (),
+    examples: tuple[str, ...] = (),
 ) -> str:
     """Markdown. machine, seconds and command: where, how long and with what the bundle was built.
 
     limits: those that the build applied, None where they are not known; then the precision's are shown. styles: words
-    that choose one, behind a comma at the end of a prompt.
+    that choose one, behind a comma at the end of a prompt. examples: prompts that the model draws well.
     """
     m = manifest
     total = sum(component.bytes for component in m.components)
-    named = ", ".join(f"`{style}`" for style in styles)
     asks = "a prompt" if m.tokenizer else f"a context array ({m.context_tokens}, {m.context_dim}) and its mask"
     lines = [
         f"# {m.name}",
@@ -58,7 +63,8 @@ def write_card(
         f"Scales {' '.join(map(str, m.patch_nums))}, {m.vocab_size} codes of {m.z_channels} channels, "
         f"{len(m.residual.timesteps)} residual steps. Defaults: {in_words(m.sampling)}.",
         "",
-        *((f"Styles: {named}. A prompt ends with a comma and one of them.", "") if styles else ()),
+        *((f"Styles: {_quoted(styles)}. A prompt ends with a comma and one of them.", "") if styles else ()),
+        *((f"Examples: {_quoted(examples)}.", "") if examples else ()),
         *_instruction(m),
         "| component | precision | scheme | parameters | bytes | largest error | in |",
         "|---|---|---|--:|--:|--:|---|",
@@ -139,12 +145,26 @@ def _quality(m: Manifest, quality: Quality, limits: Limits) -> list[str]:
 
 def read_styles(folder: Path) -> tuple[str, ...]:
     """The styles that the card of a checkpoint or a bundle names; none where it names none or there is no card."""
+    return _read_line(folder, STYLES, STYLE)[:MOST_STYLES]
+
+
+def read_examples(folder: Path) -> tuple[str, ...]:
+    """The prompts that such a card names as examples, likewise."""
+    return _read_line(folder, EXAMPLES, EXAMPLE)[:MOST_EXAMPLES]
+
+
+def _read_line(folder: Path, pattern: re.Pattern[str], item: re.Pattern[str]) -> tuple[str, ...]:
+    """The items in the first line of a card that fits the pattern, each once."""
     try:
         text = (folder / CARD_FILE).read_text("utf-8")
     except (OSError, ValueError):
         return ()
-    line = STYLES.search(text)
-    return tuple(dict.fromkeys(STYLE.findall(line[1])))[:MOST_STYLES] if line else ()
+    line = pattern.search(text)
+    return tuple(dict.fromkeys(item.findall(line[1]))) if line else ()
+
+
+def _quoted(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _instruction(m: Manifest) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hart_edge import __version__
-from hart_edge.bundle.card import read_styles
+from hart_edge.bundle.card import read_examples, read_styles
 from hart_edge.bundle.manifest import Manifest
 from hart_edge.bundle.plan import tokens_of
 from hart_edge.bundle.settings import SETTINGS, Settings, Speed, kind, range_of
@@ -32,12 +32,16 @@ RANDOM_SEEDS = 2**32  # seeds that are drawn by lot stay below, so that JavaScri
 
 @dataclass(frozen=True)
 class Served:
-    """A bundle that can be drawn with. styles: words that choose one at the end of a prompt, as its card names them."""
+    """A bundle that can be drawn with.
+
+    styles: words that choose one at the end of a prompt; examples: prompts that it draws well; as its card names them.
+    """
 
     folder: Path
     manifest: Manifest
     sha256: str
     styles: tuple[str, ...]
+    examples: tuple[str, ...]
     tokenizer: PromptTokenizer = field(repr=False)
 
     @property
@@ -154,5 +158,6 @@ def open_catalogue(folders: Sequence[Path]) -> Catalogue:
             raise InputError(
                 f"{folder}: expected bundles of different names, found {m.name!r} twice; serve one of them"
             )
-        served[m.name] = Served(bundle.folder, m, bundle.sha256, read_styles(bundle.folder), tokenizer)
+        styles, examples = read_styles(bundle.folder), read_examples(bundle.folder)
+        served[m.name] = Served(bundle.folder, m, bundle.sha256, styles, examples, tokenizer)
     return Catalogue(list(served.values()))

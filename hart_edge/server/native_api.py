@@ -34,7 +34,7 @@ def scales_schema(catalogue: Catalogue) -> Schema:
             "prompt": {"type": "string", "minLength": 1, "maxLength": MOST_PROMPT, "description": "what to draw"},
             "bundle": {"type": "string", "description": "by default the first of GET /v1/capabilities"},
             "seed": {
-                "description": "left out: drawn by lot; its digits as a string keep it exact in JavaScript",
+                "description": "left out: a random one; its digits as a string keep it exact in JavaScript",
                 "anyOf": [
                     {"type": "integer", "minimum": 0, "maximum": SEED_BOUND},
                     {"type": "string", "minLength": 1, "maxLength": 20, "pattern": "^[0-9]+$", "description": "digits"},
@@ -187,6 +187,7 @@ async def capabilities(service: Service, _: Request) -> Response:
             "sizes": [each.size],
             "scales": list(each.manifest.patch_nums),
             "styles": list(each.styles),
+            "examples": list(each.examples),
             "context_tokens": each.manifest.context_tokens,
             "settings": each.setting_schemas(),
             "random_weights": each.manifest.random,

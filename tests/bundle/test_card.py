@@ -1,10 +1,10 @@
-"""The styles that a model card names: what a checkpoint's README.md says, a bundle's repeats, and the server offers."""
+"""Styles and examples of a model card: a checkpoint's README.md names them, a bundle's repeats, the server offers."""
 
 from pathlib import Path
 
 import pytest
 
-from hart_edge.bundle.card import read_styles, write_card
+from hart_edge.bundle.card import read_examples, read_styles, write_card
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.reference.presets import SHIPPED_MODEL
 from tests.bundle.make_bundle import make_bundle
@@ -26,10 +26,31 @@ def test_styles_of_a_card(tmp_path: Path, text: str, styles: tuple[str, ...]) ->
     assert read_styles(tmp_path) == styles
 
 
+@pytest.mark.parametrize(
+    ("text", "examples"),
+    [
+        (
+            "# A\n\nExamples: `red heart`, `thumbs up: dark skin tone`, `x`.\n",
+            ("red heart", "thumbs up: dark skin tone", "x"),
+        ),
+        ("Examples: `a`, `a`, ` b`, `" + "x" * 81 + "`, `c`\nExamples: `d`\n", ("a", "c")),
+        ("Examples: " + ", ".join(f"`p{number}`" for number in range(20)), tuple(f"p{number}" for number in range(12))),
+        ("Its Examples: `a`\n", ()),
+        ("Examples: a, b\n", ()),
+    ],
+)
+def test_examples_of_a_card(tmp_path: Path, text: str, examples: tuple[str, ...]) -> None:
+    assert read_examples(tmp_path) == ()
+    (tmp_path / "README.md").write_text(text)
+    assert read_examples(tmp_path) == examples
+
+
 def test_a_bundles_card_repeats_them(tmp_path: Path) -> None:
-    manifest, styles = open_bundle(make_bundle(tmp_path / "tiny")).manifest, read_styles(SHIPPED_MODEL)
-    assert styles == ("3d", "flat", "noto")
-    (tmp_path / "README.md").write_text(write_card(manifest, "a machine", 1.0, "a command", styles=styles))
-    assert read_styles(tmp_path) == styles
+    manifest = open_bundle(make_bundle(tmp_path / "tiny")).manifest
+    styles, examples = read_styles(SHIPPED_MODEL), read_examples(SHIPPED_MODEL)
+    assert styles == ("3d", "flat", "noto") and examples[:2] == ("penguin", "hamburger") and len(examples) == 8
+    card = write_card(manifest, "a machine", 1.0, "a command", styles=styles, examples=examples)
+    (tmp_path / "README.md").write_text(card)
+    assert (read_styles(tmp_path), read_examples(tmp_path)) == (styles, examples)
     (tmp_path / "README.md").write_text(write_card(manifest, "a machine", 1.0, "a command"))
-    assert read_styles(tmp_path) == ()
+    assert read_styles(tmp_path) == read_examples(tmp_path) == ()

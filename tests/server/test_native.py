@@ -120,7 +120,7 @@ def test_capabilities(server: Server, words: Path) -> None:
     told = server.get("/v1/capabilities").json()
     (bundle,) = told["bundles"]
     assert bundle["name"] == "tiny-2" and bundle["sizes"] == ["32x32"] and bundle["scales"] == [1, 2]
-    assert bundle["sha256"] == hart_edge.load(words).bundle.sha256 and bundle["styles"] == []
+    assert bundle["sha256"] == hart_edge.load(words).bundle.sha256 and bundle["styles"] == bundle["examples"] == []
     assert bundle["settings"]["cfg_scale"] == {
         "description": "guidance, 0 to 100",
         "type": "number",
