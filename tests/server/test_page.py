@@ -23,12 +23,12 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium"),
 ]
-CARD = "# tiny\n\nStyles: `w7`, `w8`. A prompt ends with a comma and one of them.\n"
+CARD = "# tiny\n\nStyles: `w7`, `w8`. A prompt ends with a comma and one of them.\n\nExamples: `w1 w2`, `w5`.\n"
 
 
 @pytest.fixture(scope="module")
 def styled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny bundle with a card that names styles."""
+    """The tiny bundle with a card that names styles and examples."""
     folder = make_words_bundle(tmp_path_factory.mktemp("styled") / "tiny")
     (folder / "README.md").write_text(CARD)
     relist(folder, "README.md")
@@ -88,15 +88,15 @@ def visit(chromium: Any, shown: Server) -> Iterator[Visit]:
 
 def test_a_picture_forms_and_its_scales_stay(visit: Visit) -> None:
     visit.draw("w1 w2", 5)
-    assert visit.text("caption").startswith("Scale 2 of 2 · 2 × 2 = 4 tokens")
+    assert visit.text("caption").startswith("Step 2 of 2 · 2 × 2 grid · ")
     assert visit.page.locator("#thumbs img").count() == 2
     visit.page.focus("#scale")
     visit.page.keyboard.press("ArrowLeft")
-    assert visit.text("caption").startswith("Scale 1 of 2 · 1 × 1 = 1 token ·")
+    assert visit.text("caption").startswith("Step 1 of 2 · 1 × 1 grid · ")
     assert visit.page.get_attribute("#scale", "aria-valuetext") == "1 of 2, a grid of 1 by 1"
-    assert visit.page.get_attribute("#picture", "alt") == "w1 w2, scale 1 of 2"
+    assert visit.page.get_attribute("#picture", "alt") == "w1 w2, step 1 of 2"
     visit.page.click("#play")
-    visit.until("caption", "Scale 2 of 2")
+    visit.until("caption", "Step 2 of 2")
 
 
 def test_styles_are_chips_of_the_card(visit: Visit, styled: Path) -> None:
@@ -105,6 +105,23 @@ def test_styles_are_chips_of_the_card(visit: Visit, styled: Path) -> None:
     visit.page.check("input[name=style][value=w8]", force=True)
     visit.draw("w1", 3)
     assert visit.text("told").startswith("w1, w8 · seed 3 · ")
+
+
+def test_examples_of_the_card_are_drawn_by_a_click(visit: Visit) -> None:
+    visit.until("facts", "tiny")
+    assert visit.text("examples").split("\n") == ["This model draws well, for example", "w1 w2", "w5"]
+    visit.page.check("input[name=style][value=w8]", force=True)
+    visit.page.click("#examples button:last-child")
+    visit.until("status", "Done in")
+    assert visit.text("told").startswith("w5, w8 · seed ") and visit.page.input_value("#prompt") == "w5"
+
+
+def test_a_card_without_examples_shows_none(chromium: Any, tmp_path: Path) -> None:
+    with serving(tmp_path / "plain", make_words_bundle(tmp_path / "tiny")) as server:
+        visit = Visit(chromium, server.address)
+        visit.until("facts", "tiny")
+        assert not visit.page.is_visible("#examples") and visit.page.is_visible("#hint")
+        visit.context.close()
 
 
 def test_random_and_fixed_seeds(visit: Visit) -> None:

@@ -7,7 +7,6 @@ import { asPython, command, curl } from "./snippets.js";
 
 const $ = (id) => document.getElementById(id);
 const SEEDS = 2 ** 32, MOST = 60; // pictures in the gallery
-const HINTS = ["a red heart", "man astronaut", "grinning face", "woman scientist: dark skin tone", "blue circle"];
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 let bundles = [], shown = null, running = null, pace = 0;
@@ -36,8 +35,8 @@ async function begin() {
 const bundle = () => bundles.find((each) => each.name === $("bundle").value) || bundles[0];
 
 function useBundle() {
-  const { name, sizes, scales, styles, context_tokens: words } = bundle();
-  $("facts").textContent = `${name} · ${sizes[0].replace("x", " × ")} pixels · ${scales.length} scales`;
+  const { name, sizes, scales, styles, examples, context_tokens: words } = bundle();
+  $("facts").textContent = `${name} · ${sizes[0].replace("x", " × ")} pixels · ${scales.length} steps`;
   settings.show(bundle().settings);
   const home = $("styles");
   home.hidden = !styles.length;
@@ -49,9 +48,28 @@ function useBundle() {
     label.append(input, text);
     home.append(label);
   }
-  $("hint").textContent = `Up to ${words} tokens, about ${Math.round(words * 0.75)} words.`;
+  offer(examples);
+  $("hint").textContent = `Up to about ${Math.round(words * 0.75)} words.`;
   $("scrubber").style.setProperty("--n", scales.length);
   if (!shown) outline(scales);
+}
+
+// Prompts that the bundle's card names: a click draws one.
+function offer(examples) {
+  const home = $("examples");
+  home.hidden = !examples.length;
+  home.querySelectorAll("button").forEach((each) => each.remove());
+  for (const prompt of examples) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = prompt;
+    button.addEventListener("click", () => {
+      if (running) return;
+      $("prompt").value = prompt;
+      $("form").requestSubmit();
+    });
+    home.append(button);
+  }
 }
 
 function askForKey() {
@@ -179,13 +197,14 @@ function show(entry, at) {
   thumbs(entry, at);
   if (!scale) {
     for (const id of ["picture", "below"]) $(id).hidden = true;
-    $("caption").textContent = entry ? entry.prompt : "A picture begins as one token and ends as many.";
+    $("caption").textContent = entry ? entry.prompt : "Each step has more detail than the one before.";
     return;
   }
-  layer(done ? entry.url : scale.url, `${entry.prompt}, scale ${at + 1} of ${entry.sides.length}`);
+  layer(done ? entry.url : scale.url, `${entry.prompt}, step ${at + 1} of ${entry.sides.length}`);
   $("grid").style.setProperty("--cells", scale.side);
-  const total = entry.sides.length, size = `${scale.side} × ${scale.side}`;
-  $("caption").textContent = `Scale ${at + 1} of ${total} · ${size}${scale.tokens < scale.side ** 2 ? "," : " ="} ${scale.tokens} token${scale.tokens > 1 ? "s" : ""} · ${scale.seconds.toFixed(2)} s`;
+  const total = entry.sides.length, cells = scale.side ** 2;
+  const part = scale.tokens < cells ? `, ${scale.tokens} of ${cells} cells` : "";
+  $("caption").textContent = `Step ${at + 1} of ${total} · ${scale.side} × ${scale.side} grid${part} · ${scale.seconds.toFixed(2)} s`;
   if (entry.picture) about(entry);
 }
 
@@ -350,5 +369,4 @@ for (const name of ["dragover", "dragleave", "drop"]) {
   });
 }
 
-$("prompt").placeholder = HINTS[Math.floor(Math.random() * HINTS.length)];
 begin();
