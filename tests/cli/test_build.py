@@ -14,7 +14,7 @@ import pytest
 from hart_edge.bundle.manifest import Manifest, Precision
 from hart_edge.bundle.quality import LIMITS, Limits
 from hart_edge.bundle.verify import open_bundle
-from hart_edge.cli.build import build_options, bundle_folder, run
+from hart_edge.cli.build import announcement, build_options, bundle_folder, run
 from hart_edge.cli.main import build_main as main
 from hart_edge.cli.main import build_parser, guarded, parser
 from hart_edge.cli.main import main as command_main
@@ -45,7 +45,8 @@ def test_a_line_a_step_and_two_without_a_terminal(
     line = rf"{re.escape(str(out))}: fp32 for cpu, \d+\.\d MB in \d+ s; largest error \d\.\de-\d\d \(\w+, \S+\)\n"
     near = r"against the reference: top-1 100 % .*, KL \S+ .*, decoder \d+\.\d dB, on 1 prompts\n"
     assert re.fullmatch(line + near, said.out), said.out
-    steps = said.err.splitlines()
+    announced, *steps = said.err.splitlines()
+    assert announced == f"building {CHECKPOINT} at fp32 for cpu into {out}"
     assert steps[0].startswith(f"  reading {CHECKPOINT} ... ") and len(steps) > 10
     assert all(re.search(r"^  \w.* \.\.\. \d+\.\d s", step) for step in steps), said.err
     assert open_bundle(out).manifest.sampling.top_p == 0.75
@@ -86,8 +87,19 @@ def test_terminal_shows_every_step(build_command: BuildCommand, tmp_path: Path) 
             build_command(["--checkpoint", CHECKPOINT, "--precision", "fp32", "--out", str(tmp_path / "bundle")]) == 0
         )
     lines = screen.getvalue().split("\n")
-    assert re.fullmatch(r"  tracing transformer \.\.\.\r\033\[K +\d+\.\d s +\d+\.\d MB +tracing transformer", lines[2])
-    assert len(lines) == 18 + 1  # one line per step, and an empty one at the end; the report is on standard output
+    assert re.fullmatch(r"  tracing transformer \.\.\.\r\033\[K +\d+\.\d s +\d+\.\d MB +tracing transformer", lines[3])
+    assert len(lines) == 1 + 18 + 1  # what is built, a line per step, an empty one; the report is on standard output
+
+
+def test_what_a_build_is_about_to_do(tmp_path: Path) -> None:
+    shipped = "building the shipped model, hart-emoji, at int8 for cpu into "
+    takes = "; 2 to 8 minutes on two cores, 1 GB of memory"
+    assert announcement(build_options(parsed(), tmp_path)) == f"{shipped}{tmp_path}{takes}"
+    (tmp_path / "manifest.json").touch()
+    replaced = ", in place of the bundle there once it is complete"
+    assert announcement(build_options(parsed(), tmp_path)) == f"{shipped}{tmp_path}{replaced}{takes}"
+    preset = parsed("--preset", "hart-0.7b-256", "--random-weights", "--target", "cuda")
+    assert announcement(build_options(preset, Path("b"))) == "building hart-0.7b-256 at int8 for cuda into b"
 
 
 def test_error_on_standard_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -96,7 +108,7 @@ def test_error_on_standard_error(capsys: pytest.CaptureFixture[str], tmp_path: P
         assert main(["--checkpoint", str(absent), "--out", str(tmp_path / "bundle"), *further]) == 1
         said = capsys.readouterr()
         assert said.out == ""
-        reading, error = said.err.splitlines() if not further else ("", said.err.rstrip("\n"))
+        _, reading, error = said.err.splitlines() if not further else ("", "", said.err.rstrip("\n"))
         assert reading == ("" if further else f"  reading {absent} ...")
         assert error.startswith(f"error: {absent}: no such checkpoint folder") and "\n" not in error
 
@@ -134,7 +146,8 @@ def test_interrupted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
 
     arguments = parsed("--checkpoint", CHECKPOINT, "--out", str(out))
     assert guarded(lambda a: run(a, interrupted), arguments) == 130
-    assert capsys.readouterr().err == f"interrupted; nothing was written to {out}\n"
+    announced = f"building {CHECKPOINT} at int8 for cpu into {out}"
+    assert capsys.readouterr().err == f"{announced}\ninterrupted; nothing was written to {out}\n"
     assert asked == [out] and list(tmp_path.iterdir()) == []
 
 
@@ -142,7 +155,7 @@ def test_error_ends_the_open_line(tmp_path: Path) -> None:
     """On a terminal the message begins on a new line."""
     with redirect_stderr(Terminal()) as screen:
         assert main(["--checkpoint", str(tmp_path / "absent"), "--out", str(tmp_path / "bundle")]) == 1
-    reading, error, end = screen.getvalue().split("\n")
+    _, reading, error, end = screen.getvalue().split("\n")
     assert reading == f"  reading {tmp_path / 'absent'} ..." and error.startswith("error: ") and end == ""
 
 
