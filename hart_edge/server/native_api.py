@@ -30,6 +30,7 @@ def scales_schema(catalogue: Catalogue) -> Schema:
     return {
         "type": "object",
         "required": ["prompt"],
+        "additionalProperties": False,
         "properties": {
             "prompt": {"type": "string", "minLength": 1, "maxLength": MOST_PROMPT, "description": "what to draw"},
             "bundle": {"type": "string", "description": "by default the first of GET /v1/capabilities"},

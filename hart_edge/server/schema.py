@@ -2,15 +2,16 @@
 
 In: bytes of a client. Out: a dictionary whose known fields are what their schemas say, or a RefusedError. The schemas
 use the part of JSON Schema that `fault` knows: type, enum, minimum, exclusiveMinimum, maximum, minLength, maxLength,
-pattern (of the whole text), items, properties.
+pattern (of the whole text), items, properties; and of a body additionalProperties, where it is false.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hart_edge.server.answers import RefusedError
@@ -28,8 +29,8 @@ SHOWN = 60  # characters of a value in a message
 
 
 def parse_object(data: bytes, schema: Schema) -> dict[str, Any]:
-    """The object in a body; fields that are null count as left out, those that the schema does not know stay as they
-    are.
+    """The object in a body; fields that are null count as left out. Those that the schema does not know stay as they
+    are, or are refused where it has no additionalProperties.
 
     Raises RefusedError with status 400, which names the field.
     """
@@ -42,6 +43,9 @@ def parse_object(data: bytes, schema: Schema) -> dict[str, Any]:
         raise RefusedError(400, f"expected a JSON object, found {_shown(value)}")
     given = {name: each for name, each in value.items() if each is not None}
     properties: Mapping[str, Schema] = schema["properties"]
+    unknown = [] if schema.get("additionalProperties", True) else [name for name in value if name not in properties]
+    if unknown:
+        raise RefusedError(400, _unknown(unknown[0], [*properties]), param=unknown[0][:SHOWN])
     for name in schema.get("required", ()):
         if name not in given:
             raise RefusedError(400, f"{name}: expected a value, found none", param=name)
@@ -73,6 +77,12 @@ def fault(value: Any, schema: Schema) -> str | None:
         inner = ((name, fault(each, schema["properties"][name])) for name, each in known.items())
         return next((f"{name}: {found}" for name, found in inner if found), None)
     return _number_fault(value, schema)
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name[:SHOWN].lower(), known, 1)
+    remedy = f"did you mean {near[0]}?" if near else "leave it out"
+    return f"{name[:SHOWN]}: expected one of {', '.join(known)}, found another field; {remedy}"
 
 
 def _text_fault(value: str, schema: Schema) -> str | None:

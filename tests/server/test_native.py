@@ -33,6 +33,30 @@ def test_seeds_that_are_none(server: Server, seed: Any) -> None:
     assert answer.json()["error"]["message"].startswith("seed: expected ")
 
 
+@pytest.mark.parametrize("path", ["/v1/scales", "/v1/jobs"])
+@pytest.mark.parametrize(
+    ("field", "remedy"),
+    [
+        ("sede", "did you mean seed?"),
+        ("cfgscale", "did you mean cfg_scale?"),
+        ("Prompt", "did you mean prompt?"),
+        ("steps", "leave it out"),
+        ("\ud800" * 100, "leave it out"),
+    ],
+)
+def test_a_field_that_is_none_of_ours(server: Server, path: str, field: str, remedy: str) -> None:
+    """Whatever its value is, and before anything else is said of the body."""
+    known = "prompt, bundle, seed, previews, format, cfg_scale, top_k, top_p, smooth, speed"
+    for body in ({"prompt": PROMPT, field: 1}, {field: None}):
+        answer = server.post(path, body)
+        assert answer.status == 400 and answer.json()["error"] == {
+            "message": f"{field[:60]}: expected one of {known}, found another field; {remedy}",
+            "type": "invalid_request_error",
+            "param": field[:60],
+            "code": None,
+        }
+
+
 def test_every_scale_is_an_event(server: Server, words: Path) -> None:
     answer = server.post("/v1/scales", {"prompt": PROMPT, "seed": "18446744073709551615", "top_k": 3})
     assert answer.status == 200 and answer.headers["content-type"].startswith("text/event-stream")
@@ -140,6 +164,13 @@ def test_the_document_has_every_route_that_is_served(server: Server) -> None:
     told = {(method.upper(), path) for path, each in document["paths"].items() for method in each}
     assert told == {(each.method, each.path) for each in OPERATIONS}
     assert document["openapi"].startswith("3.1") and len(told) >= 20
+    closed = {
+        path
+        for path, each in document["paths"].items()
+        if each.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+        .get("additionalProperties") is False
+    }  # fmt: skip
+    assert closed == {"/v1/scales", "/v1/jobs"}
     for method, path in told:  # none of them is a word alone
         answer = server.call(method, path.replace("{id}", "x").replace("{name}", "x"), {} if method == "POST" else None)
         assert answer.status in (200, 400, 404), (method, path, answer.status)
