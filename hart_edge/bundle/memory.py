@@ -44,6 +44,7 @@ class MemoryRules:
 
 
 BUILDER_PROCESS = 400_000_000  # bytes: the builder's process, before it has a graph
+MARGIN = 0.15  # of a forecast, by which what was measured may exceed it (tests/cli/test_plan.py)
 BUILD_COPIES = 2  # of a component's weights: the parsed network's, and the engine that is being written
 
 
@@ -299,4 +300,11 @@ INT8_SHARE = {Precision.FP32: 0.25, Precision.FP16: 0.5}
 
 
 def fits(peak: int, memory: int) -> str:
+    if is_close(peak, memory):
+        return f"which fits with less than {100 * MARGIN:.0f} % to spare"
     return "which fits" if peak <= memory else "which does not fit either"
+
+
+def is_close(peak: int, memory: int) -> bool:
+    """Whether a forecast fits by less than it may be wrong."""
+    return peak <= memory < peak * (1 + MARGIN)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hart_edge.bundle.limits import Memory, process_memory
-from hart_edge.bundle.memory import Activations, Constants, Forecast, advice, fits, forecast
+from hart_edge.bundle.memory import MARGIN, Activations, Constants, Forecast, advice, fits, forecast, is_close
 from hart_edge.bundle.settings import Settings, Speed
 from hart_edge.bundle.verify import Bundle, open_bundle
 from hart_edge.cli.command import Commands, new_command
@@ -28,12 +28,12 @@ SCALES = ("scale", "weights", "activations", "keys and values", "buffers", "in a
 NUMBERS = frozenset({*HEAD[1:3], BUILD, *SCALES[1:]})
 NOTES = (
     "weights: held while a graph is open. activations: the most that lies between its nodes at a time, at the scale",
-    "that `most at` names, or around the scales where it names none.",
+    "that `most at` names, or before or after all scales where it names none.",
 )
 BUILD_NOTE = "its build: the most while the component's engine is built, which a process of its own does."
 SCALE_NOTES = (
-    "Each line is the worst moment of a scale, or of the steps around them. weights: of all graphs that are open then.",
-    "keys and values: the cache, part of the buffers. buffers: all that graphs hand on. in all: with the process.",
+    "Each line is the worst moment of a scale, or of the steps before or after all scales. weights: of all graphs",
+    "that are open then. keys and values: the cache, part of the buffers. buffers: all that graphs hand on.",
 )
 
 
@@ -158,15 +158,18 @@ def as_text(bundle: Bundle, found: Forecast, memory: int, source: str, changes: 
          *([size(each.build)] if engines else []))
         for each in found.components
     ]  # fmt: skip
+    first = next(number for number, each in enumerate(found.scales) if each.scale is not None)
     scales = [
-        ("around" if each.scale is None else str(each.scale), size(each.weights), size(each.activations),
-         size(each.cache), size(each.buffers), size(each.total))
-        for each in found.scales
+        (str(each.scale) if each.scale is not None else "before" if number < first else "after", size(each.weights),
+         size(each.activations), size(each.cache), size(each.buffers), size(each.total))
+        for number, each in enumerate(found.scales)
     ]  # fmt: skip
     verdict = "fits" if found.peak <= memory else "does not fit"
+    given = f"{size(memory)}{source and f' ({source})'}"
+    doubt = f"; the peak may be {100 * MARGIN:.0f} % higher than this forecast" if is_close(found.peak, memory) else ""
     basis = "measured" if found.measured else "assumed: no such device has been measured"
     return [
-        f"{bundle.folder}: peak {size(found.peak)}, which {verdict} into {size(memory)}{source and f' ({source})'}",
+        f"{bundle.folder}: peak {size(found.peak)}, which {verdict} into {given}{doubt}",
         "",
         *table((*HEAD, BUILD) if engines else HEAD, parts, NUMBERS),
         *NOTES,
@@ -174,9 +177,8 @@ def as_text(bundle: Bundle, found: Forecast, memory: int, source: str, changes: 
         "",
         *table(SCALES, scales, NUMBERS),
         *SCALE_NOTES,
-        "",
-        f"process and libraries {size(found.process)} ({basis}); keys and values are part of the buffers, at most "
-        f"{size(found.cache)} at once; kept of earlier prompts {size(found.prompts)}",
+        f"in all: weights, activations and buffers, with process and libraries {size(found.process)} ({basis}) and",
+        f"what is kept of earlier prompts, {size(found.prompts)} at most.",
         *([f"building engines: {size(found.build)} at most, {fits(found.build, memory)}"] if engines else []),
         *(f"change: {each}" for each in changes),
     ]

@@ -13,6 +13,7 @@ from hart_edge.bundle.memory import (
     advice,
     cache_bytes,
     cache_peak,
+    fits,
     forecast,
     least_memory,
     require_build_memory,
@@ -129,9 +130,14 @@ def test_only_changes_that_help_are_suggested(manifest: Manifest) -> None:
     usual = forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=False)
     low = forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=True)
     assert advice(manifest, usual, low, usual.peak) == []
+    assert [fits(100, free) for free in (99, 100, 114, 115)] == [
+        "which does not fit either",
+        *["which fits with less than 15 % to spare"] * 2,
+        "which fits",
+    ]
     assert advice(manifest, usual, low, usual.peak - 1) == [
         "generate --low-memory: every graph is released after its last step, the text model before the first scale; "
-        f"peak {size(low.peak)}, which fits",
+        f"peak {size(low.peak)}, which fits with less than 15 % to spare",
         "build at --precision int8: weights take about 25% of these; with --low-memory a peak of about "
         f"{size(max(low.peak - int(0.75 * sum(each.weights for each in low.components)), low.process))}, which fits",
     ]
