@@ -7,7 +7,9 @@ docs/bundle.md.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +31,8 @@ from hart_edge.units import size
 log = logging.getLogger(__name__)
 
 BUILD = "build one with python -m export.build --precision int8"
+BUNDLES = Path("bundles")  # where builds leave bundles, under the current folder
+MOST_BESIDE = 1000  # entries of a folder that are looked at for a name like the one that is missing
 LONG = 200 * 2**20  # bytes; a bundle of this size takes long enough to say so
 
 
@@ -98,7 +102,9 @@ def open_bundle(path: str | Path) -> Bundle:
     try:
         root = given.resolve(strict=True)
     except FileNotFoundError as error:
-        raise BundleError(f"{given}: expected a bundle folder, found none; {BUILD}") from error
+        near = nearest_bundle(given)
+        remedy = BUILD if near is None else f"did you mean {near}? If not, {BUILD}"
+        raise BundleError(f"{given}: expected a bundle folder, found none; {remedy}") from error
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: NUL
         raise BundleError(f"{given}: expected a bundle folder, found none ({error}); {BUILD}") from error
     if not root.is_dir():
@@ -120,6 +126,19 @@ def open_bundle(path: str | Path) -> Bundle:
     constants, verified = _map_constants(root, manifest), VerifiedFiles(root, known, {**stamps, MANIFEST_FILE: stamp})
     verified.require(known)  # what was looked into and mapped is what was hashed
     return Bundle(root, manifest, sha256, constants, verified)
+
+
+def nearest_bundle(given: Path) -> Path | None:
+    """The bundle of the nearest name beside a folder that is not there, or in bundles/; None where none is like it."""
+    found: dict[str, Path] = {}
+    for folder in (given.parent, BUNDLES):
+        try:
+            entries = [*itertools.islice(folder.iterdir(), MOST_BESIDE)]
+        except (OSError, ValueError):
+            continue
+        found |= {each.name: each for each in entries if each.name not in found and (each / MANIFEST_FILE).is_file()}
+    (near, *_) = (*difflib.get_close_matches(given.name, found, 1), None)
+    return None if near is None else found[near]
 
 
 def files_beside(name: str, files: Iterable[str]) -> tuple[str, ...]:

@@ -120,6 +120,24 @@ def test_a_missing_folder_says_how_to_build_one(tmp_path: Path) -> None:
             open_bundle(path)
 
 
+def test_a_misspelt_folder_names_the_bundle_that_was_meant(
+    pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the folder, or in bundles/ of the current folder; what is no bundle is not named."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(pristine, tmp_path / "bundles" / "hart-emoji-int8")
+    (tmp_path / "bundles" / "hart-emoji-int9").mkdir()
+    for given in ("bundles/hart-emoji-int9x", "bundles/hart-emoij-int8", "bundels/hart-emoji-int8", "hart-emoji-int"):
+        with pytest.raises(BundleError) as refused:
+            open_bundle(given)
+        assert str(refused.value) == (
+            f"{given}: expected a bundle folder, found none; did you mean bundles/hart-emoji-int8? If not, build one "
+            "with python -m export.build --precision int8"
+        )
+    with pytest.raises(BundleError, match="found none; build one with"):
+        open_bundle("bundles/another")
+
+
 def test_a_file_is_no_folder(folder: Path) -> None:
     with pytest.raises(BundleError, match="expected a bundle folder, found a file; build one with"):
         open_bundle(folder / "README.md")
