@@ -131,6 +131,8 @@ def read_metadata(file: Path) -> PictureMetadata:
             text = image.info.get(KEYWORD)
     except READING_FAULTS:
         raise
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: no such file; {AGAIN}") from error
     except Exception as error:  # Pillow raises nearly anything
         raise InputError(f"{file}: {AGAIN}, found something else ({error})") from error
     if not isinstance(text, str):

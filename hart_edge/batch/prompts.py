@@ -43,10 +43,13 @@ def read_prompts(file: Path, seed: int) -> list[Item]:
     """What a file asks for. seed: of the first prompt that has none of its own. Raises InputError with the line."""
     check_seed(seed)
     readers = {".txt": _lines, ".csv": _csv_rows, ".jsonl": _jsonl_rows}
-    if file.suffix.lower() not in readers:
-        raise InputError(f"{file}: {EXPECTED}, found {file.suffix or 'no ending'!r}")
     try:
+        file.stat()
+        if file.suffix.lower() not in readers:
+            raise InputError(f"{file}: {EXPECTED}, found {file.suffix or 'no ending'!r}")
         text = utf8_text(file, file.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: no such file; {EXPECTED}") from error
     except OSError as error:
         raise InputError(f"{file}: {EXPECTED}, found {error}") from error
     except DataError as error:

@@ -231,6 +231,8 @@ def read_context(file: Path) -> Context:
         raise
     except READING_FAULTS:
         raise
+    except FileNotFoundError as error:
+        raise InputError(f"--context {file}: no such file; {expected}") from error
     except Exception as error:  # numpy and zipfile raise nearly anything
         raise InputError(f"--context {file}: {expected}, found {error}") from error
 

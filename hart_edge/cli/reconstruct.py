@@ -84,6 +84,8 @@ def read_picture(file: Path) -> Image.Image:
             return image
     except READING_FAULTS:
         raise
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: no such file; expected a picture file") from error
     except Exception as error:  # Pillow raises nearly anything for a damaged file
         raise InputError(f"{file}: expected a picture file, found none that can be read ({error})") from error
 

@@ -142,8 +142,11 @@ def test_files_that_hold_no_prompts(here: Path, name: str, data: bytes, message:
     (here / name).write_bytes(data)
     with pytest.raises(InputError, match=message):
         read_prompts(here / name, 0)
-    with pytest.raises(InputError, match=r"found .*No such file"):
-        read_prompts(here / "nowhere.txt", 0)
+    for missing in ("nowhere.txt", "nowhere"):
+        with pytest.raises(
+            InputError, match=rf"{missing}: no such file; expected a \.txt file with a prompt on each line"
+        ):
+            read_prompts(here / missing, 0)
 
 
 def test_a_prompt_that_cannot_be_drawn_is_found_first(words: Path, capsys: pytest.CaptureFixture[str]) -> None:

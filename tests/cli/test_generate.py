@@ -184,7 +184,6 @@ def test_a_context_instead_of_a_prompt(run: Run, plain_bundle: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("write", "found"),
     [
-        (lambda file: None, r"\[Errno 2\] No such file or directory: '.*words\.npz'"),
         (lambda file: file.write_bytes(b"PK\x03\x04 and no more"), "File is not a zip file"),
         (lambda file: file.write_text("words"), ".*pickle.*"),
         (lambda file: file.write_bytes(b""), "No data left in file"),
@@ -199,6 +198,9 @@ def test_context_files_that_cannot_be_read(run: Run, write: Callable[[Path], Any
     expected = r"expected an npz file with context \(T, D\) float32 and context_mask \(T,\) bool"
     assert (status, out) == (2, "")
     assert usage_ends_with(err, "generate", rf"--context words\.npz: {expected}, found {found}"), err
+    status, out, err = run("generate", "--context", "missing.npz")
+    assert (status, out) == (2, "")
+    assert usage_ends_with(err, "generate", rf"--context missing\.npz: no such file; {expected}"), err
 
 
 def npy() -> bytes:

@@ -100,7 +100,9 @@ def test_files_without_metadata(tmp_path: Path) -> None:
         read_metadata(written(tmp_path / "bare.png", None))
     Image.new("RGB", (1, 1)).save(tmp_path / "picture.jpg")
     (tmp_path / "text.png").write_text("no picture")
-    for name in ("picture.jpg", "text.png", "nowhere.png", "."):
+    with pytest.raises(InputError, match=r"nowhere\.png: no such file; expected a PNG file as hart-edge writes it$"):
+        read_metadata(tmp_path / "nowhere.png")
+    for name in ("picture.jpg", "text.png", "."):
         with pytest.raises(InputError, match="expected a PNG file as hart-edge writes it, found something else"):
             read_metadata(tmp_path / name)
     for note in ("no json", "[]", "[" * 100_000, '{"settings": {}}'):

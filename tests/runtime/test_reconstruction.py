@@ -58,3 +58,5 @@ def test_the_command(run: Run, plain_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     status, out, err = run("reconstruct", "text.png", "--bundle", plain_bundle)
     assert (status, out) == (2, "") and "text.png: expected a picture file, found none that can be read (" in err
+    status, out, err = run("reconstruct", "missing.png", "--bundle", plain_bundle)
+    assert (status, out) == (2, "") and err.endswith("missing.png: no such file; expected a picture file\n")
