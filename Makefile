@@ -26,7 +26,7 @@ PROMPT ?= man astronaut
 SEED ?= 7
 PICTURE ?= demo.png
 SHEET := demo-sheet.png
-STRIP := "penguin" "hamburger" "guitar" "sunflower" "bicycle" "house" "cactus" "man astronaut"
+STRIP := "penguin" "hamburger" "guitar" "sunflower" "bicycle" "house" "cactus" "umbrella"
 PORT ?= 8000
 
 BUNDLE := bundles/hart-emoji-int8

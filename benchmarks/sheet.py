@@ -3,7 +3,8 @@
     python -m benchmarks.sheet bundles/hart-emoji-fp32 bundles/hart-emoji-int8 --out docs/images/int8.png
     python -m benchmarks.sheet bundles/hart-emoji-int8 --prompts "a red heart" "face" --out strip.png
 
-Prints, for every bundle after the first, the mean absolute difference from the first in 8-bit steps.
+Prints the prompts in their order and, for every bundle after the first, the mean absolute difference from the first in
+8-bit steps.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def draw(bundle: Path, prompts: Sequence[str], first: int) -> list[Image.Image]:
     return load(bundle).generate(prompts, seed=range(first, first + len(prompts)))
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the first prompt, the next has the next (default: 0)"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     prompts = arguments.prompts
     rows = [draw(bundle, prompts, arguments.seed) for bundle in arguments.bundles]
     side = rows[0][0].width + MARGIN
@@ -59,7 +60,8 @@ def main() -> None:
         print(f"{bundle}: mean absolute difference from {arguments.bundles[0]} by prompt, in 8-bit steps:")
         for prompt, value in zip(prompts, difference, strict=True):
             print(f"  {value:6.2f}  {prompt}")
-    print(f"wrote {arguments.out}")
+    columns = ", ".join(f"{number} {prompt}" for number, prompt in enumerate(prompts, 1))
+    print(f"{arguments.out}, from left to right: {columns}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import curves, samples
+from benchmarks import curves, samples, sheet
 from hart_edge.engines.loading import load
 from hart_edge.training.journal import Journal
 from tests.runtime.words_bundle import make_words_bundle
@@ -18,15 +18,15 @@ BLUE = (0, 0, 255)
 
 def test_every_picture_of_a_sheet_has_its_place_and_its_prompt() -> None:
     pictures = [Image.new("RGB", (128, 128), BLUE) for _ in range(10)]
-    sheet = np.asarray(samples.sheet(pictures, [*["a red heart"] * 9, ""]))
-    blue = (sheet == BLUE).all(-1)
+    drawn = np.asarray(samples.sheet(pictures, [*["a red heart"] * 9, ""]))
+    blue = (drawn == BLUE).all(-1)
     assert int(blue.sum()) == 10 * 128 * 128
     rows, columns = blue[:, 10], blue[10]  # through the first picture of every row, and of every column
     assert int(rows.sum()) == 2 * 128 and int(columns.sum()) == 8 * 128
     assert blue[samples.MARGIN : samples.MARGIN + 128, samples.MARGIN : samples.MARGIN + 128].all()
-    below = sheet[samples.MARGIN + 128 : samples.MARGIN + 128 + samples.LINE_HEIGHT]
+    below = drawn[samples.MARGIN + 128 : samples.MARGIN + 128 + samples.LINE_HEIGHT]
     assert (below[:, samples.MARGIN : samples.MARGIN + 128] < 128).any()  # black letters
-    end = sheet[-samples.MARGIN - 3 * samples.LINE_HEIGHT :, samples.MARGIN + 128 + samples.MARGIN :]
+    end = drawn[-samples.MARGIN - 3 * samples.LINE_HEIGHT :, samples.MARGIN + 128 + samples.MARGIN :]
     assert (end == 255).all()  # the last prompt is empty, and no picture follows
 
 
@@ -39,6 +39,14 @@ def test_prompts_of_a_file_are_drawn_with_one_seed(tmp_path: Path, capsys: pytes
     prompts = ["w1 w2", "w3", "w1 w2"]
     with Image.open(out) as drawn:
         assert drawn.tobytes() == samples.sheet(load(bundle).generate(prompts, seed=[7, 7, 7]), prompts).tobytes()
+
+
+def test_a_row_of_pictures_says_what_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle, out = make_words_bundle(tmp_path / "words"), tmp_path / "row.png"
+    sheet.main([str(bundle), "--prompts", "w1 w2", "w3", "--seed", "4", "--out", str(out)])
+    assert capsys.readouterr().out == f"{out}, from left to right: 1 w1 w2, 2 w3\n"
+    with Image.open(out) as drawn:
+        assert drawn.size == (2 * (32 + sheet.MARGIN) + sheet.MARGIN, 32 + 2 * sheet.MARGIN)
 
 
 def test_the_everyday_prompts_are_64_and_half_name_no_style() -> None:
