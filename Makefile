@@ -96,7 +96,7 @@ native-requirements:
 	@runtime/native/requirements.sh
 
 clean:
-	rm -rf bundles build dist *.egg-info $(PICTURE) gpu-check.json .pytest_cache .mypy_cache .ruff_cache
+	rm -rf bundles build dist *.egg-info $(PICTURE) $(SHEET) gpu-check.json .pytest_cache .mypy_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean

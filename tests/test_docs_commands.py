@@ -144,6 +144,7 @@ def test_make_says_beforehand_what_the_demonstration_does() -> None:
     assert "docs/images/demo.png" in steps and "/activate" in steps and (DOCS / "images" / "demo.png").is_file()
     wheel = make("-n", "wheel")
     assert f'HART_EDGE_BUNDLE="{ROOT}/bundles/hart-emoji-int8"' in wheel
+    assert {"demo.png", "demo-sheet.png"} <= set(make("-n", "clean").split())
     pictures = make("-n", "pictures")
     assert "docs/images/demo.png" in pictures and "docs/images/strip.png" in pictures
 
