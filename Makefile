@@ -1,5 +1,6 @@
 # make demo    prompt -> picture, from nothing: environment, INT8 bundle, demo.png; says what it does and how long it takes
 # make serve   the page and the APIs of that bundle at http://127.0.0.1:8000, from nothing (docs/server.md)
+#              PORT=8080 takes another port
 # make wheel   dist/: the wheel of a device, with the INT8 bundle in it, and the source distribution (docs/releases.md)
 # make pictures  the pictures of README.md, drawn again with that bundle
 # make bundle  the INT8 bundle alone: bundles/hart-emoji-int8

@@ -145,6 +145,7 @@ def test_make_says_beforehand_what_the_demonstration_does() -> None:
     wheel = make("-n", "wheel")
     assert f'HART_EDGE_BUNDLE="{ROOT}/bundles/hart-emoji-int8"' in wheel
     assert {"demo.png", "demo-sheet.png"} <= set(make("-n", "clean").split())
+    assert "serve bundles/hart-emoji-int8 --port 8123" in make("-n", "serve", "PORT=8123")
     pictures = make("-n", "pictures")
     assert "docs/images/demo.png" in pictures and "docs/images/strip.png" in pictures
 
