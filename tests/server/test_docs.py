@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from tests.server.running import ROOT, Server
 pytestmark = pytest.mark.long
 
 PAGE = (ROOT / "docs" / "server.md").read_text("utf-8")
+SLOW = "w10 w1"  # takes long enough to be cancelled
 SHELL = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
@@ -22,7 +24,7 @@ PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 def here(text: str, server: Server) -> str:
     """An example with the address, the bundle and the words of this server."""
     text = text.replace("http://127.0.0.1:8000", server.address).replace("hart-emoji-int8", "tiny-2")
-    return text.replace("a red heart", "w1 w2")
+    return text.replace("a red heart", "w1 w2").replace("sunflower", SLOW)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
@@ -32,6 +34,8 @@ def test_every_command_answers(server: Server, block: str, tmp_path: Path) -> No
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", failing], cwd=tmp_path, capture_output=True, timeout=120)
     assert done.returncode == 0, (block, done.stdout[-500:], done.stderr)
     assert done.stdout
+    if "-X DELETE" in block:
+        assert json.loads(done.stdout)["state"] == "cancelled"
 
 
 @pytest.mark.parametrize("block", PYTHON)
