@@ -113,9 +113,8 @@ class CacheForm(StrEnum):
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
-    INT8_KEYS = (
-        "INT8 keys, float16 values"  # of models whose keys are unit vectors: queries times keys are INT8 products
-    )
+    # Of models whose keys are unit vectors: queries times keys are INT8 products.
+    INT8_KEYS = "INT8 keys, float16 values"
 
     def dtype(self, name: str) -> Dtype:
         """Of a graph's input or output of that name, which belongs to the cache."""

@@ -77,13 +77,18 @@ class PreparedGraphs:
     def _write(self, place: Path, write: Callable[[Any, Path], None]) -> None:
         """Write a graph beside its place, whole and on disk before it gets its name."""
         with staged_folder(place) as folder:
-            write(self._saving, folder / GRAPH)
+            try:
+                write(self._saving, folder / GRAPH)
+            except EngineError as error:
+                raise EngineError(
+                    f"{place}: the prepared graph cannot be written ({error}); free space, or leave the folder out"
+                ) from error
             (folder / WEIGHTS).touch()  # of a graph without large weights there is none
             files = {name: entry for name, entry in list_files(folder).items() if name in (GRAPH, WEIGHTS)}
             listed = {name: {"bytes": entry.bytes, "sha256": entry.sha256} for name, entry in files.items()}
             (folder / LIST).write_text(json.dumps(listed), "utf-8")
             for name in (*files, LIST):
-                with (folder / name).open("rb") as file:
+                with (folder / name).open("r+b") as file:
                     os.fsync(file.fileno())
             if not place.exists():  # another process may have been faster
                 take_name(folder, place)

@@ -114,10 +114,11 @@ class Int8Choice:
                 self.say(f"{name}: {found[name].scheme}: {found[name].reason}")
             elif schemes == (Scheme.U8S8_CHANNELS,):
                 found[name] = self._good_enough(name, found[name], recording)
-        if limits is None or not found["transformer"].scheme.quantizes(NodeKind.LINEAR):
+        if limits is None:
             return found, self.cache
         choice = self._with_cache(found["transformer"], recording, limits)
-        found["transformer"] = choice._within_limits(found["transformer"], recording, limits)
+        if found["transformer"].scheme.quantizes(NodeKind.LINEAR):
+            found["transformer"] = choice._within_limits(found["transformer"], recording, limits)
         return found, choice.cache
 
     def _is_small(self, name: str) -> bool:

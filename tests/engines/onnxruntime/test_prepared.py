@@ -90,6 +90,16 @@ def test_a_file_in_place_of_the_folder(bundle: Path, tmp_path: Path) -> None:
         draw(bundle, tmp_path / "file")
 
 
+def test_a_graph_that_cannot_be_written(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library refuses the path where it is to leave the graph, as it does a full disk; nothing is left."""
+    monkeypatch.setattr(prepared, "GRAPH", "nowhere/graph.onnx")
+    with pytest.raises(
+        EngineError, match=r"decoder-\w+: the prepared graph cannot be written \(.*leave the folder out$"
+    ):
+        draw(bundle, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_engines_are_prepared_already(bundle: Path, tmp_path: Path) -> None:
     """The entry of an engine library, in place of the one that this bundle is for."""
     registry = REGISTRY.replaced(entry(Target.CPU))

@@ -153,9 +153,10 @@ def test_a_decoder_whose_pictures_would_suffer_has_int8_weights(
     assert ("ranges per channel: worst picture" in found.reason) == narrow
 
 
+@pytest.mark.parametrize("scheme", [Scheme.U8S8, Scheme.INT8_WEIGHTS])
 @pytest.mark.parametrize("kl", [1e-3, 1.0])
 def test_keys_are_int8_as_long_as_the_logits_allow_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kl: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kl: float, scheme: Scheme
 ) -> None:
     """Of what opens the graph only its keys are told; the judge looks at nothing else."""
 
@@ -167,7 +168,7 @@ def test_keys_are_int8_as_long_as_the_logits_allow_it(
     monkeypatch.setattr(Int8Choice, "_open", lambda choice, *_: choice.cache)
     made, said = choice(tmp_path, GOOD, cache=CacheForm.INT8_KEYS)
     monkeypatch.setitem(made.graphs, "tokens", None)  # type: ignore[arg-type]  # nobody runs it
-    decisions = {"transformer": Decision(Scheme.U8S8)}
+    decisions = {"transformer": Decision(scheme)}
     recording, limits = record(tmp_path), Limits(min_top_1=0.9, max_kl=0.1, min_psnr=40.0)
     found, cache = made.decide(decisions, Int8Scheme.STATIC, recording, limits)
     assert cache is (CacheForm.FLOAT16 if kl == 1.0 else CacheForm.INT8_KEYS)
