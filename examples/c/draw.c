@@ -3,6 +3,7 @@
  *     draw BUNDLE PROMPT SEED FILE.png
  *
  * Built by CMakeLists.txt beside this file, or by: cc draw.c $(pkg-config --cflags --libs hart_edge libpng) -o draw */
+#include <errno.h>
 #include <hart_edge.h>
 #include <png.h>
 #include <signal.h>
@@ -23,6 +24,14 @@ static int32_t show(void *user_data, const hart_edge_progress *progress) {
     return 0; /* anything else cancels */
 }
 
+/* A whole number below 2^64 and nothing behind it: 1 if it is one. */
+static int read_seed(const char *text, uint64_t *seed) {
+    char *end;
+    errno = 0;
+    *seed = strtoull(text, &end, 10);
+    return *text >= '0' && *text <= '9' && *end == '\0' && errno == 0;
+}
+
 static int write_png(const char *file, const hart_edge_image *image) {
     png_image png;
     memset(&png, 0, sizeof png);
@@ -36,17 +45,22 @@ static int write_png(const char *file, const hart_edge_image *image) {
 int main(int count, char **arguments) {
     hart_edge_params params;
     hart_edge_image *image = NULL;
+    uint64_t seed;
     int status = EXIT_FAILURE;
 
     if (count != 5) {
         fprintf(stderr, "usage: %s BUNDLE PROMPT SEED FILE.png\n", arguments[0]);
         return 2;
     }
+    if (!read_seed(arguments[3], &seed)) {
+        fprintf(stderr, "error: seed: expected 0 to 2^64 - 1, found %s\n", arguments[3]);
+        return 2;
+    }
     if (hart_edge_open(arguments[1], NULL, &handle) == HART_EDGE_OK) {
         signal(SIGINT, cancel);
         hart_edge_default_params(&params, sizeof params);
         params.prompt = arguments[2];
-        params.seed = strtoull(arguments[3], NULL, 10);
+        params.seed = seed;
         params.on_scale = show;
         hart_edge_generate(handle, &params, &image);
     }

@@ -112,6 +112,11 @@ def test_the_example_draws_what_python_draws(
     failed = draw(program, tiny, installed, engine, "", "7", "none.png")
     assert failed.returncode == 1 and not (tmp_path / "none.png").exists()
     assert failed.stderr.startswith("error: prompt: expected words, found an empty string;")
+    for seed in ("abc", "", "7x", "-1", " 7", str(2**64)):
+        odd = draw(program, tiny, installed, engine, "ab", seed, "none.png")
+        assert (odd.returncode, odd.stderr) == (2, f"error: seed: expected 0 to 2^64 - 1, found {seed}\n")
+    largest = draw(program, tiny, installed, engine, "ab", str(2**64 - 1), "largest.png")
+    assert largest.returncode == 0
     missing = draw(program, tmp_path / "absent", installed, engine, "ab", "7", "none.png")
     assert missing.returncode == 1 and "expected a bundle folder, found none" in missing.stderr
 
