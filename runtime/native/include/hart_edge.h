@@ -20,7 +20,7 @@
  *     }
  *     hart_edge_close(handle);
  *
- * Same bundle, prompt, seed and settings: same bytes, and the bytes of the Python runtime over the same engine library
+ * Same bundle, prompt, seed and settings: same pixels, and those of the Python runtime over the same engine library
  * with the same number of threads. docs/embedding.md has examples, and a page on memory, threads and errors.
  *
  * Ownership  What the library gives out belongs to it; the one thing that a caller frees is an image. What a caller
