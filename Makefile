@@ -78,6 +78,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 native: native-requirements
+	@echo "The C library, build/native/libhart_edge.so: 1 to 3 minutes on two cores"
 	cmake -S runtime/native -B build/native -DCMAKE_BUILD_TYPE=Release \
 		$(if $(ONNXRUNTIME_ROOT),-DONNXRUNTIME_ROOT="$(ONNXRUNTIME_ROOT)")
 	cmake --build build/native --parallel

@@ -146,6 +146,7 @@ def test_make_says_beforehand_what_the_demonstration_does() -> None:
     assert f'HART_EDGE_BUNDLE="{ROOT}/bundles/hart-emoji-int8"' in wheel
     assert {"demo.png", "demo-sheet.png"} <= set(make("-n", "clean").split())
     assert "serve bundles/hart-emoji-int8 --port 8123" in make("-n", "serve", "PORT=8123")
+    assert re.search(r"^echo .*: 1 to 3 minutes on two cores\"\ncmake -S", make("-n", "native"), re.MULTILINE)
     pictures = make("-n", "pictures")
     assert "docs/images/demo.png" in pictures and "docs/images/strip.png" in pictures
 
