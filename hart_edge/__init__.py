@@ -6,7 +6,7 @@
     image.save("heart.png")
 
     with hart_edge.load("bundles/mine") as pipe:  # any bundle, kept loaded
-        first, second = pipe.generate(["a red heart", "a blue heart"], seed=[1, 2])
+        first, second = pipe.generate(["a red heart", "a green heart"], seed=[1, 2])
         for event in pipe.stream("grinning face"):  # scale by scale
             event.preview().save(f"scale{event.scale}.png")
 

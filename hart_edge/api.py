@@ -60,7 +60,7 @@ def generate(
     bundle used stays loaded; hold a pipeline from load() to use several.
 
         image = hart_edge.generate("a red heart", seed=7, cfg_scale=3)
-        images = hart_edge.generate(["a red heart", "a blue heart"], seed=[1, 2])
+        images = hart_edge.generate(["a red heart", "a green heart"], seed=[1, 2])
 
     Settings, each by default the bundle's own:
     {settings}

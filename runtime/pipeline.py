@@ -173,7 +173,7 @@ class Pipeline:
         warns with RandomWeightsWarning where the weights are random.
 
             image = pipe.generate("a red heart", seed=7, top_k=50)
-            images = pipe.generate(["a red heart", "a blue heart"], seed=[1, 2])
+            images = pipe.generate(["a red heart", "a green heart"], seed=[1, 2])
 
         Settings, each by default the bundle's own:
         {settings}
