@@ -138,6 +138,7 @@ def test_info_is_a_table(run: Run, int8_bundle: Path) -> None:
     assert facts["sampling"] == "cfg_scale 1, top_k 600, top_p 0.5, smooth off, speed exact; 8 residual steps"
     assert facts["speeds"] == "exact, balanced, fast"
     assert facts["styles"] == "3d, flat, noto; a prompt ends with a comma and one of them"
+    assert facts["examples"].startswith("penguin, hamburger, ")
     assert facts["calibration"].startswith("20 prompts, ranges ")
     near = r"top-1 \S+ % \(scale \d\) or more, KL \S+ \(scale \d\) or less, decoder \S+ dB, on 8 prompts"
     assert re.fullmatch(near, facts["quality"])
