@@ -34,8 +34,8 @@ def load(
     unloaded after its last step, the text model before the first scale, and loaded again for the next picture: less
     memory, more time (docs/memory.md), and one picture at a time. prepared: a folder, of this machine and this user
     alone, for the graphs of a cpu bundle as the library has them once they are open: written when a graph is opened
-    first, mapped from then on, so that it opens faster, and processes share its memory. registry: the engine libraries,
-    by default those that come along. Raises BundleError, EngineError, OutOfMemoryError.
+    first, mapped from then on, so that processes share its memory, and one that was unloaded opens faster again.
+    registry: the engine libraries, by default those that come along. Raises BundleError, EngineError, OutOfMemoryError.
 
         with hart_edge.load("bundles/mine", threads=2) as pipe:
             pipe.generate("a red heart").save("heart.png")

@@ -13,10 +13,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hart_edge.bundle.files import list_files
+from hart_edge.bundle.files import file_entry
 from hart_edge.bundle.manifest import FileEntry
 from hart_edge.bundle.unchanged import VerifiedFiles
 from hart_edge.engines.machine import processor
@@ -34,7 +35,7 @@ class PreparedGraphs:
 
     def __init__(self, folder: Path, onnxruntime: Any) -> None:
         """The folder is made where there is none. Raises EngineError where it cannot be used."""
-        self._folder, self._library = folder, onnxruntime
+        self._folder, self._machine = folder, f"{onnxruntime.__version__} {processor()}"
         self._verified: dict[Path, VerifiedFiles] = {}
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -71,8 +72,7 @@ class PreparedGraphs:
 
     def _key(self, sha256: str) -> str:
         """What a prepared graph depends on, in short."""
-        facts = f"{sha256} {self._library.__version__} {processor()}"
-        return hashlib.sha256(facts.encode()).hexdigest()[:KEY]
+        return hashlib.sha256(f"{sha256} {self._machine}".encode()).hexdigest()[:KEY]
 
     def _write(self, place: Path, write: Callable[[Any, Path], None]) -> None:
         """Write a graph beside its place, whole and on disk before it gets its name."""
@@ -84,10 +84,9 @@ class PreparedGraphs:
                     f"{place}: the prepared graph cannot be written ({error}); free space, or leave the folder out"
                 ) from error
             (folder / WEIGHTS).touch()  # of a graph without large weights there is none
-            files = {name: entry for name, entry in list_files(folder).items() if name in (GRAPH, WEIGHTS)}
-            listed = {name: {"bytes": entry.bytes, "sha256": entry.sha256} for name, entry in files.items()}
+            listed = {name: asdict(file_entry(folder / name)) for name in (GRAPH, WEIGHTS)}
             (folder / LIST).write_text(json.dumps(listed), "utf-8")
-            for name in (*files, LIST):
+            for name in (*listed, LIST):
                 with (folder / name).open("r+b") as file:
                     os.fsync(file.fileno())
             if not place.exists():  # another process may have been faster

@@ -116,10 +116,8 @@ class Int8Choice:
                 found[name] = self._good_enough(name, found[name], recording)
         if limits is None:
             return found, self.cache
-        choice = self._with_cache(found["transformer"], recording, limits)
-        if found["transformer"].scheme.quantizes(NodeKind.LINEAR):
-            found["transformer"] = choice._within_limits(found["transformer"], recording, limits)
-        return found, choice.cache
+        found["transformer"], cache = self._within_limits(found["transformer"], recording, limits)
+        return found, cache
 
     def _is_small(self, name: str) -> bool:
         """Whether a component's weights may be held in float32."""
@@ -176,20 +174,12 @@ class Int8Choice:
             return ""
         return f"worst picture {worst:.1f} dB, limit {self.min_psnr:g} dB"
 
-    def _with_cache(self, decision: Decision, recording: Recording, limits: Limits) -> Int8Choice:
-        """This choice, with keys in FP16 where INT8 ones take the logits beyond their limits."""
-        if self.cache is not CacheForm.INT8_KEYS:
-            return self
-        errors = logits_judge(recording, self.graphs["tokens"]).errors(
-            self._open("transformer", decision.scheme, decision.excluded)
-        )
-        if within(errors, limits):
-            return self
-        self.say(f"transformer: keys in FP16; in INT8: {describe(errors)}")
-        return replace(self, cache=CacheForm.FLOAT16)
-
-    def _within_limits(self, decision: Decision, recording: Recording, limits: Limits) -> Decision:
-        """Take the most sensitive layers out of INT8 products until the logits are near enough at every scale."""
+    def _within_limits(self, decision: Decision, recording: Recording, limits: Limits) -> tuple[Decision, CacheForm]:
+        """Take keys and then the most sensitive layers out of INT8 products until the logits are near enough at every
+        scale."""
+        products = decision.scheme.quantizes(NodeKind.LINEAR)
+        if not products and self.cache is not CacheForm.INT8_KEYS:
+            return decision, self.cache
         judge = logits_judge(recording, self.graphs["tokens"])
         errors: list[LogitError] = []
         every: frozenset[str] = frozenset()
@@ -204,8 +194,14 @@ class Int8Choice:
             errors[:] = judge.errors(session)
             return within(errors, limits)
 
+        near = accept(open_without(()))
+        if not near and self.cache is CacheForm.INT8_KEYS:
+            self.say(f"transformer: keys in FP16; in INT8: {describe(errors)}")
+            return replace(self, cache=CacheForm.FLOAT16)._within_limits(decision, recording, limits)
+        if not products:
+            return decision, self.cache
         sensitive: list[LayerFigures] = []
-        if not accept(open_without(())):
+        if not near:
             layers = layers_of(read_graph(self.folder / "transformer.onnx"), decision.scheme)
             layers = [layer for layer in layers if not decision.excluded.issuperset(layer[1])]
             every = decision.excluded.union(*(weights for _, weights in layers))
@@ -216,7 +212,8 @@ class Int8Choice:
         reason = f"{describe(errors)}{names}"
         self.say(f"transformer: {reason}")
         weights = frozenset(weight for layer in sensitive for weight in layer.weights)
-        return replace(decision, reason="; ".join(filter(None, (decision.reason, reason))), weight_only=weights)
+        found = replace(decision, reason="; ".join(filter(None, (decision.reason, reason))), weight_only=weights)
+        return found, self.cache
 
     def _open(self, name: str, scheme: Scheme, excluded: Collection[str], weight_only: Collection[str] = ()) -> Session:
         """A session of a component in a scheme. Weights that stay as they are lie in the traced graph's file."""

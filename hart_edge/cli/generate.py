@@ -69,7 +69,7 @@ def add(commands: Commands) -> None:
         "--prepared",
         type=Path,
         metavar="DIR",
-        help="keep the graphs of a cpu bundle here as they are once they are open, to open faster (docs/memory.md)",
+        help="keep the graphs of a cpu bundle here as they are once open, for processes to share (docs/memory.md)",
     )
     p.add_argument(
         "--context",
