@@ -36,8 +36,8 @@ ATTENTION = "Einsum"  # of queries, keys and values (B, tokens, channels)
 @dataclass(frozen=True)
 class GraphMemory:
     """activations: the most bytes between nodes at a time, without what the caller provides. matrices, kernels, tables:
-    bytes of weights of matrix products, of convolutions, of the rest, as they are held when the graph runs. nodes: how
-    many run."""
+    bytes of weights of matrix products, of convolutions, of the rest, as they are held when the graph runs: a table in
+    a file beside the graph, of which rows are gathered, stays there. nodes: how many run."""
 
     activations: int
     matrices: int
@@ -53,6 +53,7 @@ class Graph:
         self.model = onnx.load(str(path), load_external_data=False)
         self.weights = {each.name: _initialiser_size(each) for each in self.model.graph.initializer}
         self._constant = constants(self.model.graph)
+        self._mapped = _gathered(self.model.graph)
         _drop_values(self.model.graph)
 
     def memory(self, resolved: Any, provided: Iterable[str]) -> GraphMemory:
@@ -116,7 +117,7 @@ class Graph:
                         else "tables"
                     )
                     uses[name] = min(uses.get(name, kind), kind)  # kernels before matrices before tables
-        return uses
+        return {name: kind for name, kind in uses.items() if name not in self._mapped}
 
 
 def steps_of(
@@ -174,6 +175,14 @@ def constants(graph: Any) -> frozenset[str]:
         if node.op_type != "DequantizeLinear" and all(name in found or not name for name in node.input):
             found.update(node.output)
     return frozenset(found)
+
+
+def _gathered(graph: Any) -> frozenset[str]:
+    """Weights in a file beside the graph of which nothing but rows is read: they are never in memory as a whole."""
+    beside = {each.name for each in graph.initializer if each.data_location == EXTERNAL}
+    rows = {node.input[0] for node in graph.node if node.op_type == "Gather"}
+    whole = {name for node in graph.node for name in node.input[node.op_type == "Gather" :]}
+    return frozenset(beside & rows - whole)
 
 
 def _drop_values(graph: Any) -> None:

@@ -31,6 +31,8 @@ class MemoryRules:
 
     opening, activations: bytes for each byte of the weights of a graph while it is opened, and of activations. Weights
     in a file beside their graph are mapped, and not copied while it is opened.
+
+    paged: whether the block of buffers takes memory only as it is written to.
     """
 
     process: int
@@ -41,6 +43,7 @@ class MemoryRules:
     shared: bool  # one block of activations serves all graphs; else each keeps its own
     measured: bool
     keeps_prompts: bool  # for their next picture (bundle/kept.py)
+    paged: bool = False
 
 
 BUILDER_PROCESS = 400_000_000  # bytes: the builder's process, before it has a graph
@@ -70,7 +73,7 @@ class ComponentMemory:
 @dataclass(frozen=True)
 class ScaleMemory:
     """The worst moment of a group of steps. weights: of all open graphs, and of one that is being opened; cache: keys
-    and values; buffers: all of the plan's."""
+    and values; buffers: of the plan's block, which with low_memory is a new one for every picture."""
 
     scale: int | None
     weights: int
@@ -163,19 +166,20 @@ def _scale(
     if rules.retained and not low_memory:
         every = [max(size for (name, _), size in allocated.items() if name == graph) for graph in _graphs(plan)]
         at_work = dict.fromkeys(inside, max(every) if rules.shared else sum(every))
-    moments = []  # (weights, activations)
+    moments = []  # (weights, activations, buffers)
     for index in inside:
         graph = str(plan.steps[index].graph)
         # As it is in a second picture, unless every graph is released after its last step.
         open_then = [name for name in _graphs(plan) if not low_memory or _alive(plan, name, index)]
-        moments.append((sum(resident[name] for name in open_then), at_work[index]))
+        buffers = program.written(index) if rules.paged and low_memory else program.size
+        moments.append((sum(resident[name] for name in open_then), at_work[index], buffers))
         if _first(plan, graph) == index:
             others = sum(resident[name] for name in open_then if _first(plan, name) < index)
-            moments.append((others + opening[graph], 0))
-    weights, activations = max(moments, key=sum)
+            moments.append((others + opening[graph], 0, buffers))
+    weights, activations, buffers = max(moments, key=sum)
     cache = max(cache_bytes(plan, index) for index in inside)
-    total = rules.process + weights + activations + program.size + kept
-    return ScaleMemory(group.scale, weights, activations, cache, program.size, total)
+    total = rules.process + weights + activations + buffers + kept
+    return ScaleMemory(group.scale, weights, activations, cache, buffers, total)
 
 
 def _graphs(plan: Plan) -> list[str]:

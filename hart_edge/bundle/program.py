@@ -58,6 +58,22 @@ class Program:
         named = {tensor: self.places[name] for tensor, name in (*step.inputs.items(), *step.outputs.items())}
         return named | dict(self.unnamed[index])
 
+    def written(self, index: int) -> int:
+        """Bytes of the block that hold anything once a step has run: a system gives memory to no others. Caches count
+        whole from their first row on."""
+        uploads = {name for group in self.groups if group.first <= index for name in group.uploads}
+        there = [
+            self.places[name]
+            for name, buffer in self.plan.buffers.items()
+            if buffer.kind is not BufferKind.ROWS and (name in uploads or is_resident(buffer) or buffer.first <= index)
+        ]
+        there += [each for places in self.unnamed[: index + 1] for each in places.values()]
+        total = end = 0
+        for each in sorted(there, key=lambda each: each.offset):
+            total += max(0, each.offset + each.size - max(each.offset, end))
+            end = max(end, each.offset + each.size)
+        return total
+
 
 def read_by_caller(plan: Plan) -> frozenset[str]:
     """What a caller reads after its step: the picture, and every scale's f_hat for previews."""

@@ -33,7 +33,8 @@ NOTES = (
 BUILD_NOTE = "its build: the most while the component's engine is built, which a process of its own does."
 SCALE_NOTES = (
     "Each line is the worst moment of a scale, or of the steps before or after all scales. weights: of all graphs",
-    "that are open then. keys and values: the cache, part of the buffers. buffers: all that graphs hand on.",
+    "that are open then. keys and values: the cache, part of the buffers. buffers: all that graphs hand on, with",
+    "--low-memory on a CPU what they have written so far.",
 )
 
 

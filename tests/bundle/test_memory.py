@@ -102,15 +102,25 @@ def test_graphs_on_a_gpu_keep_the_largest_scale_of_each_twice(manifest: Manifest
 
 def test_low_memory_keeps_only_the_graphs_in_use(manifest: Manifest) -> None:
     found = forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=True)
-    base = CPU.process + found.buffers + found.prompts
+    base = CPU.process + found.prompts
     loop = HELD["transformer"] + HELD["tokens"] + HELD["latent"]
-    assert [each.total - base for each in found.scales] == [
+    assert [each.total - each.buffers - base for each in found.scales] == [
         int(2.5 * 60 * MB),  # the text model, while it is opened
         int(2.5 * 40 * MB),  # the transformer
         loop + 8 * MB,  # the three graphs of the loop stay loaded until the last scale ends
         int(2.5 * 30 * MB),  # the decoder, when no other graph is loaded
     ]
     assert found.peak == max(each.total for each in found.scales)
+
+
+def test_with_low_memory_a_cpu_has_only_the_buffers_that_were_written(manifest: Manifest) -> None:
+    program = make_program(manifest.plan, manifest.components)
+    written = [program.written(index) for index in range(len(manifest.plan.steps))]
+    assert written == sorted(written) and 0 < written[0] < written[-1] <= program.size
+    low, usual = (forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=each) for each in (True, False))
+    gpu = forecast(of_target(manifest, Target.CUDA), CUDA, CONSTANTS, ACTIVATIONS, low_memory=True)
+    assert low.scales[0].buffers == written[0]
+    assert {each.buffers for each in (*usual.scales, *gpu.scales)} == {program.size}
 
 
 def test_engines_share_one_block_of_activations(manifest: Manifest) -> None:

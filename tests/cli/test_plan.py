@@ -49,7 +49,7 @@ def test_bundles_that_fit_and_that_do_not(words: Path, capsys: pytest.CaptureFix
     assert status == 0 and found["fits"] and found["changes"] == [] and found["memory"] == 2**30
     assert [each["scale"] for each in found["scales"]] == [None, 0, 1, None]
     weights = {each["name"]: each["weights"] for each in found["components"]}
-    assert weights["text_model"] == 32 * 8 * 4 + 5_000  # 5,000 for its node
+    assert weights["text_model"] == 5_000  # for its node, which gathers rows of a table that stays in its file
     status, found = planned(capsys, words, "--memory", "10MB")
     assert status == 1 and not found["fits"] and len(found["changes"]) >= 1
     capsys.readouterr()

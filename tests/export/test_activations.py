@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hart_edge.export.activations import Graph, GraphMemory
@@ -76,3 +77,30 @@ def test_weights_count_in_the_type_they_are_kept_in(tmp_path: Path) -> None:
     for dtype in (np.float32, np.float16):
         found = memory(Graph(save(tmp_path / f"{dtype.__name__}.onnx", dtype)), {"x": (4, 256)}, ["z"])
         assert found == GraphMemory(12 * KB, products, 0, 16, nodes=5), dtype  # 16: two integers of a shape
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_table_beside_the_graph_of_which_rows_are_gathered_stays_there(tmp_path: Path, beside: bool) -> None:
+    """Two tables of 4 kB, of which "twice" is read as a whole too."""
+    nodes = [
+        helper.make_node("Gather", ["rows", "ids"], ["a"]),
+        helper.make_node("Gather", ["twice", "ids"], ["b"]),
+        helper.make_node("Mul", ["twice", "x"], ["c"]),
+        helper.make_node("Gather", ["c", "ids"], ["d"]),
+        helper.make_node("Sum", ["a", "b", "d"], ["y"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("ids", TensorProto.INT64, (3,)),
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, (16,)),
+    ]
+    tables = [numpy_helper.from_array(np.zeros((64, 16), np.float32), name) for name in ("rows", "twice")]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, (3, 16))
+    model = helper.make_model(
+        helper.make_graph(nodes, "rows", inputs, [output], tables),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    path = tmp_path / "graph.onnx"
+    onnx.save(model, path, save_as_external_data=beside, location="graph.onnx.data", size_threshold=0)
+    found = memory(Graph(path), {"ids": (3,), "x": (16,)}, ["y"])
+    assert found.tables == (4 if beside else 8) * KB
