@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from hart_edge.bundle.card import read_examples, read_styles, write_card
+from hart_edge.bundle.card import read_hints, write_card
 from hart_edge.bundle.manifest import Manifest
 from hart_edge.engines.base import EngineBuilder
 from hart_edge.engines.bundle_build import EngineDone, EngineJob, build_engines
@@ -40,8 +40,8 @@ def build_for_engines(
             progress(StepDone(label, engine.seconds, engine.bytes))
 
         def card(finished: Manifest, seconds: float) -> str:
-            own = read_styles(graphs), read_examples(graphs)
-            return write_card(finished, machine, seconds, options.command, options.effective_limits, *own)
+            limits, hints = options.effective_limits, read_hints(graphs)
+            return write_card(finished, machine, seconds, options.command, limits, hints)
 
         job = EngineJob(graphs, manifest, options.target, options.out, name, settings, card)
         return build_engines(job, builder, progress, done)

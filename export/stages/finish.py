@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import time
 
-from hart_edge.bundle.card import describe_machine, read_examples, read_styles, write_card
+from hart_edge.bundle.card import NO_HINTS, describe_machine, read_hints, write_card
 from hart_edge.bundle.costs import COSTS_FILE, to_json
 from hart_edge.bundle.manifest import (
     FORMAT_VERSION,
@@ -95,8 +95,8 @@ def finish(
         )
         writer.write(COSTS_FILE, to_json(count_costs(manifest, writer.folder)))
         seconds = time.monotonic() - context.started
-        own = (read_styles(source.folder), read_examples(source.folder)) if source.folder else ()
-        card = write_card(manifest, describe_machine(), seconds, options.command, options.effective_limits, *own)
+        hints = read_hints(source.folder) if source.folder else NO_HINTS
+        card = write_card(manifest, describe_machine(), seconds, options.command, options.effective_limits, hints)
         manifest = writer.finish(manifest, card)
         step.size = sum(entry.bytes for entry in manifest.files.values())
     return manifest

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from hart_edge.bundle.manifest import Manifest
@@ -36,19 +37,30 @@ EXAMPLE = re.compile(r"`([^`\s,](?:[^`\r\n]{0,78}[^`\s])?)`")
 MOST_EXAMPLES = 12
 
 
+@dataclass(frozen=True)
+class PromptHints:
+    """styles: words that choose one, behind a comma at the end of a prompt; examples: prompts that the model draws
+    well."""
+
+    styles: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+
+
+NO_HINTS = PromptHints()
+
+
 def write_card(
     manifest: Manifest,
     machine: str,
     seconds: float,
     command: str,
     limits: Limits | None = None,
-    styles: tuple[str, ...] = (),
-    examples: tuple[str, ...] = (),
+    hints: PromptHints = NO_HINTS,
 ) -> str:
     """Markdown. machine, seconds and command: where, how long and with what the bundle was built.
 
-    limits: those that the build applied, None where they are not known; then the precision's are shown. styles: words
-    that choose one, behind a comma at the end of a prompt. examples: prompts that the model draws well.
+    limits: those that the build applied, None where they are not known; then the precision's are shown. hints: those of
+    the checkpoint's own card.
     """
     m = manifest
     total = sum(component.bytes for component in m.components)
@@ -63,8 +75,12 @@ def write_card(
         f"Scales {' '.join(map(str, m.patch_nums))}, {m.vocab_size} codes of {m.z_channels} channels, "
         f"{len(m.residual.timesteps)} residual steps. Defaults: {in_words(m.sampling)}.",
         "",
-        *((f"Styles: {_quoted(styles)}. A prompt ends with a comma and one of them.", "") if styles else ()),
-        *((f"Examples: {_quoted(examples)}.", "") if examples else ()),
+        *(
+            (f"Styles: {_quoted(hints.styles)}. A prompt ends with a comma and one of them.", "")
+            if hints.styles
+            else ()
+        ),
+        *((f"Examples: {_quoted(hints.examples)}.", "") if hints.examples else ()),
         *_instruction(m),
         "| component | precision | scheme | parameters | bytes | largest error | in |",
         "|---|---|---|--:|--:|--:|---|",
@@ -143,22 +159,20 @@ def _quality(m: Manifest, quality: Quality, limits: Limits) -> list[str]:
     return lines
 
 
-def read_styles(folder: Path) -> tuple[str, ...]:
-    """The styles that the card of a checkpoint or a bundle names; none where it names none or there is no card."""
-    return _read_line(folder, STYLES, STYLE)[:MOST_STYLES]
-
-
-def read_examples(folder: Path) -> tuple[str, ...]:
-    """The prompts that such a card names as examples, likewise."""
-    return _read_line(folder, EXAMPLES, EXAMPLE)[:MOST_EXAMPLES]
-
-
-def _read_line(folder: Path, pattern: re.Pattern[str], item: re.Pattern[str]) -> tuple[str, ...]:
-    """The items in the first line of a card that fits the pattern, each once."""
+def read_hints(folder: Path) -> PromptHints:
+    """What the card of a checkpoint or a bundle tells of prompts; nothing where there is no card."""
     try:
         text = (folder / CARD_FILE).read_text("utf-8")
     except (OSError, ValueError):
-        return ()
+        return NO_HINTS
+    return PromptHints(
+        _items(text, STYLES, STYLE)[:MOST_STYLES],
+        _items(text, EXAMPLES, EXAMPLE)[:MOST_EXAMPLES],
+    )
+
+
+def _items(text: str, pattern: re.Pattern[str], item: re.Pattern[str]) -> tuple[str, ...]:
+    """The items in the first line that fits the pattern, each once."""
     line = pattern.search(text)
     return tuple(dict.fromkeys(item.findall(line[1]))) if line else ()
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hart_edge.bundle.card import describe_machine, read_examples, read_styles, write_card
+from hart_edge.bundle.card import describe_machine, read_hints, write_card
 from hart_edge.bundle.manifest import Manifest, Target
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.bundle.writer import bundle_name, unfinished_folder
@@ -45,8 +45,7 @@ def run(a: argparse.Namespace) -> int:
     command = shlex.join(a.typed)
 
     def card(manifest: Manifest, seconds: float) -> str:
-        styles, examples = read_styles(bundle.folder), read_examples(bundle.folder)
-        return write_card(manifest, describe_machine(), seconds, command, styles=styles, examples=examples)
+        return write_card(manifest, describe_machine(), seconds, command, hints=read_hints(bundle.folder))
 
     name = bundle_name(out, random=bundle.manifest.random)
     job = EngineJob(bundle.folder, bundle.manifest, target, out, name, settings, card)

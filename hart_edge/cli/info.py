@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hart_edge.bundle.card import read_examples, read_styles
+from hart_edge.bundle.card import read_hints
 from hart_edge.bundle.manifest import Engines, Instruction, Manifest
 from hart_edge.bundle.quality import in_words
 from hart_edge.bundle.settings import SETTINGS, Sampling, Speed
@@ -44,7 +44,7 @@ def run(a: argparse.Namespace) -> int:
 
 def as_text(bundle: Bundle) -> list[str]:
     """The lines that a person reads."""
-    m, styles, examples = bundle.manifest, read_styles(bundle.folder), read_examples(bundle.folder)
+    m, hints = bundle.manifest, read_hints(bundle.folder)
     rows = []
     for c in m.components:
         numbers = (f"{c.parameters:,}", f"{c.bytes:,}", f"{c.max_error:.1e}")
@@ -59,8 +59,9 @@ def as_text(bundle: Bundle) -> list[str]:
         ("image", f"{m.image_size} x {m.image_size} pixels, {len(m.patch_nums)} scales: {_row(m.patch_nums)}"),
         ("takes", f"a prompt of up to {m.context_tokens} tokens" if m.tokenizer is not None else
          f"a context array ({m.context_tokens}, {m.context_dim}); it holds no text model"),
-        *([("styles", ", ".join(styles) + "; a prompt ends with a comma and one of them")] if styles else []),
-        *([("examples", ", ".join(examples))] if examples else []),
+        *([("styles", ", ".join(hints.styles) + "; a prompt ends with a comma and one of them")]
+          if hints.styles else []),
+        *([("examples", ", ".join(hints.examples))] if hints.examples else []),
         *([("instruction", in_words_of(m.tokenizer.instruction))] if m.tokenizer is not None else []),
         ("sampling", f"{_sampling(m.sampling)}; {len(m.residual.timesteps)} residual steps"),
         ("speeds", ", ".join(m.plans)),
@@ -96,8 +97,7 @@ def as_json(bundle: Bundle) -> dict[str, Any]:
         "image_size": m.image_size,
         "patch_nums": m.patch_nums,
         "takes": "context" if m.tokenizer is None else "prompt",
-        "styles": read_styles(bundle.folder),
-        "examples": read_examples(bundle.folder),
+        **asdict(read_hints(bundle.folder)),
         "context_tokens": m.context_tokens,
         "context_dim": m.context_dim,
         "instruction": None

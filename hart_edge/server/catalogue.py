@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hart_edge import __version__
-from hart_edge.bundle.card import read_examples, read_styles
+from hart_edge.bundle.card import PromptHints, read_hints
 from hart_edge.bundle.manifest import Manifest
 from hart_edge.bundle.plan import tokens_of
 from hart_edge.bundle.settings import SETTINGS, Settings, Speed, kind, range_of
@@ -32,16 +32,12 @@ RANDOM_SEEDS = 2**32  # seeds that are drawn by lot stay below, so that JavaScri
 
 @dataclass(frozen=True)
 class Served:
-    """A bundle that can be drawn with.
-
-    styles: words that choose one at the end of a prompt; examples: prompts that it draws well; as its card names them.
-    """
+    """A bundle that can be drawn with. hints: those of its card."""
 
     folder: Path
     manifest: Manifest
     sha256: str
-    styles: tuple[str, ...]
-    examples: tuple[str, ...]
+    hints: PromptHints
     tokenizer: PromptTokenizer = field(repr=False)
 
     @property
@@ -158,6 +154,5 @@ def open_catalogue(folders: Sequence[Path]) -> Catalogue:
             raise InputError(
                 f"{folder}: expected bundles of different names, found {m.name!r} twice; serve one of them"
             )
-        styles, examples = read_styles(bundle.folder), read_examples(bundle.folder)
-        served[m.name] = Served(bundle.folder, m, bundle.sha256, styles, examples, tokenizer)
+        served[m.name] = Served(bundle.folder, m, bundle.sha256, read_hints(bundle.folder), tokenizer)
     return Catalogue(list(served.values()))

@@ -13,7 +13,6 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -39,20 +38,18 @@ def serve(
     options: ServerOptions,
     *,
     started: Callable[[str], None],
-    plan: Callable[[Service], WorkerPlan] | None = None,
+    plan: Callable[[WorkerPlan], WorkerPlan] = lambda own: own,
 ) -> None:
     """Serve bundles until a signal ends it. started: called with the address once the page answers.
 
-    plan: what workers open in place of the bundles' own. Raises BundleError, EngineError, InputError.
+    plan: what workers open in place of what they would. Raises BundleError, EngineError, InputError.
     """
     with listening(options.host, options.port) as bound, shared_folder(options.workers) as shared:
-        service = Service(open_catalogue(folders), options)
-        if plan is not None:
-            service = Service(service.catalogue, options, plan(service))
-        elif shared is not None:
-            names = (each.name for each in service.catalogue if REGISTRY[each.manifest.target.name].prepares)
-            prepared = {name: shared / str(number) for number, name in enumerate(names)}
-            service = Service(service.catalogue, options, replace(service.plan, prepared=prepared))
+        catalogue = open_catalogue(folders)
+        preparing = (each.name for each in catalogue if REGISTRY[each.manifest.target.name].prepares)
+        prepared = {} if shared is None else {name: shared / str(number) for number, name in enumerate(preparing)}
+        own = WorkerPlan(catalogue.folders, options.threads_each(), options.low_memory, prepared=prepared)
+        service = Service(catalogue, options, plan(own))
         asyncio.run(_serve(service, bound, started))
 
 

@@ -37,14 +37,13 @@ SEED_BOUND = 2**64 - 1
 class Service:
     """The server behind its routes."""
 
-    def __init__(self, catalogue: Catalogue, options: ServerOptions, plan: WorkerPlan | None = None) -> None:
-        """plan: of the workers, by default the catalogue's bundles with the options' threads."""
+    def __init__(self, catalogue: Catalogue, options: ServerOptions, plan: WorkerPlan) -> None:
+        """plan: what workers open, the catalogue's bundles."""
         limits = options.limits
         self.catalogue, self.options = catalogue, options
         self.shelf = Shelf(limits.kept, limits.kept_bytes)
-        self.plan = plan or WorkerPlan(catalogue.folders, options.threads_each(), options.low_memory)
         self.pool = Pool(
-            self.plan,
+            plan,
             PoolOptions(options.workers, options.queue, options.client_queue, limits.stall),
             self.shelf,
             self._ended,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hart_edge.bundle.card import read_examples, read_styles, write_card
+from hart_edge.bundle.card import NO_HINTS, PromptHints, read_hints, write_card
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.reference.presets import SHIPPED_MODEL
 from tests.bundle.make_bundle import make_bundle
@@ -21,9 +21,9 @@ from tests.bundle.make_bundle import make_bundle
     ],
 )
 def test_styles_of_a_card(tmp_path: Path, text: str, styles: tuple[str, ...]) -> None:
-    assert read_styles(tmp_path) == ()
+    assert read_hints(tmp_path) == NO_HINTS
     (tmp_path / "README.md").write_text(text)
-    assert read_styles(tmp_path) == styles
+    assert read_hints(tmp_path) == PromptHints(styles=styles)
 
 
 @pytest.mark.parametrize(
@@ -40,17 +40,16 @@ def test_styles_of_a_card(tmp_path: Path, text: str, styles: tuple[str, ...]) ->
     ],
 )
 def test_examples_of_a_card(tmp_path: Path, text: str, examples: tuple[str, ...]) -> None:
-    assert read_examples(tmp_path) == ()
     (tmp_path / "README.md").write_text(text)
-    assert read_examples(tmp_path) == examples
+    assert read_hints(tmp_path) == PromptHints(examples=examples)
 
 
 def test_a_bundles_card_repeats_them(tmp_path: Path) -> None:
     manifest = open_bundle(make_bundle(tmp_path / "tiny")).manifest
-    styles, examples = read_styles(SHIPPED_MODEL), read_examples(SHIPPED_MODEL)
-    assert styles == ("3d", "flat", "noto") and examples[:2] == ("penguin", "hamburger") and len(examples) == 8
-    card = write_card(manifest, "a machine", 1.0, "a command", styles=styles, examples=examples)
-    (tmp_path / "README.md").write_text(card)
-    assert (read_styles(tmp_path), read_examples(tmp_path)) == (styles, examples)
+    hints = read_hints(SHIPPED_MODEL)
+    assert hints.styles == ("3d", "flat", "noto")
+    assert hints.examples[:2] == ("penguin", "hamburger") and len(hints.examples) == 8
+    (tmp_path / "README.md").write_text(write_card(manifest, "a machine", 1.0, "a command", hints=hints))
+    assert read_hints(tmp_path) == hints
     (tmp_path / "README.md").write_text(write_card(manifest, "a machine", 1.0, "a command"))
-    assert read_styles(tmp_path) == read_examples(tmp_path) == ()
+    assert read_hints(tmp_path) == NO_HINTS

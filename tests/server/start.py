@@ -15,7 +15,6 @@ from typing import Any
 from hart_edge.errors import HartEdgeError
 from hart_edge.server.options import Limits, ServerOptions
 from hart_edge.server.running import serve
-from hart_edge.server.service import Service
 from hart_edge.server.worker import WorkerPlan
 from tests.server import odd_pipeline
 
@@ -26,8 +25,8 @@ def main(file: str, *folders: str) -> int:
     options = ServerOptions(**{**given, "port": 0, "limits": Limits(**given.pop("limits", {}))})
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 
-    def plan(service: Service) -> WorkerPlan:
-        return WorkerPlan(service.catalogue.folders, 1, load=load)
+    def plan(own: WorkerPlan) -> WorkerPlan:
+        return WorkerPlan(own.folders, 1, load=load)
 
     try:
         serve([Path(folder) for folder in folders], options, plan=plan, started=lambda told: print(told, flush=True))
