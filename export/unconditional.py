@@ -67,10 +67,16 @@ def attend_branches(
     projected = attention.project(x, cos, sin)
     q, k, v = (part[:images] for part in projected)
     null_q, null_k, null_v = (part[images:] for part in projected)
-    new = [to_rows(part) for part in (k, v, null_k, null_v)]
+    new = [_own(to_rows(part)) for part in (k, v, null_k, null_v)]
     k, v, null_k, null_v = (torch.cat(pair).permute(1, 2, 0, 3) for pair in zip(past, new, strict=True))
     heads = attend(q, k, v, fused=fused), attend(null_q, null_k, null_v, null_bias, fused=fused)
     return attention.join(torch.cat(heads), x.shape), new
+
+
+def _own(rows: Tensor) -> Tensor:
+    """The same in memory of its own: values are a view, which holds the whole projection as long as they are kept, of
+    every block. Nothing where it is traced."""
+    return rows if torch.compiler.is_exporting() else rows.clone()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, *, fused: bool = False) -> Tensor:
