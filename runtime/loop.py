@@ -44,7 +44,9 @@ class Pass(Protocol):
 class DeviceRunner(Protocol):
     """A runner whose buffers are not arrays of this process, so that it draws a picture whole."""
 
-    def begin(self, fill: Fill) -> Pass: ...
+    def begin(self, fill: Fill, known: Known | None = None, wanted: frozenset[str] = frozenset()) -> Pass:
+        """known: of the text model's step, which then need not run; wanted: that step's buffers, which can be read
+        until the end."""
 
 
 @runtime_checkable

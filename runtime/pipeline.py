@@ -115,7 +115,9 @@ class Pipeline:
         self._turns = Turns() if low_memory or isinstance(runner, DeviceRunner) else None
         self._tokenizer: PromptTokenizer | None = None
         self._spare = None if low_memory else SpareBlock()
-        self._kept = KeptPrompts(tuple(self.manifest.plans.values()), first_scales=not low_memory)
+        # A first scale is not copied from and to a device: computing it again is expected to take no longer.
+        first_scales = not low_memory and not isinstance(runner, DeviceRunner)
+        self._kept = KeptPrompts(tuple(self.manifest.plans.values()), first_scales=first_scales)
 
     def __reduce__(self) -> tuple[Callable[[], Pipeline], tuple[()]]:
         if self._reopen is None:
@@ -325,7 +327,7 @@ class Pipeline:
                 drawing = self._begin(self._fill(inputs, seed, sampling), sampling.speed, known)
             finished = drawing.scales()
             while (scale := self._next(finished)) is not None:
-                if scale == 0 and self._keeps:
+                if scale == 0:
                     with self._at_work():
                         self._kept.keep(key, known, drawing.read)
                 if previews and scale < scales - 1:
@@ -349,22 +351,17 @@ class Pipeline:
         with shortage_told(self.manifest, self._memory, low_memory=self.low_memory), turn:
             yield
 
-    @property
-    def _keeps(self) -> bool:
-        """Whether what a prompt leaves is in arrays of this process. On a device it is a part of what is captured and
-        replayed whole."""
-        return not isinstance(self.runner, DeviceRunner)
-
     def _begin(self, fill: Fill, speed: Speed, known: Known | None) -> Pass:
+        wanted = self._kept.wanted(known)
         if isinstance(self.runner, DeviceRunner):
-            return self.runner.begin(fill)  # which has the exact speed alone
+            return self.runner.begin(fill, known, wanted)  # which has the exact speed alone
         return HostPass(
             self.manifest.plans[speed],
             self.runner,
             fill,
             low_memory=self.low_memory,
             known=known,
-            wanted=self._kept.wanted(known),
+            wanted=wanted,
             spare=self._spare,
         )
 

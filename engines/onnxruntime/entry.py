@@ -27,9 +27,11 @@ def open_cuda(bundle: Bundle, *, threads: int | None, low_memory: bool, prepared
 
 # Weights are folded and packed while the file's are held, and on a GPU an arena keeps what a run took.
 CPU_MEMORY = MemoryRules(
-    86_000_000, 5_000, 2.5, 1.0, retained=False, shared=False, measured=True, keeps_prompts=True, paged=True
+    86_000_000, 5_000, 2.5, 1.0, retained=False, shared=False, measured=True, keeps_first_scales=True, paged=True
 )
-CUDA_MEMORY = MemoryRules(500_000_000, 0, 1.0, 2.0, retained=True, shared=False, measured=False, keeps_prompts=True)
+CUDA_MEMORY = MemoryRules(
+    500_000_000, 0, 1.0, 2.0, retained=True, shared=False, measured=False, keeps_first_scales=True
+)
 
 ENTRIES = (
     Entry(

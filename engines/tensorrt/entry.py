@@ -19,7 +19,7 @@ def open_runner(bundle: Bundle, *, threads: int | None, low_memory: bool, prepar
     return TensorRTRunner(bundle, low_memory=low_memory)
 
 
-MEMORY = MemoryRules(400_000_000, 0, 1.0, 1.0, retained=True, shared=True, measured=False, keeps_prompts=False)
+MEMORY = MemoryRules(400_000_000, 0, 1.0, 1.0, retained=True, shared=True, measured=False, keeps_first_scales=False)
 
 
 def _entry(facts: Capabilities) -> Entry:

@@ -2,7 +2,8 @@
 
 Every tensor of the plan has its place in one block of device memory (hart_edge/bundle/program.py), so graphs hand their
 results on without a copy, and addresses and shapes are set once. There is one stream; the steps of a scale become one
-CUDA graph at the second picture. The host uploads noise and settings, and downloads pixels.
+CUDA graph at the second picture. The host uploads noise and settings, and downloads pixels. What the text model made of
+a prompt that is known is uploaded too, and its step, a group of its own, left out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hart_edge.bundle.plan import BufferKind, Component
+from hart_edge.bundle.plan import BufferKind, Component, Step
 from hart_edge.bundle.program import Group, Place, is_upload, make_program, size_of
 from hart_edge.bundle.verify import Bundle
 from hart_edge.engines.forks import keep_forever
@@ -22,7 +23,7 @@ from hart_edge.engines.tensorrt.compatibility import check_machine, require_engi
 from hart_edge.engines.tensorrt.cuda import Cuda, Device, not_enough_memory
 from hart_edge.engines.tensorrt.library import TensorRT
 from hart_edge.errors import EngineError
-from hart_edge.runtime.loop import Array, Fill
+from hart_edge.runtime.loop import Array, Fill, Known
 
 
 class TensorRTRunner:
@@ -56,10 +57,14 @@ class TensorRTRunner:
         if "cuda" in vars(self) and not self.cuda.home.is_this():
             keep(vars(self))
 
-    def begin(self, fill: Fill) -> TensorRTPass:
-        """A picture to be drawn; fill makes the arrays of inputs, settings and noise."""
+    def begin(self, fill: Fill, known: Known | None = None, wanted: frozenset[str] = frozenset()) -> TensorRTPass:
+        """A picture to be drawn; fill makes the arrays of inputs, settings and noise.
+
+        known: of the text model's step, which then need not run; wanted: that step's buffers, which can be read until
+        the end.
+        """
         self.cuda.require_home()
-        return TensorRTPass(self, fill)
+        return TensorRTPass(self, fill, known, wanted)
 
     def run(self, graph: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Compute `outputs` in place from host arrays: for previews and checks. Copies in and out."""
@@ -115,11 +120,23 @@ class TensorRTRunner:
         """Enqueue what the host fills for a group."""
         self._prepare(group)
         for name in group.uploads:
-            buffer, place = self.program.plan.buffers[name], self.program.places[name]
-            array = check_array(name, fill(name, buffer), place)
-            self.cuda.upload(self._block + place.offset, array)
-            if name in self._hosted:
-                self._hosted[name][...] = array
+            self._upload(name, fill(name, self.program.plan.buffers[name]))
+
+    def restore(self, known: Known, fill: Fill) -> None:
+        """Enqueue what the groups that need not run leave for the others: what is known, and of what the host fills for
+        them the part that is read later."""
+        self.cuda.require_home()
+        for name, array in known.values.items():
+            self._upload(name, array)
+        for group in self.program.groups:
+            if group.last >= known.steps:
+                break
+            for name in group.uploads:
+                buffer = self.program.plan.buffers[name]
+                if buffer.last >= known.steps:
+                    self._upload(name, fill(name, buffer))
+            if self.low_memory:
+                self._unload(group)
 
     def run_step(self, index: int) -> None:
         """Enqueue one step of a group that is uploaded; places are shared, so steps must come in their order."""
@@ -132,8 +149,15 @@ class TensorRTRunner:
         self.cuda.download(self._block + place.offset, array)
         return array
 
-    def _steps(self, group: Group) -> list[Any]:
+    def steps(self, group: Group) -> list[Step]:
         return list(self.program.plan.steps[group.first : group.last + 1])
+
+    def _upload(self, name: str, array: Array) -> None:
+        place = self.program.places[name]
+        array = check_array(name, array, place)
+        self.cuda.upload(self._block + place.offset, array)
+        if name in self._hosted:
+            self._hosted[name][...] = array
 
     def _execute(self, number: int, group: Group) -> None:
         indices = range(group.first, group.last + 1)
@@ -143,7 +167,7 @@ class TensorRTRunner:
                 self.run_step(index)
 
         def allowed() -> bool:
-            read = {name for step in self._steps(group) for name in step.inputs.values()}
+            read = {name for step in self.steps(group) for name in step.inputs.values()}
             if self.low_memory or any(
                 is_upload(self.program.plan.buffers[name]) for name in read & self._hosted.keys()
             ):
@@ -297,19 +321,28 @@ class TensorRTRunner:
 class TensorRTPass:
     """One picture."""
 
-    def __init__(self, runner: TensorRTRunner, fill: Fill) -> None:
-        self._runner, self._fill = runner, fill
+    def __init__(self, runner: TensorRTRunner, fill: Fill, known: Known | None, wanted: frozenset[str]) -> None:
+        self._runner, self._fill, self._known, self._wanted = runner, fill, known, wanted
+        self._taken: dict[str, Array] = {}  # what is wanted, before other buffers take its place
 
     def scales(self) -> Iterator[int]:
         """Enqueue group after group; yields the number of each scale when its end is enqueued."""
-        for number, group in enumerate(self._runner.program.groups):
-            self._runner.run_group(number, self._fill)
+        runner, begin = self._runner, 0
+        if self._known is not None:
+            runner.restore(self._known, self._fill)
+            begin = self._known.steps
+        for number, group in enumerate(runner.program.groups):
+            if group.last < begin:
+                continue
+            runner.run_group(number, self._fill)
+            written = {name for step in runner.steps(group) for name in step.outputs.values()}
+            self._taken |= {name: runner.read(name) for name in self._wanted & written}
             if group.ends_scale:
                 assert group.scale is not None  # the manifest's reader has checked it
                 yield group.scale
 
     def read(self, name: str) -> Array:
-        return self._runner.read(name)
+        return self._taken[name] if name in self._taken else self._runner.read(name)
 
 
 def release(cuda: Cuda, addresses: set[int]) -> None:

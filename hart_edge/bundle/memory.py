@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 from hart_edge.bundle.kept import memory_of_prompts
 from hart_edge.bundle.limits import Memory, process_memory
 from hart_edge.bundle.manifest import Manifest
 from hart_edge.bundle.plan import BufferKind, Component, Plan, Precision
-from hart_edge.bundle.program import Program, make_program
+from hart_edge.bundle.program import Group, Program, make_program
 from hart_edge.bundle.settings import Speed
 from hart_edge.errors import BuildError, OutOfMemoryError
 from hart_edge.units import binary_size
@@ -42,7 +43,7 @@ class MemoryRules:
     retained: bool  # a graph retains, for the scales after it, what it allocated for one
     shared: bool  # one block of activations serves all graphs; else each keeps its own
     measured: bool
-    keeps_prompts: bool  # for their next picture (bundle/kept.py)
+    keeps_first_scales: bool  # of prompts, beside their contexts (bundle/kept.py)
     paged: bool = False
 
 
@@ -72,8 +73,9 @@ class ComponentMemory:
 
 @dataclass(frozen=True)
 class ScaleMemory:
-    """The worst moment of a group of steps. weights: of all open graphs, and of one that is being opened; cache: keys
-    and values; buffers: of the plan's block, which with low_memory is a new one for every picture."""
+    """The worst moment of a scale, or of the steps before or behind all scales. weights: of all open graphs, and of one
+    that is being opened; cache: keys and values; buffers: of the plan's block, which with low_memory is a new one for
+    every picture."""
 
     scale: int | None
     weights: int
@@ -122,10 +124,10 @@ def forecast(
     factor = 1.0 if low_memory else rules.activations
     allocated = {key: int(size * factor) for key, size in activations.items()}
     used = [str(name) for name in dict.fromkeys(step.graph for step in plan.steps)]
-    kept = memory_of_prompts(plans, first_scales=not low_memory) if rules.keeps_prompts else 0
+    kept = memory_of_prompts(plans, first_scales=rules.keeps_first_scales and not low_memory)
     scales = tuple(
-        _scale(program, index, resident, opening, allocated, rules, low_memory, kept)
-        for index in range(len(program.groups))
+        _scale(program, [*groups], resident, opening, allocated, rules, low_memory, kept)
+        for _, groups in groupby(program.groups, lambda group: group.scale)
     )
     components = tuple(
         _component(each, resident[each.name], allocated, workspace) for each in manifest.components if each.name in used
@@ -151,7 +153,7 @@ def _component(component: Component, resident: int, allocated: Activations, work
 
 def _scale(
     program: Program,
-    number: int,
+    groups: Sequence[Group],
     resident: Mapping[str, int],
     opening: Mapping[str, int],
     allocated: Activations,
@@ -159,9 +161,10 @@ def _scale(
     low_memory: bool,
     kept: int,
 ) -> ScaleMemory:
-    """The worst moment of a group of steps, each graph being opened before its first."""
-    plan, group = program.plan, program.groups[number]
-    inside = range(group.first, group.last + 1)
+    """The worst moment of groups of one scale, or before or behind them, each graph being opened before its first
+    step."""
+    plan = program.plan
+    inside = range(groups[0].first, groups[-1].last + 1)
     at_work = {index: allocated[str(plan.steps[index].graph), plan.steps[index].scale] for index in inside}
     if rules.retained and not low_memory:
         every = [max(size for (name, _), size in allocated.items() if name == graph) for graph in _graphs(plan)]
@@ -179,7 +182,7 @@ def _scale(
     weights, activations, buffers = max(moments, key=sum)
     cache = max(cache_bytes(plan, index) for index in inside)
     total = rules.process + weights + activations + buffers + kept
-    return ScaleMemory(group.scale, weights, activations, cache, buffers, total)
+    return ScaleMemory(groups[0].scale, weights, activations, cache, buffers, total)
 
 
 def _graphs(plan: Plan) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hart_edge.bundle.arena import ARENA_ALIGNMENT, Span, peak, place
+from hart_edge.bundle.kept import steps_of_text
 from hart_edge.bundle.plan import Buffer, BufferKind, Component, Dtype, Plan, Step
 from hart_edge.errors import BundleError
 
@@ -124,11 +125,12 @@ def is_resident(buffer: Buffer) -> bool:
 
 
 def split(plan: Plan) -> Iterator[Group]:
-    """Steps in groups: a scale's steps up to the end of the scale, or what stands before, between and behind."""
+    """Steps in groups: a scale's steps up to the end of the scale, or what stands before, between and behind. The text
+    model's step is a group, which a runner that knows the prompt leaves out (kept.py)."""
     seen: set[str] = set()
-    first = 0
+    first, text = 0, steps_of_text(plan)
     for index, step in enumerate(plan.steps):
-        last = index == len(plan.steps) - 1
+        last = index in (text - 1, len(plan.steps) - 1)
         if not (last or step.ends_scale or plan.steps[index + 1].scale != step.scale):
             continue
         names = dict.fromkeys(name for each in plan.steps[first : index + 1] for name in each.inputs.values())

@@ -23,7 +23,7 @@ WARM_UP = 3  # pictures: lazy set-up, capture, first launch
 @dataclass(frozen=True)
 class Timing:
     """Milliseconds. scales: (scale or None, ms) per group of steps; graphs: of all steps of a graph in one picture;
-    picture: from prompt to pixels without waiting in between. memory: bytes on the device, engines with all else."""
+    picture: from prompt to pixels, the prompt a new one. memory: bytes on the device, engines with all else."""
 
     scales: tuple[tuple[int | None, float], ...]
     graphs: dict[str, float]
@@ -40,9 +40,11 @@ def measure(engines: Pipeline, free_before: int, prompt: str, pictures: int = 10
     runner = runner_of(engines)
     given = sample_prompt(engines.manifest, prompt)
     for seed in range(WARM_UP):
+        engines.forget()  # every picture is that of a new prompt
         engines.generate(given, seed=seed)
     whole = []
     for seed in range(pictures):
+        engines.forget()
         begin = time.perf_counter()
         engines.generate(given, seed=seed)
         whole.append(1000 * (time.perf_counter() - begin))

@@ -25,6 +25,7 @@ from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError, OutOfMemoryError
 from hart_edge.units import binary_size as size
 from tests.bundle.make_bundle import make_bundle
+from tests.runtime.words_bundle import add_context_step, make_words_bundle
 
 MB = 10**6
 CPU, CUDA, TENSORRT = (REGISTRY[each].memory for each in (Target.CPU, Target.CUDA, Target.TENSORRT))
@@ -125,8 +126,25 @@ def test_with_low_memory_a_cpu_has_only_the_buffers_that_were_written(manifest: 
 
 def test_engines_share_one_block_of_activations(manifest: Manifest) -> None:
     found = forecast(of_target(manifest, Target.TENSORRT), TENSORRT, CONSTANTS, ACTIVATIONS, low_memory=False)
-    assert found.peak == TENSORRT.process + sum(WEIGHTS.values()) + 20 * MB + found.buffers
+    assert found.peak == TENSORRT.process + sum(WEIGHTS.values()) + 20 * MB + found.buffers + found.prompts
     assert not found.measured
+
+
+def test_of_prompts_a_gpu_with_engines_keeps_contexts_alone(manifest: Manifest) -> None:
+    """As every target does with low_memory."""
+    contexts = 16 * manifest.plan.buffers["context"].bytes_per_image
+    for rules, low_memory in ((TENSORRT, False), (TENSORRT, True), (CPU, True)):
+        assert forecast(manifest, rules, CONSTANTS, ACTIVATIONS, low_memory=low_memory).prompts == contexts
+    assert forecast(manifest, CPU, CONSTANTS, ACTIVATIONS, low_memory=False).prompts > contexts
+
+
+def test_a_line_stands_for_all_steps_before_the_first_scale(tmp_path: Path) -> None:
+    """They are several groups where a step follows the text model's."""
+    longer = parse((add_context_step(make_words_bundle(tmp_path / "longer")) / "manifest.json").read_bytes())
+    constants, activations = CONSTANTS | {"context": Constants(5 * MB, 100)}, {**ACTIVATIONS, ("context", None): MB}
+    found = forecast(longer, TENSORRT, constants, activations, low_memory=True)
+    assert [each.scale for each in found.scales] == [None, 0, 1, None]
+    assert (found.scales[0].weights, found.scales[0].activations) == (60 * MB, 5 * MB)  # the text model's
 
 
 def test_keys_and_values_are_counted_exactly(manifest: Manifest) -> None:

@@ -11,6 +11,7 @@ from hart_edge.bundle.program import evaluate, make_program, unaligned_rows
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.errors import BundleError
 from tests.bundle.make_bundle import make_bundle, narrow_rows
+from tests.runtime.words_bundle import add_context_step, make_words_bundle
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,20 @@ def test_groups_are_the_scales_and_the_steps_before_and_after_them(manifest: Man
         ("top_k.1", "uniform.1"),  # cfg_scale was uploaded with the first group
         (),
     ]
+
+
+def test_the_text_model_is_a_group_of_its_own(tmp_path: Path) -> None:
+    """A runner leaves it out for a prompt that it knows."""
+    manifest = open_bundle(add_context_step(make_words_bundle(tmp_path / "longer"))).manifest
+    groups = make_program(manifest.plan, manifest.components).groups
+    assert [(g.scale, g.first, g.last) for g in groups] == [
+        (None, 0, 0),
+        (None, 1, 1),
+        (0, 2, 4),
+        (1, 5, 7),
+        (None, 8, 8),
+    ]
+    assert [g.uploads for g in groups][:2] == [("input_ids",), ()]
 
 
 def test_every_tensor_of_a_step_has_a_place_and_none_overlap(manifest: Manifest) -> None:

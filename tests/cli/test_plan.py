@@ -124,7 +124,7 @@ def test_engines_are_planned_from_their_builders_reports(
     assert main(["plan", str(bundle), "--memory", "8GiB"]) == 0
     told = capsys.readouterr().out
     assert "its build: the most while" in told and told.splitlines()[-1].startswith("building engines: ")
-    assert found["peak"] == found["process"] + engines + 7_000_000 + found["buffers"]
+    assert found["peak"] == found["process"] + engines + 7_000_000 + found["buffers"] + found["prompts"]
     most = {each["name"]: (each["activations"], each["scale"]) for each in found["components"]}
     assert most["tokens"] == (7_000_000, 0)  # the second profile of this engine, which serves scale 0
     assert most["decoder"] == (7_000_000, None)  # two numbers for one profile: the larger

@@ -76,7 +76,7 @@ class PackedRunner:
 
 
 # Invented figures.
-MEMORY = MemoryRules(100_000_000, 0, 1.0, 1.0, retained=False, shared=False, measured=False, keeps_prompts=False)
+MEMORY = MemoryRules(100_000_000, 0, 1.0, 1.0, retained=False, shared=False, measured=False, keeps_first_scales=True)
 
 
 def open_runner(bundle: Bundle, *, threads: int | None, low_memory: bool) -> Runner:

@@ -52,7 +52,12 @@ def runner_of(pipeline: Pipeline) -> TensorRTRunner:
 
 
 def pictures(pipeline: Pipeline, count: int = 3) -> list[bytes]:
-    return [pipeline.generate("w1 w2", seed=seed).tobytes() for seed in range(count)]
+    """Each as that of a new prompt."""
+    found = []
+    for seed in range(count):
+        pipeline.forget()
+        found.append(pipeline.generate("w1 w2", seed=seed).tobytes())
+    return found
 
 
 @pytest.mark.parametrize("low_memory", [False, True])
@@ -78,7 +83,7 @@ def test_the_same_pictures_of_a_transformer(
     random = np.random.default_rng(0)
     tokens = random.standard_normal((m.context_tokens, m.context_dim)).astype(np.float32)
     context = Context(tokens, np.arange(m.context_tokens) < 5)
-    for seed in range(3):
+    for seed in range(3):  # a context that is given is not kept
         pair = [one.generate(context, seed=seed).tobytes() for one in (expected, found)]
         assert pair[0] == pair[1]
     assert runner_of(found).captured() == [None, *range(len(m.patch_nums)), None]
@@ -103,6 +108,7 @@ def test_nothing_is_copied_between_graphs(engines: Path, fake: FakeTensorRT) -> 
     captured = [f"captured {name}" for name in steps]
     assert fake.cuda.log == [
         "upload", "captured text_model", "launch",
+        "download", "wait",  # the context, which is kept
         *["upload"] * 3, *captured, "launch",
         *["upload"] * 2, *captured, "launch",
         "captured decoder", "launch",
@@ -111,7 +117,13 @@ def test_nothing_is_copied_between_graphs(engines: Path, fake: FakeTensorRT) -> 
     fake.cuda.log.clear()
     pictures(pipeline, 1)
     assert fake.cuda.log == [
-        "upload", "launch", *["upload"] * 3, "launch", *["upload"] * 2, "launch", "launch",
+        "upload", "launch", "download", "wait", *["upload"] * 3, "launch", *["upload"] * 2, "launch", "launch",
+        "download", "wait", "download", "wait",
+    ]  # fmt: skip
+    fake.cuda.log.clear()
+    pipeline.generate("w1 w2", seed=1)  # a prompt that is known: its context goes up, and no text model runs
+    assert fake.cuda.log == [
+        "upload", *["upload"] * 3, "launch", *["upload"] * 2, "launch", "launch",
         "download", "wait", "download", "wait",
     ]  # fmt: skip
 
@@ -133,6 +145,7 @@ def test_values_that_decide_shapes_are_read_on_the_host(words: Path, engines: Pa
     pipeline = load(engines)
     expected = load(words, threads=1)
     for top_k in (1, 6, None):
+        pipeline.forget()
         pair = [one.generate("w1", seed=3, top_k=top_k).tobytes() for one in (pipeline, expected)]
         assert pair[0] == pair[1]
     assert runner_of(pipeline).captured() == [None, None]

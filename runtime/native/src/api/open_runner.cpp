@@ -45,14 +45,13 @@ hart_edge_engine engine_of(Target target) {
 std::uint64_t memory_needed(const Bundle &bundle, std::size_t buffers) {
     const auto side = static_cast<std::uint64_t>(bundle.manifest.image_size);
     std::uint64_t bytes = buffers + bundle.constants.bytes().size() + side * side * 3;  // + a preview
+    const std::vector<SpeedPlan> plans = plans_of(bundle.manifest);
     for (const Component &component : bundle.manifest.components) {
         const auto runs = [&component](const Step &step) { return step.graph == component.name; };
-        bool used = false;  // at any speed
-        for (std::size_t speed = 0; speed < Words<Speed>::all.size(); ++speed) {
-            const Plan *plan = plan_at(bundle.manifest, static_cast<Speed>(speed));
-            used = used || (plan != nullptr && std::any_of(plan->steps.begin(), plan->steps.end(), runs));
-        }
-        if (used) bytes += static_cast<std::uint64_t>(component.bytes);
+        const auto uses = [&runs](const SpeedPlan &each) {
+            return std::any_of(each.plan->steps.begin(), each.plan->steps.end(), runs);
+        };
+        if (std::any_of(plans.begin(), plans.end(), uses)) bytes += static_cast<std::uint64_t>(component.bytes);
     }
     return bytes;
 }

@@ -114,19 +114,14 @@ std::unique_ptr<Pipeline> Pipeline::reopened() const {
 }
 
 std::vector<Pipeline::Prepared> Pipeline::prepare(const Bundle &bundle) {
-    std::vector<Speed> speeds;
+    const std::vector<SpeedPlan> found = plans_of(bundle.manifest);
     std::vector<const Plan *> plans;
-    for (std::size_t speed = 0; speed < Words<Speed>::all.size(); ++speed) {
-        const Plan *plan = plan_at(bundle.manifest, static_cast<Speed>(speed));
-        if (plan == nullptr) continue;
-        speeds.push_back(static_cast<Speed>(speed));
-        plans.push_back(plan);
-    }
+    for (const SpeedPlan &each : found) plans.push_back(each.plan);
     const std::size_t steps = steps_of_prompt(*plans.front());
     const std::vector<std::string> kept = kept_names(plans, steps);
     std::vector<Prepared> prepared;
-    for (std::size_t index = 0; index < plans.size(); ++index) {
-        prepared.emplace_back(speeds[index], *plans[index], Buffers(bundle, *plans[index], kept, steps));
+    for (const auto &[speed, plan] : found) {
+        prepared.emplace_back(speed, *plan, Buffers(bundle, *plan, kept, steps));
     }
     return prepared;
 }

@@ -258,4 +258,14 @@ const Plan *plan_at(const Manifest &manifest, Speed speed) {
     return speed == Speed::exact ? &manifest.plan : manifest.speeds.find(std::string(word(speed)));
 }
 
+std::vector<SpeedPlan> plans_of(const Manifest &manifest) {
+    std::vector<SpeedPlan> plans;
+    for (std::size_t number = 0; number < Words<Speed>::all.size(); ++number) {
+        const auto speed = static_cast<Speed>(number);
+        const Plan *plan = plan_at(manifest, speed);
+        if (plan != nullptr) plans.push_back({speed, plan});
+    }
+    return plans;
+}
+
 }  // namespace hart_edge

@@ -71,6 +71,14 @@ struct Manifest {
 // The plan of a speed; nullptr where the bundle has none.
 const Plan *plan_at(const Manifest &manifest, Speed speed);
 
+struct SpeedPlan {
+    Speed speed;
+    const Plan *plan;
+};
+
+// The plans of all speeds that the bundle has, the exact one first.
+std::vector<SpeedPlan> plans_of(const Manifest &manifest);
+
 // Parse the bytes of a manifest.json. The bundle error names the JSON path of the value at fault.
 Manifest parse(std::string_view data);
 
