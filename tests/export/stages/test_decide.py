@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
-from hart_edge.bundle.manifest import Target
+from hart_edge.bundle.manifest import Dtype, Target, TensorSpec
 from hart_edge.bundle.quality import Limits
 from hart_edge.calib.calibrate.channel_ranges import channel_ranges
 from hart_edge.calib.calibrate.collector import Collector
@@ -113,10 +114,17 @@ def test_weights_by_pattern(tmp_path: Path) -> None:
         weights_like(graphs, ["blocks.0"])
 
 
-@pytest.mark.parametrize("wanted", [Int8Scheme.STATIC, Int8Scheme.MEASURED])
+@pytest.mark.parametrize(
+    ("wanted", "scheme", "instead"),
+    [
+        (Int8Scheme.STATIC, Scheme.U8S8_CHANNELS, Scheme.INT8_WEIGHTS),
+        (Int8Scheme.MEASURED, Scheme.U8S8_CHANNELS, Scheme.INT8_WEIGHTS),
+        (Int8Scheme.MEASURED, Scheme.S8S8_CHANNELS, Scheme.FLOAT16),
+    ],
+)
 @pytest.mark.parametrize("narrow", [False, True])
-def test_a_decoder_whose_pictures_would_suffer_has_int8_weights(
-    tmp_path: Path, wanted: Int8Scheme, narrow: bool
+def test_a_decoder_whose_pictures_would_suffer_has_another_scheme(
+    tmp_path: Path, wanted: Int8Scheme, scheme: Scheme, instead: Scheme, narrow: bool
 ) -> None:
     """The worst of all pictures decides, though the first alone would do."""
     model = conv_model()
@@ -137,20 +145,22 @@ def test_a_decoder_whose_pictures_would_suffer_has_int8_weights(
         model, Scheme.U8S8_CHANNELS, collector.statistics["decoder"], lambda name: initializer(model, name)
     )
     calibrated = CalibratedRanges("a" * 64, 1, "b" * 64, {}, {"decoder": ranges})
+    said: list[str] = []
     made = Int8Choice(
         tmp_path,
-        {},
+        {"decoder": SimpleNamespace(inputs=(TensorSpec("x", Dtype.FLOAT32, ("B",)),))},  # type: ignore[dict-item]  # nobody runs it
         calibrated,
         library,
-        lambda _: None,
+        said.append,
         25.0,
         choose=lambda found, _, equal: Choice(list(found)[-1].scheme, "the fastest"),
         tolerance=lambda *_, **__: 1e9,
     )
-    decisions = {"decoder": Decision(Scheme.U8S8_CHANNELS), "transformer": Decision(Scheme.FLOAT32)}
+    decisions = {"decoder": Decision(scheme), "transformer": Decision(Scheme.FLOAT32)}
     found = made.decide(decisions, wanted, recorder.recording(), None)[0]["decoder"]
-    assert found.scheme is (Scheme.INT8_WEIGHTS if narrow else Scheme.U8S8_CHANNELS)
-    assert ("ranges per channel: worst picture" in found.reason) == narrow
+    assert found.scheme is (instead if narrow else scheme)
+    assert (f"{scheme}: worst picture" in found.reason) == narrow
+    assert any(line.startswith(f"decoder: {instead}: ") for line in said) == narrow
 
 
 @pytest.mark.parametrize("scheme", [Scheme.U8S8, Scheme.INT8_WEIGHTS])
