@@ -105,7 +105,7 @@ def test_nodes_of_a_convolution(tmp_path: Path) -> None:
 
 
 def test_convolutions_that_tensorrt_takes(tmp_path: Path) -> None:
-    """One scale an activation, one an output channel of the weights, zero points of 0, and nothing behind the result."""
+    """One scale an activation, one an output channel of the weights, zero points of 0, and no result is quantised."""
     model, x = uneven(conv_model()), pictures(8, 3)
     for node in model.graph.node:
         node.name = node.output[0]  # as tracing does
