@@ -72,6 +72,7 @@ def decide(
                 random=traced.source.random,
                 cache=cache,
                 wide=wide,
+                progress=context.progress,
                 rewrite=context.tools.rewrite,
             )
             decisions, cache = choice.decide(decisions, options.int8_scheme, recording, limits)

@@ -5,6 +5,7 @@ In: traced graphs, ranges, and the reference's calls. Out: a Decision per compon
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,7 +34,7 @@ from hart_edge.calib.select.fastest import (
 )
 from hart_edge.calib.select.logits import LogitError
 from hart_edge.calib.select.sensitivity import LayerFigures, LogitsJudge, fewest_left_out, layers_of, measure_layers
-from hart_edge.engines.base import EngineLibrary, Session
+from hart_edge.engines.base import BuildProgress, EngineLibrary, Session
 from hart_edge.errors import BuildError
 from hart_edge.export.graph_module import GraphModule
 from hart_edge.export.parity.compare import compare, tolerance_of
@@ -80,8 +81,8 @@ class Int8Choice:
 
     graphs: the reference's, of which the tokens graph is run; say: takes what a user should know; min_psnr: dB, that
     the worst picture of an INT8 decoder has at least; random: whether its weights are random; cache: how the KV cache
-    is held, as long as the logits allow it; wide: tensors that FP16 may not hold, per graph. The functions are those
-    that do the work.
+    is held, as long as the logits allow it; wide: tensors that FP16 may not hold, per graph; progress: is told of each
+    layer that is looked at. The functions are those that do the work.
     """
 
     folder: Path
@@ -93,6 +94,7 @@ class Int8Choice:
     random: bool = False
     cache: CacheForm = CacheForm.FLOAT32
     wide: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    progress: Callable[[BuildProgress], None] = lambda _: None
     rewrite: Callable[..., onnx.ModelProto] = apply_scheme
     choose: Callable[..., Choice] = choose_scheme
     tolerance: Callable[..., float] = tolerance_of
@@ -196,6 +198,10 @@ class Int8Choice:
             errors[:] = judge.errors(session)
             return within(errors, limits)
 
+        def tell(number: int, count: int, layer: str) -> None:
+            seconds = time.monotonic() - begin
+            self.progress(BuildProgress("transformer", f"INT8 in {layer} alone,", number, count, seconds))
+
         near = accept(open_without(()))
         if not near and self.cache is CacheForm.INT8_KEYS:
             self.say(f"transformer: keys in FP16; in INT8: {describe(errors)}")
@@ -208,7 +214,8 @@ class Int8Choice:
             layers = [layer for layer in layers if not decision.excluded.issuperset(layer[1])]
             every = decision.excluded.union(*(weights for _, weights in layers))
             self.say(f"transformer: {describe(errors)}; looking at each of {len(layers)} layers")
-            sensitive = fewest_left_out(measure_layers(layers, open_with, judge, lambda _: None), open_without, accept)
+            begin = time.monotonic()
+            sensitive = fewest_left_out(measure_layers(layers, open_with, judge, tell), open_without, accept)
             accept(open_without({weight for layer in sensitive for weight in layer.weights}))
         names = f"; not multiplied in INT8: {', '.join(layer.name for layer in sensitive)}" if sensitive else ""
         reason = f"{describe(errors)}{names}"

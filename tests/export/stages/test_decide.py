@@ -18,6 +18,7 @@ from hart_edge.calib.calibrate.ranges import ActivationRange, CalibratedRanges
 from hart_edge.calib.scheme import CacheForm, Int8Scheme, Scheme
 from hart_edge.calib.select.fastest import Choice
 from hart_edge.calib.select.logits import LogitError
+from hart_edge.engines.base import BuildProgress
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
 from hart_edge.export.parity.recording import Recorder, Recording
@@ -184,3 +185,27 @@ def test_keys_are_int8_as_long_as_the_logits_allow_it(
     assert cache is (CacheForm.FLOAT16 if kl == 1.0 else CacheForm.INT8_KEYS)
     assert any("transformer: keys in FP16; in INT8: KL 1.0e+00 nats" in line for line in said) == (kl == 1.0)
     assert not found["transformer"].weight_only
+
+
+def test_each_layer_is_told_of_as_its_turn_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transformer is near enough once its first layer is left out."""
+
+    class Judge:
+        def errors(self, left_out: frozenset[str], *, first_prompt: bool = False) -> list[LogitError]:
+            return [LogitError(100, 99, 1.0, 0.1, 1e-3 if "first" in left_out else 100.0)]
+
+    monkeypatch.setattr(int8_choice, "logits_judge", lambda *_: Judge())
+    monkeypatch.setattr(Int8Choice, "_open", lambda _, __, ___, excluded, weights=(): frozenset({*excluded, *weights}))
+    told: list[BuildProgress] = []
+    made, said = choice(tmp_path, GOOD, progress=told.append)
+    monkeypatch.setitem(made.graphs, "tokens", None)  # type: ignore[arg-type]  # nobody runs it
+    recording = record(tmp_path)
+    onnx.save_model(linear_model(), tmp_path / "transformer.onnx")
+    limits = Limits(min_top_1=0.9, max_kl=0.1, min_psnr=40.0)
+    found, _ = made.decide({"transformer": Decision(Scheme.U8S8)}, Int8Scheme.STATIC, recording, limits)
+    assert found["transformer"].weight_only == {"first"}
+    assert [(each.component, each.phase, each.done, each.total) for each in told] == [
+        ("transformer", "INT8 in first alone,", 1, 2),
+        ("transformer", "INT8 in second alone,", 2, 2),
+    ]
+    assert said[0].endswith("looking at each of 2 layers")
