@@ -42,10 +42,12 @@ class Scheme(StrEnum):
     INT4_BLOCKS = "INT4 weights in blocks of 32, INT8 activations a block, INT8 embeddings"
     # INT8 activations and weights with zero points of 0: the operands of tensor cores; float16 around them.
     S8S8 = "static S8S8 Q/DQ, float16 elsewhere"
+    # The same for convolutions only. What they read is divided by a factor per channel, what they make is float16.
+    S8S8_CHANNELS = "static S8S8 convolutions, factors per channel, float16 elsewhere"
 
     def quantizes(self, kind: NodeKind, weight: str = "") -> bool:
         """Whether the activations of nodes of this kind, with a weight of this name, are quantised."""
-        if self is Scheme.U8S8_CHANNELS:
+        if self in (Scheme.U8S8_CHANNELS, Scheme.S8S8_CHANNELS):
             return kind is NodeKind.CONV and not weight.endswith(EXACT_CONVOLUTIONS)
         if self in (Scheme.S8S8, Scheme.DYNAMIC):
             return kind is NodeKind.LINEAR
@@ -55,6 +57,8 @@ class Scheme(StrEnum):
         """Whether a weight of nodes of this kind is INT8."""
         if self is Scheme.INT8_WEIGHTS_FLOAT16 and weight.startswith(NO_INT8_ENGINE):
             return False
+        if self is Scheme.S8S8_CHANNELS:
+            return self.quantizes(kind, weight)
         return self.precision is Precision.INT8 and (not self.fp16_activations or kind is NodeKind.LINEAR)
 
     @property
@@ -65,7 +69,8 @@ class Scheme(StrEnum):
     @property
     def fp16_activations(self) -> bool:
         """Whether activations, and not only weights, are FP16."""
-        return self in (Scheme.FLOAT16, Scheme.FLOAT16_PRODUCTS, Scheme.INT8_WEIGHTS_FLOAT16, Scheme.S8S8)
+        mixed = (Scheme.INT8_WEIGHTS_FLOAT16, Scheme.S8S8, Scheme.S8S8_CHANNELS)
+        return self in (Scheme.FLOAT16, Scheme.FLOAT16_PRODUCTS, *mixed)
 
     @property
     def precision(self) -> Precision:
@@ -91,11 +96,13 @@ class Int8Scheme(StrEnum):
 # arithmetic: it would take more memory than all else together.
 NEVER_FLOAT32 = 2**31
 ALWAYS_FLOAT32 = frozenset({"tokens", "latent", "embed", "select"})
-# With INT8 activations the encoder would choose other codes, and the decoder show grain on plain areas unless every
-# channel has a range of its own, which engines have no products for.
+# With INT8 activations the encoder would choose other codes, and the decoder show grain on plain areas unless its
+# channels have ranges or factors of their own.
 WEIGHTS_ONLY = frozenset({"decoder", "encoder"})
-PIXELS = "decoder"  # the component that takes U8S8_CHANNELS where the target has INT8 activations
-# Ends of the names of weights that U8S8_CHANNELS leaves in float32: what stands at the two ends of a decoder, and what
+PIXELS = "decoder"  # the component of such convolutions, where the target has INT8 activations
+# What it has in place of them where its pictures would suffer.
+INSTEAD = {Scheme.U8S8_CHANNELS: Scheme.INT8_WEIGHTS, Scheme.S8S8_CHANNELS: Scheme.FLOAT16}
+# Ends of the names of weights that stay out of such convolutions: what stands at the two ends of a decoder, and what
 # passes on a sum unchanged. They are a hundredth of its arithmetic.
 EXACT_CONVOLUTIONS = ("post_quant_conv.weight", ".conv_in.weight", ".conv_out.weight", ".nin_shortcut.weight")
 # Nodes behind this tensor stay in float32: distances to the codebook decide the encoder's codes.
@@ -172,6 +179,8 @@ def _fp16_tensor_scheme(
             return Scheme.FLOAT16_PRODUCTS
         if component in ALWAYS_FLOAT32:
             return Scheme.FLOAT32
+    if precision is Precision.INT8 and component == PIXELS and traits.int8_activations:
+        return Scheme.S8S8_CHANNELS
     if precision is Precision.FP16 or component in WEIGHTS_ONLY:
         return Scheme.FLOAT16
     return Scheme.S8S8 if traits.int8_activations else Scheme.INT8_WEIGHTS_FLOAT16

@@ -75,7 +75,8 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class BuildProgress:
-    """Where a build stands: a phase of the library, and how many of its steps are done."""
+    """Where a build stands: what goes on with a component, a phase of the library mostly, and how many of its steps are
+    done."""
 
     component: str
     phase: str

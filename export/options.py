@@ -70,6 +70,9 @@ class BuildOptions:
             wrong = None if value is None else refusal(name, value)
             if wrong is not None:
                 raise BuildError(f"{name}: {wrong}")
+        if self.contexts is not None and not self.contexts.exists():
+            expected = "an npz with context (N, T, D) and context_mask (N, T)"
+            raise BuildError(f"--contexts {self.contexts}: no such file; expected {expected}")
         if self.text_precision is Precision.INT4 and self.target is not Target.CPU:
             raise BuildError(
                 f"--text-precision int4: expected target cpu, found {self.target}: 4-bit weights are one operator of "

@@ -18,7 +18,7 @@ from hart_edge.bundle.manifest import Precision
 from hart_edge.calib.calibrate.ranges import ActivationRange
 from hart_edge.calib.graph_files import read_tensor
 from hart_edge.calib.quantizable_nodes import SMALLEST_WEIGHT
-from hart_edge.calib.rewrite.convolutions import write_convolutions
+from hart_edge.calib.rewrite.convolutions import shared_weights, write_convolutions
 from hart_edge.calib.rewrite.fp16 import fp16_weight, to_fp16
 from hart_edge.calib.rewrite.int4 import linear_weights, write_blocks
 from hart_edge.calib.rewrite.int8 import Int8Rewriter
@@ -62,6 +62,8 @@ def apply_scheme(
     elif scheme.precision is Precision.INT8:
         if scheme.fp16_activations:  # engines have no products of INT8 weights with other activations
             excluded = {*excluded, *weight_only}
+        if scheme is Scheme.S8S8_CHANNELS:
+            excluded = {*excluded, *shared_weights(model.graph)}
         Int8Rewriter(rewritten, scheme, ranges, folder, excluded, weight_only).rewrite()
     if scheme.fp16_activations:
         exact_after = None if scheme is Scheme.FLOAT16_PRODUCTS else EXACT_AFTER.get(model.graph.name)

@@ -45,16 +45,19 @@ def write_convolutions(model: onnx.ModelProto, ranges: Ranges, folder: Path, exc
 
     folder: of the weights that lie outside the model. Raises BuildError where a range is missing.
     """
-    found = find_quantizable_nodes(model.graph)
-    users = Counter(node.weight for node in found)
+    out = {*excluded, *shared_weights(model.graph)}
     nodes = [
         node
-        for node in found
-        if Scheme.U8S8_CHANNELS.quantizes(node.kind, node.weight)
-        and node.weight not in excluded
-        and users[node.weight] == 1
+        for node in find_quantizable_nodes(model.graph)
+        if Scheme.U8S8_CHANNELS.quantizes(node.kind, node.weight) and node.weight not in out
     ]
     _Rewriter(model.graph, ranges, folder).rewrite(nodes)
+
+
+def shared_weights(graph: onnx.GraphProto) -> set[str]:
+    """Weights of several nodes, whose activations have factors of their own."""
+    users = Counter(node.weight for node in find_quantizable_nodes(graph))
+    return {weight for weight, count in users.items() if count > 1}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from onnx import TensorProto, numpy_helper
 
 from hart_edge.calib.calibrate.ranges import ActivationRange
 from hart_edge.calib.graph_files import read_tensor
-from hart_edge.calib.quantizable_nodes import NodeKind, QuantizableNode, find_quantizable_nodes
+from hart_edge.calib.quantizable_nodes import NodeKind, QuantizableNode, find_quantizable_nodes, image_tensors
 from hart_edge.calib.rewrite.int8_numbers import activation_parameters, quantize_weight, symmetric_parameters
 from hart_edge.calib.rewrite.nodes import make_node, replace_nodes
 from hart_edge.calib.scheme import Scheme
@@ -50,6 +50,7 @@ class Int8Rewriter:
             for node in find_quantizable_nodes(self.graph)
             if scheme.holds_int8(node.kind, node.weight) and node.weight not in excluded
         ]
+        self.images = image_tensors(self.nodes)
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
         self.quantized_weights: dict[
             tuple[str, int], tuple[str, NDArray[np.float32]]
@@ -85,7 +86,7 @@ class Int8Rewriter:
                 node.proto.input[2] = self._bias(node, correction)
             elif correction is not None:
                 self._correct(node, correction)
-            if node.kind is NodeKind.CONV:
+            if node.kind is NodeKind.CONV and self.scheme.unsigned:
                 self._output(node)
         self._drop_unused()
         self._place()
@@ -98,7 +99,7 @@ class Int8Rewriter:
         """Find the factors of the input channels of every weight. Raises BuildError where ranges disagree."""
         exponents: dict[str, tuple[int, ...]] = {}
         for node in self.nodes:
-            if node.kind is not NodeKind.LINEAR or not self._quantizes(node):
+            if node.kind is NodeKind.EMBEDDING or not self._quantizes(node):
                 continue
             entry = self.ranges.get(node.activation, ActivationRange(0.0, 0.0))
             inputs = self.initializers[node.weight].dims[1 - node.channel_axis]
@@ -118,7 +119,7 @@ class Int8Rewriter:
         if tensor not in self.ranges:
             raise BuildError(f"{self.graph.name}: calibration has no range for {tensor}; calibrate this model")
         parameters: Callable[[float, float], tuple[np.generic, np.generic]] = activation_parameters
-        if self.scheme is Scheme.S8S8:
+        if not self.scheme.unsigned:
             parameters = symmetric_parameters
         names = f"{tensor}:scale", f"{tensor}:zero"
         for name, value in zip(names, parameters(self.ranges[tensor].low, self.ranges[tensor].high), strict=True):
@@ -133,7 +134,8 @@ class Int8Rewriter:
             return tensor
         smoothed = f"{tensor}:smoothed"
         if f"{tensor}:inverse" not in self.initializers:
-            self._add(f"{tensor}:inverse", (1 / factors).astype(np.float32))
+            inverse = (1 / factors).astype(np.float32)
+            self._add(f"{tensor}:inverse", inverse[:, None, None] if tensor in self.images else inverse)
             self.after.setdefault(tensor, []).append(make_node("Mul", [tensor, f"{tensor}:inverse"], [smoothed]))
         return smoothed
 
@@ -141,7 +143,7 @@ class Int8Rewriter:
         if tensor not in self.activations:
             scale, zero = self._parameters(tensor)
             source = self._smooth(tensor)
-            quantized, restored = f"{tensor}:{'s8' if self.scheme is Scheme.S8S8 else 'u8'}", f"{tensor}:restored"
+            quantized, restored = f"{tensor}:{'u8' if self.scheme.unsigned else 's8'}", f"{tensor}:restored"
             nodes = [
                 make_node("QuantizeLinear", [source, scale, zero], [quantized]),
                 make_node("DequantizeLinear", [quantized, scale, zero], [restored]),
@@ -232,7 +234,9 @@ class Int8Rewriter:
             stem = f"{name}:axis{axis}" if taken else name
             value = read_tensor(self.initializers[name], self.folder)
             if name in self.factors:
-                value = value * (self.factors[name][:, None] if axis else self.factors[name])
+                shape = [1] * value.ndim
+                shape[1 - axis] = -1
+                value = value * self.factors[name].reshape(shape)
             quantized, scale = quantize_weight(
                 value, axis, paired=name in self.paired, fp16=self.scheme.fp16_activations
             )

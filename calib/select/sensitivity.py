@@ -94,12 +94,15 @@ def measure_layers(
     layers: Sequence[tuple[str, tuple[str, ...]]],
     open_with: OpenWith,
     judge: LogitsJudge,
-    progress: Callable[[str], None],
+    progress: Callable[[int, int, str], None],
 ) -> list[LayerFigures]:
-    """What INT8 does in each layer alone, on the first prompt; the most sensitive layer comes first."""
+    """What INT8 does in each layer alone, on the first prompt; the most sensitive layer comes first.
+
+    progress: is told the number of each layer as its turn comes, how many there are, and its name.
+    """
     found = []
     for number, (name, weights) in enumerate(layers, 1):
-        progress(f"layer {number} of {len(layers)}: {name}")
+        progress(number, len(layers), name)
         figures = judge.errors(open_with(weights), first_prompt=True)
         found.append(LayerFigures(name, weights, mean_kl(figures)))
     return sorted(found, key=lambda layer: -layer.kl)

@@ -58,6 +58,7 @@ def decide(
     excluded = weights_like(traced.paths, options.excluded)
     decisions = {name: Decision(_scheme(context, name), excluded=excluded[name]) for name in graphs}
     cache = traced.cache
+    wide = find_overflow(context, read, traced, {name: decision.scheme for name, decision in decisions.items()})
     if ranges is not None:
         with context.step("choosing INT8 schemes"):
             limits = options.layer_limits if traced.source.has_likely_codes else None
@@ -70,6 +71,8 @@ def decide(
                 options.effective_limits.min_psnr,
                 random=traced.source.random,
                 cache=cache,
+                wide=wide,
+                progress=context.progress,
                 rewrite=context.tools.rewrite,
             )
             decisions, cache = choice.decide(decisions, options.int8_scheme, recording, limits)
@@ -79,7 +82,7 @@ def decide(
         cache,
         {name: specs_in(graph.inputs, schemes[name], cache) for name, graph in graphs.items()},
         {name: specs_in(graph.outputs, schemes[name], cache) for name, graph in graphs.items()},
-        find_overflow(context, read, traced, schemes),
+        wide,
     )
 
 

@@ -5,8 +5,9 @@ In: traced graphs, ranges, and the reference's calls. Out: a Decision per compon
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from hart_edge.calib.graph_files import graph_file, read_graph, weight_bytes
 from hart_edge.calib.quantizable_nodes import NodeKind
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.rewrite.kv_cache import in_cache
-from hart_edge.calib.scheme import NEVER_FLOAT32, CacheForm, Int8Scheme, Scheme, candidates, specs_in
+from hart_edge.calib.scheme import INSTEAD, NEVER_FLOAT32, CacheForm, Int8Scheme, Scheme, candidates, specs_in
 from hart_edge.calib.select.fastest import (
     NOISE,
     WORTH,
@@ -33,7 +34,7 @@ from hart_edge.calib.select.fastest import (
 )
 from hart_edge.calib.select.logits import LogitError
 from hart_edge.calib.select.sensitivity import LayerFigures, LogitsJudge, fewest_left_out, layers_of, measure_layers
-from hart_edge.engines.base import EngineLibrary, Session
+from hart_edge.engines.base import BuildProgress, EngineLibrary, Session
 from hart_edge.errors import BuildError
 from hart_edge.export.graph_module import GraphModule
 from hart_edge.export.parity.compare import compare, tolerance_of
@@ -80,7 +81,8 @@ class Int8Choice:
 
     graphs: the reference's, of which the tokens graph is run; say: takes what a user should know; min_psnr: dB, that
     the worst picture of an INT8 decoder has at least; random: whether its weights are random; cache: how the KV cache
-    is held, as long as the logits allow it. The functions are those that do the work.
+    is held, as long as the logits allow it; wide: tensors that FP16 may not hold, per graph; progress: is told of each
+    layer that is looked at. The functions are those that do the work.
     """
 
     folder: Path
@@ -91,6 +93,8 @@ class Int8Choice:
     min_psnr: float
     random: bool = False
     cache: CacheForm = CacheForm.FLOAT32
+    wide: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    progress: Callable[[BuildProgress], None] = lambda _: None
     rewrite: Callable[..., onnx.ModelProto] = apply_scheme
     choose: Callable[..., Choice] = choose_scheme
     tolerance: Callable[..., float] = tolerance_of
@@ -112,7 +116,7 @@ class Int8Choice:
             if len(schemes) > 1:
                 found[name] = self._fastest(name, found[name], schemes, recording)
                 self.say(f"{name}: {found[name].scheme}: {found[name].reason}")
-            elif schemes == (Scheme.U8S8_CHANNELS,):
+            elif schemes[0] in INSTEAD:
                 found[name] = self._good_enough(name, found[name], recording)
         if limits is None:
             return found, self.cache
@@ -155,13 +159,13 @@ class Int8Choice:
         return replace(decision, scheme=choice.scheme, reason="; ".join(reasons))
 
     def _good_enough(self, name: str, decision: Decision, recording: Recording) -> Decision:
-        """A decoder's INT8 convolutions, or INT8 weights alone where pictures would suffer."""
+        """A decoder's INT8 convolutions, or the scheme in place of them where pictures would suffer."""
         shortfall = self._shortfall(name, self._open(name, decision.scheme, decision.excluded), recording)
         if not shortfall:
             return decision
-        reason = f"{decision.scheme}: {shortfall}"
-        self.say(f"{name}: {Scheme.INT8_WEIGHTS}: {reason}")
-        return replace(decision, scheme=Scheme.INT8_WEIGHTS, reason=reason)
+        instead, reason = INSTEAD[decision.scheme], f"{decision.scheme}: {shortfall}"
+        self.say(f"{name}: {instead}: {reason}")
+        return replace(decision, scheme=instead, reason=reason)
 
     def _shortfall(self, name: str, session: Session, recording: Recording) -> str:
         """How far the worst recorded picture is below min_psnr, in words; "" where none is."""
@@ -194,6 +198,10 @@ class Int8Choice:
             errors[:] = judge.errors(session)
             return within(errors, limits)
 
+        def tell(number: int, count: int, layer: str) -> None:
+            seconds = time.monotonic() - begin
+            self.progress(BuildProgress("transformer", f"INT8 in {layer} alone,", number, count, seconds))
+
         near = accept(open_without(()))
         if not near and self.cache is CacheForm.INT8_KEYS:
             self.say(f"transformer: keys in FP16; in INT8: {describe(errors)}")
@@ -206,7 +214,8 @@ class Int8Choice:
             layers = [layer for layer in layers if not decision.excluded.issuperset(layer[1])]
             every = decision.excluded.union(*(weights for _, weights in layers))
             self.say(f"transformer: {describe(errors)}; looking at each of {len(layers)} layers")
-            sensitive = fewest_left_out(measure_layers(layers, open_with, judge, lambda _: None), open_without, accept)
+            begin = time.monotonic()
+            sensitive = fewest_left_out(measure_layers(layers, open_with, judge, tell), open_without, accept)
             accept(open_without({weight for layer in sensitive for weight in layer.weights}))
         names = f"; not multiplied in INT8: {', '.join(layer.name for layer in sensitive)}" if sensitive else ""
         reason = f"{describe(errors)}{names}"
@@ -217,11 +226,9 @@ class Int8Choice:
 
     def _open(self, name: str, scheme: Scheme, excluded: Collection[str], weight_only: Collection[str] = ()) -> Session:
         """A session of a component in a scheme. Weights that stay as they are lie in the traced graph's file."""
-        ranges = self.ranges.graphs.get(name, {})
+        ranges, wide = self.ranges.graphs.get(name, {}), self.wide.get(name, frozenset())
         traced = read_graph(self.folder / f"{name}.onnx")
-        model = self.rewrite(
-            traced, scheme, ranges, self.folder, excluded=excluded, weight_only=weight_only, cache=self.cache
-        )
+        model = self.rewrite(traced, scheme, ranges, self.folder, wide, excluded, weight_only, cache=self.cache)
         with graph_file(model, self.folder / f"{name}.candidate.onnx") as path:
             del model  # its weights are in the file
             session = self.library.open(path)

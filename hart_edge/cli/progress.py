@@ -85,7 +85,7 @@ class EngineLine(StatusLine):
         self._component, self._told = "", -math.inf
 
     def progress(self, at: BuildProgress) -> None:
-        line = f"{engine_phase(at)} ({at.seconds:.0f} s)"
+        line = f"{phase_of(at)} ({at.seconds:.0f} s)"
         if self.terminal:
             self.say(f"  {line}")
         elif at.component != self._component or time.monotonic() - self._told > QUIET:
@@ -120,7 +120,7 @@ class BuildLines(StatusLine):
                 self._label = event
                 self.write(f"  {event} ...")
         elif isinstance(event, BuildProgress):
-            self.say(f"  {event.seconds:6.1f} s  engine {engine_phase(event)}")
+            self.say(f"  {event.seconds:6.1f} s  {phase_of(event)}")
         elif self.as_json:
             line = {"step": event.label, "seconds": round(event.seconds, 3), "bytes": event.size}
             print(json.dumps(line), file=self.stream, flush=True)
@@ -148,6 +148,6 @@ class BuildLines(StatusLine):
             self._shown = False
 
 
-def engine_phase(at: BuildProgress) -> str:
+def phase_of(at: BuildProgress) -> str:
     share = f" {at.done} of {at.total}" if at.total > 1 else ""
     return f"{at.component}: {at.phase}{share}"

@@ -44,13 +44,18 @@ def test_turing_has_no_products_in_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "scheme"), [(Target.TENSORRT, Scheme.S8S8), (Target.TENSORRT_RTX, Scheme.INT8_WEIGHTS_FLOAT16)]
+    ("target", "scheme", "decoder"),
+    [
+        (Target.TENSORRT, Scheme.S8S8, Scheme.S8S8_CHANNELS),
+        (Target.TENSORRT_RTX, Scheme.INT8_WEIGHTS_FLOAT16, Scheme.FLOAT16),
+    ],
 )
-def test_int8_of_engines(target: Target, scheme: Scheme) -> None:
+def test_int8_of_engines(target: Target, scheme: Scheme, decoder: Scheme) -> None:
     found = {str(name): scheme_of(name, Precision.INT8, REGISTRY[target].graphs) for name in ComponentName}
     assert found == {
         **dict.fromkeys(("text_model", "context", "transformer", "residual"), scheme),
-        **dict.fromkeys(("decoder", "encoder"), Scheme.FLOAT16),
+        "decoder": decoder,
+        "encoder": Scheme.FLOAT16,
         **dict.fromkeys(CONTRACT, Scheme.FLOAT32),
     }
 
@@ -93,13 +98,16 @@ def test_properties_of_schemes() -> None:
         Scheme.DYNAMIC: Precision.INT8,
         Scheme.INT4_BLOCKS: Precision.INT4,
         Scheme.S8S8: Precision.INT8,
+        Scheme.S8S8_CHANNELS: Precision.INT8,
     }
     assert [kind for kind in NodeKind if Scheme.S8S8.quantizes(kind)] == [NodeKind.LINEAR]
     assert [kind for kind in NodeKind if Scheme.U8S8.holds_int8(kind, "w")] == list(NodeKind)
     assert [kind for kind in NodeKind if Scheme.INT8_WEIGHTS_FLOAT16.holds_int8(kind, "w")] == [NodeKind.LINEAR]
     assert [kind for kind in NodeKind if Scheme.U8S8.quantizes(kind)] == [NodeKind.LINEAR, NodeKind.CONV]
-    assert [kind for kind in NodeKind if Scheme.U8S8_CHANNELS.quantizes(kind, "up.conv1.weight")] == [NodeKind.CONV]
-    assert not Scheme.U8S8_CHANNELS.quantizes(NodeKind.CONV, "decoder.conv_out.weight")
+    for channels in (Scheme.U8S8_CHANNELS, Scheme.S8S8_CHANNELS):
+        assert [kind for kind in NodeKind if channels.quantizes(kind, "up.conv1.weight")] == [NodeKind.CONV]
+        assert not channels.quantizes(NodeKind.CONV, "decoder.conv_out.weight")
+    assert not Scheme.S8S8_CHANNELS.holds_int8(NodeKind.CONV, "decoder.conv_out.weight")
     assert [kind for kind in NodeKind if Scheme.DYNAMIC.quantizes(kind)] == [NodeKind.LINEAR]
     assert [scheme for scheme in Scheme if scheme.unsigned] == [Scheme.U8S8, Scheme.U8S8_CHANNELS, Scheme.DYNAMIC]
     for scheme in (Scheme.FLOAT32, Scheme.FLOAT16_WEIGHTS, Scheme.INT8_WEIGHTS):
@@ -118,3 +126,4 @@ def test_properties_of_schemes() -> None:
 )
 def test_schemes_of_a_decoder(wanted: Int8Scheme, found: tuple[Scheme, ...]) -> None:
     assert candidates(Scheme.U8S8_CHANNELS, wanted) == found
+    assert candidates(Scheme.S8S8_CHANNELS, wanted) == (Scheme.S8S8_CHANNELS,)  # what was asked for is for CPUs

@@ -118,6 +118,7 @@ def test_error_on_standard_error(capsys: pytest.CaptureFixture[str], tmp_path: P
     [
         (["--cfg-scale", "nan"], "error: cfg_scale: expected 0 to 100, found nan\n"),
         (["--min-top1", "1.5"], "error: min_top1: expected 0 to 1, found 1.5\n"),
+        (["--contexts", "absent.npz"], "error: --contexts absent.npz: no such file; expected an npz with context"),
         (["--target", "tensorrt-rtx", "--architectures", "sm_87"], "target tensorrt-rtx: sm_87 is Jetson Orin"),
         (["--precision", "int8"], "no text_model/; name a file with --contexts"),
     ],

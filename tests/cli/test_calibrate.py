@@ -81,6 +81,14 @@ def test_interrupted_leaves_what_was_there(contexts: Path, tmp_path: Path, capsy
     assert out.read_text() == "earlier" and [path.name for path in out.parent.iterdir()] == ["mine.json"]
 
 
+def test_contexts_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Refused of the shipped model too, which has a text model and would not read them."""
+    out, absent = tmp_path / "ranges.json", tmp_path / "absent.npz"
+    assert guarded(run, parser().parse_args(["calibrate", "--out", str(out), "--contexts", str(absent)])) == 1
+    expected = "expected an npz with context (N, T, D) and context_mask (N, T)"
+    assert capsys.readouterr().err == f"error: --contexts {absent}: no such file; {expected}\n"
+
+
 def test_not_finite_names_prompt_graph_and_tensor(
     collect: Collect, contexts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

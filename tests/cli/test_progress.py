@@ -55,7 +55,7 @@ def test_steps_of_a_build_on_a_terminal() -> None:
             show(event)
     assert screen.getvalue() == (
         f"  tracing decoder ...{CLEAR}     1.3 s       2.5 MB  tracing decoder\n"
-        f"{CLEAR}    12.3 s  engine decoder: optimizing 3 of 7  writing x ...\n"  # the step that was not finished
+        f"{CLEAR}    12.3 s  decoder: optimizing 3 of 7  writing x ...\n"  # the step that was not finished
     )
 
 

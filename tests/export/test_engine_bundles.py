@@ -133,7 +133,9 @@ def test_int8_schemes(portable: Portable) -> None:
     assert schemes[Target.TENSORRT]["transformer"] == "static S8S8 Q/DQ, float16 elsewhere"
     assert schemes[Target.TENSORRT_RTX]["transformer"] == "INT8 weights per channel, float16 arithmetic"
     for found in schemes.values():
-        assert found["decoder"] == found["encoder"] == "float16, float32 statistics"
+        assert found["encoder"] == "float16, float32 statistics"
+    assert schemes[Target.TENSORRT]["decoder"] == "static S8S8 convolutions, factors per channel, float16 elsewhere"
+    assert schemes[Target.TENSORRT_RTX]["decoder"] == "float16, float32 statistics"
     ranges = [(portable(target, Precision.INT8) / "calibration.json").read_bytes() for target in schemes]
     assert ranges[0] == ranges[1]  # the same ranges for every scheme
 

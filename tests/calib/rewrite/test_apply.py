@@ -29,8 +29,8 @@ from tests.calib.make_graphs import (
 )
 from tests.calib.rewrite.kernels import optimised
 
-# The last two have tests of their own (test_int4.py, test_convolutions.py).
-OTHERS = (Scheme.FLOAT32, Scheme.INT4_BLOCKS, Scheme.U8S8_CHANNELS)
+# All but the first have tests of their own (test_int4.py, test_convolutions.py).
+OTHERS = (Scheme.FLOAT32, Scheme.INT4_BLOCKS, Scheme.U8S8_CHANNELS, Scheme.S8S8_CHANNELS)
 REDUCED = [scheme for scheme in Scheme if scheme not in OTHERS]
 
 

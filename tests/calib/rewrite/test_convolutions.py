@@ -23,6 +23,7 @@ from hart_edge.calib.rewrite.convolutions import PLACES, at_place
 from hart_edge.calib.scheme import Scheme
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
+from hart_edge.export.tensorrt_lint.lint import require_clean
 from tests.calib.make_graphs import conv_model, initializer, make_model, run_model, weight, write_model
 
 CHANNELS = 32
@@ -70,9 +71,13 @@ def ranges_of(folder: Path, model: onnx.ModelProto, inputs: NDArray[np.float32])
 
 
 def rewritten(
-    folder: Path, model: onnx.ModelProto, x: NDArray[np.float32], excluded: Collection[str] = ()
+    folder: Path,
+    model: onnx.ModelProto,
+    x: NDArray[np.float32],
+    excluded: Collection[str] = (),
+    scheme: Scheme = Scheme.U8S8_CHANNELS,
 ) -> onnx.ModelProto:
-    made = apply_scheme(model, Scheme.U8S8_CHANNELS, ranges_of(folder, model, x), excluded=excluded)
+    made = apply_scheme(model, scheme, ranges_of(folder, model, x), excluded=excluded)
     onnx.checker.check_model(made, full_check=True)
     return made
 
@@ -81,11 +86,12 @@ def ops(model: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in model.graph.node)
 
 
+@pytest.mark.parametrize("scheme", [Scheme.U8S8_CHANNELS, Scheme.S8S8_CHANNELS])
 @pytest.mark.parametrize(("make", "side"), [(conv_model, 8), (upsampling_model, 4)])
-def test_every_channel_is_near(tmp_path: Path, make, side: int) -> None:
+def test_every_channel_is_near(tmp_path: Path, make, side: int, scheme: Scheme) -> None:
     """Each within 5 % of its own largest value, whatever the others' are."""
     model, x = uneven(make()), pictures(side, 3)
-    made = rewritten(tmp_path, model, x)
+    made = rewritten(tmp_path, model, x, scheme=scheme)
     expected, found = (run_model(tmp_path, each, {"x": x})["y"] for each in (model, made))
     error = np.abs(found - expected).max((0, 2, 3)) / np.abs(expected).max((0, 2, 3))
     assert 0 < error.max() < 0.05
@@ -96,6 +102,24 @@ def test_nodes_of_a_convolution(tmp_path: Path) -> None:
     assert ops(made) == {"QuantizeLinear": 2, "QLinearConv": 2, "DequantizeLinear": 2}
     assert initializer(made, "first:s8").dtype == np.int8
     assert {"first", "bias.first"}.isdisjoint(tensor.name for tensor in made.graph.initializer)
+
+
+def test_convolutions_that_tensorrt_takes(tmp_path: Path) -> None:
+    """One scale an activation, one an output channel of the weights, zero points of 0, and no result is quantised."""
+    model, x = uneven(conv_model()), pictures(8, 3)
+    for node in model.graph.node:
+        node.name = node.output[0]  # as tracing does
+    made = rewritten(tmp_path, model, x, scheme=Scheme.S8S8_CHANNELS)
+    path = tmp_path / "made.onnx"
+    onnx.save_model(made, path)
+    require_clean(path)
+    assert ops(made) == {"Mul": 2, "QuantizeLinear": 2, "DequantizeLinear": 4, "Conv": 2, "Cast": 1}
+    assert initializer(made, "x:scale").shape == () and initializer(made, "second:scale:fp16").shape == (CHANNELS,)
+    assert initializer(made, "x:zero").dtype == initializer(made, "first:s8").dtype == np.int8
+    assert not any(initializer(made, name).any() for name in ("x:zero", "h:zero", "first:zero", "second:zero"))
+    factors = ranges_of(tmp_path, model, x)["x"].factors()
+    assert factors is not None
+    assert initializer(made, "x:inverse").ravel() == pytest.approx(1 / factors, rel=1e-6)
 
 
 def test_upsampling_is_gone(tmp_path: Path) -> None:
@@ -139,6 +163,7 @@ def test_excluded_and_shared_weights_stay_in_float32(tmp_path: Path) -> None:
     shared = conv_model()
     shared.graph.node[1].input[1] = "first"
     assert ops(rewritten(tmp_path, shared, x))["QLinearConv"] == 0
+    assert ops(rewritten(tmp_path, shared, x, scheme=Scheme.S8S8_CHANNELS))["QuantizeLinear"] == 0
 
 
 @pytest.mark.parametrize(

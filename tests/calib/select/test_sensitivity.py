@@ -79,10 +79,10 @@ def test_scales_are_those_of_all_prompts_together(judge: LogitsJudge) -> None:
 
 
 def test_each_layer_is_measured_by_itself_and_sorted_by_sensitivity(judge: LogitsJudge) -> None:
-    said: list[str] = []
-    found = measure_layers(LAYERS, open_with, judge, said.append)
+    said: list[tuple[int, int, str]] = []
+    found = measure_layers(LAYERS, open_with, judge, lambda *at: said.append(at))
     assert [layer.name for layer in found] == ["b", "a", "c", "d"]
-    assert said[1] == "layer 2 of 4: b"
+    assert said[1] == (2, 4, "b")
     alone = judge.errors(Transformer([w for w in SHIFTS if w not in ("wb", "wb2")]), first_prompt=True)
     assert found[0].kl == pytest.approx(np.mean([scale.kl / scale.tokens for scale in alone]))
     assert found[0].kl > 10 * found[1].kl > 0  # roughly the square of the shift
@@ -90,7 +90,7 @@ def test_each_layer_is_measured_by_itself_and_sorted_by_sensitivity(judge: Logit
 
 @pytest.mark.parametrize("enough", [0, 1, 2, 3, 4, 9])
 def test_no_more_layers_are_excluded_than_needed(judge: LogitsJudge, enough: int) -> None:
-    layers = measure_layers(LAYERS, open_with, judge, lambda _: None)
+    layers = measure_layers(LAYERS, open_with, judge, lambda *_: None)
     order = [{"wb", "wb2"}, {"wa"}, {"wc"}, {"wd"}]
     asked: list[set[str]] = []
 

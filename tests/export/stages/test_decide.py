@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
-from hart_edge.bundle.manifest import Target
+from hart_edge.bundle.manifest import Dtype, Target, TensorSpec
 from hart_edge.bundle.quality import Limits
 from hart_edge.calib.calibrate.channel_ranges import channel_ranges
 from hart_edge.calib.calibrate.collector import Collector
@@ -17,6 +18,7 @@ from hart_edge.calib.calibrate.ranges import ActivationRange, CalibratedRanges
 from hart_edge.calib.scheme import CacheForm, Int8Scheme, Scheme
 from hart_edge.calib.select.fastest import Choice
 from hart_edge.calib.select.logits import LogitError
+from hart_edge.engines.base import BuildProgress
 from hart_edge.engines.registry import REGISTRY
 from hart_edge.errors import BuildError
 from hart_edge.export.parity.recording import Recorder, Recording
@@ -113,10 +115,17 @@ def test_weights_by_pattern(tmp_path: Path) -> None:
         weights_like(graphs, ["blocks.0"])
 
 
-@pytest.mark.parametrize("wanted", [Int8Scheme.STATIC, Int8Scheme.MEASURED])
+@pytest.mark.parametrize(
+    ("wanted", "scheme", "instead"),
+    [
+        (Int8Scheme.STATIC, Scheme.U8S8_CHANNELS, Scheme.INT8_WEIGHTS),
+        (Int8Scheme.MEASURED, Scheme.U8S8_CHANNELS, Scheme.INT8_WEIGHTS),
+        (Int8Scheme.MEASURED, Scheme.S8S8_CHANNELS, Scheme.FLOAT16),
+    ],
+)
 @pytest.mark.parametrize("narrow", [False, True])
-def test_a_decoder_whose_pictures_would_suffer_has_int8_weights(
-    tmp_path: Path, wanted: Int8Scheme, narrow: bool
+def test_a_decoder_whose_pictures_would_suffer_has_another_scheme(
+    tmp_path: Path, wanted: Int8Scheme, scheme: Scheme, instead: Scheme, narrow: bool
 ) -> None:
     """The worst of all pictures decides, though the first alone would do."""
     model = conv_model()
@@ -137,20 +146,22 @@ def test_a_decoder_whose_pictures_would_suffer_has_int8_weights(
         model, Scheme.U8S8_CHANNELS, collector.statistics["decoder"], lambda name: initializer(model, name)
     )
     calibrated = CalibratedRanges("a" * 64, 1, "b" * 64, {}, {"decoder": ranges})
+    said: list[str] = []
     made = Int8Choice(
         tmp_path,
-        {},
+        {"decoder": SimpleNamespace(inputs=(TensorSpec("x", Dtype.FLOAT32, ("B",)),))},  # type: ignore[dict-item]  # nobody runs it
         calibrated,
         library,
-        lambda _: None,
+        said.append,
         25.0,
         choose=lambda found, _, equal: Choice(list(found)[-1].scheme, "the fastest"),
         tolerance=lambda *_, **__: 1e9,
     )
-    decisions = {"decoder": Decision(Scheme.U8S8_CHANNELS), "transformer": Decision(Scheme.FLOAT32)}
+    decisions = {"decoder": Decision(scheme), "transformer": Decision(Scheme.FLOAT32)}
     found = made.decide(decisions, wanted, recorder.recording(), None)[0]["decoder"]
-    assert found.scheme is (Scheme.INT8_WEIGHTS if narrow else Scheme.U8S8_CHANNELS)
-    assert ("ranges per channel: worst picture" in found.reason) == narrow
+    assert found.scheme is (instead if narrow else scheme)
+    assert (f"{scheme}: worst picture" in found.reason) == narrow
+    assert any(line.startswith(f"decoder: {instead}: ") for line in said) == narrow
 
 
 @pytest.mark.parametrize("scheme", [Scheme.U8S8, Scheme.INT8_WEIGHTS])
@@ -174,3 +185,27 @@ def test_keys_are_int8_as_long_as_the_logits_allow_it(
     assert cache is (CacheForm.FLOAT16 if kl == 1.0 else CacheForm.INT8_KEYS)
     assert any("transformer: keys in FP16; in INT8: KL 1.0e+00 nats" in line for line in said) == (kl == 1.0)
     assert not found["transformer"].weight_only
+
+
+def test_each_layer_is_told_of_as_its_turn_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transformer is near enough once its first layer is left out."""
+
+    class Judge:
+        def errors(self, left_out: frozenset[str], *, first_prompt: bool = False) -> list[LogitError]:
+            return [LogitError(100, 99, 1.0, 0.1, 1e-3 if "first" in left_out else 100.0)]
+
+    monkeypatch.setattr(int8_choice, "logits_judge", lambda *_: Judge())
+    monkeypatch.setattr(Int8Choice, "_open", lambda _, __, ___, excluded, weights=(): frozenset({*excluded, *weights}))
+    told: list[BuildProgress] = []
+    made, said = choice(tmp_path, GOOD, progress=told.append)
+    monkeypatch.setitem(made.graphs, "tokens", None)  # type: ignore[arg-type]  # nobody runs it
+    recording = record(tmp_path)
+    onnx.save_model(linear_model(), tmp_path / "transformer.onnx")
+    limits = Limits(min_top_1=0.9, max_kl=0.1, min_psnr=40.0)
+    found, _ = made.decide({"transformer": Decision(Scheme.U8S8)}, Int8Scheme.STATIC, recording, limits)
+    assert found["transformer"].weight_only == {"first"}
+    assert [(each.component, each.phase, each.done, each.total) for each in told] == [
+        ("transformer", "INT8 in first alone,", 1, 2),
+        ("transformer", "INT8 in second alone,", 2, 2),
+    ]
+    assert said[0].endswith("looking at each of 2 layers")
