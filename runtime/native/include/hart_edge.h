@@ -185,9 +185,9 @@ typedef struct hart_edge_info {
     const char *target;    /* "cpu", "cuda", "tensorrt" */
     const char *engine;    /* "ONNX Runtime 1.21.0" */
     uint64_t memory;       /* bytes that this handle needs at least: weights as they lie in the bundle, and the plan's
-                              buffers; an engine's own copies and scratch memory come on top, and on a CPU what is kept
-                              for another picture of an earlier prompt: up to 64 MiB, or one prompt's, and less where
-                              memory_limit leaves less */
+                              buffers; an engine's own copies and scratch memory come on top, and what is kept for
+                              another picture of an earlier prompt: contexts of 16, and with ONNX Runtime first scales
+                              of up to 64 MiB, or one prompt's, and less where memory_limit leaves less */
     hart_edge_speed speed; /* the bundle's own */
     uint32_t speeds;       /* those that it has: bit 1 << HART_EDGE_SPEED_EXACT, and so on */
 } hart_edge_info;
