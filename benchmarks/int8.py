@@ -3,7 +3,8 @@
 In: a checkpoint with a text model. Out: OUT/range_rules.md, the error of each component under each range rule, with
 smoothing and without; OUT/layers.md and OUT/layers.svg, the divergence of the transformer's logits with INT8 in only
 one layer; OUT/decoder.md, the decoder's pictures in each scheme that it could have; OUT/cache.md, the transformer with
-keys and values in each form that they could have.
+keys and values in each form that they could have; with --pictures OUT/encoder.md, the codes that stay where the
+encoder's convolutions are INT8.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from benchmarks.experiments.chart import Curve, chart
 from hart_edge.bundle.manifest import Precision
 from hart_edge.bundle.quality import psnr
+from hart_edge.calib.calibrate.collector import Collector
 from hart_edge.calib.calibrate.range_rules import RangeRule, default_rule
 from hart_edge.calib.calibrate.ranges import Ranges
 from hart_edge.calib.calibrate.smoothing import ALPHAS
@@ -31,6 +33,7 @@ from hart_edge.calib.select.fastest import timed
 from hart_edge.calib.select.logits import mean_kl
 from hart_edge.calib.select.sensitivity import LayerFigures, layers_of, measure_layers
 from hart_edge.cli.progress import BuildLines
+from hart_edge.data.pictures import decode
 from hart_edge.engines.base import Session
 from hart_edge.export.options import BuildOptions
 from hart_edge.export.parity.compare import compare
@@ -45,7 +48,7 @@ from hart_edge.export.tools import TOOLS
 from hart_edge.reference.presets import SHIPPED_MODEL
 
 GRAPHS = ("text_model", "context", "transformer", "residual")
-TABLES = ("range_rules", "layers", "decoder", "cache")
+TABLES = ("range_rules", "layers", "decoder", "cache", "encoder")
 
 
 class Workbench:
@@ -109,8 +112,9 @@ def decoder(bench: Workbench) -> str:
     nodes = find_quantizable_nodes(read_graph(bench.folder / "decoder.onnx").graph)
     exact = [node.weight for node in nodes if not Scheme.U8S8_CHANNELS.quantizes(node.kind, node.weight)]
     sessions: dict[str, Session] = {}
-    for scheme in (Scheme.FLOAT32, Scheme.INT8_WEIGHTS, Scheme.U8S8, Scheme.U8S8_CHANNELS):
-        ranges = ranges_of("decoder", bench.folder, statistics, RangeRule.MIN_MAX, (), scheme)
+    for scheme in (Scheme.FLOAT32, Scheme.INT8_WEIGHTS, Scheme.U8S8, Scheme.U8S8_CHANNELS, Scheme.S8S8_CHANNELS):
+        own = scheme if scheme is Scheme.U8S8 else None
+        ranges = ranges_of("decoder", bench.folder, statistics, RangeRule.MIN_MAX, (), own)
         without = exact if scheme is Scheme.U8S8 else ()
         sessions[str(scheme)] = bench.open("decoder", ranges, without, scheme)
     calls = bench.recording.calls("decoder")
@@ -126,7 +130,42 @@ def decoder(bench: Workbench) -> str:
     lines = ["| scheme | dB, mean | dB, worst picture | ms |", "|---|--:|--:|--:|"]
     for name, found in errors.items():
         each = [math.inf if (value := psnr(error)) is None else value for error in found]
-        lines.append(f"| {name} | {mean(each):.1f} | {min(each):.1f} | {1000 * median(rounds[name]):.1f} |")
+        on_gpus = name == Scheme.S8S8_CHANNELS  # a CPU has no kernels for it, and casts around every node
+        shown = "" if on_gpus else f"{1000 * median(rounds[name]):.1f}"
+        lines.append(f"| {name} | {mean(each):.1f} | {min(each):.1f} | {shown} |")
+    return "\n".join([*lines, ""])
+
+
+def encoder(bench: Workbench, pictures: Path) -> str:
+    """The table of encoder.md: codes of pictures of a folder, of which calibration sees every other one, and how far
+    they end from the latent, in units of the distance that float32's have."""
+    path = bench.folder / "encoder.onnx"
+    model = read_graph(path)
+    side = model.graph.input[0].type.tensor_type.shape.dim[3].dim_value
+    found = sorted(pictures.glob("*.png"))
+    seen, others = (
+        [decode(file, side).transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1 for file in files]
+        for files in (found[::2], found[1::2])
+    )
+    with Collector({"encoder": path}, {"encoder": Scheme.U8S8_CHANNELS}, bench.library) as collector:
+        for image in seen:
+            collector.run("encoder", {"image": image}, {})
+            collector.end_prompt()
+    statistics = collector.statistics["encoder"]
+    ranges = ranges_of("encoder", bench.folder, statistics, RangeRule.MIN_MAX, (), Scheme.U8S8_CHANNELS)
+    behind = [each.weight for each in find_quantizable_nodes(model.graph) if not each.weight.startswith("encoder.")]
+    exact = bench.library.open(path)
+    expected = [exact.run({"image": image}) for image in others]
+    distance = "mean square distance to the latent, float32's as 1"
+    lines = [f"| scheme | codes that stay | of the worst picture | {distance} |", "|---|--:|--:|--:|"]
+    for scheme, without in ((Scheme.INT8_WEIGHTS, ()), (Scheme.U8S8_CHANNELS, behind)):
+        session, same, distances = bench.open("encoder", ranges, without, scheme), [], []
+        for image, wanted in zip(others, expected, strict=True):
+            given = session.run({"image": image})
+            same.append(float(np.mean(given["indices"] == wanted["indices"])))
+            rests = [np.square(each["f_hat"] - wanted["latent"]).mean() for each in (given, wanted)]
+            distances.append(float(rests[0] / rests[1]))
+        lines.append(f"| {scheme} | {100 * mean(same):.1f} % | {100 * min(same):.1f} % | {mean(distances):.3f} |")
     return "\n".join([*lines, ""])
 
 
@@ -178,17 +217,21 @@ def main() -> None:
     p.add_argument("--checkpoint", type=Path, default=SHIPPED_MODEL, help="folder (default: the shipped model)")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tables and plot")
     p.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE", help="default: all")
+    p.add_argument("--pictures", type=Path, metavar="DIR", help="PNGs for the table of the encoder")
     a = p.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         bench = Workbench(a.checkpoint, Path(folder))
         for name in a.only:
+            if name == "encoder" and a.pictures is None:
+                continue
             if name == "layers":
                 figures = layers(bench)
                 (a.out / "layers.svg").write_text(layer_chart(figures), "utf-8")
                 table = layer_table(figures)
             else:
-                table = {"range_rules": range_rules, "decoder": decoder, "cache": caches}[name](bench)
+                makers = {"range_rules": range_rules, "decoder": decoder, "cache": caches}
+                table = encoder(bench, a.pictures) if name == "encoder" else makers[name](bench)
             (a.out / f"{name}.md").write_text(table, "utf-8")
             print(table)
 

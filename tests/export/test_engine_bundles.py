@@ -17,11 +17,12 @@ import pytest
 from hart_edge.bundle.manifest import ComponentName, Manifest, Precision, Target, TargetSpec, to_json
 from hart_edge.bundle.settings import Speed
 from hart_edge.bundle.verify import open_bundle
+from hart_edge.calib.calibrate.ranges import ActivationRange
 from hart_edge.calib.graph_files import read_graph, save_graph
 from hart_edge.calib.rewrite.apply import apply_scheme
 from hart_edge.calib.scheme import Scheme
 from hart_edge.cli.main import main
-from hart_edge.engines.base import BuildProgress, EngineSettings
+from hart_edge.engines.base import BuildProgress, EngineSettings, Profile
 from hart_edge.engines.bundle_build import EngineDone, EngineJob, build_engines, engine_reports
 from hart_edge.engines.loading import load
 from hart_edge.engines.profiles import profiles_of
@@ -35,6 +36,7 @@ from hart_edge.export.tensorrt_lint.lint import require_clean
 from hart_edge.export.tools import Tools
 from hart_edge.reference.presets import SHIPPED_MODEL
 from hart_edge.runtime.context import Context
+from tests.calib.make_graphs import conv_model
 from tests.conftest import BuildCommand, BuildOnce
 from tests.engines.tensorrt.small_graphs import CLASSIC, RTX
 from tests.export.small_checkpoint import CHECKPOINT, contents
@@ -134,8 +136,13 @@ def test_int8_schemes(portable: Portable) -> None:
     assert schemes[Target.TENSORRT_RTX]["transformer"] == "INT8 weights per channel, float16 arithmetic"
     for found in schemes.values():
         assert found["encoder"] == "float16, float32 statistics"
-    assert schemes[Target.TENSORRT]["decoder"] == "static S8S8 convolutions, factors per channel, float16 elsewhere"
-    assert schemes[Target.TENSORRT_RTX]["decoder"] == "float16, float32 statistics"
+        assert found["decoder"] == "float16, float32 statistics"
+    (decoder,) = (
+        component
+        for component in open_bundle(portable(Target.TENSORRT, Precision.INT8)).manifest.components
+        if component.name == "decoder"
+    )
+    assert re.match(r"static S8S8 convolutions, .*: worst picture 2\d\.\d dB, limit 40 dB$", decoder.reason)
     ranges = [(portable(target, Precision.INT8) / "calibration.json").read_bytes() for target in schemes]
     assert ranges[0] == ranges[1]  # the same ranges for every scheme
 
@@ -230,6 +237,21 @@ def test_all_graphs_take_the_path_of_classic_tensorrt(portable: Portable, tmp_pa
     assert len(done) == 8
 
 
+def test_int8_convolutions_become_layers(tmp_path: Path) -> None:
+    """Those of a decoder, through the same path: two quantised inputs, two convolutions of them."""
+    model, out = conv_model(), tmp_path / "small.engine"
+    for node in model.graph.node:
+        node.name = node.output[0]  # as tracing does
+    ranges = {name: ActivationRange(-4.0, 4.0, tuple(range(32))) for name in ("x", "h")}
+    path = tmp_path / "small.onnx"
+    save_graph(apply_scheme(model, Scheme.S8S8_CHANNELS, ranges), path, tmp_path)
+    profiles = [Profile(None, {"x": ((1, 32, 8, 8),) * 3})]
+    report = CLASSIC.build(path, profiles, CLASSIC.prepare(EngineSettings()), out, lambda _: None)
+    fates = {(node["operator"], node["fate"]) for node in report["nodes"]}
+    assert {("QuantizeLinear", "layer"), ("Conv", "layer")} <= fates
+    assert report["layers_by_precision"]["Int8"] == 2
+
+
 # --- the shipped model
 
 
@@ -258,7 +280,10 @@ def test_the_shipped_model_keeps_the_limits(
     """In the schemes for GPUs. The slow tests below build engines of it."""
     settings = EngineSettings(architectures=architectures)
     options = BuildOptions(SHIPPED_MODEL, tmp_path / "bundle", precision, target, engines=settings, portable=True)
-    quality = build(options, tools=tools).quality
+    manifest = build(options, tools=tools)
+    quality = manifest.quality
+    (decoder,) = (component for component in manifest.components if component.name == "decoder")
+    assert decoder.precision is (Precision.INT8 if precision is Precision.INT8 else Precision.FP16)
     assert quality is not None and quality.prompts == 8
 
 
