@@ -35,9 +35,10 @@ ATTENTION = "Einsum"  # of queries, keys and values (B, tokens, channels)
 
 @dataclass(frozen=True)
 class GraphMemory:
-    """activations: the most bytes between nodes at a time, without what the caller provides. matrices, kernels, tables:
-    bytes of weights of matrix products, of convolutions, of the rest, as they are held when the graph runs: a table in
-    a file beside the graph, of which rows are gathered, stays there. nodes: how many run."""
+    """activations: the most bytes between nodes at a time, without what the caller provides, and with what kernels of
+    convolutions take for themselves. matrices, kernels, tables: bytes of weights of matrix products, of convolutions,
+    of the rest, as they are held when the graph runs: a table in a file beside the graph, of which rows are gathered,
+    stays there. nodes: how many run."""
 
     activations: int
     matrices: int
@@ -58,15 +59,18 @@ class Graph:
 
     def memory(self, resolved: Any, provided: Iterable[str]) -> GraphMemory:
         """resolved: by resolve(). provided: outputs that the caller has memory for."""
-        sizes = dict(self.weights)
+        sizes, dims = dict(self.weights), {each.name: list(each.dims) for each in resolved.initializer}
         for value in (*resolved.value_info, *resolved.input, *resolved.output):
             tensor = value.type.tensor_type
-            sizes[value.name] = _bytes(tensor.elem_type, [entry.dim_value for entry in tensor.shape.dim])
+            dims[value.name] = [entry.dim_value for entry in tensor.shape.dim]
+            sizes[value.name] = _bytes(tensor.elem_type, dims[value.name])
+        scratch = {node.output[0]: _scratch(node, dims) for node in resolved.node if node.op_type == "QLinearConv"}
         weights = {"matrices": 0, "kernels": 0, "tables": 0}
         for name, kind in self._uses().items():
             weights[kind] += sizes.get(name, self.weights.get(name, 0))
         nodes = sum(not all(name in self._constant for name in node.output) for node in resolved.node)
-        return GraphMemory(_peak(resolved, sizes, frozenset(provided), self._constant), **weights, nodes=nodes)
+        most = _peak(resolved, sizes, scratch, frozenset(provided), self._constant)
+        return GraphMemory(most, **weights, nodes=nodes)
 
     def resolve(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         """The graph with its shapes computed by ONNX Runtime and constants folded. No weight is read for it; weights
@@ -137,8 +141,23 @@ def steps_of(
         yield step, graphs[step.graph], shapes
 
 
-def _peak(graph: Any, sizes: Mapping[str, int], provided: frozenset[str], constant: frozenset[str]) -> int:
-    """The most bytes that are alive at a time. constant: tensors that are weights, not activations."""
+def _scratch(node: Any, dims: Mapping[str, list[int]]) -> int:
+    """Bytes that the kernel of an INT8 convolution takes for an image: its patches as rows, and sums in INT32."""
+    _, channels, *side = dims[node.output[0]]
+    kernel = dims[node.input[CONVOLUTIONS[node.op_type]]][1:]  # (In / group, ...)
+    patches = math.prod(kernel) if math.prod(kernel[1:]) > 1 else 0
+    return math.prod(side) * (patches + 4 * channels)
+
+
+def _peak(
+    graph: Any,
+    sizes: Mapping[str, int],
+    scratch: Mapping[str, int],
+    provided: frozenset[str],
+    constant: frozenset[str],
+) -> int:
+    """The most bytes that are alive at a time. scratch: of nodes while they run, by their first output; constant:
+    tensors that are weights, not activations."""
     last = {name: index for index, node in enumerate(graph.node) for name in node.input}
     last |= {value.name: len(graph.node) for value in graph.output}
     held: dict[str, int] = {}  # bytes of buffers that are alive, by the tensor that made them
@@ -161,7 +180,7 @@ def _peak(graph: Any, sizes: Mapping[str, int], provided: frozenset[str], consta
                 ends[owner] = max(ends[owner], last.get(name, index))
             elif name and name not in provided and (node.op_type not in VIEWS):
                 root[name], ends[name], held[name] = name, last.get(name, index), size
-        most = max(most, sum(held.values()))
+        most = max(most, sum(held.values()) + scratch.get(node.output[0], 0))
         for name in [each for each in held if ends[each] <= index]:
             del held[name]
             root = {tensor: owner for tensor, owner in root.items() if owner != name}

@@ -29,7 +29,7 @@ def count_costs(manifest: Manifest, folder: Path) -> Costs:
             key = (step.graph, step.scale, *sorted(shapes.items()), *sorted(step.outputs))
             if key not in counted:
                 resolved = graph.resolve(shapes)
-                found = graph.memory(resolved, step.outputs)
+                found = graph.memory(resolved, [each.name for each in resolved.output])
                 graphs[step.graph] = GraphCost(step.graph, found.matrices + found.kernels + found.tables, found.nodes)
                 counted[key] = StepCost(step.graph, step.scale, found.activations, multiplies(resolved))
             steps.append(counted[key])

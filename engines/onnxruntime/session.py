@@ -6,15 +6,17 @@ In a child that was forked a session refuses to run, and is never freed (engines
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from hart_edge.bundle.files import path_in_text
 from hart_edge.bundle.memory import shortage
+from hart_edge.bundle.program import of_any_block
 from hart_edge.engines.base import Arrays
 from hart_edge.engines.forks import HomeProcess, keep_forever
 from hart_edge.errors import EngineError
@@ -24,6 +26,18 @@ NO_MEMORY = re.compile(
     r"bad_alloc|bad allocation|[Ff]ailed to allocate memory|[Cc]annot allocate memory|[Oo]ut of memory|"
     r"not enough memory|MemoryAllocation|ALLOC_FAILED|std::length_error|max_size"
 )
+
+
+CPU = "CPUExecutionProvider"
+Form = tuple[tuple[int, ...], type[np.generic]]  # shape and dtype
+DTYPES: Mapping[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int8)": np.int8,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -38,7 +52,7 @@ class OnnxRuntimeSession:
         self, onnxruntime: Any, name: str, graph: Path, provider: str, session_options: Any, run_options: Any
     ) -> None:
         """onnxruntime: the module; the options are its own. Raises EngineError for a graph that it refuses."""
-        self._name, self._run_options = name, run_options
+        self._name, self._run_options, self._on_cpu = name, run_options, provider == CPU
         self._session: Any = None
         self._home = HomeProcess()
         try:
@@ -59,6 +73,11 @@ class OnnxRuntimeSession:
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> Arrays:
         """Compute the named outputs, or all of them. Raises EngineError."""
         names = list(outputs) if outputs is not None else [value.name for value in self._session.get_outputs()]
+        forms = self._forms(inputs)
+        if self._unread(inputs, names) and forms.keys() >= set(names):
+            made = {name: np.empty(*forms[name]) for name in names}
+            self.run_into({name: np.ascontiguousarray(array) for name, array in inputs.items()}, made)
+            return made
         with self._failures(inputs):
             return dict(zip(names, self._session.run(names, dict(inputs), self._run_options), strict=True))
 
@@ -68,9 +87,40 @@ class OnnxRuntimeSession:
             binding = self._session.io_binding()
             for name, array in inputs.items():
                 binding.bind_cpu_input(name, array)
-            for name, array in outputs.items():
+            written = {**self._unread(inputs, outputs), **outputs}  # held until the run ends
+            for name, array in written.items():
                 binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
             self._session.run_with_iobinding(binding, self._run_options)
+
+    def _unread(self, inputs: Mapping[str, NDArray[Any]], outputs: Collection[str]) -> Arrays:
+        """Arrays for what blocks leave and nobody reads, one for all blocks. ONNX Runtime holds every output of a
+        graph, asked for or not, until the run ends: of the last scale's 4,096 tokens at 1024 pixels 2.4 GB in float32.
+        (A device would copy them to the host.)"""
+        if not self._on_cpu or len(outputs) == len(self._session.get_outputs()):
+            return {}
+        blocks: dict[tuple[str, Form], NDArray[Any]] = {}
+        unread: Arrays = {}
+        for name, form in self._forms(inputs).items():
+            kind = of_any_block(name)
+            if name not in outputs and kind != name:
+                unread[name] = blocks.setdefault((kind, form), np.empty(*form))
+        return unread
+
+    def _forms(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Form]:
+        """Shape and dtype of every output whose symbols the inputs tell."""
+        extents: dict[str, int] = {}
+        for value in self._session.get_inputs():
+            given = inputs[value.name].shape if value.name in inputs else ()
+            extents |= {
+                symbol: size for symbol, size in zip(value.shape, given, strict=False) if isinstance(symbol, str)
+            }
+        found = {}
+        for value in self._session.get_outputs():
+            shape = [size if isinstance(size, int) else extents.get(size) for size in value.shape]
+            sizes = tuple(size for size in shape if size is not None)
+            if len(sizes) == len(shape) and value.type in DTYPES:
+                found[value.name] = (sizes, DTYPES[value.type])
+        return found
 
     @contextmanager
     def _failures(self, inputs: Mapping[str, NDArray[Any]]) -> Iterator[None]:

@@ -101,9 +101,11 @@ def make_program(plan: Plan, components: Sequence[Component], batch: int = 1) ->
     for index, step in enumerate(plan.steps):
         unnamed.append({})
         for name, dtype, shape in unnamed_outputs(step, components, plan, batch):
-            key = unnamed[-1][name] = f"{index}\n{name}"  # no buffer has a line break in its name
-            tensors[key] = (dtype, shape)
-            spans.append(Span(key, size_of(dtype, shape), index, index))
+            # No buffer has a line break in its name.
+            key = unnamed[-1][name] = f"{index}\n{of_any_block(name)} {dtype} {shape}"
+            if key not in tensors:
+                tensors[key] = (dtype, shape)
+                spans.append(Span(key, size_of(dtype, shape), index, index))
     offsets, size = place(spans)
     places = {name: Place(offsets[name], *tensors[name], size_of(*tensors[name])) for name in tensors}
     for name, buffer in plan.buffers.items():
@@ -170,6 +172,13 @@ def unaligned_rows(plan: Plan) -> str:
 def row_size(buffer: Buffer) -> int:
     """Bytes of a row at one image."""
     return size_of(buffer.dtype, buffer_shape(buffer, 1)[1:])
+
+
+def of_any_block(output: str) -> str:
+    """The name of an output without the number of its block, key.3 -> key. Where nobody reads what blocks leave, as
+    after the last scale, one place serves all of them: a block begins with what the one before it made of its own."""
+    name, _, number = output.rpartition(".")
+    return name if number.isdigit() else output
 
 
 def unnamed_outputs(

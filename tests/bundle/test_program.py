@@ -88,6 +88,14 @@ def test_an_output_that_the_plan_does_not_name_gets_a_place(manifest: Manifest) 
     assert all(new.offset + new.size <= each.offset or each.offset + each.size <= new.offset for each in apart)
 
 
+def test_what_blocks_leave_and_no_buffer_takes_has_one_place(manifest: Manifest) -> None:
+    changed = manifest
+    for name in ("own_key.0", "own_key.1", "own_value.0", "own_value.1"):
+        changed = with_output(changed, "transformer", TensorSpec(name, Dtype.FLOAT32, ("2B", 2, "n", 8)))
+    places = make_program(changed.plan, changed.components).tensors(4)
+    assert places["own_key.0"] == places["own_key.1"] != places["own_value.0"] == places["own_value.1"]
+
+
 def test_an_output_of_unknown_size_is_refused(manifest: Manifest) -> None:
     changed = with_output(manifest, "tokens", TensorSpec("kept", Dtype.FLOAT32, ("k",)))
     with pytest.raises(

@@ -104,3 +104,25 @@ def test_a_table_beside_the_graph_of_which_rows_are_gathered_stays_there(tmp_pat
     onnx.save(model, path, save_as_external_data=beside, location="graph.onnx.data", size_threshold=0)
     found = memory(Graph(path), {"ids": (3,), "x": (16,)}, ["y"])
     assert found.tables == (4 if beside else 8) * KB
+
+
+def test_an_int8_convolution_takes_patches_and_sums(tmp_path: Path) -> None:
+    """8 channels of 4 x 4 in, 16 out: kernels of 3 x 3 have patches as rows, of 1 x 1 the image itself."""
+    one = [numpy_helper.from_array(np.float32(1), "one")]
+    zeros = [
+        numpy_helper.from_array(np.zeros((), kind), name) for name, kind in (("zero", np.uint8), ("none", np.int8))
+    ]
+    found = []
+    for side in (3, 1):
+        kernels = numpy_helper.from_array(np.zeros((16, 8, side, side), np.int8), "w")
+        names = ["x", "one", "zero", "w", "one", "none", "one", "zero"]
+        node = helper.make_node("QLinearConv", names, ["y"], pads=[side // 2] * 4)
+        x, y = (
+            helper.make_tensor_value_info(name, TensorProto.UINT8, (1, channels, 4, 4))
+            for name, channels in (("x", 8), ("y", 16))
+        )
+        graph = helper.make_graph([node], "c", [x], [y], [*one, *zeros, kernels])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        onnx.save(model, tmp_path / "graph.onnx")
+        found.append(memory(Graph(tmp_path / "graph.onnx"), {"x": (1, 8, 4, 4)}, ["y"]).activations)
+    assert found == [16 * (8 * 9 + 4 * 16), 16 * 4 * 16]
