@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
@@ -216,22 +217,26 @@ def main() -> None:
     p = argparse.ArgumentParser(prog="python -m benchmarks.int8", description=__doc__.splitlines()[0])
     p.add_argument("--checkpoint", type=Path, default=SHIPPED_MODEL, help="folder (default: the shipped model)")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tables and plot")
-    p.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE", help="default: all")
+    p.add_argument("--only", nargs="+", choices=TABLES, metavar="TABLE", help="default: all there is input for")
     p.add_argument("--pictures", type=Path, metavar="DIR", help="PNGs for the table of the encoder")
     a = p.parse_args()
+    tables = a.only or [name for name in TABLES if name != "encoder" or a.pictures]
+    if "encoder" in tables and a.pictures is None:
+        p.error("--only encoder: expected --pictures DIR, found none")
     a.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         bench = Workbench(a.checkpoint, Path(folder))
-        for name in a.only:
-            if name == "encoder" and a.pictures is None:
-                continue
+        for name in tables:
             if name == "layers":
                 figures = layers(bench)
                 (a.out / "layers.svg").write_text(layer_chart(figures), "utf-8")
                 table = layer_table(figures)
             else:
-                makers = {"range_rules": range_rules, "decoder": decoder, "cache": caches}
-                table = encoder(bench, a.pictures) if name == "encoder" else makers[name](bench)
+                of_pictures = partial(encoder, pictures=a.pictures)
+                makers: dict[str, Callable[[Workbench], str]] = {
+                    "range_rules": range_rules, "decoder": decoder, "cache": caches, "encoder": of_pictures,
+                }  # fmt: skip
+                table = makers[name](bench)
             (a.out / f"{name}.md").write_text(table, "utf-8")
             print(table)
 
