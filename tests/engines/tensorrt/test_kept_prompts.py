@@ -26,16 +26,6 @@ NEW_AND_KNOWN = ("w1 w2", "w1 w2", "w3", "w1 w2", "w3", "w4", "w1 w2", "w4")  # 
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_words_bundle(tmp_path_factory.mktemp("graphs") / "words")
-
-
-@pytest.fixture(scope="module")
-def engines(words: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_engine_bundle(words, tmp_path_factory.mktemp("engines") / "words")
-
-
-@pytest.fixture(scope="module")
 def longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Graphs with a mask, and a step between the text model's and the first scale's."""
     return add_context_step(make_words_bundle(tmp_path_factory.mktemp("graphs") / "longer"))

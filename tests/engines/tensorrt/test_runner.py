@@ -26,19 +26,8 @@ from tests.conftest import GOLDEN, BuildOnce
 from tests.engines.tensorrt.engine_bundle import install, make_engine_bundle
 from tests.engines.tensorrt.fake_cuda import FakeCuda
 from tests.engines.tensorrt.fake_tensorrt import FakeTensorRT, engine_bytes
-from tests.runtime.words_bundle import make_words_bundle
 
 TARGETS = (Target.TENSORRT, Target.TENSORRT_RTX)
-
-
-@pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_words_bundle(tmp_path_factory.mktemp("graphs") / "words")
-
-
-@pytest.fixture(scope="module")
-def engines(words: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_engine_bundle(words, tmp_path_factory.mktemp("engines") / "words")
 
 
 @pytest.fixture
