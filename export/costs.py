@@ -26,7 +26,7 @@ def count_costs(manifest: Manifest, folder: Path) -> Costs:
     for speed in manifest.plans:
         steps = []
         for step, graph, shapes in steps_of(manifest, folder, speed):
-            key = (step.graph, step.scale, *sorted(shapes.items()), *sorted(step.outputs))
+            key = (step.graph, step.scale, *sorted(shapes.items()))
             if key not in counted:
                 resolved = graph.resolve(shapes)
                 found = graph.memory(resolved, [each.name for each in resolved.output])

@@ -43,13 +43,15 @@ class Group:
 @dataclass(frozen=True)
 class Program:
     """places: of every buffer; unnamed: per step, of outputs that no buffer takes. resident: buffers that are filled
-    once, with constants or zeros. size: bytes of the block; least: what no placement could go below."""
+    once, with constants or zeros. spans: (first step, begin, end) of all that lies in the block. size: bytes of the
+    block; least: what no placement could go below."""
 
     plan: Plan
     groups: tuple[Group, ...]
     places: Mapping[str, Place]
     unnamed: tuple[Mapping[str, Place], ...]
     resident: tuple[str, ...]
+    spans: tuple[tuple[int, int, int], ...]
     size: int
     least: int
 
@@ -62,17 +64,10 @@ class Program:
     def written(self, index: int) -> int:
         """Bytes of the block that hold anything once a step has run: a system gives memory to no others. Caches count
         whole from their first row on."""
-        uploads = {name for group in self.groups if group.first <= index for name in group.uploads}
-        there = [
-            self.places[name]
-            for name, buffer in self.plan.buffers.items()
-            if buffer.kind is not BufferKind.ROWS and (name in uploads or is_resident(buffer) or buffer.first <= index)
-        ]
-        there += [each for places in self.unnamed[: index + 1] for each in places.values()]
-        total = end = 0
-        for each in sorted(there, key=lambda each: each.offset):
-            total += max(0, each.offset + each.size - max(each.offset, end))
-            end = max(end, each.offset + each.size)
+        total = reached = 0
+        for begin, end in sorted((begin, end) for first, begin, end in self.spans if first <= index):
+            total += max(0, end - max(begin, reached))
+            reached = max(reached, end)
         return total
 
 
@@ -117,6 +112,7 @@ def make_program(plan: Plan, components: Sequence[Component], batch: int = 1) ->
         {name: places[name] for name in plan.buffers},
         tuple({name: places[key] for name, key in step_keys.items()} for step_keys in unnamed),
         resident,
+        tuple((span.first, offsets[span.name], offsets[span.name] + span.size) for span in spans),
         size,
         peak(spans),
     )
