@@ -52,7 +52,7 @@ class OnnxRuntimeSession:
         self, onnxruntime: Any, name: str, graph: Path, provider: str, session_options: Any, run_options: Any
     ) -> None:
         """onnxruntime: the module; the options are its own. Raises EngineError for a graph that it refuses."""
-        self._name, self._run_options, self._on_cpu = name, run_options, provider == CPU
+        self._name, self._run_options = name, run_options
         self._session: Any = None
         self._home = HomeProcess()
         try:
@@ -66,6 +66,10 @@ class OnnxRuntimeSession:
                 "update onnxruntime or rebuild the bundle"
             ) from error
 
+        # What blocks leave, by the outputs' names. A device would copy it to the host, if it had a place there.
+        names = (value.name for value in self._session.get_outputs())
+        self._of_blocks = frozenset(name for name in names if provider == CPU and of_any_block(name) != name)
+
     def __del__(self, keep: Callable[[object], None] = keep_forever) -> None:
         if not self._home.is_this():
             keep(self._session)
@@ -73,11 +77,12 @@ class OnnxRuntimeSession:
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> Arrays:
         """Compute the named outputs, or all of them. Raises EngineError."""
         names = list(outputs) if outputs is not None else [value.name for value in self._session.get_outputs()]
-        forms = self._forms(inputs)
-        if self._unread(inputs, names) and forms.keys() >= set(names):
-            made = {name: np.empty(*forms[name]) for name in names}
-            self.run_into({name: np.ascontiguousarray(array) for name, array in inputs.items()}, made)
-            return made
+        if self._of_blocks.difference(names):
+            forms = self._forms(inputs)
+            if forms.keys() >= set(names):
+                made = {name: np.empty(*forms[name]) for name in names}
+                self.run_into({name: np.ascontiguousarray(array) for name, array in inputs.items()}, made)
+                return made
         with self._failures(inputs):
             return dict(zip(names, self._session.run(names, dict(inputs), self._run_options), strict=True))
 
@@ -95,16 +100,12 @@ class OnnxRuntimeSession:
     def _unread(self, inputs: Mapping[str, NDArray[Any]], outputs: Collection[str]) -> Arrays:
         """Arrays for what blocks leave and nobody reads, one for all blocks. ONNX Runtime holds every output of a
         graph, asked for or not, until the run ends: of the last scale's 4,096 tokens at 1024 pixels 2.4 GB in float32.
-        (A device would copy them to the host.)"""
-        if not self._on_cpu or len(outputs) == len(self._session.get_outputs()):
-            return {}
-        blocks: dict[tuple[str, Form], NDArray[Any]] = {}
-        unread: Arrays = {}
-        for name, form in self._forms(inputs).items():
-            kind = of_any_block(name)
-            if name not in outputs and kind != name:
-                unread[name] = blocks.setdefault((kind, form), np.empty(*form))
-        return unread
+        """
+        left = self._of_blocks.difference(outputs)
+        forms = self._forms(inputs) if left else {}
+        unread = {name: (of_any_block(name), forms[name]) for name in left & forms.keys()}
+        places = {place: np.empty(*place[1]) for place in set(unread.values())}
+        return {name: places[place] for name, place in unread.items()}
 
     def _forms(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Form]:
         """Shape and dtype of every output whose symbols the inputs tell."""
