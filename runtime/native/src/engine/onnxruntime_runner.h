@@ -51,10 +51,16 @@ class OnnxRuntimeRunner : public Runner {
         std::string name;
         Owned<OrtValue> value;
     };
+    // What a block leaves and nobody reads, and where it lies in unread_.
+    struct Unread {
+        Tensor tensor;
+        std::size_t offset;
+    };
     struct Binding {
         ComponentName graph;
         std::vector<Bound> inputs;
         std::vector<Bound> outputs;
+        std::vector<Unread> unread;
         std::string before, after;  // what stands around the engine's message if a run fails
         Owned<OrtIoBinding> binding;
     };
@@ -65,7 +71,9 @@ class OnnxRuntimeRunner : public Runner {
     };
 
     void use_provider(Target target, const OnnxRuntimeOptions &options);
+    [[nodiscard]] const Component &component(ComponentName graph) const;
     [[nodiscard]] Bound tie(const Tensor &tensor) const;
+    void find_unread(Binding &binding, const std::vector<Tensor> &inputs, const std::vector<Tensor> &outputs);
     void load_until(std::size_t end) noexcept;
     void load_one(ComponentName graph);
     const Graph &wait(ComponentName graph);
@@ -80,6 +88,8 @@ class OnnxRuntimeRunner : public Runner {
     Owned<OrtMemoryInfo> memory_;
     std::vector<Graph> graphs_;  // indexed by ComponentName
     std::vector<Binding> bindings_;
+    std::unique_ptr<char[]> unread_;  // one run at a time writes it
+    std::size_t unread_bytes_ = 0;
 
     // Loading: the caller and one more thread take graphs from order_ until the awaited ones are loaded; the thread
     // then goes on with the others. They mark what is done in graphs_, which mutex_ guards.

@@ -16,6 +16,7 @@ static atomic_long live;
 static atomic_long left = -1; /* calls until one fails; negative: none fails */
 static atomic_int all_after;
 static atomic_long failed;
+static void (*told)(const void *binding, const char *name, const void *data); /* of every output that is bound */
 
 DOOR void engine_fail(long n, int all) {
     failed = 0;
@@ -28,6 +29,9 @@ DOOR long engine_failed(void) {
 }
 DOOR long engine_live(void) {
     return live;
+}
+DOOR void engine_tell_outputs(void (*tell)(const void *binding, const char *name, const void *data)) {
+    told = tell;
 }
 
 /* The status of a call that shall fail; NULL for a call that is passed on. */
@@ -100,6 +104,12 @@ RELEASES(ReleaseSession, OrtSession)
 RELEASES(ReleaseIoBinding, OrtIoBinding)
 RELEASES(ReleaseStatus, OrtStatus)
 
+static OrtStatus *ORT_API_CALL tell_BindOutput(OrtIoBinding *binding, const char *name, const OrtValue *value) {
+    void *data = NULL;
+    if (told != NULL && real->GetTensorMutableData((OrtValue *)value, &data) == NULL) told(binding, name, data);
+    return fail_BindOutput(binding, name, value);
+}
+
 /* It releases an object, but returns a status. */
 static OrtStatus *ORT_API_CALL fail_ReleaseAvailableProviders(char **names, int count) {
     --live;
@@ -114,10 +124,11 @@ static const OrtApi *ORT_API_CALL get_api(uint32_t version) {
     WATCH(CreateEnvWithCustomLogger), WATCH(CreateSessionOptions), WATCH(CreateRunOptions), WATCH(CreateCpuMemoryInfo);
     WATCH(GetAvailableProviders), WATCH(ReleaseAvailableProviders), WATCH(CreateTensorWithDataAsOrtValue);
     WATCH(CreateSession), WATCH(CreateSessionFromArray), WATCH(CreateIoBinding), WATCH(SetSessionLogSeverityLevel);
-    WATCH(AddSessionConfigEntry), WATCH(SetIntraOpNumThreads), WATCH(BindInput), WATCH(BindOutput);
+    WATCH(AddSessionConfigEntry), WATCH(SetIntraOpNumThreads), WATCH(BindInput);
     WATCH(RunWithBinding), WATCH(RunOptionsSetTerminate), WATCH(RunOptionsUnsetTerminate), WATCH(ReleaseEnv);
     WATCH(ReleaseSessionOptions), WATCH(ReleaseRunOptions), WATCH(ReleaseMemoryInfo), WATCH(ReleaseValue);
     WATCH(ReleaseSession), WATCH(ReleaseIoBinding), WATCH(ReleaseStatus);
+    table.BindOutput = tell_BindOutput;
     return &table;
 }
 

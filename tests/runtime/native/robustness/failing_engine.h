@@ -11,4 +11,7 @@ long engine_failed(void);
 /* How many objects and statuses are not released. */
 long engine_live(void);
 
+/* Have a function called with the binding, the name and the address of every output that is bound; NULL: none. */
+void engine_tell_outputs(void (*tell)(const void *binding, const char *name, const void *data));
+
 #endif
