@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+from hart_edge.calib.graph_files import read_graph
 from hart_edge.engines.base import Arrays, EngineLibrary, Session
 from hart_edge.runtime.allocator import return_freed_memory
 
@@ -27,16 +28,20 @@ class InstrumentedGraphs:
         self._paths, self._library = dict(graphs), library
         self._copies: list[Path] = []
         self._sessions: dict[str, Session] = {}
+        self._further: dict[str, list[str]] = {}  # outputs, by graph
         for graph, model in instrumented.items():
             self._paths[graph] = graphs[graph].with_suffix(".instrumented.onnx")
             self._copies.append(self._paths[graph])
             onnx.save_model(model, self._paths[graph])
+            own = {value.name for value in read_graph(graphs[graph]).graph.output}
+            self._further[graph] = [value.name for value in model.graph.output if value.name not in own]
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Compute `outputs` in place, and return all that the graph puts out, its further outputs among them."""
+        """Compute `outputs` in place, and return them and the further outputs. What else a graph puts out is left:
+        it may be gigabytes of keys and values."""
         if graph not in self._sessions:
             self._sessions[graph] = self._library.open(self._paths[graph], in_order=True)
-        found = self._sessions[graph].run(inputs)
+        found = self._sessions[graph].run(inputs, [*outputs, *self._further.get(graph, ())])
         for name, array in outputs.items():
             array[...] = found[name]
         return found

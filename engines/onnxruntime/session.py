@@ -77,25 +77,31 @@ class OnnxRuntimeSession:
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> Arrays:
         """Compute the named outputs, or all of them. Raises EngineError."""
         names = list(outputs) if outputs is not None else [value.name for value in self._session.get_outputs()]
-        if self._of_blocks.difference(names):
-            forms = self._forms(inputs)
-            if forms.keys() >= set(names):
-                made = {name: np.empty(*forms[name]) for name in names}
-                self.run_into({name: np.ascontiguousarray(array) for name, array in inputs.items()}, made)
-                return made
         with self._failures(inputs):
-            return dict(zip(names, self._session.run(names, dict(inputs), self._run_options), strict=True))
+            if not self._of_blocks.difference(names):
+                return dict(zip(names, self._session.run(names, dict(inputs), self._run_options), strict=True))
+            whole = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+            made = self._run_bound(whole, dict.fromkeys(names)).get_outputs()  # these first, then the unread
+            return {name: value.numpy() for name, value in zip(names, made, strict=False)}
 
     def run_into(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
         """Compute `outputs` in place: arrays are bound, not copied, and C-contiguous. Raises EngineError."""
         with self._failures(inputs):
-            binding = self._session.io_binding()
-            for name, array in inputs.items():
-                binding.bind_cpu_input(name, array)
-            written = {**self._unread(inputs, outputs), **outputs}  # held until the run ends
-            for name, array in written.items():
-                binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-            self._session.run_with_iobinding(binding, self._run_options)
+            self._run_bound(inputs, outputs)
+
+    def _run_bound(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any] | None]) -> Any:
+        """The binding of a run that is done. An output without an array gets one from ONNX Runtime."""
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_cpu_input(name, array)
+        written = {**outputs, **self._unread(inputs, outputs)}  # held until the run ends
+        for name, place in written.items():
+            if place is None:
+                binding.bind_output(name)
+            else:
+                binding.bind_output(name, "cpu", 0, place.dtype.type, place.shape, place.ctypes.data)
+        self._session.run_with_iobinding(binding, self._run_options)
+        return binding
 
     def _unread(self, inputs: Mapping[str, NDArray[Any]], outputs: Collection[str]) -> Arrays:
         """Arrays for what blocks leave and nobody reads, one for all blocks. ONNX Runtime holds every output of a
