@@ -65,6 +65,9 @@ def session_options(onnxruntime: Any, threads: int | None, *, arena: bool = Fals
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = arena
     if arena:
+        # With the library's plan for reuse, a buffer lives until the last tensor that will lie in it: of a picture of
+        # 1,024 pixels the decoder held 5.3 GB so, and 3.9 without, in the same time. Its C interface cannot set this.
+        options.enable_mem_reuse = False
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     if threads is not None:
         options.intra_op_num_threads = threads

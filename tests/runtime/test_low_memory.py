@@ -56,6 +56,7 @@ def test_the_library_keeps_no_memory_between_runs(words: Path) -> None:
     with_arena = Pipeline(bundle, OnnxRuntimeRunner(bundle, arena_from=1))
     assert isinstance(with_arena.runner, OnnxRuntimeRunner)
     assert with_arena.runner._options.enable_cpu_mem_arena and not with_arena.runner._options.enable_mem_pattern
+    assert pipeline.runner._options.enable_mem_reuse and not with_arena.runner._options.enable_mem_reuse
     setting = with_arena.runner._run_options.get_run_config_entry("memory.enable_memory_arena_shrinkage")
     assert setting == "cpu:0"
     apart = with_arena.runner._options.get_session_config_entry("session.use_device_allocator_for_initializers")
