@@ -47,7 +47,8 @@ def test_what_blocks_leave_unread_shares_a_place(
     last = [run for run in runs if len(addresses(run, "key")) == 1]
     assert len(last) == len(plans)  # that of the last scale, at every speed
     assert len(runs) == len(plans) * len(manifest["patch_nums"])
+    read = {each for run in runs if run not in last for each in addresses(run, "key") | addresses(run, "value")}
     for run in last:
         (key,), (value,) = addresses(run, "key"), addresses(run, "value")
         assert key != value
-        assert not {key, value} & {address for other in runs if other not in last for address in other.values()}
+        assert not {key, value} & read
