@@ -254,6 +254,11 @@ Manifest parse(std::string_view data) {
     return manifest;
 }
 
+const Component &component_of(const Manifest &manifest, ComponentName graph) {
+    const auto named = [graph](const Component &each) { return each.name == graph; };
+    return *std::find_if(manifest.components.begin(), manifest.components.end(), named);
+}
+
 const Plan *plan_at(const Manifest &manifest, Speed speed) {
     return speed == Speed::exact ? &manifest.plan : manifest.speeds.find(std::string(word(speed)));
 }

@@ -68,6 +68,9 @@ struct Manifest {
     std::optional<std::size_t> scales_of_quality;  // rows of the table of quality by scale, where there is one
 };
 
+// A component of a graph that the plan runs, so there is one.
+const Component &component_of(const Manifest &manifest, ComponentName graph);
+
 // The plan of a speed; nullptr where the bundle has none.
 const Plan *plan_at(const Manifest &manifest, Speed speed);
 

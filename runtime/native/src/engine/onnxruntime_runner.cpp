@@ -196,7 +196,8 @@ std::size_t OnnxRuntimeRunner::bind(ComponentName graph, std::optional<std::int6
 // made of its own.
 void OnnxRuntimeRunner::find_unread(Binding &binding, const std::vector<Tensor> &inputs,
                                     const std::vector<Tensor> &outputs) {
-    const Component &graph = component(binding.graph);
+    const Component &graph = component_of(bundle_.manifest, binding.graph);
+    if (outputs.size() == graph.outputs.size()) return;
     const std::map<std::string, std::int64_t> extents = extents_of(graph, inputs);
     std::map<std::tuple<std::string, Dtype, std::vector<std::int64_t>>, std::size_t> places;
     std::size_t bytes = 0;
@@ -259,15 +260,9 @@ void OnnxRuntimeRunner::load_until(std::size_t end) noexcept {
     }
 }
 
-const Component &OnnxRuntimeRunner::component(ComponentName graph) const {
-    const auto named = [graph](const Component &each) { return each.name == graph; };
-    const std::vector<Component> &components = bundle_.manifest.components;
-    return *std::find_if(components.begin(), components.end(), named);
-}
-
 // Make a graph's session, and bind its runs.
 void OnnxRuntimeRunner::load_one(ComponentName graph) {
-    const std::string &file = component(graph).file;
+    const std::string &file = component_of(bundle_.manifest, graph).file;
     const std::string start = std::string(word(graph)) + ": " + name() + " refused this graph (";
     const char *end = "); update ONNX Runtime or rebuild the bundle";
     Owned<OrtSession> &owned = graphs_[static_cast<std::size_t>(graph)].session;

@@ -1,7 +1,8 @@
 // Run a bundle's graphs with ONNX Runtime, on the CPU or on a CUDA device (engines/onnxruntime/runner.py).
 //
 // Buffers are bound, not copied: a graph writes its outputs straight into the memory that the next one reads. The
-// session options are those of the Python runner, because others would change the bytes of a picture.
+// session options are those of the Python runner, because others would change the bytes of a picture; but for the reuse
+// of buffers, which changes none, and which the library's C interface cannot set.
 #pragma once
 
 #include <array>
@@ -71,7 +72,6 @@ class OnnxRuntimeRunner : public Runner {
     };
 
     void use_provider(Target target, const OnnxRuntimeOptions &options);
-    [[nodiscard]] const Component &component(ComponentName graph) const;
     [[nodiscard]] Bound tie(const Tensor &tensor) const;
     void find_unread(Binding &binding, const std::vector<Tensor> &inputs, const std::vector<Tensor> &outputs);
     void load_until(std::size_t end) noexcept;

@@ -142,9 +142,7 @@ void TensorRtRunner::download(void *data, std::size_t bytes) {
 
 std::size_t TensorRtRunner::bind(ComponentName graph, std::optional<std::int64_t> scale,
                                  const std::vector<Tensor> &inputs, const std::vector<Tensor> &outputs) {
-    const std::vector<Component> &components = bundle_.manifest.components;
-    const auto named = [graph](const Component &each) { return each.name == graph; };
-    const Component &component = *std::find_if(components.begin(), components.end(), named);
+    const Component &component = component_of(bundle_.manifest, graph);
     const auto &profiles = *component.profiles;  // check_engines saw one for every step
     const auto profile = std::find(profiles.begin(), profiles.end(), scale) - profiles.begin();
     bindings_.push_back({&component, static_cast<std::size_t>(profile), inputs, outputs, nullptr});
