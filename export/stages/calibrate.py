@@ -44,7 +44,7 @@ def calibrate(context: BuildContext, read: ReadResult, traced: TraceResult) -> C
     with context.step(f"calibrating on {len(inputs)} prompts"):
         if not inputs:
             raise BuildError("calibration: expected at least one prompt, found none; name a file with --prompts")
-        statistics = collect_statistics(traced, inputs, context.library)
+        statistics = collect_statistics(traced, inputs, traced.library)
         rules = {name: context.options.range_rule or default_rule(name) for name in statistics}
         alphas = () if source.random else ALPHAS  # random weights have no outliers to move
         found = {name: ranges_of(name, traced.folder, own, rules[name], alphas) for name, own in statistics.items()}

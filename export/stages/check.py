@@ -103,7 +103,7 @@ def _check_contexts(
         return None
     with context.step("comparing contexts of the 4-bit text model, and the logits that follow"):
         paths = {name: written.folder / f"{name}.onnx" for name in source.graphs}
-        sessions = Sessions(paths, context.library, [traced.plan])
+        sessions = Sessions(paths, traced.library, [traced.plan])
         fills = [traced.fill(inputs, PARITY_SEED) for inputs in source.parity_inputs()]
         plan = with_dtypes(traced.plan, decided.specs)
         found = measure_contexts(plan, recording, sessions, source.graphs["tokens"], fills)
@@ -129,7 +129,7 @@ def _check(
     def explain(graph: str, exact: GivenArrays, feeds: GivenArrays) -> str:
         if folder == traced.folder:
             return ""  # there is nothing to compare its layers with
-        worst = worst_layer(traced.paths[graph], folder / f"{graph}.onnx", exact, feeds, context.library)
+        worst = worst_layer(traced.paths[graph], folder / f"{graph}.onnx", exact, feeds, traced.library)
         if worst is None:
             return ""
         grows = f"whose error grows from {worst.before:.1e} to {worst.after:.1e}"
@@ -137,7 +137,7 @@ def _check(
 
     source = traced.source
     paths = {name: folder / f"{name}.onnx" for name in source.graphs}
-    sessions = Sessions(paths, context.library, traced.plans.values())
+    sessions = Sessions(paths, traced.library, traced.plans.values())
     return ParityCheck(sessions, schemes, inputs, _scales(traced.plan), figures, explain, random=source.random)
 
 

@@ -66,7 +66,7 @@ def decide(
                 traced.folder,
                 graphs,
                 ranges,
-                context.library,
+                traced.library,
                 context.say,
                 options.effective_limits.min_psnr,
                 random=traced.source.random,

@@ -30,7 +30,7 @@ def find_overflow(
         tensors = {}
         for name in fp16:
             tensors[name] = tensors_in_fp16(rewrite(read_graph(paths[name]), Scheme.FLOAT16, {}, traced.folder))
-        with OverflowWatch(paths, tensors, context.library) as watch:
+        with OverflowWatch(paths, tensors, traced.library) as watch:
             contexts = [traced.read_prompt(watch, one) for one in inputs]
             watch.unload("text_model")
             for index, (one, known) in enumerate(zip(inputs, contexts, strict=True)):

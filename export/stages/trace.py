@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from hart_edge.bundle.manifest import Plan, Precision
 from hart_edge.bundle.memory import cache_peak
 from hart_edge.bundle.settings import Sampling, Speed
 from hart_edge.calib.graph_files import read_graph, weight_bytes
+from hart_edge.calib.rewrite.attention_parts import LibraryInParts
 from hart_edge.calib.scheme import CacheForm
+from hart_edge.engines.base import EngineLibrary
 from hart_edge.errors import BuildError
 from hart_edge.export.plan_builder import build_plans
 from hart_edge.export.run_plan import run_plan
@@ -23,7 +26,8 @@ from hart_edge.runtime.loop import Array, Fill, Known, Runner, read_prompt
 @dataclass(frozen=True)
 class TraceResult:
     """folder: of the traced graphs, their weights beside them; plans: of every speed that the target has; parameters:
-    per graph; cache: how keys and values are held where the arithmetic around them is float32."""
+    per graph; cache: how keys and values are held where the arithmetic around them is float32; library: opens graphs
+    on this machine, those of large pictures so that their scores fit into its memory."""
 
     source: Source
     sampling: Sampling
@@ -32,6 +36,7 @@ class TraceResult:
     constants: Mapping[str, Array]
     parameters: Mapping[str, int]
     cache: CacheForm
+    library: EngineLibrary
 
     @property
     def plan(self) -> Plan:
@@ -72,8 +77,13 @@ def trace(context: BuildContext, read: ReadResult, folder: Path) -> TraceResult:
     """Plan the loop, and leave the traced graphs in an empty folder. Raises BuildError."""
     options, source = context.options, read.source
     config, graphs = source.model.config, source.graphs
-    score_bytes = 4 * config.num_heads * config.scale_tokens[-1] * sum(config.scale_tokens)
-    graphs["transformer"].fused = context.entry.graphs.fused_attention and score_bytes >= options.fused_from
+    head_bytes = 4 * config.scale_tokens[-1] * sum(config.scale_tokens)  # of scores
+    large = config.num_heads * head_bytes >= options.fused_from
+    graphs["transformer"].fused = context.entry.graphs.fused_attention and large
+    library = context.library
+    if large and not graphs["transformer"].fused:
+        at_once = max(1, options.fused_from // head_bytes)
+        library = LibraryInParts(library, math.ceil(config.num_heads / at_once))
     if read.sampling.speed not in context.speeds:
         raise BuildError(
             f"--speed {read.sampling.speed}: expected {', '.join(context.speeds)} for target {options.target}, whose "
@@ -91,4 +101,4 @@ def trace(context: BuildContext, read: ReadResult, folder: Path) -> TraceResult:
             context.tools.trace(graph, path)
             step.size = weight_bytes(read_graph(path))
             parameters[name] = step.size // 4
-    return TraceResult(source, read.sampling, folder, plans, constants, parameters, cache)
+    return TraceResult(source, read.sampling, folder, plans, constants, parameters, cache, library)
