@@ -81,7 +81,10 @@ def main(a: argparse.Namespace) -> None:
 
 def one(evaluation: Evaluation, steps: Steps, count: int, split: Split, seed: int) -> Figures:
     found = evaluation.drawn(steps.take(count), split, seed * SEED_STRIDE)
-    return {"frechet": found.distance.judge, **{f"r@{k}": value for k, value in found.retrieval.at.items()}}
+    return {
+        "frechet": found.judged.distance.judge,
+        **{f"r@{k}": value for k, value in found.judged.retrieval.at.items()},
+    }
 
 
 def latencies(steps: Steps, counts: list[int], split: Split, rounds: int) -> Figures:

@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
         "--familiar",
         type=whole(LEAST),
         metavar="N",
-        help="also draw the first captions of N pictures of DIR/train, evenly over their groups (default: none)",
+        help="also measure N pictures of DIR/train by their first captions, evenly over their groups (default: none)",
     )
     p.add_argument("--pictures", type=int, metavar="N", help="pictures of each split, evenly spaced (default: all)")
     p.add_argument(
@@ -118,7 +118,8 @@ def evaluate(a: argparse.Namespace, open_inception: Callable[[Path], Inception] 
     evaluation = Evaluation(judge, inception)
     if a.only != GENERATION:
         for checkpoint in checkpoints:
-            rebuild(evaluation, checkpoint, splits[checkpoint.model.image_size][0], report)
+            for split in splits[checkpoint.model.image_size]:
+                rebuild(evaluation, checkpoint, split, report)
     if subjects:
         report.real.extend((split, evaluation.natural(split, a.seed)) for each in splits.values() for split in each)
         draw(evaluation, subjects, splits, report)
@@ -155,13 +156,12 @@ def read_splits(a: argparse.Namespace, side: int) -> list[Split]:
     from hart_edge.evaluation.evaluate import familiar_split, split_of
 
     names = [VALIDATION]
-    if a.only != RECONSTRUCTION:
-        if (a.data / TEST).is_dir():
-            names.append(TEST)
-        else:
-            log.info("%s: has no %s/, so only %s is drawn", a.data, TEST, VALIDATION)
+    if (a.data / TEST).is_dir():
+        names.append(TEST)
+    else:
+        log.info("%s: has no %s/, so only %s is measured", a.data, TEST, VALIDATION)
     splits = [split_of(name, read_pictures(a.data / name, side), a.pictures) for name in names]
-    if a.familiar is not None and a.only != RECONSTRUCTION:
+    if a.familiar is not None:
         splits.append(familiar_split(FAMILIAR, read_pictures(a.data / TRAIN, side), a.familiar))
     for split in splits:
         if len(split.prompts) < LEAST:
@@ -171,10 +171,11 @@ def read_splits(a: argparse.Namespace, side: int) -> list[Split]:
 
 def rebuild(evaluation: Evaluation, checkpoint: Checkpoint, split: Split, report: Report) -> None:
     model, name = checkpoint.model, str(checkpoint.folder)
-    log.info("%s: %d pictures by both paths", name, len(split.prompts))
+    log.info("%s, %s: %d pictures by both paths", name, split.name, len(split.prompts))
     began = time.monotonic()
-    report.rebuilt.append((name, split, evaluation.rebuilt(name, model.autoencoder, model.quantizer, split)))
-    log.info("%s: reconstruction took %.0f s", name, time.monotonic() - began)
+    found = evaluation.rebuilt(name, model.autoencoder, model.quantizer, split, report.seed)
+    report.rebuilt.append((name, split, found))
+    log.info("%s, %s: reconstruction took %.0f s", name, split.name, time.monotonic() - began)
 
 
 def draw(

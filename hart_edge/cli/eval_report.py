@@ -8,16 +8,20 @@ from typing import Any
 
 from hart_edge.bundle.settings import Settings
 from hart_edge.cli.tables import table
-from hart_edge.evaluation.evaluate import Distance, Drawn, Rebuilt, Split
+from hart_edge.evaluation.evaluate import Drawn, Judged, Rebuilt, Split
 
 SHOWN = 16  # digits of a hash
-REBUILT_HEAD = ("reconstruction", "split", "pictures", "path", "PSNR dB", "SSIM", "Frechet", "FID", "codes used")
-DRAWN_HEAD = ("generation", "split", "pictures", "Frechet", "FID", "R@1 %", "R@5 %", "s/picture")
+JUDGED = ("Frechet", "FID", "R@1 %", "R@5 %")
+REBUILT_HEAD = ("reconstruction", "split", "pictures", "path", "PSNR dB", "SSIM", *JUDGED, "codes used")
+DRAWN_HEAD = ("generation", "split", "pictures", *JUDGED, "s/picture")
 REBUILT_NOTES = (
     "path: decoded from the latent (continuous) or from the codes (discrete). PSNR, SSIM: means over pictures.",
     "Frechet: of the judge's features from those of the pictures; FID: of Inception's. codes used: of the codebook.",
 )
-DRAWN_NOTES = ("Frechet, FID: of generated pictures from real ones, as above. s/picture: seconds that drawing took.",)
+DRAWN_NOTES = (
+    "Frechet, FID: of generated pictures from real ones, as above; of real pictures one half's from the other, of half",
+    "as many pictures, which makes it larger, most where there are few. s/picture: seconds that drawing took.",
+)
 NUMBERS = frozenset({*REBUILT_HEAD[4:], *DRAWN_HEAD[3:], "pictures"})
 
 
@@ -57,8 +61,8 @@ def as_json(report: Report) -> dict[str, Any]:
                 "pictures": each.figures.pictures,
                 "codes": each.figures.codes,
                 "codes_used": each.figures.codes_used,
-                "continuous": asdict(each.figures.continuous) | _distance(each.continuous),
-                "discrete": asdict(each.figures.discrete) | _distance(each.discrete),
+                "continuous": asdict(each.figures.continuous) | _judged(each.continuous),
+                "discrete": asdict(each.figures.discrete) | _judged(each.discrete),
             }
             for name, split, each in report.rebuilt
         ],
@@ -79,39 +83,42 @@ def as_text(report: Report) -> list[str]:
     if report.rebuilt:
         rows = [row for name, split, each in report.rebuilt for row in _rebuilt_rows(name, split, each)]
         lines += ["", *_without_empty(REBUILT_HEAD, rows), "", *REBUILT_NOTES]
+    judged = [rebuilt.discrete for _, _, rebuilt in report.rebuilt]
+    judged += [drawn.judged for _, _, drawn in report.drawn]
     if report.drawn or report.real:
         rows = [_drawn_row("real pictures", split, each) for split, each in report.real]
         rows += [_drawn_row(name, split, each) for name, split, each in report.drawn]
         lines += ["", *_without_empty(DRAWN_HEAD, rows), ""]
-        one = (report.drawn[0][2] if report.drawn else report.real[0][1]).retrieval
         lines += DRAWN_NOTES
+    if judged:
+        one = judged[-1].retrieval
         lines.append(f"R@k: whether a picture's own prompt is among the k closest of {one.among}; mean of {one.groups}")
-        lines.append("groups and their standard deviation. Real pictures: one half's Frechet distance from the other,")
-        lines.append("of half as many pictures, which makes it larger, most where there are few.")
+        lines.append("groups and their standard deviation.")
     return lines
 
 
 def _rebuilt_rows(name: str, split: Split, each: Rebuilt) -> list[list[str]]:
     figures, rows = each.figures, []
-    for path, quality, distance, used in (
+    for path, quality, judged, used in (
         ("continuous", figures.continuous, each.continuous, ""),
         ("discrete", figures.discrete, each.discrete, f"{figures.codes_used} of {figures.codes}"),
     ):
         counts = [name, split.name, str(figures.pictures), path]
-        rows.append([*counts, f"{quality.psnr:.2f}", f"{quality.ssim:.4f}", *_distance_cells(distance), used])
+        rows.append([*counts, f"{quality.psnr:.2f}", f"{quality.ssim:.4f}", *_judged_cells(judged), used])
     return rows
 
 
 def _drawn_row(name: str, split: Split, each: Drawn) -> list[str]:
-    found = each.retrieval
+    seconds = f"{each.seconds:.2f}" if each.seconds else ""
+    return [name, split.name, str(each.pictures), *_judged_cells(each.judged), seconds]
+
+
+def _judged_cells(judged: Judged) -> list[str]:
+    """The cells of JUDGED."""
+    distance, found = judged.distance, judged.retrieval
     around = {k: f" ± {100 * spread:.1f}" if found.groups > 1 else "" for k, spread in found.spread.items()}
     cells = [f"{100 * value:.1f}{around[k]}" for k, value in found.at.items()]
-    seconds = f"{each.seconds:.2f}" if each.seconds else ""
-    return [name, split.name, str(each.pictures), *_distance_cells(each.distance), *cells, seconds]
-
-
-def _distance_cells(distance: Distance) -> list[str]:
-    return [f"{distance.judge:.4f}", "" if distance.inception is None else f"{distance.inception:.2f}"]
+    return [f"{distance.judge:.4f}", "" if distance.inception is None else f"{distance.inception:.2f}", *cells]
 
 
 def _without_empty(head: Sequence[str], rows: list[list[str]]) -> list[str]:
@@ -124,18 +131,17 @@ def _data(split: Split) -> dict[str, Any]:
     return {"split": split.name, "data": split.fingerprint}
 
 
-def _distance(distance: Distance) -> dict[str, float | None]:
-    return {"frechet": distance.judge, "fid": distance.inception}
-
-
-def _drawn(each: Drawn) -> dict[str, Any]:
-    found = each.retrieval
+def _judged(judged: Judged) -> dict[str, Any]:
+    found = judged.retrieval
     return {
-        "pictures": each.pictures,
-        **_distance(each.distance),
+        "frechet": judged.distance.judge,
+        "fid": judged.distance.inception,
         **{f"r@{k}": value for k, value in found.at.items()},
         **{f"r@{k}_spread": value if found.groups > 1 else None for k, value in found.spread.items()},
         "among": found.among,
         "groups": found.groups,
-        "seconds_per_picture": each.seconds or None,
     }
+
+
+def _drawn(each: Drawn) -> dict[str, Any]:
+    return {"pictures": each.pictures, **_judged(each.judged), "seconds_per_picture": each.seconds or None}

@@ -52,20 +52,28 @@ class Distance:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What the judge says of pictures: how far they are from real ones, and whether they find their prompts."""
+
+    distance: Distance
+    retrieval: Retrieval
+
+
+@dataclass(frozen=True)
 class Rebuilt:
-    """An autoencoder's figures on a split."""
+    """An autoencoder's figures on a split. What its discrete path leaves is the most that a generator can reach without
+    residuals, the continuous one the most with them."""
 
     figures: Reconstruction
-    continuous: Distance
-    discrete: Distance
+    continuous: Judged
+    discrete: Judged
 
 
 @dataclass(frozen=True)
 class Drawn:
     """A subject on the prompts of a split. seconds: a picture, over all."""
 
-    distance: Distance
-    retrieval: Retrieval
+    judged: Judged
     pictures: int
     seconds: float
 
@@ -121,8 +129,14 @@ class Evaluation:
         inception = None if real[1] is None or found[1] is None else frechet_distance(real[1], found[1])
         return Distance(frechet_distance(real[0], found[0]), inception)
 
-    def rebuilt(self, name: str, autoencoder: Autoencoder, quantizer: Quantizer, split: Split) -> Rebuilt:
-        """Both paths of an autoencoder and its quantizer, in eval mode, on a split of its side."""
+    def compared(
+        self, real: tuple[Tensor, Tensor | None], found: tuple[Tensor, Tensor | None], split: Split, seed: int
+    ) -> Judged:
+        """Features of a split's pictures and of those that were made in their place. seed: of the groups."""
+        return Judged(self.distance(real, found), self.found(found[0], split, seed))
+
+    def rebuilt(self, name: str, autoencoder: Autoencoder, quantizer: Quantizer, split: Split, seed: int) -> Rebuilt:
+        """Both paths of an autoencoder and its quantizer, in eval mode, on a split of its side. seed: of the groups."""
         kept: list[tuple[Tensor, Tensor]] = []
         progress = Progress(f"{name}, {split.name}, both paths", len(split.images))
 
@@ -132,8 +146,11 @@ class Evaluation:
 
         figures = measure(autoencoder, quantizer, split.images, see)
         continuous, discrete = (torch.cat(part) for part in zip(*kept, strict=True))
-        real = self.real(split)
-        return Rebuilt(figures, *(self.distance(real, self.features(name, each)) for each in (continuous, discrete)))
+        real, judged = self.real(split), []
+        for images in (continuous, discrete):
+            found = self.features(name, images)
+            judged.append(self.compared(real, found, split, seed))
+        return Rebuilt(figures, *judged)
 
     def drawn(self, subject: Subject, split: Split, seed: int) -> Drawn:
         """Prompt i of the split is drawn with seed + i."""
@@ -144,7 +161,7 @@ class Evaluation:
             images = stacked(list(with_progress(what, subject.draw(split.prompts, seeds), count)))
         seconds = (time.monotonic() - began) / count
         found = self.features(what, images)
-        return Drawn(self.distance(self.real(split), found), self.found(found[0], split, seed), count, seconds)
+        return Drawn(self.compared(self.real(split), found, split, seed), count, seconds)
 
     def natural(self, split: Split, seed: int) -> Drawn:
         """The figures of real pictures: retrieval by them, and the distance between every second one and the rest.
@@ -153,7 +170,8 @@ class Evaluation:
         """
         real = self.real(split)
         one, other = ((own[i::2], None if usual is None else usual[i::2]) for own, usual in [real] for i in (0, 1))
-        return Drawn(self.distance(one, other), self.found(real[0], split, seed), len(split.prompts), 0.0)
+        judged = Judged(self.distance(one, other), self.found(real[0], split, seed))
+        return Drawn(judged, len(split.prompts), 0.0)
 
     def found(self, features: Tensor, split: Split, seed: int) -> Retrieval:
         pictures = self.judge.model.embed_images(features)

@@ -21,7 +21,8 @@ from hart_edge.evaluation.evaluate import stacked
 from hart_edge.evaluation.evaluator import open_evaluator
 from hart_edge.evaluation.frechet import Inception, frechet_distance
 from hart_edge.evaluation.progress import log_truncated_prompts, with_progress
-from hart_edge.evaluation.reconstruction import measure
+from hart_edge.evaluation.reconstruction import both_paths, measure
+from hart_edge.evaluation.retrieval import retrieval
 from hart_edge.reference.checkpoint import load_checkpoint
 from hart_edge.runtime.prompt_tokenizer import PromptTruncatedWarning
 from tests.cli.command_line import Run
@@ -73,11 +74,16 @@ def test_figures_of_a_checkpoint_and_a_bundle(call: Any, tmp_path: Path) -> None
 
     hart = load_checkpoint(tmp_path / "checkpoint").model
     expected = measure(hart.autoencoder, hart.quantizer, pictures.images)
-    (rebuilt,) = found["reconstruction"]
+    rebuilt, of_test = found["reconstruction"]
+    assert (rebuilt["split"], of_test["split"], of_test["pictures"]) == ("validation", "test", 5)
     assert rebuilt["continuous"]["psnr"] == pytest.approx(expected.continuous.psnr)
     assert rebuilt["discrete"]["ssim"] == pytest.approx(expected.discrete.ssim)
     assert (rebuilt["codes_used"], rebuilt["codes"]) == (expected.codes_used, 16)
     assert rebuilt["discrete"]["frechet"] > 0
+    discrete = torch.cat([each[2] for each in both_paths(hart.autoencoder, hart.quantizer, pictures.images)])
+    features, prompts = judge.model.features(discrete), [own[0] for own in pictures.captions]
+    at = retrieval(judge.model.embed_images(features), judge.embed_prompts(prompts), 4).at
+    assert (rebuilt["discrete"]["r@1"], rebuilt["discrete"]["r@5"]) == (at[1], at[5])
 
 
 @pytest.mark.long
@@ -101,9 +107,11 @@ def test_the_table_names_what_was_measured_and_with_which_evaluator(call: Any, t
     assert lines[0] == f"evaluator {open_evaluator(tmp_path / 'evaluator').sha256[:16]}, seed 0"
     assert lines[1].startswith("validation: 4 pictures of 32 px, data ")
     assert lines[2].startswith("test: 4 pictures of 32 px, data ")
-    assert " ".join(lines[4].split()) == "reconstruction split pictures path PSNR dB SSIM Frechet codes used"
-    assert " ".join(lines[11].split()) == "generation split pictures Frechet R@1 % R@5 % s/picture"
-    assert [line.split()[0] for line in lines[12:16]] == ["real", "real", "checkpoint", "checkpoint"]
+    assert (
+        " ".join(lines[4].split()) == "reconstruction split pictures path PSNR dB SSIM Frechet R@1 % R@5 % codes used"
+    )
+    assert " ".join(lines[13].split()) == "generation split pictures Frechet R@1 % R@5 % s/picture"
+    assert [line.split()[0] for line in lines[14:18]] == ["real", "real", "checkpoint", "checkpoint"]
     assert "is among the k closest of 4; mean of 1" in said and "±" not in said  # one group has no spread
 
 
@@ -149,7 +157,7 @@ def test_the_checkpoints_own_settings(call: Any, tmp_path: Path) -> None:
 def test_only_reconstruction_draws_nothing(call: Any) -> None:
     status, said, _ = call("--checkpoint", "checkpoint", "--only", "reconstruction", "--json")
     found = json.loads(said)
-    assert status == 0 and found["generation"] == [] == found["real"] and len(found["reconstruction"]) == 1
+    assert status == 0 and found["generation"] == [] == found["real"] and len(found["reconstruction"]) == 2
 
 
 @pytest.mark.long
@@ -158,7 +166,7 @@ def test_data_without_a_test_split(call: Any, tmp_path: Path, caplog: pytest.Log
     with caplog.at_level(logging.INFO):
         status, said, _ = call("--bundle", "bundle", "--json")
     assert status == 0 and [each["split"] for each in json.loads(said)["generation"]] == ["validation"]
-    assert "data: has no test/, so only validation is drawn" in caplog.text
+    assert "data: has no test/, so only validation is measured" in caplog.text
     assert "6 pictures to draw" in caplog.text
 
 
