@@ -20,6 +20,7 @@ from hart_edge.bundle.quality import LIMITS
 from hart_edge.bundle.settings import Settings
 from hart_edge.bundle.verify import open_bundle
 from hart_edge.calib.calibrate.prompts import read_prompts
+from hart_edge.calib.rewrite.attention_parts import LibraryInParts
 from hart_edge.calib.rewrite.kv_cache import SMALL_CACHE_FROM
 from hart_edge.calib.scheme import Int8Scheme, Scheme
 from hart_edge.cli.main import main as generate
@@ -198,9 +199,22 @@ def test_large_pictures_attend_by_one_operator_on_a_cpu(
 def test_engines_of_gpus_get_products_and_a_softmax(tools: Tools, tmp_path: Path) -> None:
     options = BuildOptions(CHECKPOINT, tmp_path / "out", Precision.FP16, Target.TENSORRT, fused_from=0)
     context = open_context(options, lambda _: None, tools)
-    trace(context, read(context), tmp_path)
+    traced = trace(context, read(context), tmp_path)
     operators = {node.op_type for node in onnx.load(tmp_path / "transformer.onnx").graph.node}
     assert "Softmax" in operators and "MultiHeadAttention" not in operators
+    assert isinstance(traced.library, LibraryInParts)  # of large pictures
+
+
+def test_graphs_of_large_pictures_for_gpus_are_checked_in_parts_and_written_whole(tools: Tools, tmp_path: Path) -> None:
+    found = []
+    for fused_from in (0, FUSED_FROM):
+        out = tmp_path / str(fused_from)
+        options = BuildOptions(CHECKPOINT, out, Precision.FP16, Target.TENSORRT, portable=True, fused_from=fused_from)
+        found.append((build(options, tools=tools), contents(out / "graphs")))
+    (parts, of_parts), (whole, of_whole) = found
+    assert of_parts == of_whole
+    for one, other in zip(parts.components, whole.components, strict=True):
+        assert one.max_error == pytest.approx(other.max_error, rel=0.05), one.name
 
 
 def test_ranges_of_another_checkpoint(tools: Tools, int8_bundle: Path, tmp_path: Path) -> None:
