@@ -19,8 +19,8 @@ from hart_edge.errors import BuildError
 
 ANY_GPU = EngineSettings()
 # Bytes of a branch's attention scores at the last scale from which a CPU gets ONNX Runtime's attention, which keeps
-# none. 0.7B has 24 MB at 256 pixels, where what it saves at the last scale it loses at the first; 250 MB at 512, and
-# 3.8 GB at 1024 (benchmarks.attention).
+# none, and from which other graphs are run here some heads at a time. 0.7B has 24 MB at 256 pixels, where what it saves
+# at the last scale it loses at the first; 250 MB at 512, and 3.8 GB at 1024 (benchmarks.attention).
 FUSED_FROM = 2**27
 
 
@@ -37,7 +37,8 @@ class BuildOptions:
     contexts: (N, T, D) and (N, T) arrays for a checkpoint without a text model; engines: what engines are built for;
     portable: leave graphs as they are on a target whose engines are made elsewhere; limits: None for the precision's.
     external_from, fused_from, small_cache_from: bytes from which weights lie beside their graph, a CPU gets attention
-    as one operator, and an INT8 bundle holds its KV cache in smaller types than float32.
+    as one operator (graphs of other targets are run here some heads at a time), and an INT8 bundle holds its KV cache
+    in smaller types than float32.
     """
 
     checkpoint: Path | str

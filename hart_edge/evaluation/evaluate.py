@@ -104,11 +104,13 @@ def stacked(images: list[NDArray[np.uint8]]) -> Tensor:
 
 
 class Evaluation:
-    """The judge, and Inception where there is one. The features of a split's real pictures are computed once."""
+    """The judge, and Inception where there is one. The features of a split's real pictures are computed once, and its
+    prompts are read once."""
 
     def __init__(self, judge: Judge, inception: Inception | None = None) -> None:
         self.judge, self.inception = judge, inception
         self.kept: dict[str, tuple[Tensor, Tensor | None]] = {}
+        self.prompts: dict[str, Tensor] = {}  # (N, E), by split
 
     def features(self, what: str, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features of pictures (N, 3, H, H) uint8: the judge's, and Inception's."""
@@ -175,6 +177,7 @@ class Evaluation:
 
     def found(self, features: Tensor, split: Split, seed: int) -> Retrieval:
         pictures = self.judge.model.embed_images(features)
-        with log_truncated_prompts("evaluator"):
-            prompts = self.judge.embed_prompts(split.prompts)
-        return retrieval(pictures, prompts, seed)
+        if split.fingerprint not in self.prompts:
+            with log_truncated_prompts("evaluator"):
+                self.prompts[split.fingerprint] = self.judge.embed_prompts(split.prompts)
+        return retrieval(pictures, self.prompts[split.fingerprint], seed)
